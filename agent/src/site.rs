@@ -118,6 +118,7 @@ impl<K: Kernel> Site for GatewaySite<K> {
         Facts {
             must_flows: self.kernel.must_flows().into_iter().map(must_flow).collect(),
             session: self.link.borrow().opened,
+            islanded: false,
             denials: counted.denied.count(),
             denials_max: counted.foretold.bound(),
         }

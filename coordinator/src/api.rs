@@ -8,6 +8,7 @@ mod control;
 mod enrol;
 pub mod gate;
 mod link;
+mod rollouts;
 mod views;
 mod watching;
 

@@ -32,6 +32,7 @@ use crate::operators::Role;
 use crate::own_certificate::OwnCertificate;
 use crate::releases::Releases;
 use crate::retention;
+use crate::rollout::run::Rollouts;
 use crate::sessions::Fleet;
 use crate::store::{Store, StoreError, backup_file};
 
@@ -202,6 +203,14 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     let journal = Journal::new(store.clone(), &config.name);
     let releases = Releases::open(store.clone(), config.plant.clone()).await?;
     let fleet = Arc::new(Fleet::remembered(remembered(&store).await?));
+    let rollouts = Rollouts::open(
+        store.clone(),
+        journal.clone(),
+        releases.clone(),
+        fleet.clone(),
+        config.after_approval,
+    )
+    .await?;
     let first = health_watch::look(
         &fleet,
         releases.now().as_deref(),
@@ -223,6 +232,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         journal: journal.clone(),
         authority,
         releases: releases.clone(),
+        rollouts: rollouts.clone(),
         fleet: fleet.clone(),
         stopping: stopping.clone(),
         health,
@@ -273,6 +283,10 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     background(&mut tasks, &stopping, {
         let releases = releases.clone();
         async move { releases.follow().await }
+    });
+    background(&mut tasks, &stopping, {
+        let rollouts = rollouts.clone();
+        async move { rollouts.follow().await }
     });
     background(
         &mut tasks,

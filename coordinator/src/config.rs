@@ -17,6 +17,7 @@ use crate::allowance::Share;
 use crate::ca::Lifetimes;
 use crate::enrolment::AttemptsLimits;
 use crate::files::{self, FileError};
+use crate::rollout::run::AfterApproval;
 use crate::sessions::SessionLimits;
 use crate::store::DiskReserve;
 
@@ -48,6 +49,9 @@ pub struct ConfigFile {
     /// How much on disk.
     #[serde(default)]
     pub storage: StorageFile,
+    /// What becomes of approved releases.
+    #[serde(default)]
+    pub rollouts: RolloutsFile,
     /// What is logged, and how.
     #[serde(default)]
     pub log: LogFile,
@@ -172,6 +176,14 @@ impl Default for StorageFile {
     }
 }
 
+/// Section `rollouts`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RolloutsFile {
+    /// What becomes of a release when it is approved: `wait`, `default-plan` or `at-once`.
+    pub after_approval: AfterApproval,
+}
+
 /// How many days' worth of its trail a gateway may deliver at once, after it was dark.
 const TRAIL_DAYS_AT_ONCE: u64 = 8;
 
@@ -233,6 +245,8 @@ pub struct Config {
     pub trail: Share,
     /// How long trails are kept; `None`: for ever.
     pub trail_kept: Option<Duration>,
+    /// What becomes of a release when it is approved.
+    pub after_approval: AfterApproval,
 }
 
 /// Why a configuration cannot be used.
@@ -306,6 +320,7 @@ impl ConfigFile {
             sessions: SessionsFile::default(),
             limits: LimitsFile::default(),
             storage: StorageFile::default(),
+            rollouts: RolloutsFile::default(),
             log: LogFile::default(),
         }
     }
@@ -399,6 +414,7 @@ impl ConfigFile {
                 per_day: storage.trail_bytes_per_day,
             },
             trail_kept,
+            after_approval: self.rollouts.after_approval,
             plant: self.plant.clone(),
             name: self.name.clone(),
             data: self.data.clone(),
@@ -461,7 +477,7 @@ mod tests {
             .values()
             .map(|value| value.as_table().map_or(1, toml::Table::len))
             .sum();
-        assert_eq!(keys, 3 + 3 + 4 + 2 + 5 + 3 + 2);
+        assert_eq!(keys, 3 + 3 + 4 + 2 + 5 + 3 + 1 + 2);
     }
 
     #[test]

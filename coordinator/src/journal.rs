@@ -84,6 +84,11 @@ impl Journal {
         OwnEvent::new(self.source.clone(), own_body(Kind::Identity(event)))
     }
 
+    /// What the coordinator itself does by a rollout's plan, for the change that remembers it.
+    pub(crate) fn own_event(&self, action: &str, target: &str, message: &str) -> OwnEvent {
+        self.deed(&self.source, "", action).event(target, message)
+    }
+
     /// Writes the event of something that changes no state.
     ///
     /// # Errors

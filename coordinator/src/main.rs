@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
 use penstock_coordinator::config::{Config, ConfigFile, DEFAULT, LogFile, LogFormat};
 use penstock_coordinator::operators::Role;
+use penstock_coordinator::rollout::run::AfterApproval;
 use penstock_coordinator::{app, files};
 use penstock_policy::ids::{CoordinatorId, OperatorId, PlantId};
 use penstock_proto::channel::Address;
@@ -49,6 +50,10 @@ enum Command {
         /// Name of the first admin.
         #[arg(long, default_value = "admin")]
         admin: OperatorId,
+        /// What becomes of approved releases: `wait` for somebody to start their rollout, start it by the `default-plan`, or carry
+        /// them to all gateways `at-once`, on no trial (laboratories only).
+        #[arg(long, value_name = "WHAT", default_value = "wait")]
+        after_approval: AfterApproval,
         /// Where the configuration is written; default: DIR/coordinator.toml.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
@@ -111,6 +116,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             metrics,
             address,
             admin,
+            after_approval,
             config,
         } => {
             // The configuration is read from anywhere later on.
@@ -121,6 +127,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             } else {
                 listen
             };
+            file.rollouts.after_approval = after_approval;
             let hosts: BTreeSet<&str> = address.iter().map(Address::host).collect();
             file.listen.names = hosts.into_iter().map(str::to_owned).collect();
             if let Some(metrics) = metrics {
@@ -234,9 +241,13 @@ fn init(
         quoted.join(", ")
     };
     let grpc = list(checked.grpc.iter().map(ToString::to_string).collect());
+    let rollouts = match checked.after_approval {
+        AfterApproval::Wait => String::new(),
+        other => format!("\n[rollouts]\nafter_approval = {:?}\n", other.as_str()),
+    };
     let text = format!(
         "# Written by `penstock-coordinator init`; `penstock-coordinator config --default` shows every key.\n\
-         plant = {:?}\nname = {:?}\ndata = {:?}\n\n[listen]\ngrpc = [{grpc}]\nnames = [{}]\nmetrics = {:?}\n",
+         plant = {:?}\nname = {:?}\ndata = {:?}\n\n[listen]\ngrpc = [{grpc}]\nnames = [{}]\nmetrics = {:?}\n{rollouts}",
         checked.plant.to_string(),
         checked.name.to_string(),
         checked.data.display().to_string(),

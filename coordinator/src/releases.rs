@@ -27,12 +27,13 @@ mod record;
 mod sweep;
 pub(crate) mod targets;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use penstock_policy::ids::{ApproverId, Digest, GatewayId, PlantId, Revision};
 use penstock_policy::release::{Release, Signature, Statement};
+use penstock_policy::rollout::Fleet;
 use penstock_proto::backoff::Backoff;
 use penstock_proto::convert::PolicyMark;
 use penstock_proto::refusal::{Reason, Refusal};
@@ -71,7 +72,7 @@ pub struct RecordedRelease {
     pub stored_at: u64,
 }
 
-/// The release that gateways are offered.
+/// A release with all that gateways are offered of it: the newest that was approved, or one that gateways still should have.
 #[derive(Debug)]
 pub struct CurrentRelease {
     /// The record.
@@ -178,6 +179,8 @@ pub struct Releases {
     refreshing: Arc<tokio::sync::Mutex<()>>,
     /// Held while a proposal is stored, and while what nothing refers to is removed.
     storing: Arc<tokio::sync::Mutex<()>>,
+    /// Releases that gateways still should have, beside the current one; `None`: not known yet, so that nothing is removed.
+    kept: Arc<std::sync::Mutex<Option<BTreeSet<Revision>>>>,
     compiling: Compiling,
     directories: Directories,
     /// How much each engineer may propose.
@@ -202,14 +205,24 @@ impl Releases {
             deciding: Arc::default(),
             refreshing: Arc::default(),
             storing: Arc::default(),
+            kept: Arc::default(),
             compiling: Compiling::default(),
             directories: Directories::default(),
             documents: Arc::new(Allowance::new(sweep::DOCUMENTS)),
         };
         history::complete(&releases.store).await?;
         releases.refresh().await?;
-        releases.sweep_soon();
         Ok(releases)
+    }
+
+    /// Which releases gateways still should have, beside the current one: their plans are kept. Before this is known, none is removed.
+    pub(crate) fn keep(&self, revisions: BTreeSet<Revision>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.as_ref() != Some(&revisions) {
+            *kept = Some(revisions);
+            drop(kept);
+            self.sweep_soon();
+        }
     }
 
     /// The current release, now and whenever it changes.
@@ -332,12 +345,57 @@ impl Releases {
         if self.now().is_some_and(|current| current.revision() == newest) {
             return Ok(());
         }
-        let history = History::read(&self.store).await?;
         let mut recorded = self.get(newest).await?;
         if recorded.record.approved_ms.is_none() {
             // Older software ended between the two writes by which it made a release current.
             recorded = self.approved(&recorded, crate::clock::now_ms()).await?;
         }
+        let current = Arc::new(self.load(recorded).await?);
+        tracing::info!(revision = %current.revision(), "release is current");
+        metrics::gauge!("penstock_release_current").set(gauge(current.revision().0));
+        self.current.send_if_modified(|slot| {
+            // Two refreshes at once: the older one must not win.
+            let newer = slot
+                .as_ref()
+                .is_none_or(|held| held.revision() < current.revision());
+            if newer {
+                *slot = Some(current);
+            }
+            newer
+        });
+        Ok(())
+    }
+
+    /// A release that was approved, with its plans: it need not be the newest.
+    ///
+    /// # Errors
+    /// There is none, it is not approved, or the store does not have all of it.
+    pub(crate) async fn approved_release(&self, revision: Revision) -> Result<Arc<CurrentRelease>, Refusal> {
+        if let Some(current) = self.now().filter(|current| current.revision() == revision) {
+            return Ok(current);
+        }
+        let recorded = self.get(revision).await?;
+        if recorded.record.approved_ms.is_none() {
+            return Err(Refusal::new(
+                Reason::NotFound,
+                format!("{revision} is not approved"),
+            ));
+        }
+        self.load(recorded).await.map(Arc::new)
+    }
+
+    /// The gateways of a release as a rollout looks at them, from its documents.
+    ///
+    /// # Errors
+    /// The documents cannot be read by this software.
+    pub(crate) async fn fleet_of(&self, recorded: &RecordedRelease) -> Result<Fleet, Refusal> {
+        let made = self.plant_of(recorded, Fleet::of).await?;
+        made.map_err(|error| Refusal::new(Reason::DocumentErrors, error.to_string()))
+    }
+
+    /// Reads all that belongs to a release.
+    async fn load(&self, recorded: RecordedRelease) -> Result<CurrentRelease, Refusal> {
+        let history = History::read(&self.store, recorded.statement.revision).await?;
         let detail = self.detail(&recorded).await?;
         let mut plans = BTreeMap::new();
         for (gateway, digest) in &detail.plans {
@@ -352,25 +410,12 @@ impl Releases {
                 ),
             )
         })?;
-        tracing::info!(revision = %recorded.statement.revision, "release is current");
-        metrics::gauge!("penstock_release_current").set(gauge(recorded.statement.revision.0));
-        let current = Arc::new(CurrentRelease {
+        Ok(CurrentRelease {
             recorded,
             detail,
             release,
             history,
-        });
-        self.current.send_if_modified(|slot| {
-            // Two refreshes at once: the older one must not win.
-            let newer = slot
-                .as_ref()
-                .is_none_or(|held| held.revision() < current.revision());
-            if newer {
-                *slot = Some(current);
-            }
-            newer
-        });
-        Ok(())
+        })
     }
 
     /// Follows the store: a release approved by whatever coordinator on it becomes current here. Ends with the store.

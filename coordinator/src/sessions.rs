@@ -1,9 +1,9 @@
 //! Sessions: the long-lived stream of each gateway (DESIGN §7).
 //!
-//! What a session does is decided by a pure [`machine`]: it offers each release as soon as it is current, and it takes the
-//! audit trail in (`machine/intake`). Around it, `session` is the shell, one task that reads what the gateway sends and asks the
-//! store. Offers wait for nothing but the gateway's own connection: every session watches the current release by itself, so
-//! none holds up another.
+//! What a session does is decided by a pure [`machine`]: it sees to it that the gateway gets what it should have ([`Wanted`]), and
+//! it takes the audit trail in (`machine/intake`). Around it, `session` is the shell, one task that reads what the gateway sends
+//! and asks the store. Offers wait for nothing but the gateway's own connection: every session watches by itself what its
+//! gateway should have, which `rollout` decides, so none holds up another.
 //!
 //! What is known of gateways is the [`Fleet`], in memory. Heartbeats write nothing to the store; when a
 //! session ends, the time is written, once. A second session of the same gateway ends the first. All queues are
@@ -13,12 +13,14 @@ mod facts;
 mod fleet;
 pub mod machine;
 mod session;
+mod wanted;
 
 use std::time::Duration;
 
 pub use self::facts::{GatewayFacts, HeldPolicy, News, RefusedRelease};
-pub use self::fleet::Fleet;
+pub use self::fleet::{BegunSession, Fleet};
 pub use self::session::{GatewayPeer, Outbound, Sessions, leaving};
+pub use self::wanted::{Directive, Order, Wanted, Word};
 
 /// How sessions behave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

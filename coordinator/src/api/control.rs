@@ -26,6 +26,7 @@ use crate::health_watch::PublishedHealth;
 use crate::operators::{self, OperatorRecord, Role};
 use crate::query::{self, Filter, Searches};
 use crate::releases::{ProposalEndKind, Releases, targets};
+use crate::rollout::run::Rollouts;
 use crate::sessions::Fleet;
 use crate::store::Store;
 
@@ -47,6 +48,8 @@ pub struct ControlService {
     pub store: Store,
     /// Releases.
     pub releases: Releases,
+    /// How releases are carried to gateways.
+    pub rollouts: Rollouts,
     /// Gateways.
     pub fleet: Arc<Fleet>,
     /// For the root's digest.
@@ -57,6 +60,8 @@ pub struct ControlService {
     pub searches: Searches,
     /// Large answers under way.
     pub answers: Answers<OperatorId>,
+    /// Watchers of rollouts.
+    pub rollout_watches: Answers<OperatorId>,
     /// Watchers of health.
     pub watches: Answers<OperatorId>,
     /// Health as it changes.
@@ -155,41 +160,41 @@ impl ControlService {
 
 #[tonic::async_trait]
 impl Control for ControlService {
-    type WatchRolloutStream = tokio_stream::Empty<Result<v1::Rollout, Status>>;
+    type WatchRolloutStream = Nothing<v1::Rollout>;
 
     async fn start_rollout(
         &self,
-        _request: Request<v1::StartRolloutRequest>,
+        request: Request<v1::StartRolloutRequest>,
     ) -> Result<Response<v1::Rollout>, Status> {
-        Err(Status::unimplemented("rollouts"))
+        self.start(request).await
     }
 
     async fn steer_rollout(
         &self,
-        _request: Request<v1::SteerRolloutRequest>,
+        request: Request<v1::SteerRolloutRequest>,
     ) -> Result<Response<v1::Rollout>, Status> {
-        Err(Status::unimplemented("rollouts"))
+        self.steer(request).await
     }
 
     async fn freeze_rollouts(
         &self,
-        _request: Request<v1::FreezeRolloutsRequest>,
+        request: Request<v1::FreezeRolloutsRequest>,
     ) -> Result<Response<v1::FreezeState>, Status> {
-        Err(Status::unimplemented("rollouts"))
+        self.freeze(request).await
     }
 
     async fn watch_rollout(
         &self,
-        _request: Request<v1::WatchRolloutRequest>,
+        request: Request<v1::WatchRolloutRequest>,
     ) -> Result<Response<Self::WatchRolloutStream>, Status> {
-        Err(Status::unimplemented("rollouts"))
+        self.watch(request).await
     }
 
     async fn list_rollouts(
         &self,
-        _request: Request<v1::ListRolloutsRequest>,
+        request: Request<v1::ListRolloutsRequest>,
     ) -> Result<Response<v1::ListRolloutsResponse>, Status> {
-        Err(Status::unimplemented("rollouts"))
+        self.list(request).await
     }
 
     async fn who_am_i(

@@ -37,11 +37,18 @@ pub enum Action {
     CreateToken,
     IssueDevice,
     ListOperators,
+    StartRollout,
+    StopRollout,
+    ResumeRollout,
+    FreezeRollouts,
+    ThawRollouts,
+    WatchRollout,
+    ListRollouts,
 }
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 21] = [
         Self::WhoAmI,
         Self::ListReleases,
         Self::GetRelease,
@@ -56,6 +63,13 @@ impl Action {
         Self::CreateToken,
         Self::IssueDevice,
         Self::ListOperators,
+        Self::StartRollout,
+        Self::StopRollout,
+        Self::ResumeRollout,
+        Self::FreezeRollouts,
+        Self::ThawRollouts,
+        Self::WatchRollout,
+        Self::ListRollouts,
     ];
 
     /// The role that it needs.
@@ -67,11 +81,27 @@ impl Action {
             | Self::ListGateways
             | Self::WatchHealth
             | Self::SearchAudit
-            | Self::TailAudit => Role::Viewer,
-            Self::ProposeRelease | Self::WithdrawRelease => Role::Engineer,
-            Self::ApproveRelease | Self::RejectRelease => Role::Approver,
+            | Self::TailAudit
+            | Self::WatchRollout
+            | Self::ListRollouts => Role::Viewer,
+            Self::ProposeRelease | Self::WithdrawRelease | Self::StartRollout => Role::Engineer,
+            // Whoever sees that something goes wrong stops it; what opens more than before takes another person.
+            Self::StopRollout | Self::FreezeRollouts => Role::Engineer,
+            Self::ApproveRelease | Self::RejectRelease | Self::ResumeRollout | Self::ThawRollouts => {
+                Role::Approver
+            }
             Self::CreateToken | Self::IssueDevice | Self::ListOperators => Role::Admin,
         }
+    }
+
+    /// Another role that may do it, too.
+    pub fn also(self) -> Option<Role> {
+        matches!(self, Self::StopRollout | Self::FreezeRollouts).then_some(Role::Approver)
+    }
+
+    /// Whether somebody with this role may.
+    pub fn is_for(self, role: Role) -> bool {
+        role.includes(self.needs()) || self.also().is_some_and(|also| role.includes(also))
     }
 
     /// Whether it is written down each time, so that it takes room in the store.
@@ -82,7 +112,12 @@ impl Action {
             | Self::RejectRelease
             | Self::WithdrawRelease
             | Self::CreateToken
-            | Self::IssueDevice => true,
+            | Self::IssueDevice
+            | Self::StartRollout
+            | Self::StopRollout
+            | Self::ResumeRollout
+            | Self::FreezeRollouts
+            | Self::ThawRollouts => true,
             Self::WhoAmI
             | Self::ListReleases
             | Self::GetRelease
@@ -90,7 +125,9 @@ impl Action {
             | Self::WatchHealth
             | Self::SearchAudit
             | Self::TailAudit
-            | Self::ListOperators => false,
+            | Self::ListOperators
+            | Self::WatchRollout
+            | Self::ListRollouts => false,
         }
     }
 
@@ -111,6 +148,13 @@ impl Action {
             Self::CreateToken => "create-token",
             Self::IssueDevice => "issue-device",
             Self::ListOperators => "list-operators",
+            Self::StartRollout => "start-rollout",
+            Self::StopRollout => "stop-rollout",
+            Self::ResumeRollout => "resume-rollout",
+            Self::FreezeRollouts => "freeze-rollouts",
+            Self::ThawRollouts => "thaw-rollouts",
+            Self::WatchRollout => "watch-rollout",
+            Self::ListRollouts => "list-rollouts",
         }
     }
 }
@@ -194,12 +238,16 @@ impl Gate {
             return Err(refusal);
         };
         let needed = action.needs();
-        if !role.includes(needed) {
+        if !action.is_for(role) {
             let refusal = Refusal::new(
                 Reason::WrongRole,
                 format!(
-                    "{} needs the role {needed}; {operator} is {role}",
-                    action.as_str()
+                    "{} needs the role {needed}{}; {operator} is {role}",
+                    action.as_str(),
+                    action
+                        .also()
+                        .map(|also| format!(" or {also}"))
+                        .unwrap_or_default()
                 ),
             )
             .condition("role", format!("{needed} is needed"));

@@ -212,7 +212,7 @@ fn gateway(name: &GatewayId, facts: GatewayFacts) -> v1::Gateway {
                 revision: revision.0,
                 statement_digest: digest.0.to_vec().into(),
             }),
-            standing: None,
+            standing: facts.standing,
         }),
         spool: facts.spool,
         faults: facts

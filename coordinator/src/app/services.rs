@@ -30,6 +30,7 @@ use crate::ingest::Ingest;
 use crate::journal::Journal;
 use crate::query::Searches;
 use crate::releases::Releases;
+use crate::rollout::run::Rollouts;
 use crate::sessions::{self, Fleet, Sessions};
 use crate::store::Store;
 
@@ -56,6 +57,7 @@ pub(super) struct Services<'a> {
     pub(super) journal: Journal,
     pub(super) authority: Arc<Authority>,
     pub(super) releases: Releases,
+    pub(super) rollouts: Rollouts,
     pub(super) fleet: Arc<Fleet>,
     pub(super) stopping: CancellationToken,
     pub(super) health: watch::Receiver<Arc<PublishedHealth>>,
@@ -69,11 +71,13 @@ impl Services<'_> {
             gate: Gate::new(self.store.clone(), self.journal.clone()),
             store: self.store.clone(),
             releases: self.releases.clone(),
+            rollouts: self.rollouts,
             fleet: self.fleet.clone(),
             authority: self.authority.clone(),
             stopping: self.stopping.clone(),
             searches: Searches::default(),
             answers: Answers::new("large answers", ANSWERS_MAX.0, ANSWERS_MAX.1),
+            rollout_watches: Answers::new("watches of rollouts", WATCHES_MAX.0, WATCHES_MAX.1),
             watches: Answers::new("watches of health", WATCHES_MAX.0, WATCHES_MAX.1),
             health: self.health,
         })

@@ -92,12 +92,15 @@ pub(super) async fn complete(store: &Store) -> Result<(), StoreError> {
 }
 
 impl History {
-    /// What is recorded.
-    pub(super) async fn read(store: &Store) -> Result<Self, Refusal> {
+    /// What is recorded, up to this release.
+    pub(super) async fn read(store: &Store, until: Revision) -> Result<Self, Refusal> {
         let mut links = Vec::new();
         let mut approvers = None;
         let mut first_change = None;
         for (number, record, _) in store.list_json::<LinkRecord>(PREFIX).await? {
+            if number.parse().is_ok_and(|number: u64| number > until.0) {
+                break;
+            }
             let statement = Statement::from_bytes(record.statement.as_bytes()).map_err(|error| {
                 tracing::error!(number, error = %crate::chain(&error), "a release of the history cannot be read");
                 Refusal::new(

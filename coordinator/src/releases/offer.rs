@@ -23,12 +23,13 @@ const OFFER_KEY: u8 = 2 << 3 | 2;
 const PLAN_KEY: u8 = 2 << 3 | 2;
 const CHAIN_KEY: u8 = 5 << 3 | 2;
 
-/// The current release, for one gateway that verified another one last.
+/// A release, for one gateway that verified another one last.
 #[derive(Debug, Clone)]
 pub struct Offer {
     release: Arc<CurrentRelease>,
     gateway: GatewayId,
     verified: Option<Digest>,
+    order: Option<v1::Order>,
 }
 
 /// A plan where it lies.
@@ -57,7 +58,13 @@ impl Offer {
             release,
             gateway,
             verified,
+            order: None,
         }
+    }
+
+    /// With how far the gateway may go with it.
+    pub fn with_order(self, order: Option<v1::Order>) -> Self {
+        Self { order, ..self }
     }
 
     /// The pieces of the message, in the order in which they go out.
@@ -69,11 +76,12 @@ impl Offer {
             release,
             gateway,
             verified,
+            order,
         } = self;
         let Some(plan) = release.release.plan(&gateway) else {
             return Err(Refusal::new(
                 Reason::Internal,
-                format!("the current release has no plan for {gateway}"),
+                format!("the release has no plan for {gateway}"),
             ));
         };
         let head = v1::PolicyOffer {
@@ -82,7 +90,7 @@ impl Offer {
             inclusion_proof: plan.proof.iter().map(|hash| hash.to_vec().into()).collect(),
             plan: Bytes::new(),
             chain: Vec::new(),
-            order: None,
+            order,
         };
         let plan = Bytes::from_owner(PlanBytes(release.clone(), gateway));
         let mut links = release.history.between(verified);

@@ -5,6 +5,7 @@
 //! ([`DOCUMENTS`]).
 
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
 
 use penstock_policy::ids::Digest;
 use penstock_proto::refusal::Refusal;
@@ -43,12 +44,16 @@ impl Releases {
         Ok(())
     }
 
-    /// The blobs that neither the current release nor a proposal that waits refers to.
+    /// The blobs that neither the current release, nor one that gateways still should have, nor a proposal that waits refers to.
     async fn unreferenced(&self) -> Result<Vec<Digest>, Refusal> {
         // A proposal that becomes current meanwhile would neither wait any more nor be the release that was current at the
         // beginning. Afterwards, only what waits now can become current, and that is kept.
         let _deciding = self.deciding.lock().await;
         let current = self.now();
+        let still = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(still) = still else {
+            return Ok(Vec::new());
+        };
         if history::newest(&self.store).await? != current.as_ref().map(|current| current.revision()) {
             // The newest release was not taken up here, and its plans are needed to do it.
             return Ok(Vec::new());
@@ -59,7 +64,9 @@ impl Releases {
             let is_current = current
                 .as_ref()
                 .is_some_and(|current| current.recorded.digest == recorded.digest);
-            if is_current || self.waits(&recorded).is_ok() {
+            let is_kept =
+                still.contains(&recorded.statement.revision) && recorded.record.approved_ms.is_some();
+            if is_current || is_kept || self.waits(&recorded).is_ok() {
                 kept.extend(recorded.record.detail);
                 kept.extend(self.detail(&recorded).await?.plans.into_values());
             }

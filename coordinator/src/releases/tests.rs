@@ -241,6 +241,7 @@ async fn nothing_is_swept_while_it_is_decided_what_becomes_current() {
     let one = Proposal::small(1, None);
     one.propose(&releases).await.unwrap();
     // The sweep of the start is over, or waits too.
+    *releases.kept.lock().unwrap() = Some(BTreeSet::new());
     let deciding = releases.deciding.lock().await;
     let rest = vec![7; 100];
     store.put_blobs(vec![rest.clone()]).await.unwrap();

@@ -42,6 +42,13 @@ pub enum Fact {
         /// What.
         event: HardEvent,
     },
+    /// Another rollout may have it unconfirmed, or no longer.
+    Elsewhere {
+        /// Who.
+        gateway: u32,
+        /// Whether.
+        is: bool,
+    },
     /// Something happened that counts as a failure.
     Soft {
         /// To whom.
@@ -97,6 +104,10 @@ pub enum HoldReason {
     Person,
     /// Its clock is not to be trusted.
     Clock,
+    /// Too many releases that it reverted are not cleared.
+    NotCleared,
+    /// The time zone of its windows is not known to it.
+    Zone,
 }
 
 /// Why a gateway went back.
@@ -147,6 +158,8 @@ impl HoldReason {
             Self::Interlock => "the process to report that it is safe to change",
             Self::Person => "the person on site who holds it",
             Self::Clock => "a clock that it can trust",
+            Self::NotCleared => "a person on site who clears releases that it reverted",
+            Self::Zone => "the time zone of its windows, which its software does not know",
         }
     }
 }

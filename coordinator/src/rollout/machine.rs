@@ -14,6 +14,7 @@
 //! is opened in the same step; of a pair, one is opened only while the other cannot be unconfirmed; an opened gateway that is
 //! withdrawn counts as opened until it says that it knows.
 
+mod asked;
 mod clock;
 mod look;
 mod record;
@@ -23,7 +24,7 @@ mod waits;
 
 use std::sync::Arc;
 
-use penstock_policy::ids::{GatewayId, Revision};
+use penstock_policy::ids::{Digest, GatewayId, Revision};
 use serde::{Deserialize, Serialize};
 
 use self::clock::{Clock, LOOK_MS};
@@ -203,6 +204,7 @@ pub struct Rollout {
     revision: Revision,
     plan: RolloutPlan,
     fleet: Arc<Fleet>,
+    fleet_digest: Digest,
     /// In the fleet's order.
     seats: Vec<Seat>,
     /// In which gateways are opened.
@@ -242,6 +244,7 @@ impl Rollout {
         Self {
             revision,
             order: fleet.draw(plan.seed),
+            fleet_digest: fleet.digest(),
             plan,
             fleet,
             seats,
@@ -259,6 +262,17 @@ impl Rollout {
             is_retargeted: false,
             due: None,
         }
+    }
+
+    /// A release that was in force before there were rollouts, or that was carried to all at once: whoever has it is confirmed, and
+    /// whoever comes without it gets it.
+    pub fn adopted(setup: Setup, now: Now) -> Self {
+        let mut adopted = Self::new(setup, now);
+        adopted.stage = Stage::CompletedWithExceptions;
+        for seat in &mut adopted.seats {
+            seat.set(Mark::Absent, 0);
+        }
+        adopted
     }
 
     /// Takes in what happened, and says what is to be done.
@@ -321,29 +335,6 @@ impl Rollout {
 
     fn shadows(&self) -> bool {
         self.plan.shadow.as_ms() > 0 && !self.is_emergency
-    }
-
-    /// The release.
-    pub fn revision(&self) -> Revision {
-        self.revision
-    }
-
-    /// How far it is.
-    pub fn stage(&self) -> Stage {
-        self.stage
-    }
-
-    /// Why it is halted.
-    pub fn halted(&self) -> Option<&HaltReason> {
-        match &self.stop {
-            Some(Stop::Halted(reason)) => Some(reason),
-            _ => None,
-        }
-    }
-
-    /// Whether a person paused it.
-    pub fn is_paused(&self) -> bool {
-        matches!(self.stop, Some(Stop::Paused { .. }))
     }
 
     /// Nothing is opened.
@@ -469,20 +460,5 @@ impl Rollout {
             .filter(|(_, seat)| is(seat.mark))
             .map(|(at, _)| at)
             .collect()
-    }
-
-    /// How many of each.
-    pub fn counts(&self) -> std::collections::BTreeMap<Mark, u32> {
-        let mut counts = std::collections::BTreeMap::new();
-        for seat in &self.seats {
-            *counts.entry(seat.mark).or_default() += 1;
-        }
-        counts
-    }
-
-    /// Failures, and what they are counted against.
-    pub fn failures(&self) -> (u32, u32) {
-        let census = Census::of(self);
-        (census.failed, census.activated)
     }
 }

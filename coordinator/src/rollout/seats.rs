@@ -72,6 +72,44 @@ impl Mark {
             .map(|(mark, _)| *mark)
     }
 
+    /// Stable word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Absent => "absent",
+            Self::Opened => "opened",
+            Self::Withdrawing => "withdrawing",
+            Self::Trial => "trial",
+            Self::Silent => "silent",
+            Self::Unknown => "unknown",
+            Self::Confirmed => "confirmed",
+            Self::ConfirmedSilent => "confirmed-silent",
+            Self::RevertedHard => "reverted-hard",
+            Self::RevertedSoft => "reverted",
+            Self::BroughtBack => "brought-back",
+            Self::Refused => "refused",
+        }
+    }
+
+    /// What became of a gateway by it, behind its name.
+    pub fn became(self) -> &'static str {
+        match self {
+            Self::Waiting => "waits for its turn",
+            Self::Absent => "comes later",
+            Self::Opened => "may activate",
+            Self::Withdrawing => "may no longer activate",
+            Self::Trial => "is on trial",
+            Self::Silent => "is silent, and may have activated",
+            Self::Unknown => "is silent; it was held when it was last heard",
+            Self::Confirmed => "is confirmed",
+            Self::ConfirmedSilent => "is silent after it was confirmed",
+            Self::RevertedHard => "went back, which stops the rollout",
+            Self::RevertedSoft => "went back",
+            Self::BroughtBack => "was brought back",
+            Self::Refused => "refuses the release",
+        }
+    }
+
     /// It may activate, or activated, and that is not over: a wave waits for it.
     pub fn is_in_flight(self) -> bool {
         matches!(self, Self::Opened | Self::Withdrawing | Self::Trial)
@@ -126,6 +164,8 @@ pub(super) struct Seat {
     pub(super) mark: Mark,
     pub(super) strike: Strike,
     pub(super) is_connected: bool,
+    /// Another rollout may have it unconfirmed.
+    pub(super) is_elsewhere: bool,
     pub(super) heard: Standing,
     /// When its mark changed, by the rollout's own clock.
     pub(super) marked_at: u64,
@@ -142,6 +182,7 @@ impl Seat {
             mark,
             strike: Strike::None,
             is_connected: false,
+            is_elsewhere: false,
             heard: Standing::Unheard,
             marked_at: own_ms,
             linked_at: own_ms,

@@ -116,12 +116,18 @@ pub struct GatewayFacts {
     pub faults: Vec<v1::Fault>,
     /// What is wrong with its trail here.
     pub trail_fault: Option<String>,
+    /// How it stands to the release that it was ordered last, bounded; `None`: its software knows no trials, or did not say.
+    pub standing: Option<v1::PolicyStanding>,
+    /// What it should have by what its last session was given, and whether it may put that in force.
+    pub should_have: Option<(PolicyMark, bool)>,
 }
 
 /// The code under which a gateway reports, among its faults, for whom a grant of remote access opened a conduit, and until when.
 const GRANTED: &str = "remote-access";
 /// The fault by which a gateway foretells what enforcing would change.
 const NOT_READY: &str = "not-ready-to-enforce";
+/// The capability of agents that put a release on trial.
+const TRIALS: &str = "trials";
 /// Faults by which it is certain that a gateway's kernel does not hold its policy.
 const OPEN: [&str; 2] = ["kernel-failed", "rules-gone"];
 
@@ -132,6 +138,7 @@ impl GatewayFacts {
             News::Hello(hello) => {
                 self.connected = true;
                 self.offered = None;
+                self.should_have = None;
                 self.trail_fault = None;
                 self.reported(now_ms);
                 self.take_hello(hello);
@@ -196,6 +203,7 @@ impl GatewayFacts {
     fn take_policy(&mut self, policy: &v1::PolicyState) {
         let held = HeldPolicy::from(policy);
         (self.effective, self.staged, self.trusted) = (held.effective, held.staged, held.trusted);
+        self.standing = policy.standing.as_ref().map(bounded_standing);
         self.refused = policy.refused.as_ref().map(|refused| RefusedRelease {
             revision: Revision(refused.revision),
             statement: statement(&refused.statement_digest),
@@ -242,6 +250,51 @@ impl GatewayFacts {
             && self.trail_fault == other.trail_fault
             && self.staged == other.staged
             && self.offered == other.offered
+            && self.same_standing(other)
+    }
+
+    /// Whether a rollout has nothing to learn from the one that it did not learn from the other. How much of a trial is over and
+    /// what shadow counted is not: it changes all the time.
+    pub(super) fn same_standing(&self, other: &Self) -> bool {
+        use v1::policy_standing::State;
+        let about = |facts: &Self| {
+            let standing = facts.standing.as_ref()?;
+            let state = standing.state.as_ref().map(|state| match state {
+                State::Shadow(shadow) => (0, i32::from(shadow.cuts_must_flow), 0),
+                State::Held(held) => (1, held.reason, held.until_ms),
+                State::Trial(trial) => (2, i32::from(trial.confirmable), 0),
+                State::Reverted(reverted) => (3, i32::from(reverted.ordered), reverted.at_ms),
+            });
+            Some((
+                standing.order,
+                standing.revision,
+                standing.statement_digest.clone(),
+                state,
+            ))
+        };
+        let codes = |facts: &Self| -> BTreeSet<String> {
+            facts.faults.iter().map(|fault| fault.code.clone()).collect()
+        };
+        self.connected == other.connected
+            && (self.effective, self.staged) == (other.effective, other.staged)
+            && self.refused == other.refused
+            && about(self) == about(other)
+            && self.drift == other.drift
+            && codes(self) == codes(other)
+    }
+
+    /// Whether its agent puts a release on trial.
+    pub fn knows_trials(&self) -> bool {
+        self.capabilities.iter().any(|capability| capability == TRIALS)
+    }
+
+    /// Whether a release is on trial there.
+    pub fn is_on_trial(&self) -> bool {
+        let state = self
+            .standing
+            .as_ref()
+            .and_then(|standing| standing.state.as_ref());
+        matches!(state, Some(v1::policy_standing::State::Trial(_)))
     }
 }
 
@@ -263,6 +316,33 @@ fn reported(fault: &v1::Fault) -> ReportedFault {
         words: format!("{}{flows} ({})", fault.message, fault.code),
         zones: zones.unwrap_or_default(),
     }
+}
+
+/// A standing of which no text and no list is longer than may be remembered.
+fn bounded_standing(standing: &v1::PolicyStanding) -> v1::PolicyStanding {
+    use v1::policy_standing::State;
+    let mut kept = standing.clone();
+    // What is longer is no digest.
+    kept.statement_digest.truncate(32);
+    match &mut kept.state {
+        Some(State::Shadow(shadow)) => {
+            let count = shadow.flows.len();
+            shadow.flows.truncate(FLOWS_MAX);
+            let further = u32::try_from(count - shadow.flows.len()).unwrap_or(u32::MAX);
+            shadow.further_flows = shadow.further_flows.saturating_add(further);
+            for flow in &mut shadow.flows {
+                *flow = bounded(flow);
+            }
+            shadow.not_judged = bounded(&shadow.not_judged);
+        }
+        Some(State::Held(held)) => held.message = bounded(&held.message),
+        Some(State::Reverted(reverted)) => {
+            reverted.code = bounded(&reverted.code);
+            reverted.message = bounded(&reverted.message);
+        }
+        Some(State::Trial(_)) | None => {}
+    }
+    kept
 }
 
 fn bounded_fault(fault: &v1::Fault) -> v1::Fault {

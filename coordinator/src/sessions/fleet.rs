@@ -1,20 +1,42 @@
-//! All gateways that are known, in memory, and which session of each counts: the newest.
+//! All gateways that are known, in memory, and which session of each counts: the newest. Here `rollout` learns which gateways it
+//! has to look at, each once however often it changed, and from here each session gets what its gateway should have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use penstock_policy::ids::GatewayId;
-use tokio::sync::Notify;
+use penstock_proto::v1;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::facts::{GatewayFacts, News};
+use super::wanted::Directive;
 use crate::enrolment::GatewayRecord;
 
 #[derive(Debug, Default)]
 struct GatewayEntry {
     facts: GatewayFacts,
-    /// The session that stands, by number, and what ends it.
-    session: Option<(u64, CancellationToken)>,
+    /// The session that stands.
+    session: Option<StandingSession>,
+}
+
+#[derive(Debug)]
+struct StandingSession {
+    number: u64,
+    /// Cancelled when another takes its place.
+    replaced: CancellationToken,
+    directive: watch::Sender<Directive>,
+}
+
+/// A session that begins.
+#[derive(Debug)]
+pub struct BegunSession {
+    /// Its number; none is used twice.
+    pub number: u64,
+    /// Cancelled when another takes its place.
+    pub replaced: CancellationToken,
+    /// What its gateway should have.
+    pub directives: watch::Receiver<Directive>,
 }
 
 /// All gateways that are known.
@@ -23,6 +45,9 @@ pub struct Fleet {
     entries: Mutex<BTreeMap<GatewayId, GatewayEntry>>,
     sessions_so_far: std::sync::atomic::AtomicU64,
     changed: Notify,
+    /// Gateways that stand otherwise than they did when they were looked at last.
+    moved: Mutex<BTreeSet<GatewayId>>,
+    has_moved: Notify,
 }
 
 impl Fleet {
@@ -51,22 +76,40 @@ impl Fleet {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A session begins, by a certificate that expires then; one that stood before is ended. Answers with its number, and
-    /// with what is cancelled when another takes its place.
-    pub fn begin(&self, gateway: &GatewayId, certificate_expires_ms: u64) -> (u64, CancellationToken) {
-        let token = CancellationToken::new();
+    /// A session begins with a hello, by a certificate that expires then; one that stood before is ended.
+    pub fn begin(
+        &self,
+        gateway: &GatewayId,
+        certificate_expires_ms: u64,
+        hello: Box<v1::Hello>,
+        now_ms: u64,
+    ) -> BegunSession {
+        let replaced = CancellationToken::new();
+        let (directive, directives) = watch::channel(Directive::default());
         let mut entries = self.lock();
         let number = self
             .sessions_so_far
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let entry = entries.entry(gateway.clone()).or_default();
         entry.facts.certificate_expires_ms = certificate_expires_ms;
-        let before = entry.session.replace((number, token.clone()));
+        let before = entry.session.replace(StandingSession {
+            number,
+            replaced: replaced.clone(),
+            directive,
+        });
+        // In one step: nobody sees the new session with what the old one said.
+        entry.facts.learn(&News::Hello(hello), now_ms);
         drop(entries);
-        if let Some((_, before)) = before {
-            before.cancel();
+        if let Some(before) = before {
+            before.replaced.cancel();
         }
-        (number, token)
+        self.moved(gateway);
+        self.changed.notify_one();
+        BegunSession {
+            number,
+            replaced,
+            directives,
+        }
     }
 
     /// A session ends. If it was the one that stood, the gateway is no longer connected.
@@ -75,13 +118,18 @@ impl Fleet {
         let Some(entry) = entries.get_mut(gateway) else {
             return false;
         };
-        if entry.session.as_ref().is_none_or(|(stands, _)| *stands != number) {
+        if entry
+            .session
+            .as_ref()
+            .is_none_or(|stands| stands.number != number)
+        {
             return false;
         }
         entry.session = None;
         entry.facts.connected = false;
         entry.facts.offered = None;
         drop(entries);
+        self.moved(gateway);
         self.changed.notify_one();
         true
     }
@@ -92,7 +140,11 @@ impl Fleet {
         let Some(entry) = entries.get_mut(gateway) else {
             return;
         };
-        if entry.session.as_ref().is_none_or(|(stands, _)| *stands != number) {
+        if entry
+            .session
+            .as_ref()
+            .is_none_or(|stands| stands.number != number)
+        {
             return;
         }
         if matches!(news, News::Seen) {
@@ -102,7 +154,12 @@ impl Fleet {
         let before = entry.facts.clone();
         entry.facts.learn(news, now_ms);
         let same = before.same_judgement(&entry.facts);
+        // A trial is looked at whenever it is reported: what was said about it may not have arrived.
+        let has_moved = !before.same_standing(&entry.facts) || entry.facts.is_on_trial();
         drop(entries);
+        if has_moved {
+            self.moved(gateway);
+        }
         if !same {
             self.changed.notify_one();
         }
@@ -121,6 +178,11 @@ impl Fleet {
         self.lock().get(gateway).map(|entry| entry.facts.clone())
     }
 
+    /// Looks at one without copying it.
+    pub fn look_at<T>(&self, gateway: &GatewayId, look: impl FnOnce(&GatewayFacts) -> T) -> Option<T> {
+        self.lock().get(gateway).map(|entry| look(&entry.facts))
+    }
+
     /// What is known of all.
     pub fn all(&self) -> Vec<(GatewayId, GatewayFacts)> {
         self.lock()
@@ -133,6 +195,75 @@ impl Fleet {
     pub fn inspect(&self, mut look: impl FnMut(&GatewayId, &GatewayFacts)) {
         for (gateway, entry) in self.lock().iter() {
             look(gateway, &entry.facts);
+        }
+    }
+
+    fn moved(&self, gateway: &GatewayId) {
+        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        moved.insert(gateway.clone());
+        drop(moved);
+        self.has_moved.notify_one();
+    }
+
+    /// Whoever waits for that looks again at once.
+    pub fn look_again(&self) {
+        self.has_moved.notify_one();
+    }
+
+    /// Waits until a gateway stands otherwise.
+    pub async fn has_moved(&self) {
+        self.has_moved.notified().await;
+    }
+
+    /// Looks at those that stand otherwise since the last time, with the number of the session that stands, without copying them.
+    pub fn take_moved(&self, mut look: impl FnMut(&GatewayId, Option<u64>, &GatewayFacts)) {
+        let moved = std::mem::take(&mut *self.moved.lock().unwrap_or_else(PoisonError::into_inner));
+        let entries = self.lock();
+        for gateway in &moved {
+            if let Some(entry) = entries.get(gateway) {
+                let number = entry.session.as_ref().map(|session| session.number);
+                look(gateway, number, &entry.facts);
+            }
+        }
+    }
+
+    /// Looks at those that are connected, with the numbers of their sessions, without copying them.
+    pub fn inspect_connected(&self, mut look: impl FnMut(&GatewayId, u64, &GatewayFacts)) {
+        for (gateway, entry) in self.lock().iter() {
+            if let Some(session) = &entry.session {
+                look(gateway, session.number, &entry.facts);
+            }
+        }
+    }
+
+    /// Gives the session of a gateway, if one stands, what the gateway should have.
+    pub fn direct(&self, gateway: &GatewayId, change: impl FnOnce(&mut Directive, &GatewayFacts)) {
+        let mut entries = self.lock();
+        let Some(entry) = entries.get_mut(gateway) else {
+            return;
+        };
+        let Some(session) = &entry.session else {
+            return;
+        };
+        session.directive.send_if_modified(|directive| {
+            let mut changed = directive.clone();
+            change(&mut changed, &entry.facts);
+            let is_other = !changed.says_the_same(directive);
+            if is_other {
+                *directive = changed;
+            }
+            is_other
+        });
+        let directive = session.directive.borrow();
+        let should_have = directive
+            .target
+            .as_ref()
+            .map(|(wanted, _)| (wanted.mark, wanted.is_active()));
+        drop(directive);
+        if entry.facts.should_have != should_have {
+            entry.facts.should_have = should_have;
+            drop(entries);
+            self.changed.notify_one();
         }
     }
 

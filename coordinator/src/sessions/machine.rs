@@ -6,9 +6,10 @@
 //! ─▶ greeting ──────▶ positioning ───────────────────────────────────────────────▶ standing ─▶ over
 //! ```
 //!
-//! A session does two things that wait for nothing of each other: it offers the current release to a gateway that is behind,
-//! and it takes the audit trail in ([`intake`]). What goes to the gateway waits in one place each: a newer
-//! release overtakes one that was not sent yet, and an acknowledgement says up to where the trail is held by then. Whoever
+//! A session does two things that wait for nothing of each other: it gives the gateway what it [should have](Wanted), and it takes
+//! the audit trail in ([`intake`]). A gateway that does not have the release is offered it; one that has it gets the order alone,
+//! each order once. What goes to the gateway waits in one place each: a newer
+//! target overtakes one that was not sent yet, and an acknowledgement says up to where the trail is held by then. Whoever
 //! drives a machine keeps three rules: its actions are done in their order, what it asks is answered once, and a message is
 //! [taken out](Machine::message) only to be sent.
 
@@ -20,11 +21,12 @@ use penstock_policy::ids::Digest;
 use penstock_proto::convert::PolicyMark;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1::gateway_message::Message;
-use penstock_proto::v1::{AuditAck, AuditBlock, GatewayMessage, Hello, PolicyState};
+use penstock_proto::v1::{AuditAck, AuditBlock, GatewayMessage, Hello, PolicyState, Upto};
 
 use self::intake::Intake;
 use super::SessionLimits;
 use super::facts::{HeldPolicy, News};
+use super::wanted::{Wanted, Word};
 use crate::ingest::{IngestReport, Room};
 use crate::store::StoreError;
 
@@ -37,8 +39,10 @@ pub enum Fact {
     Ended(Option<String>),
     /// The gateway takes no more.
     Gone,
-    /// What the current release holds for this gateway; also when it became current anew.
-    Current(Option<PolicyMark>),
+    /// What this gateway should have; also if that is the same again.
+    Target(Option<Wanted>),
+    /// What it is to do with the release that is on trial there.
+    Word(Word),
     /// The answer to what was asked.
     Answered(Answer),
     /// Whether there is room in memory for the block that came last.
@@ -105,13 +109,17 @@ pub enum Answer {
 pub enum Outgoing {
     /// The first: up to where the coordinator has the gateway's trail.
     Welcome(AuditAck),
-    /// The current release.
+    /// A release that the gateway does not have, with how far it may go with it.
     Offer {
         /// What of it is the gateway's.
         wanted: PolicyMark,
         /// The statement that the gateway verified last, from which it follows the others.
         verified: Option<Digest>,
     },
+    /// How far it may go with the release that it has.
+    Order,
+    /// What becomes of the release on trial.
+    Word(Word),
     /// Up to where its trail is durable here.
     Acknowledgement(AuditAck),
 }
@@ -123,10 +131,13 @@ pub struct Machine {
     stage: Stage,
     /// What the gateway says that it holds.
     holds: HeldPolicy,
-    /// What it should hold.
-    wanted: Option<PolicyMark>,
-    /// Whether it is yet to be offered that.
-    offers: bool,
+    /// What it should have.
+    wanted: Option<Wanted>,
+    /// That is yet to be sent.
+    is_pending: bool,
+    /// What it was offered last, as long as it did not report since.
+    under_way: Option<PolicyMark>,
+    word: Option<Word>,
     intake: Intake,
     /// By when the gateway has to take the next message, if one waits for it.
     taken_by: Option<Instant>,
@@ -155,7 +166,9 @@ impl Machine {
             stage: Stage::Greeting { by },
             holds: HeldPolicy::default(),
             wanted: None,
-            offers: false,
+            is_pending: false,
+            under_way: None,
+            word: None,
             intake: Intake::new(random),
             taken_by: None,
         }
@@ -217,7 +230,7 @@ impl Machine {
         match self.stage {
             Stage::Greeting { .. } | Stage::Positioning => false,
             Stage::Welcoming => true,
-            Stage::Standing => self.offers || self.intake.acknowledges(),
+            Stage::Standing => self.due().is_some() || self.word.is_some() || self.intake.acknowledges(),
             // What is durable may be said to the last.
             Stage::Over => self.intake.acknowledges(),
         }
@@ -235,12 +248,17 @@ impl Machine {
             self.stage = Stage::Standing;
             return Some(Outgoing::Welcome(self.intake.acknowledged()));
         }
-        if self.stage == Stage::Standing
-            && std::mem::take(&mut self.offers)
-            && let Some(wanted) = self.wanted
-        {
-            let verified = self.holds.trusted.map(|(_, digest)| digest);
-            return Some(Outgoing::Offer { wanted, verified });
+        if self.stage == Stage::Standing {
+            if let Some(due) = self.due() {
+                self.is_pending = false;
+                if let Outgoing::Offer { wanted, .. } = &due {
+                    self.under_way = Some(*wanted);
+                }
+                return Some(due);
+            }
+            if let Some(word) = self.word.take() {
+                return Some(Outgoing::Word(word));
+            }
         }
         self.has_message()
             .then(|| Outgoing::Acknowledgement(self.intake.acknowledged()))
@@ -252,10 +270,14 @@ impl Machine {
             Fact::Message(message) => self.heard(message.message, actions)?,
             Fact::Ended(problem) => return self.ended(problem),
             Fact::Gone => return Ok(false),
-            Fact::Current(wanted) => {
-                self.wanted = wanted;
-                self.offers = self.is_behind();
+            Fact::Target(wanted) => {
+                if wanted != self.wanted {
+                    self.wanted = wanted;
+                    self.is_pending = true;
+                    self.is_pending = self.due().is_some();
+                }
             }
+            Fact::Word(word) => self.word = Some(word),
             Fact::Answered(Answer::Position(held)) => self.positioned(held?),
             Fact::Answered(answer) => self.intake.answered(now, answer, actions)?,
             Fact::Room(is_there) => self.intake.room(now, is_there, actions),
@@ -349,12 +371,35 @@ impl Machine {
 
     fn take_policy(&mut self, policy: &PolicyState) {
         self.holds = policy.into();
+        self.under_way = None;
         // What waits to be offered may have come to it on another way.
-        self.offers &= self.is_behind();
+        self.is_pending &= self.due().is_some();
     }
 
-    fn is_behind(&self) -> bool {
-        self.wanted.is_some_and(|wanted| self.holds.is_behind(&wanted))
+    /// What of the target is to be sent.
+    fn due(&self) -> Option<Outgoing> {
+        let wanted = self.wanted.as_ref().filter(|_| self.is_pending)?;
+        let mark = wanted.mark;
+        let offer = || Outgoing::Offer {
+            wanted: mark,
+            verified: self.holds.trusted.map(|(_, digest)| digest),
+        };
+        let Some(order) = &wanted.order else {
+            return self.holds.is_behind(&mark).then(offer);
+        };
+        let is = |held: Option<PolicyMark>| held.is_some_and(|held| held.is(&mark));
+        let is_in_force = is(self.holds.effective);
+        if is_in_force && order.upto == Upto::Active {
+            return None;
+        }
+        let effective = self.holds.effective;
+        // One that is ahead would take nothing with a lower number; health says so.
+        let is_ahead = effective.is_some_and(|held| held.revision > mark.revision);
+        let has_it = is_in_force || is(self.holds.staged) || is(self.under_way);
+        match has_it || !wanted.offers {
+            true => Some(Outgoing::Order),
+            false => (!is_ahead).then(offer),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::crowd::Crowd;
 use penstock_proto::v1;
 use penstock_proto::v1::coordinator_message::Message as Down;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,7 @@ use tonic::{Status, Streaming};
 
 use super::facts::News;
 use super::machine::{Action, Answer, Fact, Machine, Outgoing, Question};
+use super::wanted::{Directive, Wanted, Word};
 use super::{Fleet, SessionLimits};
 use crate::clock;
 use crate::enrolment::{GatewayRecord, update_gateway};
@@ -54,7 +55,7 @@ pub struct Sessions {
     pub coordinator: CoordinatorId,
     /// What is known of gateways.
     pub fleet: Arc<Fleet>,
-    /// What is offered.
+    /// For the names that a certificate is renewed by.
     pub releases: Releases,
     /// Where audit goes.
     pub ingest: Ingest,
@@ -136,6 +137,12 @@ struct Session {
 struct Standing {
     number: u64,
     replaced: CancellationToken,
+    /// What the gateway should have, as it is decided.
+    directives: watch::Receiver<Directive>,
+    /// As it was read last.
+    target: Option<(Wanted, Arc<CurrentRelease>)>,
+    /// The number of the last word, and the word until it is passed on.
+    word: (u64, Option<Word>),
 }
 
 impl Sessions {
@@ -166,9 +173,6 @@ impl Session {
     }
 
     async fn run(mut self, mut inbound: Streaming<v1::GatewayMessage>, out: Out) {
-        let mut releases = self.all.releases.current();
-        // What is current already is the first fact of a session.
-        releases.mark_changed();
         let end = loop {
             let deadline = self.machine.deadline().map(tokio::time::Instant::from_std);
             let fact = tokio::select! {
@@ -181,11 +185,7 @@ impl Session {
                 }
                 answer = arrival(&mut self.answer) => Fact::Answered(answer),
                 room = arrival(&mut self.admission) => self.admitted(room),
-                changed = releases.changed() => match changed {
-                    Ok(()) => Fact::Current(self.wanted(releases.borrow_and_update().as_deref())),
-                    Err(_) => Fact::Stopping,
-                },
-                () = replaced(self.standing.as_ref()) => Fact::Replaced,
+                directed = directed(self.standing.as_mut()) => directed,
                 () = self.all.stopping.cancelled() => Fact::Stopping,
                 () = out.closed() => Fact::Gone,
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => {
@@ -212,10 +212,6 @@ impl Session {
                 Fact::Ended(Some(status.message().to_owned()))
             }
         }
-    }
-
-    fn wanted(&self, release: Option<&CurrentRelease>) -> Option<penstock_proto::convert::PolicyMark> {
-        release.and_then(|release| release.mark(&self.peer.gateway))
     }
 
     fn admitted(&mut self, room: Option<OwnedSemaphorePermit>) -> Fact {
@@ -258,9 +254,15 @@ impl Session {
         let gateway = &self.peer.gateway;
         tracing::info!(%gateway, version = hello.software_version, "gateway connected");
         metrics::gauge!("penstock_gateways_connected").increment(1.0);
-        let (number, replaced) = self.all.fleet.begin(gateway, self.peer.certificate_expires_ms);
-        self.standing = Some(Standing { number, replaced });
-        self.learn(&News::Hello(hello));
+        let expires_ms = self.peer.certificate_expires_ms;
+        let begun = self.all.fleet.begin(gateway, expires_ms, hello, clock::now_ms());
+        self.standing = Some(Standing {
+            number: begun.number,
+            replaced: begun.replaced,
+            directives: begun.directives,
+            target: None,
+            word: (0, None),
+        });
     }
 
     fn learn(&self, news: &News) {
@@ -270,7 +272,7 @@ impl Session {
         }
     }
 
-    /// A message as it goes over the wire. `None`: an offer of a release that is not current any more; the one that is follows.
+    /// A message as it goes over the wire. `None`: of a target that is another one by now, which follows.
     fn write(&self, message: Outgoing) -> Option<ToGateway> {
         let message = match message {
             Outgoing::Welcome(held) => Down::Welcome(v1::Welcome {
@@ -281,16 +283,18 @@ impl Session {
                 audit: Some(held),
             }),
             Outgoing::Offer { wanted, verified } => {
-                let release = self.all.releases.now()?;
-                if release.mark(&self.peer.gateway) != Some(wanted) {
+                let (target, release) = self.standing.as_ref()?.target.as_ref()?;
+                if target.mark != wanted {
                     return None;
                 }
                 // Recorded first, so that an answer never comes before it.
                 self.learn(&News::Offered(wanted));
                 metrics::counter!("penstock_offers_total").increment(1);
-                let offer = Offer::new(release, self.peer.gateway.clone(), verified);
-                return Some(ToGateway::Offer(offer));
+                let offer = Offer::new(release.clone(), self.peer.gateway.clone(), verified);
+                return Some(ToGateway::Offer(offer.with_order(target.to_wire())));
             }
+            Outgoing::Order => Down::Order(self.standing.as_ref()?.target.as_ref()?.0.to_wire()?),
+            Outgoing::Word(word) => word.to_wire(),
             Outgoing::Acknowledgement(held) => Down::AuditAck(held),
         };
         Some(ToGateway::Message(v1::CoordinatorMessage {
@@ -416,10 +420,29 @@ async fn arrival<T>(awaited: &mut Awaited<T>) -> T {
     arrived
 }
 
-async fn replaced(standing: Option<&Standing>) {
-    match standing {
-        Some(standing) => standing.replaced.cancelled().await,
-        None => std::future::pending().await,
+/// What comes from within the coordinator to a session that stands; each once.
+async fn directed(standing: Option<&mut Standing>) -> Fact {
+    let Some(standing) = standing else {
+        return std::future::pending().await;
+    };
+    if let Some(word) = standing.word.1.take() {
+        return Fact::Word(word);
+    }
+    tokio::select! {
+        biased;
+        () = standing.replaced.cancelled() => Fact::Replaced,
+        changed = standing.directives.changed() => {
+            // Whoever directs it ends with its place in the fleet: another session has that now.
+            if changed.is_err() {
+                return Fact::Replaced;
+            }
+            let directive = standing.directives.borrow_and_update().clone();
+            if let Some((number, word)) = directive.word.filter(|(number, _)| *number > standing.word.0) {
+                standing.word = (number, Some(word));
+            }
+            standing.target = directive.target;
+            Fact::Target(standing.target.as_ref().map(|(wanted, _)| wanted.clone()))
+        }
     }
 }
 

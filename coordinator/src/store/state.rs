@@ -102,6 +102,11 @@ impl Change {
         self
     }
 
+    /// Removes a record, if it is still the one of this revision.
+    pub(crate) fn removed(self, key: &str, revision: u64) -> Self {
+        self.write(key, Expect::Revision(revision), None)
+    }
+
     /// Writes a record as JSON.
     pub(crate) fn json<T: Serialize>(self, key: &str, expect: Expect, value: &T) -> Result<Self, StoreError> {
         let value = serde_json::to_vec(value).map_err(|source| StoreError::Record {

@@ -62,7 +62,7 @@ impl Coordinator {
         std::fs::write(
             &file,
             format!(
-                "plant = \"{PLANT}\"\nname = \"c1\"\ndata = {:?}\n[listen]\ngrpc = [\"{listen}\"]\nmetrics = \"\"\n[log]\nlevel = \"error\"\n",
+                "plant = \"{PLANT}\"\nname = \"c1\"\ndata = {:?}\n[listen]\ngrpc = [\"{listen}\"]\nmetrics = \"\"\n[rollouts]\nafter_approval = \"at-once\"\n[log]\nlevel = \"error\"\n",
                 config.data.display().to_string()
             ),
         )

@@ -28,6 +28,7 @@ mod outages;
 mod person;
 mod recorded;
 mod releases;
+mod rollouts;
 mod sessions;
 mod tokens;
 mod why;

@@ -4,6 +4,7 @@
 mod gateway;
 mod program;
 mod release;
+mod simulated;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use penstock_coordinator::app::{self, RunningCoordinator};
 use penstock_coordinator::ca::Authority;
 use penstock_coordinator::config::{Config, ConfigFile};
 use penstock_coordinator::operators::Role;
+use penstock_coordinator::rollout::run::AfterApproval;
 use penstock_policy::ids::{CoordinatorId, Digest, OperatorId, PlantId};
 use penstock_proto::channel::{self, Address};
 use penstock_proto::keys::{FileKey, Key, KeyKind, certificate_request};
@@ -30,6 +32,7 @@ pub use self::program::Program;
 pub use self::release::{
     Built, People, built, built_as, built_replacing, document, key, mark, people, release,
 };
+pub use self::simulated::{Conduct, Simulated};
 
 /// A claim that does not hold fails by then; no test that passes waits for it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -66,6 +69,7 @@ pub fn config(dir: &std::path::Path) -> Config {
     file.listen.metrics = "127.0.0.1:0".to_owned();
     file.sessions.health_interval_ms = 1500;
     file.sessions.send_timeout_ms = 1000;
+    file.rollouts.after_approval = AfterApproval::AtOnce;
     file.check().unwrap()
 }
 

@@ -99,7 +99,14 @@ impl World {
             "--listen",
             COORDINATOR,
         ];
-        let more = ["--metrics", "none", "--address", COORDINATOR];
+        let more = [
+            "--metrics",
+            "none",
+            "--address",
+            COORDINATOR,
+            "--after-approval",
+            "at-once",
+        ];
         let token = self.run(
             &self.headquarters,
             "penstock-coordinator",

@@ -156,6 +156,8 @@ impl World {
             "none",
             "--address",
             COORDINATOR,
+            "--after-approval",
+            "at-once",
         ];
         let token = run(&self.headquarters, &program("penstock-coordinator"), &arguments);
         let mut command = self.headquarters.command(&program("penstock-coordinator"));

@@ -13,6 +13,10 @@ const SILENT: &[(&str, &str, usize)] = &[
     ("coordinator/src/releases.rs", "Derived", 1),
     // A store that was made before there were links.
     ("coordinator/src/releases/history.rs", "Derived", 1),
+    // How much of a rollout's own time has passed.
+    ("coordinator/src/rollout/run/store.rs", "Observed", 1),
+    // What whoever has no release gets, where every release goes to all at once or none was carried: the approval has its event.
+    ("coordinator/src/rollout/run/store.rs", "Derived", 1),
     // How far trails have aged.
     ("coordinator/src/retention.rs", "Observed", 1),
     // When a gateway was last connected.

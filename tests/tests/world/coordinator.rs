@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use penstock_coordinator::ingest::{IngestReport, Room};
 use penstock_coordinator::sessions::machine::{Action, Answer, Fact, Machine, Outgoing, Question};
-use penstock_coordinator::sessions::{GatewayFacts, News, SessionLimits};
+use penstock_coordinator::sessions::{GatewayFacts, News, SessionLimits, Wanted};
 use penstock_coordinator::store::StoreError;
 use penstock_proto::audit::{ChainError, Head, read_body};
 use penstock_proto::v1::coordinator_message::Message as Down;
@@ -150,8 +150,8 @@ impl Coordinator {
         let (session, wire) = (self.sessions.get_mut(&id)?, wires.get_mut(&id)?);
         if let Some(revision) = session.offers.take() {
             let release = plant::releases()[..revision as usize].last();
-            return Some(Fact::Current(
-                release.map(|release| release.mark(session.gateway)),
+            return Some(Fact::Target(
+                release.map(|release| Wanted::at_once(release.mark(session.gateway))),
             ));
         }
         if let Some(room) = session.room.take() {
@@ -286,6 +286,7 @@ impl Coordinator {
                 }
                 offers
             }
+            Outgoing::Order | Outgoing::Word(_) => Vec::new(),
             Outgoing::Acknowledgement(held) => vec![Down::AuditAck(held)],
         }
     }

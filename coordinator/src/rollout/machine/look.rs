@@ -224,6 +224,8 @@ impl Rollout {
                     (false, false) => None,
                 }
             }
+            // One that was replaced comes again.
+            Stage::Completed => (Census::of(self).exceptions > 0).then_some(Stage::CompletedWithExceptions),
             _ => None,
         }
     }
@@ -261,7 +263,7 @@ impl Rollout {
             (Stage::Converging | Stage::CompletedWithExceptions, Mark::Absent) => true,
             _ => false,
         };
-        has_turn && seat.is_connected && seat.heard != Standing::OtherTrial
+        has_turn && seat.is_connected && seat.heard != Standing::OtherTrial && !seat.is_elsewhere
     }
 
     /// Whether the other of its pair may be enforcing something unconfirmed.
@@ -270,8 +272,10 @@ impl Rollout {
             .fleet
             .partner(gateway)
             .and_then(|at| self.seats.get(at as usize));
-        partner
-            .is_some_and(|partner| partner.mark.may_be_unconfirmed() || partner.heard == Standing::OtherTrial)
+        partner.is_some_and(|partner| {
+            let other = partner.heard == Standing::OtherTrial || partner.is_elsewhere;
+            other || partner.mark.may_be_unconfirmed()
+        })
     }
 
     /// How many of each cell are activated, or may be, and not confirmed.

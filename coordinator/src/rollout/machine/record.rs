@@ -35,6 +35,62 @@ pub struct Record {
     strikes: BTreeMap<u32, bool>,
 }
 
+impl Record {
+    /// The release.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// How far it is.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// Whether both say the same of everything but the time.
+    pub fn is_but_for_time(&self, other: &Self) -> bool {
+        let timeless = (self.stage, &self.stop, self.orders, &self.marks, &self.strikes);
+        timeless
+            == (
+                other.stage,
+                &other.stop,
+                other.orders,
+                &other.marks,
+                &other.strikes,
+            )
+            && self.accepted_failures == other.accepted_failures
+            && self.accepts_shadow == other.accepts_shadow
+            && self.emergency == other.emergency
+            && self.plan == other.plan
+            && (self.revision, self.fleet) == (other.revision, other.fleet)
+    }
+
+    /// How much of its own time passed since the other, milliseconds.
+    pub fn own_ms_since(&self, other: &Self) -> u64 {
+        self.clock.own_ms.saturating_sub(other.clock.own_ms)
+    }
+
+    /// Whose marks are others than in `before`, by place.
+    pub fn changes<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (u32, Mark)> + 'a {
+        let pairs = self.marks.bytes().zip(before.marks.bytes());
+        let changed = (0_u32..).zip(pairs).filter(|(_, (now, before))| now != before);
+        changed.filter_map(|(at, (now, _))| Some((at, Mark::of(char::from(now))?)))
+    }
+
+    /// How many of each.
+    pub fn counts(&self) -> BTreeMap<Mark, u32> {
+        let mut counts = BTreeMap::new();
+        for mark in self.marks.chars().filter_map(Mark::of) {
+            *counts.entry(mark).or_default() += 1;
+        }
+        counts
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &RolloutPlan {
+        &self.plan
+    }
+}
+
 /// Why a record is not a rollout over a fleet.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
@@ -70,7 +126,7 @@ impl Rollout {
         Record {
             revision: self.revision,
             plan: self.plan.clone(),
-            fleet: self.fleet.digest(),
+            fleet: self.fleet_digest,
             stage: self.stage,
             stop: self.stop.clone(),
             emergency: self.is_emergency,
@@ -112,6 +168,7 @@ impl Rollout {
         let mut rollout = Self {
             revision,
             order: fleet.draw(record.plan.seed),
+            fleet_digest: record.fleet,
             plan: record.plan,
             fleet,
             seats,

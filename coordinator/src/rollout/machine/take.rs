@@ -32,6 +32,11 @@ impl Rollout {
                     seat.link(false, own_ms);
                 }
             }
+            Fact::Elsewhere { gateway, is } => {
+                if let Some(seat) = self.seats.get_mut(gateway as usize) {
+                    seat.is_elsewhere = is;
+                }
+            }
             Fact::Hard { gateway, event } => self.struck(gateway, Strike::Hard, Some(event), actions),
             Fact::Soft { gateway } => self.struck(gateway, Strike::Soft, None, actions),
         }
@@ -55,7 +60,13 @@ impl Rollout {
                 self.judge_trial(gateway, confirmable, actions);
             }
             Standing::Confirmed => self.set(gateway, Mark::Confirmed),
-            Standing::Reverted(why) if !mark.is_back() => self.reverted(gateway, why, actions),
+            // It went back before this rollout let it activate: it is refused until a person clears it.
+            Standing::Reverted(_) if matches!(mark, Mark::Waiting | Mark::Absent) => {
+                self.set(gateway, Mark::Refused);
+            }
+            Standing::Reverted(why) if !mark.is_back() && mark != Mark::Refused => {
+                self.reverted(gateway, why, actions)
+            }
             Standing::Refused if knows && !(mark == Mark::Trial || mark.is_confirmed() || mark.is_back()) => {
                 self.set(gateway, Mark::Refused);
             }

@@ -1,5 +1,7 @@
 //! Who waits for what, and why, in words: what `rollout watch` shows, folded as far as it is asked to.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 
 use penstock_policy::ids::GatewayId;
@@ -130,6 +132,35 @@ impl Rollout {
         waits
     }
 
+    /// The same, gateways folded by what they wait for: one of them, and how many; at most `most` such things, and how many gateways
+    /// wait for others.
+    pub fn folded_waits(&self, most: usize) -> (Vec<(Wait, u32)>, u32) {
+        let census = Census::of(self);
+        let cells = self.cells();
+        let mut folded: BTreeMap<WaitReason, (u32, u32)> = BTreeMap::new();
+        let mut further = 0;
+        for at in &self.order {
+            let seat = self.seats.get(*at as usize);
+            let Some(reason) = seat.and_then(|seat| self.wait_of(*at, seat, &census, &cells)) else {
+                continue;
+            };
+            let is_full = folded.len() >= most;
+            match folded.entry(reason) {
+                Entry::Occupied(mut alike) => alike.get_mut().1 += 1,
+                Entry::Vacant(_) if is_full => further += 1,
+                Entry::Vacant(new) => {
+                    new.insert((*at, 1));
+                }
+            }
+        }
+        let own = self.own_waits().into_iter().map(|wait| (wait, 0));
+        let gateways = folded.into_iter().filter_map(|(reason, (at, count))| {
+            let gateway = Some(self.fleet.member(at)?.id.clone());
+            Some((Wait { gateway, reason }, count))
+        });
+        (own.chain(gateways).collect(), further)
+    }
+
     fn own_waits(&self) -> Vec<Wait> {
         let own_ms = self.clock.own_ms;
         let mut reasons = Vec::new();
@@ -201,7 +232,7 @@ impl Rollout {
         if matches!(self.stage, Stage::Staging { .. }) && is_unstaged {
             return WaitReason::Stage;
         }
-        if seat.heard == Standing::OtherTrial {
+        if seat.heard == Standing::OtherTrial || seat.is_elsewhere {
             return WaitReason::OtherTrial;
         }
         if !self.is_due(seat, census) {

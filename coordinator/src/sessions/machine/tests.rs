@@ -178,7 +178,7 @@ impl World {
         (self.greeted, self.welcomed, self.disordered) = (false, false, false);
         self.offered = 0;
         self.heard = self.now;
-        self.step(Fact::Current(Some(mark(self.current))));
+        self.step(Fact::Target(Some(Wanted::at_once(mark(self.current)))));
         let hello = Hello {
             policy: Some(self.policy()),
             spool: Some(SpoolState {
@@ -282,6 +282,7 @@ impl World {
                 assert!(self.offered < self.current, "it is offered once");
                 self.offered = self.current;
             }
+            Some(other @ (Outgoing::Order | Outgoing::Word(_))) => panic!("nobody asked for it: {other:?}"),
             Some(Outgoing::Acknowledgement(held)) => {
                 assert!(self.welcomed);
                 assert!(
@@ -417,7 +418,7 @@ impl World {
             Happens::Room(is_there) => self.room(is_there),
             Happens::Release => {
                 self.current += 1;
-                self.step(Fact::Current(Some(mark(self.current))));
+                self.step(Fact::Target(Some(Wanted::at_once(mark(self.current)))));
             }
             Happens::Store(mood) => self.mood = mood,
             Happens::Later(ms) => self.later(Duration::from_millis(ms)),

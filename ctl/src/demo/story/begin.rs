@@ -56,6 +56,8 @@ pub(super) fn coordinator(step: &mut Step, control: &Control<'_>) -> Result<Daem
             &address,
             "--admin",
             ADMIN.0,
+            "--after-approval",
+            "at-once",
             "--config",
             &config,
         ])?

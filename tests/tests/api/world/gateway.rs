@@ -57,7 +57,6 @@ impl World {
 
     /// A session over a connection that stands.
     pub async fn session_over(&self, channel: Channel, policy: v1::PolicyState) -> Session {
-        let (up, messages) = mpsc::channel(64);
         let hello = v1::Hello {
             software_version: "test".to_owned(),
             capabilities: vec!["kernel".to_owned()],
@@ -65,6 +64,12 @@ impl World {
             policy: Some(policy),
             spool: None,
         };
+        self.greeting(channel, hello).await
+    }
+
+    /// A session that begins with this hello.
+    pub async fn greeting(&self, channel: Channel, hello: v1::Hello) -> Session {
+        let (up, messages) = mpsc::channel(64);
         up.send(message(Up::Hello(hello))).await.unwrap();
         let down = GatewayLinkClient::new(channel)
             .max_decoding_message_size(channel::COORDINATOR_MESSAGE_BYTES_MAX)

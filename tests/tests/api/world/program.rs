@@ -38,8 +38,9 @@ impl Program {
         };
         let file = world.dir.path().join("c.toml");
         let text = format!(
-            "plant = \"riverside\"\nname = \"c1\"\ndata = {:?}\n[listen]\ngrpc = [\"{host}:{port}\"]\nmetrics = \"\"\n",
-            world.config.data.display().to_string()
+            "plant = \"riverside\"\nname = \"c1\"\ndata = {:?}\n[listen]\ngrpc = [\"{host}:{port}\"]\nmetrics = \"\"\n[rollouts]\nafter_approval = {:?}\n",
+            world.config.data.display().to_string(),
+            world.config.after_approval.as_str()
         );
         std::fs::write(&file, text).unwrap();
         world.address = format!("{host}:{port}").parse().unwrap();

@@ -1,0 +1,306 @@
+//! One rollout under way: its machine, what the store has of it, and what is to come of its steps once they are stored.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use penstock_policy::ids::GatewayId;
+
+use super::operators::{Who, because};
+use super::standing::{hard, order_of, standing, wrong};
+use super::stored::{Event, StoredRollout, marks_in_words};
+use crate::releases::CurrentRelease;
+use crate::rollout::{Action, Fact, HaltReason, Mark, Note, Now, Record, Rollout, Stage, Standing};
+use crate::sessions::GatewayFacts;
+
+/// Longest text about one step in the trail, bytes.
+const STEP_BYTES_MAX: usize = 1800;
+
+/// A rollout in memory.
+pub(super) struct Live {
+    pub(super) machine: Rollout,
+    pub(super) release: Arc<CurrentRelease>,
+    /// As it is now.
+    pub(super) log: StoredRollout,
+    /// What the store has of the machine, and at which revision of the record; `None`: it is not stored yet.
+    pub(super) stored: Option<(Record, u64)>,
+    pub(super) inbox: Vec<Fact>,
+    pub(super) pending: Pending,
+    /// What happened since the last write, for the trail.
+    pub(super) unsaid: String,
+    /// What was wrong on gateways when they were last seen without the release: not its doing.
+    faults: BTreeMap<u32, BTreeSet<String>>,
+}
+
+/// What comes of steps, once they are stored.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    /// The targets of all.
+    pub(super) all: bool,
+    /// Those whose order is another one.
+    pub(super) targets: BTreeSet<u32>,
+    /// Those that stand otherwise.
+    pub(super) moved: BTreeSet<u32>,
+    /// Trials that stay (`true`) or go.
+    pub(super) words: BTreeMap<u32, bool>,
+}
+
+impl Live {
+    pub(super) fn new(machine: Rollout, release: Arc<CurrentRelease>, log: StoredRollout) -> Self {
+        Self {
+            machine,
+            release,
+            log,
+            stored: None,
+            inbox: Vec::new(),
+            pending: Pending::default(),
+            unsaid: String::new(),
+            faults: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.log.number
+    }
+
+    /// A copy to try something on.
+    pub(super) fn try_on(&self) -> Self {
+        Self {
+            machine: self.machine.clone(),
+            release: self.release.clone(),
+            log: self.log.clone(),
+            stored: self.stored.clone(),
+            inbox: self.inbox.clone(),
+            pending: Pending {
+                all: self.pending.all,
+                targets: self.pending.targets.clone(),
+                moved: self.pending.moved.clone(),
+                words: self.pending.words.clone(),
+            },
+            unsaid: self.unsaid.clone(),
+            faults: self.faults.clone(),
+        }
+    }
+
+    /// Takes in how a gateway stands. `seen` is the session that it had when it was looked at last, `session` the one that it has.
+    pub(super) fn hear(
+        &mut self,
+        id: &GatewayId,
+        (seen, session): (Option<u64>, Option<u64>),
+        facts: &GatewayFacts,
+    ) {
+        let (Some(gateway), Some(mark)) = (self.machine.fleet().find(id), self.release.mark(id)) else {
+            return;
+        };
+        let standing = standing(facts, &mark);
+        let report = Fact::Report {
+            gateway,
+            order: order_of(self.log.number, facts),
+            standing,
+        };
+        match (seen, session) {
+            (Some(seen), Some(session)) if seen == session => self.inbox.push(report),
+            (seen, Some(_)) => {
+                self.inbox.extend(seen.map(|_| Fact::Gone { gateway }));
+                self.inbox.push(Fact::Hello { gateway, standing });
+            }
+            // How it stood at the end says whether it may be activating now.
+            (Some(_), None) => self.inbox.extend([report, Fact::Gone { gateway }]),
+            (None, None) => return,
+        }
+        self.pending.moved.insert(gateway);
+        if seen != session && session.is_some() {
+            self.pending.targets.insert(gateway);
+        }
+        self.weigh(gateway, standing, wrong(facts));
+    }
+
+    /// What is wrong on a gateway since it activated, and was not before, is a failure of the release.
+    fn weigh(&mut self, gateway: u32, standing: Standing, codes: BTreeSet<String>) {
+        let has_it = matches!(standing, Standing::Trial { .. } | Standing::Confirmed);
+        let concerns = self.machine.looks_at(gateway) || self.machine.mark(gateway) == Some(Mark::Opened);
+        let before = self.faults.get(&gateway).filter(|_| has_it && concerns);
+        let Some(before) = before else {
+            self.faults.insert(gateway, codes);
+            return;
+        };
+        let new: BTreeSet<String> = codes.difference(before).cloned().collect();
+        if let Some(event) = hard(&new) {
+            self.inbox.push(Fact::Hard { gateway, event });
+        } else if !new.is_empty() {
+            self.inbox.push(Fact::Soft { gateway });
+        }
+    }
+
+    /// Whether there is something to step for.
+    pub(super) fn is_due(&self, now: Now) -> bool {
+        let is_late = self
+            .machine
+            .deadline()
+            .is_some_and(|deadline| deadline <= now.wall_ms);
+        !self.inbox.is_empty() || is_late
+    }
+
+    /// Steps; answers with those that may be unconfirmed now and were not, or the other way round.
+    pub(super) fn step(&mut self, now: Now) -> Vec<(GatewayId, bool)> {
+        let facts = std::mem::take(&mut self.inbox);
+        let actions = self.machine.step(now, facts);
+        self.take(actions, "", now.wall_ms)
+    }
+
+    /// Takes over what came of a step, or of what somebody wanted.
+    pub(super) fn take(&mut self, actions: Vec<Action>, by: &str, now_ms: u64) -> Vec<(GatewayId, bool)> {
+        for action in actions {
+            match action {
+                Action::Retarget(gateway) => {
+                    self.pending.targets.insert(gateway);
+                }
+                Action::RetargetAll => self.pending.all = true,
+                Action::Confirm(gateway) => {
+                    self.pending.words.insert(gateway, true);
+                }
+                Action::Revert(gateway) => {
+                    self.pending.words.insert(gateway, false);
+                }
+                Action::Note(note) => self.note(&note, by, now_ms),
+            }
+        }
+        let record = self.machine.record();
+        let changes: Vec<(u32, Mark)> = record.changes(&self.log.rollout).collect();
+        let before: BTreeMap<u32, Mark> = self.log.rollout.changes(&record).collect();
+        self.log.rollout = record;
+        self.pending
+            .moved
+            .extend(changes.iter().map(|(gateway, _)| *gateway));
+        let fleet = self.machine.fleet().clone();
+        let named = changes
+            .iter()
+            .filter_map(|(gateway, mark)| Some((fleet.member(*gateway)?.id.as_str(), *mark)));
+        for (what, words) in marks_in_words(named) {
+            self.say(by, what, words, now_ms);
+        }
+        let is_over = is_end(self.machine.stage());
+        if is_over && self.log.ended_ms.is_none() {
+            self.log.ended_ms = Some(now_ms);
+        }
+        let crossed = changes.into_iter().filter(|(gateway, mark)| {
+            let before = before
+                .get(gateway)
+                .is_some_and(|before| before.may_be_unconfirmed());
+            before != mark.may_be_unconfirmed()
+        });
+        let named = crossed.filter_map(|(gateway, mark)| {
+            Some((fleet.member(gateway)?.id.clone(), mark.may_be_unconfirmed()))
+        });
+        named.collect()
+    }
+
+    fn note(&mut self, note: &Note, by: &str, now_ms: u64) {
+        let (what, words) = match note {
+            Note::Reached(stage) => (stage.word(), self.reached(*stage)),
+            Note::Halted(reason) => ("halted", format!("halted: {reason}")),
+            Note::Unexpected(gateway) => {
+                let member = self.machine.fleet().member(*gateway);
+                let name = member.map(|member| member.id.to_string()).unwrap_or_default();
+                (
+                    "unexpected",
+                    format!("{name} enforces the release without having been allowed to"),
+                )
+            }
+        };
+        // What a person did has an event of its own.
+        let by = if matches!(note, Note::Halted(HaltReason::Person { .. })) {
+            by
+        } else {
+            ""
+        };
+        self.say(by, what, words, now_ms);
+    }
+
+    fn reached(&self, stage: Stage) -> String {
+        let wave = |wave: u16| {
+            let name = self
+                .machine
+                .plan()
+                .waves
+                .get(usize::from(wave))
+                .map(|wave| wave.name.as_str());
+            format!("wave {} ({})", u32::from(wave) + 1, name.unwrap_or_default())
+        };
+        match stage {
+            Stage::Opening { wave: number, .. } => format!("{} opens", wave(number)),
+            Stage::Soaking { wave: number, .. } => format!("{} is over, and is looked at", wave(number)),
+            Stage::Superseded { by } => format!("{by} takes over"),
+            stage => format!("is {}", stage.word()),
+        }
+    }
+
+    /// Writes down what happened.
+    pub(super) fn say(&mut self, by: &str, what: &str, message: String, at_ms: u64) {
+        if self.unsaid.len() + message.len() <= STEP_BYTES_MAX {
+            let join = if self.unsaid.is_empty() { "" } else { "; " };
+            self.unsaid.push_str(join);
+            self.unsaid.push_str(&message);
+        }
+        self.log.note(Event {
+            at_ms,
+            by: by.to_owned(),
+            what: what.to_owned(),
+            message,
+            because: None,
+        });
+    }
+
+    /// Writes down what a person did, which has an event of its own in the trail.
+    pub(super) fn say_because(&mut self, who: &Who, what: &str, message: String, at_ms: u64) {
+        self.log.note(Event {
+            at_ms,
+            by: who.by.clone(),
+            what: what.to_owned(),
+            message,
+            because: Some(because(who)),
+        });
+    }
+
+    /// As the trail names it.
+    pub(super) fn target(&self) -> String {
+        format!("rollout of {} {}", self.machine.revision(), self.log.statement)
+    }
+
+    /// Whether the store does not have what was decided.
+    pub(super) fn is_unstored(&self) -> bool {
+        match &self.stored {
+            Some((stored, _)) => !self.log.rollout.is_but_for_time(stored) || !self.unsaid.is_empty(),
+            None => true,
+        }
+    }
+
+    /// Whether more of its time passed than may be lost.
+    pub(super) fn has_aged(&self) -> bool {
+        let stored = self.stored.as_ref();
+        let is_under_way = !is_end(self.machine.stage());
+        is_under_way && stored.is_some_and(|(stored, _)| self.log.rollout.own_ms_since(stored) >= AGE_MS)
+    }
+
+    /// Whether its release is the one that whoever has none gets, as far as it goes.
+    pub(super) fn is_carried(&self) -> bool {
+        matches!(
+            self.machine.stage(),
+            Stage::Completed | Stage::CompletedWithExceptions
+        )
+    }
+}
+
+/// How much of a rollout's own time a restart may lose, milliseconds.
+const AGE_MS: u64 = 60_000;
+
+/// Whether nothing comes after it by itself, but for gateways that come late.
+pub(super) fn is_end(stage: Stage) -> bool {
+    matches!(
+        stage,
+        Stage::Completed
+            | Stage::CompletedWithExceptions
+            | Stage::RolledBack
+            | Stage::Cancelled
+            | Stage::Superseded { .. }
+    )
+}

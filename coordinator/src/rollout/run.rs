@@ -98,8 +98,8 @@ struct Shared {
 }
 
 /// Whether a release was signed as an emergency: it skips shadow, soak and the start, never signatures.
-fn is_emergency(_statement: &Statement) -> bool {
-    false
+fn is_emergency(statement: &Statement) -> bool {
+    statement.emergency
 }
 
 impl Rollouts {

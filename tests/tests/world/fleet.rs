@@ -132,7 +132,9 @@ impl World {
         ] {
             machine.steer(now, command).unwrap();
         }
-        let gateways = (0..fleet.len()).map(|at| Gateway::new(at, &mut chance)).collect();
+        let gateways = (0..fleet.len())
+            .map(|at| Gateway::new(at, emergency, &mut chance))
+            .collect();
         Self {
             lies: chance.once_in(6),
             chance,
@@ -419,7 +421,14 @@ fn reached(all: &Tally) -> Result<(), String> {
         "RolledBack",
         "Superseded",
     ];
-    let reverts = ["not-confirmed", "reboot", "must-flow", "management", "asked"];
+    let reverts = [
+        "not-confirmed",
+        "reboot",
+        "crash",
+        "must-flow",
+        "management",
+        "asked",
+    ];
     let holds = ["order", "person", "clock", "window", "interlock"];
     let missing: Vec<&str> = [
         stages

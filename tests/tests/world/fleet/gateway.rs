@@ -12,7 +12,7 @@ use penstock_agent::policy_store::journal::{
 };
 use penstock_agent::reconcile::site::{Facts, Interlock, MustFlow};
 use penstock_agent::reconcile::trial::window::Windows;
-use penstock_agent::reconcile::trial::{Gate, Hold, MARGIN, RevertReason, Trial};
+use penstock_agent::reconcile::trial::{Gate, Hold, MARGIN, RevertReason, STARTS_MAX, Trial, TrialEnd};
 use penstock_agent::timepiece::Time;
 use penstock_coordinator::rollout::{Fact, Target};
 use penstock_policy::ids::{Digest, Revision};
@@ -38,6 +38,8 @@ enum Nature {
     Denies,
     /// The agent knows no trials.
     Old,
+    /// The coordinator is rarely in reach.
+    Islanded,
 }
 
 struct Session {
@@ -60,6 +62,8 @@ pub(super) struct Gateway {
     nature: Nature,
     has_windows: bool,
     has_interlock: bool,
+    /// The release was signed as one.
+    emergency: bool,
     disk: Disk,
     /// What the running agent knows; `None`: none runs.
     trial: Option<Option<Trial>>,
@@ -95,12 +99,13 @@ fn windows() -> Windows {
 }
 
 impl Gateway {
-    pub(super) fn new(index: usize, chance: &mut Chance) -> Self {
+    pub(super) fn new(index: usize, emergency: bool, chance: &mut Chance) -> Self {
         let nature = match chance.below(30) {
             0 => Nature::CutsMustFlow,
             1 => Nature::CutsManagement,
             2 => Nature::Denies,
             3 | 4 => Nature::Old,
+            5..8 => Nature::Islanded,
             _ => Nature::Good,
         };
         Self {
@@ -108,6 +113,7 @@ impl Gateway {
             nature,
             has_windows: chance.once_in(4),
             has_interlock: chance.once_in(4),
+            emergency,
             disk: Disk {
                 confirmed: BEFORE,
                 ..Disk::default()
@@ -251,19 +257,41 @@ impl Gateway {
         if !reachable {
             self.cut();
         }
-        if self.session.is_none() && reachable && (calm || chance.once_in(4)) {
+        if self.session.is_none()
+            && reachable
+            && (calm || chance.once_in(if self.nature == Nature::Islanded { 20 } else { 4 }))
+        {
             self.connect(time);
         }
         let (facts, boot) = (self.facts(time), self.boot(time));
         match self.trial.as_mut().and_then(Option::as_mut) {
             Some(trial) => {
-                if let Some(why) = trial.look(&facts, boot) {
-                    self.take_back(time, &why, tally)?;
-                }
+                let end = trial.look(&facts, boot);
+                self.end(time, end, tally)?;
             }
             None => self.change(time, calm, chance, tally)?,
         }
         Ok(before == BEFORE && self.kernel.0 == CARRIED)
+    }
+
+    fn end(&mut self, time: u64, end: Option<TrialEnd>, tally: &mut Tally) -> Result<(), String> {
+        match end {
+            None => Ok(()),
+            Some(TrialEnd::Reverted(why)) => self.take_back(time, &why, tally),
+            Some(TrialEnd::Passed) if self.nature == Nature::Islanded => {
+                self.keep(tally);
+                Ok(())
+            }
+            Some(TrialEnd::Passed) => Err(format!("gateway {} confirmed itself", self.index)),
+        }
+    }
+
+    /// The release on trial stays.
+    fn keep(&mut self, tally: &mut Tally) {
+        self.disk.journal.trial = None;
+        self.disk.confirmed = CARRIED;
+        self.trial = Some(None);
+        tally.confirmed += 1;
     }
 
     fn start(&mut self, time: u64, tally: &mut Tally) -> Result<(), String> {
@@ -278,6 +306,7 @@ impl Gateway {
             Ok(mut trial) => {
                 self.load(CARRIED, time);
                 trial.swapped(now.boot);
+                self.disk.journal.trial = Some(trial.record.clone());
                 self.trial = Some(Some(trial));
                 Ok(())
             }
@@ -324,6 +353,7 @@ impl Gateway {
                 0
             },
             denials_max: Some(10),
+            islanded: self.nature == Nature::Islanded,
         }
     }
 
@@ -349,6 +379,7 @@ impl Gateway {
         let gate = Gate {
             order: &order,
             journal: &self.disk.journal,
+            emergency: self.emergency,
             windows: self.has_windows.then(|| Ok(windows())),
         };
         let interlock = || match (self.has_interlock, self.is_safe(time)) {
@@ -415,7 +446,7 @@ impl Gateway {
         if self.has_interlock && !self.is_safe(time) {
             return Err(format!("{at} while the process is not safe"));
         }
-        if self.has_windows {
+        if self.has_windows && !self.emergency {
             let needs = order.trial_ms.unwrap_or_default() + MARGIN.as_millis() as u64;
             let within_hour = self.now(time).wall_ms % 3_600_000;
             let (from, until) = (u64::from(OPEN.0) * 60_000, u64::from(OPEN.1) * 60_000);
@@ -439,6 +470,7 @@ impl Gateway {
             code: why.code().to_owned(),
             why: why.to_string(),
             at_ms: 0,
+            ordered: matches!(why, RevertReason::Asked { ordered: true, .. }),
         });
         self.trial = Some(None);
         // The order is used up: the release has to be ordered again, when a person has cleared it.
@@ -457,7 +489,8 @@ impl Gateway {
             RevertReason::Reboot => record.boot != self.boot_id(),
             RevertReason::MustFlow { .. } => self.nature == Nature::CutsMustFlow,
             RevertReason::Denials(_) => self.nature == Nature::Denies,
-            RevertReason::Management => record.managed,
+            RevertReason::Management => record.managed && self.nature != Nature::Islanded,
+            RevertReason::Crash { starts } => *starts >= STARTS_MAX,
             RevertReason::Asked { .. } => true,
             _ => false,
         };

@@ -46,7 +46,7 @@ impl Gateway {
                 }
                 Message::Revert(CARRIED) if self.is_on_trial() && self.trial != Some(None) => {
                     let by = "the coordinator".to_owned();
-                    self.take_back(time, &RevertReason::Asked { by }, tally)?;
+                    self.take_back(time, &RevertReason::Asked { by, ordered: true }, tally)?;
                 }
                 Message::Order(..) | Message::Confirm(_) | Message::Revert(_) => {}
             }
@@ -67,10 +67,7 @@ impl Gateway {
                 self.index
             ));
         }
-        self.disk.journal.trial = None;
-        self.disk.confirmed = CARRIED;
-        self.trial = Some(None);
-        tally.confirmed += 1;
+        self.keep(tally);
         Ok(())
     }
 
@@ -115,6 +112,7 @@ impl Gateway {
                 "reboot" => Told::Reboot,
                 "must-flow" => Told::Hard(HardEvent::MustFlowLost),
                 "management" => Told::Hard(HardEvent::ManagementLost),
+                "crash" => Told::Hard(HardEvent::Crash),
                 "denials" => Told::Denials,
                 _ => Told::Ordered,
             });

@@ -36,6 +36,8 @@ enum Nature {
     CutsMustFlow,
     CutsManagement,
     Denies,
+    /// The agent dies of it, mostly.
+    Crashes,
     /// The agent knows no trials.
     Old,
     /// The coordinator is rarely in reach.
@@ -106,6 +108,7 @@ impl Gateway {
             2 => Nature::Denies,
             3 | 4 => Nature::Old,
             5..8 => Nature::Islanded,
+            8 => Nature::Crashes,
             _ => Nature::Good,
         };
         Self {
@@ -252,6 +255,10 @@ impl Gateway {
         let before = self.kernel.0;
         if self.trial.is_none() {
             self.start(time, tally)?;
+        }
+        if self.kernel.0 == CARRIED && self.nature == Nature::Crashes && !chance.once_in(3) {
+            self.kill(1_000);
+            return Ok(before == BEFORE && self.kernel.0 == CARRIED);
         }
         let reachable = self.kernel.0 == BEFORE || self.nature != Nature::CutsManagement;
         if !reachable {

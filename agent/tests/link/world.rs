@@ -9,6 +9,8 @@
     dead_code
 )]
 
+// By its path, so that `tests/tests/spine` finds it too.
+#[path = "world/coordinator.rs"]
 pub mod coordinator;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -11,4 +11,5 @@
 mod disk;
 mod killed;
 mod restored;
+mod trials;
 mod world;

@@ -331,7 +331,7 @@ impl World {
 }
 
 /// A program of the workspace: `make test` builds all of them, into the folder above the tests'.
-fn program(name: &str) -> String {
+pub fn program(name: &str) -> String {
     let tests = std::env::current_exe().unwrap();
     let program = tests.parent().and_then(Path::parent).unwrap().join(name);
     assert!(

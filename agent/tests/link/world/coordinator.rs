@@ -77,11 +77,15 @@ struct Service {
 
 impl Coordinator {
     pub async fn start() -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap()).await
+    }
+
+    pub async fn start_at(address: SocketAddr) -> Self {
         let mut coordinator = Self {
             authority: Arc::new(Authority::new()),
             memory: Arc::default(),
             moved: watch::channel(0).0,
-            address: "127.0.0.1:0".parse().unwrap(),
+            address,
             messages: broadcast::channel(16).0,
             current: watch::channel(None).0,
             server: None,

@@ -53,6 +53,20 @@ impl Kernel for Enforcer {
         Self::shadowed(self).await
     }
 
+    async fn ground(&self, plan: Arc<Plan>) -> Result<String, KernelError> {
+        Self::ground(self, plan).await.map_err(|error| refused(&error))
+    }
+
+    async fn withdraw(&self, ground: &str) -> Result<(), KernelError> {
+        match Self::withdraw(self, ground).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(KernelError {
+                in_doubt: self.is_in_doubt().await,
+                ..refused(&error)
+            }),
+        }
+    }
+
     async fn hold_open(&self, left: BTreeMap<ConduitId, Duration>) -> Result<(), KernelError> {
         Self::hold_open(self, left).await.map_err(|error| refused(&error))
     }
@@ -175,6 +189,7 @@ fn refused(error: &EnforceError) -> KernelError {
             EnforceError::Structure(_) => "interfaces-not-guardable",
             EnforceError::NoBridgeFilter | EnforceError::BridgeParameter(_) => "bridge-not-filtered",
             EnforceError::Routing(_) | EnforceError::NoInterception { .. } => "inspector-not-reachable",
+            EnforceError::Base(_) | EnforceError::Ground(_) => "not-withdrawn",
             EnforceError::Kernel(_)
             | EnforceError::ReadBack(_)
             | EnforceError::Interrupted(_)

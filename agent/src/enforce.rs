@@ -28,8 +28,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use penstock_policy::ids::{ConduitId, Revision};
-use penstock_policy::plan::{Capability, Plan};
+use penstock_policy::plan::{Capability, PLAN_FORMAT, Plan};
 use penstock_policy::protocol::Protocol;
+use penstock_policy::terms::{GatewayMode, OnDrift};
 use tokio::sync::watch as facts;
 use tokio::task::AbortHandle;
 
@@ -199,6 +200,12 @@ pub enum EnforceError {
     /// What is inspected would not reach the inspector.
     #[error("inspected packets cannot be routed to the inspector")]
     Routing(#[from] RoutingError),
+    /// What the base rules of the next boot guard.
+    #[error("the base rules of the next boot are not as they were")]
+    Base(#[from] BaseError),
+    /// What stood before the first policy.
+    #[error("what stood before the first policy is not known")]
+    Ground(#[source] serde_json::Error),
     /// The kernel could not be asked.
     #[error("cannot read the kernel's rules back")]
     ReadBack(#[source] std::io::Error),
@@ -409,6 +416,33 @@ impl Enforcer {
         Ok(applied)
     }
 
+    /// What stands before the first plan, which `plan` is to be: for [`Enforcer::withdraw`], perhaps of another agent.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked, or what the base rules guard cannot be read.
+    pub async fn ground(&self, plan: Arc<Plan>) -> Result<String, EnforceError> {
+        let ground = self.table.ground(plan).await?;
+        // Names and numbers cannot fail to be JSON.
+        Ok(serde_json::to_string(&ground).unwrap_or_default())
+    }
+
+    /// Brings back what stood before the first plan: rules, the base rules of the next boot, routes and parameters. Connections that
+    /// were inspected end, and come again by themselves.
+    ///
+    /// # Errors
+    /// The kernel, or a file, was not brought to it whole; another call goes on with it. Where [`Enforcer::is_in_doubt`], it is not
+    /// known whether the rules are gone.
+    pub async fn withdraw(&self, ground: &str) -> Result<(), EnforceError> {
+        let ground = serde_json::from_str(ground).map_err(EnforceError::Ground)?;
+        self.table.withdraw(&ground).await?;
+        if let (Some(inspector), Some(nothing)) = (&self.inspector, nothing_permitted()) {
+            let policy = make_policy(Arc::new(nothing), Revision(0)).await?;
+            self.ending.put(inspector, policy).await?;
+        }
+        self.watching.look().await;
+        Ok(())
+    }
+
     /// Whether the kernel holds perhaps something else than the plan that was applied last, or a part of it: an [`Enforcer::apply`] did not
     /// come to its end. The next one replaces whatever is there.
     pub async fn is_in_doubt(&self) -> bool {
@@ -506,6 +540,24 @@ impl Enforcer {
             .as_ref()
             .map_or(0, |inspector| inspector.connections() as u64)
     }
+}
+
+/// A plan that permits nothing: under it, what is inspected ends.
+fn nothing_permitted() -> Option<Plan> {
+    Some(Plan {
+        format: PLAN_FORMAT.to_owned(),
+        plant: "none".parse().ok()?,
+        gateway: "none".parse().ok()?,
+        mode: GatewayMode::Routed,
+        requires: BTreeSet::new(),
+        on_drift: OnDrift::Report,
+        interfaces: Vec::new(),
+        management: None,
+        rules: Vec::new(),
+        bridges: Vec::new(),
+        grants: BTreeMap::new(),
+        open: BTreeSet::new(),
+    })
 }
 
 async fn make_policy(

@@ -98,8 +98,14 @@ pub trait Kernel: Send + Sync + 'static {
         plan: Arc<Plan>,
         revision: Revision,
     ) -> impl Future<Output = Result<Vec<String>, KernelError>> + Send;
-    /// Takes the policy out again, so that what stands is what stood before the first one: a first policy that is reverted.
-    fn withdraw(&self) -> impl Future<Output = Result<(), KernelError>> + Send {
+    /// What stands before the first policy, for [`Self::withdraw`], which perhaps another agent calls: the rules, and what `plan` would
+    /// change beside them. A text that only the data plane understands, of at most a few kilobytes.
+    fn ground(&self, _plan: Arc<Plan>) -> impl Future<Output = Result<String, KernelError>> + Send {
+        std::future::ready(Ok(String::new()))
+    }
+    /// Takes the policy out again, so that what stands is what stood before the first one: a first policy that is reverted. Where that is
+    /// done already, it does nothing.
+    fn withdraw(&self, _ground: &str) -> impl Future<Output = Result<(), KernelError>> + Send {
         std::future::ready(Err(KernelError {
             code: "not-withdrawn",
             message: "this data plane cannot go back to no policy".to_owned(),

@@ -130,8 +130,6 @@ pub struct Reconciler<K, W> {
     order_is_due: bool,
     /// When the trial, or what holds, is to be looked at, on the clock that nobody sets.
     change_due: Option<Duration>,
-    /// The kernel was brought back to no policy.
-    withdrawn: bool,
     /// The kernel holds perhaps something else than what is effective: a change of it did not come to its end.
     in_doubt: bool,
     /// A release that passed the kernel's check and was rejected all the same, how often, and when it is worth another attempt.
@@ -188,7 +186,6 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             ordered: (OrderNumber::default(), None),
             order_is_due: false,
             change_due: None,
-            withdrawn: false,
             in_doubt: false,
             rejected: None,
             site: Arc::new(Unguarded),

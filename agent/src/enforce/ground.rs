@@ -1,6 +1,7 @@
 //! The machine that the rules stand on: its base rules at boot, kernel parameters, routes, its bridges' tables, and what it lacks.
 
 pub mod base;
+pub(super) mod before;
 pub(super) mod forwarding;
 pub(super) mod needs;
 pub mod routing;

@@ -41,6 +41,7 @@ mod repair;
 pub(super) mod shadow;
 pub(super) mod standby;
 mod start;
+mod withdraw;
 
 use self::generation::generation;
 pub(super) use br_netfilter::watch as watch_br_netfilter;
@@ -484,14 +485,10 @@ impl Table {
 
     /// Leaves the names of the guarded interfaces for the next boot.
     fn leave_base(&self, state: &TableState) {
-        let (Some(path), Some(loaded)) = (&self.settings.base_path, &state.loaded) else {
+        let (Some(path), Some(_)) = (&self.settings.base_path, &state.loaded) else {
             return;
         };
-        let base = Base {
-            mode: loaded.structure.mode,
-            interfaces: loaded.structure.guarded.clone(),
-            input: Some(loaded.structure.input.clone()),
-        };
+        let Some(base) = self.base_of(state) else { return };
         if let Err(error) = base.write(path) {
             // A full disk must not undo a plan that is in force.
             tracing::error!(

@@ -84,6 +84,8 @@ pub struct Journal {
     pub reverted: Vec<RevertedRelease>,
     /// A person holds this gateway as it is.
     pub hold: Option<PersonHold>,
+    /// What stood before a first policy that was reverted, until it stands again; as [`TrialRecord::ground`].
+    pub ground: Option<String>,
 }
 
 /// A trial, as it was when it began.
@@ -92,6 +94,9 @@ pub struct Journal {
 pub struct TrialRecord {
     /// What was in force before; `None`: nothing.
     pub previous: Option<PreviousPolicy>,
+    /// What stood before, where nothing was in force: in the words of the data plane ([`crate::kernel::Kernel::ground`]).
+    #[serde(default)]
+    pub ground: Option<String>,
     /// The boot in which it began; empty: not known, and never the same.
     pub boot: String,
     /// When, on the clock of that boot, milliseconds.

@@ -3,6 +3,8 @@
 //! Each end is in the journal before it is in the kernel, but for one case: a disk that takes nothing keeps no trial from its end.
 //! Then the kernel is brought back first, and the disk hears of it as soon as it can.
 
+use std::sync::Arc;
+
 use penstock_policy::ids::Digest;
 use penstock_policy::release::Trust;
 use penstock_policy::text::sentence;
@@ -70,23 +72,31 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         if was_begun || policy.order.trial_ms.is_none() {
             return self.name_as_applying(policy).await;
         }
-        let previous = match self.fallback.as_ref().map(|fallback| fallback.statement) {
-            None => None,
+        let before = self.fallback.as_ref().map(|fallback| fallback.statement);
+        let (previous, ground) = match before {
+            None => {
+                let Some(ground) = self.ground_of(policy).await else {
+                    return false;
+                };
+                (None, Some(ground))
+            }
             Some(statement) => {
                 let find =
                     move |store: &mut dyn crate::store::Records| policy_store::slot_of(store, statement);
                 let slot = self.workplace.on_records(find).await.flatten();
-                Some(PreviousPolicy {
+                let previous = PreviousPolicy {
                     statement,
                     slot: slot.unwrap_or_default().to_owned(),
-                })
+                };
+                (Some(previous), None)
             }
         };
         let now = self.keeping.timepiece.now();
         let around = (self.site.boot(), &self.site.facts());
-        let Some(trial) = Trial::begin(policy.statement, &policy.order, previous, around, now) else {
+        let Some(mut trial) = Trial::begin(policy.statement, &policy.order, previous, around, now) else {
             return false;
         };
+        trial.record.ground = ground;
         let journal = Journal {
             applying: Some(policy.trust.clone()),
             trial: Some(trial.record.clone()),
@@ -104,6 +114,21 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         ));
         self.trial = Some(trial);
         true
+    }
+
+    /// What stands before the first policy; `None`: the kernel does not say.
+    async fn ground_of(&mut self, policy: &StoredPolicy) -> Option<String> {
+        // The rules of one that was reverted are perhaps still there.
+        if self.journal.ground.is_some() {
+            return self.journal.ground.clone();
+        }
+        match self.kernel.ground(Arc::clone(&policy.plan)).await {
+            Ok(ground) => Some(ground),
+            Err(error) => {
+                self.kernel_failed(&error, policy.mark.revision.0);
+                None
+            }
+        }
     }
 
     /// Names `policy` on the disk as the newest that the kernel may hold, on no trial; whether that is so now.
@@ -234,6 +259,8 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         };
         self.trust = Some(believed.clone());
         self.fallback = Some(policy.clone());
+        // From now on there is always one to go back to; the disk hears of it with the next change of the journal.
+        self.journal.ground = None;
         believed
     }
 
@@ -291,6 +318,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             (None, Some(_)) => self.trust.clone(),
         };
         journal.trial = None;
+        journal.ground = trial.ground.filter(|_| self.fallback.is_none());
         if journal.reverted.len() >= REVERTED_MAX {
             journal.reverted.remove(0);
         }
@@ -336,14 +364,18 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             }
             return;
         }
-        let had_none = self.journal.applying.is_none() && !self.journal.reverted.is_empty();
-        if !had_none || self.withdrawn {
+        // While one perhaps begins, it is that one which decides.
+        let Some(ground) = self.journal.ground.clone().filter(|_| self.trial.is_none()) else {
             return;
-        }
-        match self.kernel.withdraw().await {
+        };
+        match self.kernel.withdraw(&ground).await {
             Ok(()) => {
-                (self.effective, self.withdrawn, self.kernel_fault) = (None, true, None);
-                self.in_doubt = false;
+                (self.effective, self.kernel_fault, self.in_doubt) = (None, None, false);
+                let journal = Journal {
+                    ground: None,
+                    ..self.journal.clone()
+                };
+                self.journal_in_any_case(journal).await;
                 self.keep_grants().await;
             }
             Err(error) => self.kernel_failed(&error, 0),

@@ -84,6 +84,11 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             return;
         };
         let now = self.keeping.timepiece.now();
+        if self.in_doubt {
+            // What the kernel holds is settled first, and recorded. Grants end meanwhile as the kernel was asked to end them.
+            self.keeping.due = Some(now.boot + LOOK);
+            return;
+        }
         let before = self.keeping.grants.clone();
         let mut look = self.keeping.grants.look(&effective.plan, now);
         self.keeping.due = look.again.map(|again| now.boot + again);

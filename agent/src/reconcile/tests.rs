@@ -178,8 +178,13 @@ impl Kernel for FakeKernel {
         Ok(Vec::new())
     }
 
-    async fn withdraw(&self) -> Result<(), KernelError> {
+    async fn ground(&self, _: Arc<Plan>) -> Result<String, KernelError> {
+        Ok("bare".to_owned())
+    }
+
+    async fn withdraw(&self, ground: &str) -> Result<(), KernelError> {
         self.answer()?;
+        assert_eq!(ground, "bare");
         self.given.lock().unwrap().push(0);
         Ok(())
     }

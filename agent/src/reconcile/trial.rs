@@ -287,6 +287,7 @@ impl Trial {
         });
         let record = TrialRecord {
             previous,
+            ground: None,
             boot,
             began_ms: milliseconds(now.boot),
             length_ms: milliseconds(length_of(order)?),

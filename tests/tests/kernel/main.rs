@@ -33,4 +33,5 @@ mod udp;
 mod unfinished;
 mod watch;
 mod wire;
+mod withdrawn;
 mod world;

@@ -1,7 +1,7 @@
 //! What must be so in every world, judged from what kernels, disks and the coordinator's store hold; what the machines say of
 //! themselves is only held against that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use penstock_agent::audit::Position;
@@ -45,10 +45,24 @@ struct Watched {
     refused_at: Option<Duration>,
     /// The revision that the journal names as about to be in the kernel.
     named: u64,
+    /// What happened to it last, for whoever reads of a failure.
+    story: VecDeque<String>,
     /// Revisions that the journal has as on trial, or had and did not confirm.
     tried: BTreeSet<u64>,
     /// Those that it has as reverted.
     reverted: BTreeSet<u64>,
+}
+
+/// How much of that is kept.
+const STORY_MAX: usize = 60;
+
+impl Watched {
+    fn tell(&mut self, what: String) {
+        if self.story.len() >= STORY_MAX {
+            self.story.pop_front();
+        }
+        self.story.push_back(what);
+    }
 }
 
 /// One for each world.
@@ -73,6 +87,18 @@ impl Checkers {
             withdrawn: 0,
             granted: Duration::ZERO,
         }
+    }
+
+    /// What happened last to the gateway that `failure` names.
+    pub(crate) fn story(&self, failure: &str) -> String {
+        let named = |index: &usize| failure.contains(&format!("gateway {index}"));
+        let mut indexes = 0..self.gateways.len();
+        let story = indexes.find(named).map(|index| &self.gateways[index].story);
+        story
+            .into_iter()
+            .flatten()
+            .map(|what| format!("\n  {what}"))
+            .collect()
     }
 
     /// Never opened: a kernel holds what was signed for it, under its own number. Never back: but by a revert, since the newer
@@ -117,6 +143,11 @@ impl Checkers {
             }
         }
         for change in &table.changes[watched.judged..] {
+            watched.tell(match change {
+                KernelChange::Holds(_, revision) => format!("{now:?}: the kernel holds r{revision}"),
+                KernelChange::HoldsUnknown(_, revision) => format!("{now:?}: unseen, it holds r{revision}"),
+                other => format!("{now:?}: {other:?}"),
+            });
             match change {
                 // What came to its end unseen is judged as all others are; that it is recorded is owed once it is known.
                 KernelChange::HoldsUnknown(_, revision) if *revision < watched.held => {}
@@ -230,6 +261,16 @@ impl Checkers {
 
     /// An event became durable.
     pub(crate) fn recorded(&mut self, index: usize, event: &AuditEvent) {
+        match &event.kind {
+            Some(Kind::Policy(policy)) => self.gateways[index].tell(format!(
+                "recorded: {} r{} {}",
+                policy.step, policy.revision, policy.message
+            )),
+            Some(Kind::Agent(agent)) => {
+                self.gateways[index].tell(format!("recorded: {} {}", agent.step, agent.message));
+            }
+            _ => {}
+        }
         if let Some(Kind::Policy(policy)) = &event.kind
             && policy.step == "effective"
             && policy.message == REVERT
@@ -276,6 +317,7 @@ impl Checkers {
 
     /// The agent died: what it had not recorded yet it cannot.
     pub(crate) fn died(&mut self, index: usize) {
+        self.gateways[index].tell("the agent died".to_owned());
         self.gateways[index].unrecorded.clear();
     }
 

@@ -154,7 +154,7 @@ impl Kernel for Reached {
         result.map(|()| Vec::new())
     }
 
-    async fn withdraw(&self) -> Result<(), KernelError> {
+    async fn withdraw(&self, _: &str) -> Result<(), KernelError> {
         self.life.at_a_seam().await;
         let result = {
             let mut kernel = self.kernel.lock().unwrap();

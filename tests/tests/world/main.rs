@@ -125,6 +125,11 @@ impl World {
     }
 
     fn live(mut self) -> Result<Tally, String> {
+        let tally = self.come_through();
+        tally.map_err(|what| format!("{what}{}", self.checkers.story(&what)))
+    }
+
+    fn come_through(&mut self) -> Result<Tally, String> {
         self.run(TROUBLE)?;
         self.end_trouble();
         self.run(TROUBLE + CALM)?;

@@ -104,6 +104,20 @@ impl Base {
         durable::replace(path, &bytes, MODE).map_err(|error| file(error.verb, &error.path, error.source))
     }
 
+    /// There is to be no file at `path`, and so no base rules at the next boot.
+    ///
+    /// # Errors
+    /// The file is there and cannot be removed.
+    pub fn remove(path: &Path) -> Result<(), BaseError> {
+        let removed = match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => path
+                .parent()
+                .map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all()),
+        };
+        removed.map_err(|error| file("remove", path, error))
+    }
+
     /// The script. It creates its tables, so it fails whole where one exists.
     pub fn script(&self) -> String {
         let names: Vec<String> = self.interfaces.iter().map(|name| format!("\"{name}\"")).collect();
@@ -196,31 +210,31 @@ impl Base {
     pub async fn load(&self, nft: &Nft) -> Result<BaseOutcome, BaseError> {
         match nft.load(&self.script()).await {
             Ok(()) => {
-                seal(nft).await?;
+                Self::seal(nft).await?;
                 Ok(BaseOutcome::Denying)
             }
             Err(NftError::Refused { exists: true, .. }) => Ok(BaseOutcome::LeftAlone),
             Err(error) => Err(error.into()),
         }
     }
-}
 
-/// Marks the base rules as such, so that the agent knows them from what somebody else put into a table of that name.
-async fn seal(nft: &Nft) -> Result<(), BaseError> {
-    let held = tokio::task::spawn_blocking(|| RulesetReader::open().and_then(|reader| reader.held()));
-    let described = match held.await.map_err(std::io::Error::other).flatten() {
-        Ok(held) => held.structure,
-        // They deny all the same; that they were here from the boot on will not be known.
-        Err(error) => {
-            tracing::warn!(%error, "the base rules cannot be read back");
-            return Ok(());
-        }
-    };
-    let script = format!(
-        "add chain inet {TABLE} seal {{ comment \"{}\"; }}\n",
-        base_seal(described)
-    );
-    Ok(nft.load(&script).await?)
+    /// Marks the base rules as such, so that the agent knows them from what somebody else put into a table of that name.
+    pub(in crate::enforce) async fn seal(nft: &Nft) -> Result<(), BaseError> {
+        let held = tokio::task::spawn_blocking(|| RulesetReader::open().and_then(|reader| reader.held()));
+        let described = match held.await.map_err(std::io::Error::other).flatten() {
+            Ok(held) => held.structure,
+            // They deny all the same; that they were here from the boot on will not be known.
+            Err(error) => {
+                tracing::warn!(%error, "the base rules cannot be read back");
+                return Ok(());
+            }
+        };
+        let script = format!(
+            "add chain inet {TABLE} seal {{ comment \"{}\"; }}\n",
+            base_seal(described)
+        );
+        Ok(nft.load(&script).await?)
+    }
 }
 
 fn file(verb: &'static str, path: &Path, source: std::io::Error) -> BaseError {

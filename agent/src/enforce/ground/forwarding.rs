@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use penstock_policy::plan::Plan;
 use penstock_policy::terms::GatewayMode;
+use serde::{Deserialize, Serialize};
 
-use super::routing;
+use super::{routing, sysctl};
 use crate::enforce::EnforceError;
 use crate::enforce::ground::needs::bridge_of;
 use crate::enforce::nft::netlink::{ACK, attribute, attributes, message};
@@ -45,6 +46,63 @@ pub(in crate::enforce) async fn bound(plan: Arc<Plan>) -> Result<Vec<Finding>, E
         let ports = plan.interfaces.iter();
         let bridges: BTreeSet<u32> = ports.filter_map(|port| bridge_of(&port.name)).collect();
         bridges.into_iter().filter_map(unbounded).collect()
+    };
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(EnforceError::Interrupted)
+}
+
+/// How the table of one bridge was before it was bounded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::enforce) struct BridgeTable {
+    /// The bridge.
+    name: String,
+    /// It learned from frames to link-local groups.
+    from_groups: bool,
+    /// It learned any number of MAC addresses.
+    unbounded: bool,
+}
+
+/// How the tables of the bridges of `plan`'s ports are.
+pub(in crate::enforce) async fn tables(plan: Arc<Plan>) -> Result<Vec<BridgeTable>, EnforceError> {
+    if plan.mode != GatewayMode::Bridged {
+        return Ok(Vec::new());
+    }
+    let work = move || {
+        let ports = plan.interfaces.iter();
+        let bridges: BTreeSet<u32> = ports.filter_map(|port| bridge_of(&port.name)).collect();
+        let tables = bridges.into_iter().filter_map(|bridge| {
+            Some(BridgeTable {
+                name: sysctl::interface_name(bridge)?,
+                from_groups: !learns_not_from_groups(bridge).ok()?,
+                unbounded: learned_max(bridge).ok()? == Some(0),
+            })
+        });
+        tables.collect()
+    };
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(EnforceError::Interrupted)
+}
+
+/// Leaves these tables as they were. A bridge that is gone has none.
+pub(in crate::enforce) async fn restore(tables: Vec<BridgeTable>) -> Result<(), EnforceError> {
+    let work = move || {
+        for table in tables {
+            let Some(bridge) = sysctl::interface_number(&table.name) else {
+                continue;
+            };
+            let off = [0, NOT_FROM_GROUPS].map(u32::to_ne_bytes).concat();
+            let groups = table.from_groups.then(|| set(bridge, BRIDGE_OPTIONS, &off));
+            let bound = table
+                .unbounded
+                .then(|| set(bridge, BRIDGE_LEARNED_MAX, &0_u32.to_ne_bytes()));
+            for error in [groups, bound].into_iter().flatten().filter_map(Result::err) {
+                // It is bounded still, which keeps nothing from passing.
+                tracing::warn!(%error, bridge = table.name, "the bridge's table stays bounded");
+            }
+        }
     };
     tokio::task::spawn_blocking(work)
         .await
@@ -97,6 +155,19 @@ fn set(bridge: u32, option: u16, value: &[u8]) -> io::Result<()> {
 
 /// The bound that the bridge has; none if its kernel knows of none.
 fn learned_max(bridge: u32) -> io::Result<Option<u32>> {
+    let bound = option(bridge, BRIDGE_LEARNED_MAX)?;
+    Ok(bound.and_then(|bytes| Some(u32::from_ne_bytes(*bytes.first_chunk()?))))
+}
+
+/// Whether it does not learn from frames to link-local groups.
+fn learns_not_from_groups(bridge: u32) -> io::Result<bool> {
+    // What is on, and which of it is known.
+    let options = option(bridge, BRIDGE_OPTIONS)?;
+    let on = options.and_then(|bytes| Some(u32::from_ne_bytes(*bytes.first_chunk()?)));
+    Ok(on.is_some_and(|on| on & NOT_FROM_GROUPS != 0))
+}
+
+fn option(bridge: u32, wanted: u16) -> io::Result<Option<Vec<u8>>> {
     let answer = routing::ask(&message(GET_LINK, 0, &header(bridge), &[]))?;
     let nested = |bytes: &[u8], wanted: u16| {
         attributes(bytes)
@@ -105,6 +176,5 @@ fn learned_max(bridge: u32) -> io::Result<Option<u32>> {
     };
     let rest = answer.get(HEADER_REST..).unwrap_or_default();
     let data = nested(rest, LINK_INFO).and_then(|info| nested(&info, INFO_DATA));
-    let bound = data.and_then(|data| nested(&data, BRIDGE_LEARNED_MAX));
-    Ok(bound.and_then(|bytes| Some(u32::from_ne_bytes(*bytes.first_chunk()?))))
+    Ok(data.and_then(|data| nested(&data, wanted)))
 }

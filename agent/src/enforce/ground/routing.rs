@@ -129,40 +129,9 @@ fn put(address: IpAddr) -> Result<(), RoutingError> {
             source,
         }
     };
-    let (number, table) = (family_number(address), ROUTING_TABLE.to_ne_bytes());
-    let rule = message(
-        NEW_RULE,
-        ACK | CREATE | EXCLUSIVE,
-        &[number, 0, 0, 0, 0, 0, 0, TO_TABLE, 0, 0, 0, 0],
-        &[
-            (RULE_PRIORITY, &ROUTING_PRIORITY.to_ne_bytes()),
-            (RULE_MARK, &MARK_INTERCEPTED.to_ne_bytes()),
-            (RULE_MARK_BITS, &MARK_INTERCEPTED_BITS.to_ne_bytes()),
-            (RULE_TABLE, &table),
-        ],
-    );
-    set_one(&rule).map_err(failed("set the routing rule"))?;
-    let loopback = sysctl::interface_number("lo")
+    set_one(&rule(address, NEW_RULE, ACK | CREATE | EXCLUSIVE)).map_err(failed("set the routing rule"))?;
+    let route = route(address, NEW_ROUTE, ACK | CREATE | EXCLUSIVE)
         .ok_or_else(|| failed("find the interface `lo`")(io::ErrorKind::NotFound.into()))?;
-    let route = message(
-        NEW_ROUTE,
-        ACK | CREATE | EXCLUSIVE,
-        &[
-            number,
-            0,
-            0,
-            0,
-            0,
-            OF_ADMINISTRATOR,
-            ON_THIS_HOST,
-            LOCAL,
-            0,
-            0,
-            0,
-            0,
-        ],
-        &[(ROUTE_LINK, &loopback.to_ne_bytes()), (ROUTE_IN_TABLE, &table)],
-    );
     set_one(&route).map_err(failed("set the route"))?;
     if is_local(address)? {
         Ok(())
@@ -184,6 +153,82 @@ fn is_local(address: IpAddr) -> Result<bool, RoutingError> {
             family: family(address),
             source,
         }),
+    }
+}
+
+/// Takes rule and route of these families away again, by the names that [`missing`] has for them.
+pub(in crate::enforce) async fn remove(families: Vec<String>) -> Result<(), EnforceError> {
+    blocking(move || {
+        let meant = |address: &IpAddr| families.iter().any(|named| named == family(*address));
+        FAMILIES.into_iter().filter(meant).try_for_each(|address| {
+            let failed = |source| RoutingError::Refused {
+                verb: "remove the route",
+                family: family(address),
+                source,
+            };
+            remove_one(&rule(address, DELETE_RULE, ACK)).map_err(failed)?;
+            match route(address, DELETE_ROUTE, ACK) {
+                Some(route) => remove_one(&route).map_err(failed),
+                None => Ok(()),
+            }
+        })
+    })
+    .await
+}
+
+/// The request that sets or removes the rule of a family.
+fn rule(address: IpAddr, kind: u16, flags: u16) -> Vec<u8> {
+    message(
+        kind,
+        flags,
+        &[family_number(address), 0, 0, 0, 0, 0, 0, TO_TABLE, 0, 0, 0, 0],
+        &[
+            (RULE_PRIORITY, &ROUTING_PRIORITY.to_ne_bytes()),
+            (RULE_MARK, &MARK_INTERCEPTED.to_ne_bytes()),
+            (RULE_MARK_BITS, &MARK_INTERCEPTED_BITS.to_ne_bytes()),
+            (RULE_TABLE, &ROUTING_TABLE.to_ne_bytes()),
+        ],
+    )
+}
+
+/// The same of its route; `None`: there is no `lo`.
+fn route(address: IpAddr, kind: u16, flags: u16) -> Option<Vec<u8>> {
+    let loopback = sysctl::interface_number("lo")?;
+    let head = [
+        family_number(address),
+        0,
+        0,
+        0,
+        0,
+        OF_ADMINISTRATOR,
+        ON_THIS_HOST,
+        LOCAL,
+        0,
+        0,
+        0,
+        0,
+    ];
+    let (link, table) = (loopback.to_ne_bytes(), ROUTING_TABLE.to_ne_bytes());
+    Some(message(
+        kind,
+        flags,
+        &head,
+        &[(ROUTE_LINK, &link), (ROUTE_IN_TABLE, &table)],
+    ))
+}
+
+/// What is not there need not be removed.
+fn remove_one(request: &[u8]) -> io::Result<()> {
+    match ask(request) {
+        Err(error) if is_unknown_family(&error) => Ok(()),
+        Err(error)
+            if [Errno::NOENT, Errno::SRCH]
+                .iter()
+                .any(|absent| error.raw_os_error() == Some(absent.raw_os_error())) =>
+        {
+            Ok(())
+        }
+        other => other.map(drop),
     }
 }
 

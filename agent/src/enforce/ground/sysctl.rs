@@ -31,6 +31,15 @@ pub(in crate::enforce) fn show_bridged() -> io::Result<()> {
     Ok(())
 }
 
+/// Switches those of these parameters off again that show bridged packets.
+pub(in crate::enforce) fn hide_bridged(parameters: &[String]) -> io::Result<()> {
+    let ours = |parameter: &&&str| parameters.iter().any(|named| named == **parameter);
+    for parameter in PARAMETERS.iter().filter(ours) {
+        std::fs::write(Path::new(FOLDER).join(parameter), "0")?;
+    }
+    Ok(())
+}
+
 /// Whether a parameter, named by its path, is there and 1.
 pub(in crate::enforce) fn is_on(parameter: &str) -> bool {
     std::fs::read_to_string(Path::new("/proc/sys").join(parameter)).is_ok_and(|value| value.trim() == "1")
@@ -54,4 +63,14 @@ pub(in crate::enforce) fn interface_number(name: &str) -> Option<u32> {
         None,
     );
     rustix::net::netdevice::name_to_index(socket.ok()?, name).ok()
+}
+
+/// The name of the interface of this number in the calling thread's network namespace.
+pub(in crate::enforce) fn interface_name(number: u32) -> Option<String> {
+    let socket = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        None,
+    );
+    rustix::net::netdevice::index_to_name(socket.ok()?, number).ok()
 }

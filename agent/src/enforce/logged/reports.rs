@@ -64,6 +64,13 @@ impl VerdictReports {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(policy));
     }
 
+    /// No policy is in force from now on. What was heard before is explained by the one before.
+    pub(in crate::enforce) fn follow_none(&self) {
+        let batch = lock(&self.aggregator).all();
+        self.report(batch);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Whether the kernel's log is heard.
     pub(in crate::enforce) fn hears(&self) -> bool {
         self.hears.load(Relaxed)

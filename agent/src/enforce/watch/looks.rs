@@ -68,10 +68,10 @@ impl Watching {
         }
     }
 
-    /// Whether packets can cross; nothing is known without a plan.
+    /// Whether packets can cross; without a plan nothing is expected to.
     async fn look_at_passage(&self, now: Duration) -> PassageReport {
         let Some((plan, counted)) = self.table.in_force(self.passage.followed()).await else {
-            return PassageReport::FAILED;
+            return PassageReport::NOTHING;
         };
         let inspects = self.table.settings.inspector.is_some() && routing::is_needed(&plan);
         self.passage.look(plan, counted, inspects, now).await

@@ -50,6 +50,11 @@ pub(in crate::enforce) struct PassageReport {
 }
 
 impl PassageReport {
+    /// There is nothing to look at: what was found before is no longer so.
+    pub(in crate::enforce) const NOTHING: Self = Self {
+        present: Vec::new(),
+        looked: |_| true,
+    };
     /// Nothing could be read.
     pub(in crate::enforce) const FAILED: Self = Self {
         present: Vec::new(),

@@ -203,6 +203,23 @@ fn a_first_policy_that_is_reverted_leaves_none() {
     assert_eq!(given(&gateway), [1, 0]);
     let view = gateway.view.borrow().clone();
     assert_eq!((view.state.effective, view.state.trusted), (None, None));
+    // It is done, and is not done again by the next agent.
+    let mut gateway = gateway.restarted();
+    gateway.step(Occasion::Tick);
+    assert!(given(&gateway).is_empty());
+}
+
+#[test]
+fn an_agent_that_ends_before_a_first_policy_is_gone_leaves_the_way_back_to_the_next_one() {
+    let mut gateway = Gateway::new();
+    let (first, _) = offer(&over(), 1, None);
+    gateway.step(Occasion::Offer(first, on_trial()));
+    *gateway.kernel.fails.lock().unwrap() = true;
+    gateway.pass(Duration::from_secs(61));
+    assert_eq!(given(&gateway), [1]);
+    assert!(gateway.shows("kernel-failed"));
+    let gateway = gateway.restarted();
+    assert_eq!(given(&gateway), [0]);
 }
 
 #[test]

@@ -34,6 +34,7 @@ pub mod health;
 pub mod identity;
 pub mod inspector;
 pub mod intercept;
+pub mod interlock;
 mod jitter;
 pub mod kernel;
 pub mod link;

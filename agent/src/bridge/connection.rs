@@ -155,20 +155,25 @@ pub(crate) async fn open(
     target: &Target,
     hello: &Hello<'_>,
 ) -> Result<(Incoming, Outgoing, Welcome), ConnectionError> {
-    tokio::time::timeout(OPEN_TIMEOUT, opened(target, hello))
+    let address = SocketAddr::new(target.address, target.port);
+    let opened = async {
+        let tcp = TcpStream::connect(address).await;
+        let tcp = tcp.map_err(|source| ConnectionError::Reach { address, source })?;
+        tcp.set_nodelay(true)?;
+        begin(tcp, target, hello).await
+    };
+    tokio::time::timeout(OPEN_TIMEOUT, opened)
         .await
         .map_err(|_| ConnectionError::Slow(OPEN_TIMEOUT))?
 }
 
-async fn opened(
+/// The same over a stream that stands; how long it takes is the caller's to bound.
+pub(crate) async fn begin(
+    tcp: TcpStream,
     target: &Target,
     hello: &Hello<'_>,
 ) -> Result<(Incoming, Outgoing, Welcome), ConnectionError> {
     let address = SocketAddr::new(target.address, target.port);
-    let tcp = TcpStream::connect(address)
-        .await
-        .map_err(|source| ConnectionError::Reach { address, source })?;
-    tcp.set_nodelay(true)?;
     let stream: Box<dyn Stream> = match &target.tls {
         None => Box::new(tcp),
         Some((config, name)) => Box::new(

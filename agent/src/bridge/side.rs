@@ -8,6 +8,7 @@ use std::sync::Arc;
 use penstock_policy::plan::Broker;
 use penstock_policy::text::sentence;
 use penstock_proto::backoff::Backoff;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -60,6 +61,21 @@ impl BrokerPeer {
         &self,
         clean_start: bool,
     ) -> Result<(Incoming, Outgoing, Welcome), ConnectionError> {
+        let (target, password) = self.target().await?;
+        connection::open(&target, &self.hello(&password, clean_start, SESSION_EXPIRY_S)).await
+    }
+
+    /// The same over a stream that stands, with a session that ends with it.
+    pub(crate) async fn ask_over(
+        &self,
+        tcp: TcpStream,
+    ) -> Result<(Incoming, Outgoing, Welcome), ConnectionError> {
+        let (target, password) = self.target().await?;
+        connection::begin(tcp, &target, &self.hello(&password, true, 0)).await
+    }
+
+    /// Where it is and how TLS begins there, and the password.
+    async fn target(&self) -> Result<(Target, Vec<u8>), ConnectionError> {
         let tls = match &self.broker.tls {
             None => None,
             Some(tls) => {
@@ -81,19 +97,19 @@ impl BrokerPeer {
             Some(login) => self.password(login).await?,
             None => Vec::new(),
         };
-        let hello = Hello {
+        Ok((target, password))
+    }
+
+    fn hello<'a>(&'a self, password: &'a [u8], clean_start: bool, session_expiry_s: u32) -> Hello<'a> {
+        Hello {
             client_id: &self.client_id,
-            login: self
-                .login
-                .as_ref()
-                .map(|login| (login.user.as_str(), password.as_slice())),
+            login: self.login.as_ref().map(|login| (login.user.as_str(), password)),
             clean_start,
-            session_expiry_s: SESSION_EXPIRY_S,
+            session_expiry_s,
             receive_maximum: self.receive_maximum,
             packet_bytes_max: self.packet_bytes_max,
             keep_alive_s: KEEP_ALIVE_S,
-        };
-        connection::open(&target, &hello).await
+        }
     }
 
     /// Read at each connection, so that a changed password needs no restart.

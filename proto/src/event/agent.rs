@@ -73,6 +73,7 @@ steps! {
     TrailLost = "trail-lost", Alarm, "the spool could not be used any more: a new epoch of the trail begins";
     TrailForked = "trail-forked", Alarm, "the coordinator holds another trail under this name: a new epoch begins";
     TrailAhead = "trail-ahead", Alarm, "the coordinator holds a trail under this name that cannot be followed";
+    Interlock = "interlock", Notice, "what the process says of a change that waits for its word: safe, or not and why";
     BridgeUp = "bridge-up", Info, "a bridge is connected to a broker";
     BridgeDown = "bridge-down", Warning, "a bridge is not connected to a broker, and why";
     BridgeProblem = "bridge-problem", Warning, "something is not as it should be with a broker that is connected";

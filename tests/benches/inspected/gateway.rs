@@ -255,6 +255,8 @@ pub(super) fn plan_of(count: u32, port: u16, operations: Option<Operations>) -> 
         rules,
         bridges: Vec::new(),
         grants: std::collections::BTreeMap::new(),
+        windows: None,
+        interlock: None,
         open: std::collections::BTreeSet::new(),
     }
 }

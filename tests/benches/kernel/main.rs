@@ -128,6 +128,8 @@ fn plan(count: u32) -> Plan {
         rules,
         bridges: Vec::new(),
         grants: std::collections::BTreeMap::new(),
+        windows: None,
+        interlock: None,
         open: std::collections::BTreeSet::new(),
     }
 }

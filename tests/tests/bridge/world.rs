@@ -87,6 +87,8 @@ pub fn plan(publications: Vec<MqttOperation>) -> Plan {
         }),
         rules: Vec::new(),
         grants: std::collections::BTreeMap::new(),
+        windows: None,
+        interlock: None,
         open: BTreeSet::new(),
         bridges: vec![Bridge {
             id: FlowId(7),

@@ -8,6 +8,7 @@
     missing_docs
 )]
 
+mod interlock;
 mod life;
 mod memory;
 mod modbus;

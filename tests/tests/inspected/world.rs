@@ -165,6 +165,8 @@ impl World {
                 .collect(),
             bridges: Vec::new(),
             grants: std::collections::BTreeMap::new(),
+            windows: None,
+            interlock: None,
             open: std::collections::BTreeSet::new(),
         }
     }

@@ -41,6 +41,8 @@ pub fn plan(mode: GatewayMode, rules: Vec<Rule>) -> Plan {
         rules,
         bridges: Vec::new(),
         grants: std::collections::BTreeMap::new(),
+        windows: None,
+        interlock: None,
         open: std::collections::BTreeSet::new(),
     }
 }

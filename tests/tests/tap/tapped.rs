@@ -95,6 +95,8 @@ pub fn plan(observing: &[u8]) -> Option<Arc<Plan>> {
         rules: Vec::new(),
         bridges: Vec::new(),
         grants: std::collections::BTreeMap::new(),
+        windows: None,
+        interlock: None,
         open: BTreeSet::new(),
     }))
 }

@@ -153,6 +153,8 @@ pub(crate) fn plan(index: usize, revision: u64) -> Plan {
         rules,
         bridges: Vec::new(),
         grants,
+        windows: None,
+        interlock: None,
         open: BTreeSet::new(),
     }
 }

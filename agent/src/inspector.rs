@@ -39,6 +39,7 @@ mod polling;
 pub mod pulse;
 mod seats;
 mod session;
+mod shadow;
 mod socket;
 mod tally;
 mod threads;
@@ -68,6 +69,8 @@ pub use self::lookup::InspectionPolicy;
 use self::pulse::Pulse;
 pub use self::seats::SeatLimits;
 use self::seats::{CONNECTION_BYTES, Seats};
+use self::shadow::InspectedShadow;
+pub(crate) use self::shadow::InspectedShadowCounts;
 pub use self::socket::Redirect;
 use self::tally::{ALLOWED_ALL_MAX, SENTENCES_ALL_MAX, TEXT_BYTES_MAX};
 use self::threads::{Starter, Thread, keep};
@@ -422,6 +425,18 @@ impl Inspector {
     /// This policy holds instead of the one in force, at once, whatever the kernel is being brought to.
     pub(crate) async fn replace(&self, policy: Arc<InspectionPolicy>) {
         self.change(|regime| regime.policy = Some(policy)).await;
+    }
+
+    /// Judges all connections by this policy too, from the first packet of each that begins after this, and does nothing that it says;
+    /// `None`: by no other than that in force.
+    pub(crate) async fn shadow(&self, next: Option<Arc<InspectionPolicy>>) {
+        let next = next.map(|policy| Arc::new(InspectedShadow::new(policy)));
+        self.change(|regime| regime.next = next).await;
+    }
+
+    /// What that came to, if there is one.
+    pub(crate) fn shadowed(&self) -> Option<InspectedShadowCounts> {
+        self.regime.borrow().next.as_ref().map(|next| next.counts())
     }
 
     /// Changes what holds, and waits until all threads follow.

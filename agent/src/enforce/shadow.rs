@@ -1,6 +1,7 @@
 //! The next plan judged on live traffic beside the one in force: what it would change, as a report.
 //!
-//! The kernel's half is a table of its own (`table::shadow`, `nft::render`).
+//! The kernel's half is a table of its own (`table::shadow`, `nft::render`), that of inspected connections a second reader of each
+//! ([`crate::inspector`]). Both count by the number of the flow in force; here are the words.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,8 +10,9 @@ use penstock_policy::ids::Revision;
 use penstock_policy::plan::{Plan, Rule};
 
 use super::table::shadow::ShadowReading;
-use super::{EnforceError, Enforcer};
+use super::{EnforceError, Enforcer, make_policy};
 use crate::enforce::nft::readback::shadow::{ByFlow, ShadowCounts};
+use crate::inspector::{InspectedShadowCounts, InspectionPolicy, Inspector};
 use crate::kernel::ShadowReport;
 
 /// How many flows a report names, ...
@@ -30,14 +32,32 @@ impl Enforcer {
     /// The plan does not fit the kernel's tables, its operations cannot be read, or the kernel (or `nft`) rejects it: then there is no
     /// shadow. Or the shadow that is there could not be removed. What is in force is as before.
     pub async fn shadow(&self, next: Option<(Arc<Plan>, Revision)>) -> Result<(), EnforceError> {
-        self.table.shadow(next.map(|(plan, _)| plan)).await
+        let Some((plan, revision)) = next else {
+            self.shadow_inspected(None).await;
+            return self.table.shadow(None).await.map(|_| ());
+        };
+        // What cannot be read is known before anything is begun.
+        let policy = make_policy(Arc::clone(&plan), revision).await?;
+        let judged = self.table.shadow(Some(Arc::clone(&plan))).await?;
+        let policy = match judged.filter(|judged| !Arc::ptr_eq(judged, &plan)) {
+            Some(judged) => make_policy(judged, revision).await?,
+            None => policy,
+        };
+        self.shadow_inspected(Some(policy)).await;
+        Ok(())
+    }
+
+    async fn shadow_inspected(&self, next: Option<Arc<InspectionPolicy>>) {
+        if let Some(inspector) = &self.inspector {
+            inspector.shadow(next).await;
+        }
     }
 
     /// What the shadow came to so far. Where what is in force changed since the last time, it begins again. `None`: there is none, or it
     /// cannot be read now.
     pub async fn shadowed(&self) -> Option<ShadowReport> {
-        match self.table.shadowed().await {
-            Ok(reading) => reading.map(|reading| report(&reading)),
+        match self.read_shadow().await {
+            Ok(report) => report,
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -47,10 +67,23 @@ impl Enforcer {
             }
         }
     }
+
+    async fn read_shadow(&self) -> Result<Option<ShadowReport>, EnforceError> {
+        let Some(reading) = self.table.shadowed().await? else {
+            return Ok(None);
+        };
+        if reading.counts.is_none() && self.inspector.is_some() {
+            // Both halves count from the same moment on. Which revision it is makes no difference to what is counted.
+            let policy = make_policy(Arc::clone(&reading.judged), Revision(0)).await?;
+            self.shadow_inspected(Some(policy)).await;
+        }
+        let inspected = self.inspector.as_deref().and_then(Inspector::shadowed);
+        Ok(Some(report(&reading, inspected.unwrap_or_default())))
+    }
 }
 
 /// What was counted, in the words of the policy in force.
-fn report(reading: &ShadowReading) -> ShadowReport {
+fn report(reading: &ShadowReading, inspected: InspectedShadowCounts) -> ShadowReport {
     let ShadowCounts {
         judged,
         would_deny,
@@ -59,33 +92,35 @@ fn report(reading: &ShadowReading) -> ShadowReport {
         unread,
         cut,
         reset,
-    } = &reading.counts;
+    } = reading.counts.clone().unwrap_or_default();
     let names = Names::of(reading.in_force.as_deref());
-    let concerned: BTreeSet<u32> = refused.keys().chain(cut.keys()).copied().collect();
+    let concerned = [&refused, &cut, &inspected.refused, &inspected.cut];
+    let concerned: BTreeSet<u32> = concerned.into_iter().flat_map(BTreeMap::keys).copied().collect();
     let (must, other): (Vec<_>, Vec<_>) = concerned.into_iter().partition(|flow| names.is_must(*flow));
     let cuts_must_flow = !must.is_empty();
-    let mut flows: Vec<String> = Vec::new();
-    for flow in must.into_iter().chain(other) {
-        let name = names.name(flow);
-        if !flows.contains(&name) {
-            flows.push(name);
-        }
-    }
-    if *would_deny_input > 0 {
+    let mut flows: Vec<String> = must
+        .into_iter()
+        .chain(other)
+        .map(|flow| names.name(flow))
+        .collect();
+    // Numbers that no flow in force has are all undeclared.
+    let mut named = BTreeSet::new();
+    flows.retain(|name| named.insert(name.clone()));
+    if would_deny_input > 0 {
         flows.push(MANAGEMENT.to_owned());
     }
     let further = flows.len().saturating_sub(FLOWS_MAX);
     flows.truncate(FLOWS_MAX);
     ShadowReport {
         since_ms: reading.since_ms,
-        judged_packets: *judged,
-        would_deny_packets: would_deny.saturating_add(*would_deny_input),
-        would_deny_operations: 0,
-        would_cut_connections: sum(cut),
+        judged_packets: judged,
+        would_deny_packets: would_deny.saturating_add(would_deny_input),
+        would_deny_operations: sum(&inspected.refused),
+        would_cut_connections: sum(&cut).saturating_add(sum(&inspected.cut)),
         flows,
         further_flows: u32::try_from(further).unwrap_or(u32::MAX),
         cuts_must_flow,
-        not_judged: not_judged(reading.moves_sides, &names, (unread, reset)),
+        not_judged: not_judged(reading, &names, &unread, [&reset, &inspected.reset]),
     }
 }
 
@@ -94,24 +129,38 @@ fn sum(counts: &ByFlow) -> u64 {
 }
 
 /// What this shadow says nothing of.
-fn not_judged(moves_sides: bool, names: &Names<'_>, (unread, reset): (&ByFlow, &ByFlow)) -> String {
+fn not_judged(reading: &ShadowReading, names: &Names<'_>, unread: &ByFlow, resets: [&ByFlow; 2]) -> String {
     let mut words = Vec::new();
-    let packets = sum(unread);
-    if packets > 0 {
-        let (named, connections) = (names.list(unread.keys().copied()), sum(reset));
+    let flows: BTreeSet<u32> = resets
+        .iter()
+        .copied()
+        .chain([unread])
+        .flat_map(BTreeMap::keys)
+        .copied()
+        .collect();
+    if !flows.is_empty() {
+        let connections = resets.into_iter().map(sum).fold(0, u64::saturating_add);
         let mut sentence = format!(
-            "the operations of {named} ({packets} packets): they are read only once this release is in force"
+            "the operations of {}: they are read only once this release is in force",
+            names.list(flows.into_iter())
         );
         if connections > 0 {
             sentence += &format!(
-                "; {connections} connections that stand then are reset, so that they are read from their beginning"
+                " (connections that stand then are reset, so that they are read from their beginning: {connections} so far)"
             );
         }
         words.push(sentence);
     }
-    if moves_sides {
+    if reading.moves_sides {
         words.push(
             "by which port of the bridge frames come in: this release has other addresses or zones on its sides".to_owned(),
+        );
+    }
+    let bridges = |plan: &Plan| plan.bridges.clone();
+    if reading.in_force.as_deref().map(bridges).unwrap_or_default() != reading.judged.bridges {
+        words.push(
+            "messages that this gateway hands from one broker to another: this release changes its bridges"
+                .to_owned(),
         );
     }
     words.join("; ")

@@ -33,6 +33,7 @@ use super::leg::Leg;
 use super::lookup::RuleSet;
 use super::polling::Pace;
 use super::seats::Seat;
+use super::shadow::Beside;
 use super::tally::Tally;
 use super::tuple::Tuple;
 use crate::observed::Subject;
@@ -104,6 +105,8 @@ pub(super) struct Session {
     /// No operation is limited any more: what is judged is not told.
     unlimited: bool,
     tally: Rc<RefCell<Tally>>,
+    /// The next plan's judgement of it, if that is asked for.
+    beside: Option<Box<Beside>>,
     /// It is being ended in order, as which end, and until when.
     closing: Option<(ConnectionEnd, Pin<Box<Sleep>>)>,
     /// To be ended in order between two packets.
@@ -136,6 +139,7 @@ impl Session {
             tls: None,
             unlimited: false,
             tally,
+            beside: None,
             closing: None,
             draining: false,
             cut: None,
@@ -273,6 +277,8 @@ impl Session {
             client,
             server,
             tally,
+            beside,
+            tuple,
             pace,
             unlimited,
             seat,
@@ -313,7 +319,17 @@ impl Session {
             Output::ToClient(bytes) => to_client.extend_from_slice(bytes),
             Output::Close { reset } => closed = Some(reset),
             told => {
-                worked |= matches!(told, Output::Judged { forwarded: true, .. });
+                if let Output::Judged {
+                    forwarded: true,
+                    verdict,
+                    ..
+                } = told
+                {
+                    worked = true;
+                    if let Some(beside) = beside {
+                        beside.goes_on(verdict);
+                    }
+                }
                 if !*unlimited {
                     tell(&mut tally.borrow_mut(), now, &told);
                 }
@@ -330,6 +346,15 @@ impl Session {
         if !at_once {
             send(server, Sender::Server, to_server);
             send(client, Sender::Client, to_client);
+        }
+        if let Some(beside) = beside {
+            let passed = match side {
+                _ if at_once => bytes,
+                Sender::Client => to_server,
+                Sender::Server => to_client,
+            };
+            let heard = (side, passed, count == 0);
+            beside.hear(heard, now, (connection, tuple), &tally.borrow());
         }
         end?;
         match closed {

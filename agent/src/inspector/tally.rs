@@ -20,8 +20,9 @@ use std::time::Duration;
 
 use penstock_inspect::Operation;
 use penstock_inspect::connection::Deviation;
-use penstock_inspect::judge::Verdict;
+use penstock_inspect::judge::{RuleIndex, Verdict};
 use penstock_inspect::operation::VALUES;
+use penstock_policy::ids::FlowId;
 use penstock_policy::protocol::Protocol;
 use penstock_policy::terms::NumberRange;
 use penstock_policy::text;
@@ -180,6 +181,12 @@ impl Tally {
     /// From here on the entries speak of these rules. Whatever was counted under others must have been taken before.
     pub(super) fn set_rules(&mut self, rules: Option<Arc<RuleSet>>) {
         self.rules = rules;
+    }
+
+    /// The flow of a rule.
+    pub(super) fn flow(&self, rule: RuleIndex) -> Option<FlowId> {
+        let set = self.rules.as_ref()?;
+        set.flow(Some(rule)).map(|flow| flow.id)
     }
 
     /// Counts one judged operation.

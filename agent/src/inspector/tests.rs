@@ -21,6 +21,7 @@ mod reading;
 mod removed;
 mod revoked;
 mod room;
+mod shadow;
 mod strangers;
 mod tls;
 

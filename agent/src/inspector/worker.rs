@@ -23,6 +23,7 @@ use self::opening::Opening;
 use super::handover::Parcel;
 use super::lookup::{InspectionPolicy, TupleRules};
 use super::session::{Scratch, Session};
+use super::shadow::InspectedShadow;
 use super::tally::{Tally, TallyReport, TallyRoom};
 use super::tuple::Tuple;
 use super::{InspectorState, now, polling};
@@ -43,6 +44,8 @@ pub(super) struct Regime {
     pub policy: Option<Arc<InspectionPolicy>>,
     /// The kernel is being brought to this one: new connections wait, and what it does not permit ends.
     pub coming: Option<Arc<InspectionPolicy>>,
+    /// All connections are judged by this one, too, and nothing that it says is done.
+    pub next: Option<Arc<InspectedShadow>>,
     /// Grows with each change.
     pub number: u64,
 }
@@ -65,6 +68,7 @@ pub(super) struct Worker {
     /// The policy that all connections of this thread are under; none while the kernel is being changed.
     settled: watch::Sender<Option<Arc<InspectionPolicy>>>,
     policy: RefCell<Option<Arc<InspectionPolicy>>>,
+    next_policy: RefCell<Option<Arc<InspectedShadow>>>,
     sessions: RefCell<HashMap<u64, Rc<RefCell<Session>>>>,
     openings: RefCell<HashMap<u64, Rc<RefCell<Opening>>>>,
     tallies: RefCell<HashMap<Tuple, Rc<RefCell<Tally>>>>,
@@ -87,6 +91,7 @@ pub(super) async fn run(
         room: Rc::new(TallyRoom::new(shared.report_after)),
         shared,
         policy: RefCell::new(None),
+        next_policy: RefCell::new(None),
         settled: watch::channel(None).0,
         sessions: RefCell::default(),
         openings: RefCell::default(),
@@ -147,8 +152,9 @@ impl Worker {
     }
 
     /// Lists a session, so that the next change of policy finds it, and carries it to its end.
-    fn carry(self: Rc<Self>, session: Session) -> impl Future<Output = ()> {
+    fn carry(self: Rc<Self>, mut session: Session) -> impl Future<Output = ()> {
         let id = self.next_id();
+        self.shadow(&mut session);
         let tuple = session.tuple.clone();
         let session = Rc::new(RefCell::new(session));
         self.sessions.borrow_mut().insert(id, Rc::clone(&session));
@@ -165,6 +171,17 @@ impl Worker {
             .await;
             self.note(&tuple, &session.borrow().last_words(end));
         }
+    }
+
+    /// Has a session judged by the next plan too, if there is one.
+    fn shadow(&self, session: &mut Session) {
+        let next = self.next_policy.borrow();
+        let Tuple { client, server, .. } = session.tuple;
+        let policy = self.policy.borrow();
+        let flow = policy
+            .as_ref()
+            .and_then(|policy| policy.claim(client, server).flow);
+        session.shadow(next.as_ref(), flow);
     }
 
     fn note(&self, tuple: &Tuple, text: &str) {
@@ -200,6 +217,7 @@ impl Worker {
             let Regime {
                 policy,
                 coming,
+                next,
                 number,
             } = regime.borrow_and_update().clone();
             let same = match (&policy, &*self.policy.borrow()) {
@@ -218,6 +236,19 @@ impl Worker {
                     for session in self.sessions.borrow().values() {
                         apply(&mut session.borrow_mut(), policy);
                     }
+                }
+            }
+            let is_shadowed = next.is_some();
+            let before = self.next_policy.replace(next);
+            let same_shadow = match (&before, &*self.next_policy.borrow()) {
+                (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+                (None, None) => true,
+                _ => false,
+            };
+            // What is in force is another: so is what the next plan would change of it.
+            if !same_shadow || !same && is_shadowed {
+                for session in self.sessions.borrow().values() {
+                    self.shadow(&mut session.borrow_mut());
                 }
             }
             // Once the kernel has it, a reset of what it does not permit would reach nobody.

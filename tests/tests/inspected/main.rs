@@ -17,6 +17,7 @@ mod mqtts;
 mod observing;
 mod pki;
 mod restart;
+mod shadow;
 mod sweep;
 mod vanished;
 mod world;

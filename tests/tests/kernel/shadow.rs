@@ -132,8 +132,8 @@ fn operations_that_are_read_from_the_next_release_on_are_said_to_be_not_judged()
             assert_eq!((report.judged_packets, report.would_deny_packets), (5, 0));
             assert_eq!(
                 report.not_judged,
-                "the operations of conduit7/flow7 (4 packets): they are read only once this release is in force; 1 connections that \
-                 stand then are reset, so that they are read from their beginning"
+                "the operations of conduit7/flow7: they are read only once this release is in force (connections that stand \
+                 then are reset, so that they are read from their beginning: 1 so far)"
             );
         },
     );

@@ -22,6 +22,8 @@ use crate::enforce::shape::structure::structure;
 #[derive(Debug)]
 pub(in crate::enforce) struct LoadedShadow {
     next: Arc<Plan>,
+    /// The same as it is judged by: with the conduits open that grants open.
+    judged: Arc<Plan>,
     /// What it is compared with: in force when it was made; nothing: no policy.
     in_force: Option<Arc<Plan>>,
     since_ms: u64,
@@ -32,24 +34,30 @@ pub(in crate::enforce) struct LoadedShadow {
 /// What it came to.
 #[derive(Debug, Clone)]
 pub(in crate::enforce) struct ShadowReading {
-    pub(in crate::enforce) counts: ShadowCounts,
+    /// `None`: it was begun just now.
+    pub(in crate::enforce) counts: Option<ShadowCounts>,
+    pub(in crate::enforce) judged: Arc<Plan>,
     pub(in crate::enforce) in_force: Option<Arc<Plan>>,
     pub(in crate::enforce) since_ms: u64,
     pub(in crate::enforce) moves_sides: bool,
 }
 
 impl Table {
-    /// Has the kernel judge by `next` beside the plan in force; `None`: by no other plan.
+    /// Has the kernel judge by `next` beside the plan in force; `None`: by no other plan. Gives the plan as it is judged by.
     ///
     /// # Errors
     /// The plan does not fit the kernel's tables, or the kernel (or `nft`) rejects it: then there is no shadow. Or the shadow that is there
     /// could not be removed. What is in force is as before.
-    pub(in crate::enforce) async fn shadow(&self, next: Option<Arc<Plan>>) -> Result<(), EnforceError> {
+    pub(in crate::enforce) async fn shadow(
+        &self,
+        next: Option<Arc<Plan>>,
+    ) -> Result<Option<Arc<Plan>>, EnforceError> {
         let mut state = self.state.lock().await;
         match next {
-            Some(next) => self.make_shadow(&mut state, next).await,
-            None => self.remove_shadow(&mut state).await,
+            Some(next) => self.make_shadow(&mut state, next).await?,
+            None => self.remove_shadow(&mut state).await?,
         }
+        Ok(state.shadow.as_ref().map(|shadow| Arc::clone(&shadow.judged)))
     }
 
     /// What it came to. Where what is in force changed, or somebody removed the shadow, it is begun again. `None`: none was asked for.
@@ -72,7 +80,8 @@ impl Table {
             self.make_shadow(&mut state, next).await?;
         }
         Ok(state.shadow.as_ref().map(|shadow| ShadowReading {
-            counts: counts.unwrap_or_default(),
+            counts,
+            judged: Arc::clone(&shadow.judged),
             in_force: shadow.in_force.clone(),
             since_ms: shadow.since_ms,
             moves_sides: shadow.moves_sides,
@@ -85,7 +94,10 @@ impl Table {
         let plan = Arc::clone(&next);
         let made = move || -> Result<_, EnforceError> {
             let in_force = in_force.as_ref();
-            let plan = opened(&plan, in_force.map(|(plan, _)| &**plan));
+            let plan = match plan.grants.is_empty() {
+                true => plan,
+                false => Arc::new(opened(&plan, in_force.map(|(plan, _)| &**plan))),
+            };
             let elements = lower(&plan)?;
             let (mut structure, _) = structure(&plan, None)?;
             // What hangs on grants is judged by whether they open it now.
@@ -97,12 +109,12 @@ impl Table {
                         != (&structure.sides4, &structure.sides6, &structure.same_zone)
                 });
             let scripts = render::shadow(&structure, &elements, &kept.unwrap_or_default());
-            Ok((scripts, moves_sides))
+            Ok((plan, scripts, moves_sides))
         };
         let made = tokio::task::spawn_blocking(made)
             .await
             .map_err(EnforceError::Interrupted)?;
-        let (scripts, moves_sides) = match made {
+        let (judged, scripts, moves_sides) = match made {
             Ok(made) => made,
             Err(error) => {
                 self.remove_shadow(state).await?;
@@ -118,6 +130,7 @@ impl Table {
         }
         state.shadow = Some(LoadedShadow {
             next,
+            judged,
             in_force: state.loaded.as_ref().map(|loaded| Arc::clone(&loaded.plan)),
             since_ms: clock::now_ms(),
             moves_sides,

@@ -92,7 +92,9 @@ impl Session {
             Inspection::Passing => 0,
         };
         let legs = [&self.client, &self.server].map(|peer| peer.backlog.capacity() + peer.leg.held_bytes());
-        legs.into_iter().fold(of_packets, usize::saturating_add)
+        let beside = self.beside.as_ref().map_or(0, |beside| beside.held_bytes());
+        legs.into_iter()
+            .fold(of_packets.saturating_add(beside), usize::saturating_add)
     }
 
     /// Nothing more is read of a side while what it sent before was not taken, or while it does not take its answers.

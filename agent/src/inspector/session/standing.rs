@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use penstock_inspect::connection::{Connection, Mode, Output, Sender, Sink};
+use penstock_policy::ids::FlowId;
 use penstock_policy::terms::OnRefusal;
 
 use super::super::lookup::TupleRules;
+use super::super::shadow::{Beside, InspectedShadow};
 use super::{ConnectionEnd, Inspection, Session, UNREAD_FROM_HERE};
 use crate::observed::Subject;
 
@@ -182,6 +184,13 @@ impl Session {
         }
         self.foretell(found, mode);
         self.wake();
+    }
+
+    /// Judges it by the next plan too, or no longer; `flow` is the one in force.
+    pub(in super::super) fn shadow(&mut self, next: Option<&Arc<InspectedShadow>>, flow: Option<FlowId>) {
+        let carried = (&self.inspection, self.tls.as_ref(), self.seat.is_unread());
+        let beside = next.and_then(|next| Beside::begin(next, (&self.tuple, flow), carried));
+        self.beside = beside.map(Box::new);
     }
 
     /// Foretells what enforcing would do to it.

@@ -22,6 +22,7 @@ use crate::identity::{Identity, IdentityError, IdentityFolder};
 use crate::kernel::{Kernel, LeftState};
 use crate::link::renew::Renewal;
 use crate::link::session::{Link, LinkState};
+use crate::local;
 use crate::reconcile::{PolicyView, Reconciler, SharedStore, inbox};
 use crate::service_manager::ServiceManager;
 use crate::site::GatewaySite;
@@ -94,13 +95,18 @@ pub async fn run<K: Kernel>(
     let identity = identity.ok().map(Arc::new);
     kernel.identify(identity.clone());
     let (link_in, link_state) = watch::channel(LinkState::default());
-    let site = Arc::new(GatewaySite::new(kernel.clone(), link_state.clone()));
+    let site = Arc::new(GatewaySite::new(
+        kernel.clone(),
+        link_state.clone(),
+        config.islanded,
+    ));
     let (reconciler, policy) = Reconciler::new(kernel.clone(), store.clone(), audit.clone(), first_trust);
     let reconciler = reconciler.with_site(site.clone());
-    let mut reconciler = reconciler.with_timepiece(match config.clock {
+    let timepiece = match config.clock {
         ClockSource::Kernel => Timepiece::Kernel,
         ClockSource::Host => Timepiece::Host,
-    });
+    };
+    let mut reconciler = reconciler.with_timepiece(timepiece.clone());
     reconciler.start().await;
 
     let (identity_in, identity) = watch::channel(identity);
@@ -126,7 +132,7 @@ pub async fn run<K: Kernel>(
         bridges: bridge_states,
         coordinators: config.coordinators.clone(),
         audit: audit.clone(),
-        inlet,
+        inlet: inlet.clone(),
         policy: policy.clone(),
         certificate: certificate.clone(),
         faults,
@@ -135,6 +141,13 @@ pub async fn run<K: Kernel>(
         state: link_in,
         shown: None,
     };
+    let local = local::serve::Server {
+        settings: config.local(),
+        policy: policy.clone(),
+        inlet,
+        timepiece,
+    };
+    parts.spawn(local.run(stop.clone()));
     parts.spawn(reconciler.run(inbox, nudge, stop.clone()));
     parts.spawn(site.run(policy.clone(), stop.clone()));
     parts.spawn(link.run(stop.clone()));

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bridge::side::Login;
 use crate::durable::{self, FileError};
+use crate::local::{self, LocalSettings};
 use crate::{inspector, tap};
 
 /// The configuration with its defaults and what they mean; `penstock-agent config --default` prints it.
@@ -28,6 +29,7 @@ const CONFIG_BYTES_MAX: u64 = 256 * 1024;
 struct ConfigFile {
     agent: TypedAgent,
     link: TypedLink,
+    local: TypedLocal,
     audit: TypedAudit,
     enforce: TypedEnforce,
     inspect: TypedInspect,
@@ -47,6 +49,14 @@ struct TypedAgent {
 #[serde(deny_unknown_fields, default)]
 struct TypedLink {
     coordinators: Option<Vec<String>>,
+    islanded: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TypedLocal {
+    socket: Option<PathBuf>,
+    group: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -135,6 +145,12 @@ pub struct Config {
     pub state_folder: PathBuf,
     /// Coordinators instead of those in the token; empty: the token's.
     pub coordinators: Vec<Address>,
+    /// Nobody may be there to confirm a trial: it confirms itself.
+    pub islanded: bool,
+    /// The socket of local commands; `None`: in the state folder.
+    pub local_socket: Option<PathBuf>,
+    /// Who may use it beside root and the agent's user.
+    pub local_group: Option<String>,
     /// Hard quota of the audit spool, bytes.
     pub spool_bytes_max: u64,
     /// The spool writes nothing while its file system has less than this free, bytes.
@@ -168,6 +184,9 @@ impl Default for Config {
         Self {
             state_folder: PathBuf::from("/var/lib/penstock-agent"),
             coordinators: Vec::new(),
+            islanded: false,
+            local_socket: None,
+            local_group: None,
             spool_bytes_max: 256 * 1024 * 1024,
             free_bytes_min: 64 * 1024 * 1024,
             nft: PathBuf::from("nft"),
@@ -282,6 +301,15 @@ impl Config {
             problem,
         })
     }
+
+    /// Where local commands come in, and whose.
+    pub fn local(&self) -> LocalSettings {
+        let socket = self.local_socket.clone();
+        LocalSettings {
+            socket: socket.unwrap_or_else(|| self.state_folder.join(local::SOCKET)),
+            group: self.local_group.clone(),
+        }
+    }
 }
 
 fn check(typed: ConfigFile) -> Result<Config, (&'static str, String)> {
@@ -301,6 +329,9 @@ fn check(typed: ConfigFile) -> Result<Config, (&'static str, String)> {
                     format!("holds an address that cannot be used: {error}"),
                 )
             })?,
+        islanded: typed.link.islanded.unwrap_or(default.islanded),
+        local_socket: typed.local.socket.filter(|socket| !socket.as_os_str().is_empty()),
+        local_group: typed.local.group.filter(|group| !group.is_empty()),
         spool_bytes_max: typed.audit.spool_bytes_max.unwrap_or(default.spool_bytes_max),
         free_bytes_min: typed.audit.free_bytes_min.unwrap_or(default.free_bytes_min),
         nft: typed.enforce.nft.unwrap_or(default.nft),
@@ -345,6 +376,13 @@ fn check(typed: ConfigFile) -> Result<Config, (&'static str, String)> {
     };
     if !config.state_folder.is_absolute() {
         return Err(("agent.state_folder", "must be an absolute path".to_owned()));
+    }
+    if config
+        .local_socket
+        .as_ref()
+        .is_some_and(|socket| !socket.is_absolute())
+    {
+        return Err(("local.socket", "must be an absolute path, or empty".to_owned()));
     }
     if config.spool_bytes_max < SPOOL_BYTES_MIN {
         return Err((
@@ -467,7 +505,7 @@ mod tests {
                     .map(move |key| format!("{section}.{key}"))
             })
             .collect();
-        assert_eq!(keys.len(), 17, "{keys:?}");
+        assert_eq!(keys.len(), 20, "{keys:?}");
     }
 
     #[test]
@@ -489,6 +527,7 @@ mod tests {
             ("[enforcement]", "enforcement"),
             ("[agent]\nstate_folder = \"relative\"", "agent.state_folder"),
             ("[link]\ncoordinators = [\"no-port\"]", "link.coordinators"),
+            ("[local]\nsocket = \"relative\"", "local.socket"),
             ("[audit]\nspool_bytes_max = 1", "audit.spool_bytes_max"),
             ("[inspect]\nconnections_max = 0", "inspect.connections_max"),
             ("[tap]\ninterval_s = 0", "tap.interval_s"),

@@ -38,6 +38,7 @@ pub mod interlock;
 mod jitter;
 pub mod kernel;
 pub mod link;
+pub mod local;
 pub mod log;
 pub mod memory;
 pub mod observed;

@@ -3,7 +3,7 @@
 //! Exit codes: 0 done; 1 it failed; 2 the command line is wrong; 3 the configuration is wrong; 4 not enrolled, or
 //! the enrolment was refused.
 
-use std::io::{IsTerminal as _, Read as _};
+use std::io::{BufRead as _, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use penstock_agent::config::{Config, ConfigError, DEFAULT_TEXT, LogFormat};
 use penstock_agent::enforce::standing;
 use penstock_agent::enforce::{Base, EnforceSettings, Enforcer};
 use penstock_agent::link::enrol::{EnrolError, enrol};
+use penstock_agent::local::change::TrialState;
+use penstock_agent::local::{Ask, LocalSettings, ask};
 use penstock_agent::service_manager::{ServiceManager, StoredDescriptor};
 use penstock_agent::{app, audit, status};
 use penstock_policy::text;
@@ -73,6 +75,49 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Keep the release that is on trial here.
+    ///
+    /// One confirms what one saw: name the release, or look at it and answer the question on a terminal. Root may, and the members of the
+    /// group in `local.group` of the configuration.
+    Confirm {
+        #[command(flatten)]
+        asking: Asking,
+        /// The release that is to stay.
+        #[arg(long, value_name = "N")]
+        revision: Option<u64>,
+    },
+    /// Take the release that is on trial here back: what was in force before it comes back.
+    Revert {
+        #[command(flatten)]
+        asking: Asking,
+        /// The release; the one on trial if it is left out.
+        #[arg(long, value_name = "N")]
+        revision: Option<u64>,
+        /// Why, for the audit trail.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Let no release begin on this gateway until the hold is released. A trial that runs goes on.
+    Hold {
+        #[command(flatten)]
+        asking: Asking,
+        /// Why, for the audit trail and for whoever waits for it.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// End the hold: a release that was held begins.
+    ReleaseHold {
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// Let a release that was reverted here come again.
+    Clear {
+        #[command(flatten)]
+        asking: Asking,
+        /// The reverted release.
+        #[arg(long, value_name = "N")]
+        revision: u64,
+    },
     /// Check a configuration, or print the default one.
     Config {
         /// The configuration.
@@ -82,6 +127,30 @@ enum Command {
         #[arg(long)]
         default: bool,
     },
+}
+
+/// What each command to the agent that runs takes.
+#[derive(clap::Args)]
+struct Asking {
+    /// The configuration.
+    #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+    config: PathBuf,
+    /// Who you are, for the audit trail. Root has to say it; by default the user who called sudo.
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+}
+
+impl Asking {
+    fn settings(&self) -> Result<LocalSettings, ConfigError> {
+        Ok(Config::load(&self.config)?.local())
+    }
+
+    fn steer(self, settings: &LocalSettings, ask_for: Ask) -> anyhow::Result<()> {
+        let said = self.by.or_else(|| std::env::var("SUDO_USER").ok());
+        let done = ask::steer(settings, said.filter(|said| !said.is_empty()), ask_for)?;
+        println!("{}", text::printable(&done));
+        Ok(())
+    }
 }
 
 fn main() -> ExitCode {
@@ -144,7 +213,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Status { config, json } => {
-            let status = status::read(&Config::load(&config)?.state_folder);
+            let status = status::read(&Config::load(&config)?);
             if json {
                 println!("{}", text::json(&serde_json::to_string(&status)?));
             } else {
@@ -152,6 +221,42 @@ fn execute(command: Command) -> anyhow::Result<()> {
             }
             status.enrolled()?;
             Ok(())
+        }
+        Command::Confirm { asking, revision } => {
+            let settings = asking.settings()?;
+            let trial = on_trial(&settings, revision)?;
+            if revision.is_none() && !is_agreed(&trial)? {
+                println!("nothing was done");
+                return Ok(());
+            }
+            let statement = trial.statement;
+            asking.steer(&settings, Ask::Confirm { statement })
+        }
+        Command::Revert {
+            asking,
+            revision,
+            reason,
+        } => {
+            let settings = asking.settings()?;
+            let statement = on_trial(&settings, revision)?.statement;
+            asking.steer(&settings, Ask::Revert { statement, reason })
+        }
+        Command::Hold { asking, reason } => {
+            let settings = asking.settings()?;
+            asking.steer(&settings, Ask::Hold { reason })
+        }
+        Command::ReleaseHold { asking } => {
+            let settings = asking.settings()?;
+            asking.steer(&settings, Ask::ReleaseHold)
+        }
+        Command::Clear { asking, revision } => {
+            let settings = asking.settings()?;
+            let change = ask::standing(&settings)?.change;
+            let reverted = change.reverted_as(revision).with_context(|| {
+                format!("nothing was done: r{revision} is not reverted here; `penstock-agent status` shows what is")
+            })?;
+            let statement = reverted.statement;
+            asking.steer(&settings, Ask::Clear { statement })
         }
         Command::Config { config, default } => {
             if default {
@@ -163,6 +268,36 @@ fn execute(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// The trial that runs, which has to be that of `revision`.
+fn on_trial(settings: &LocalSettings, revision: Option<u64>) -> anyhow::Result<TrialState> {
+    let trial = ask::standing(settings)?.change.trial;
+    let trial = trial.context("nothing was done: no release is on trial here")?;
+    match revision {
+        Some(asked) if asked != trial.revision => {
+            anyhow::bail!(
+                "nothing was done: r{asked} is not on trial here, r{} is",
+                trial.revision
+            )
+        }
+        _ => Ok(trial),
+    }
+}
+
+/// Shows the trial, and has its number typed by who confirms it.
+fn is_agreed(trial: &TrialState) -> anyhow::Result<bool> {
+    let number = trial.revision;
+    if !std::io::stdin().is_terminal() {
+        anyhow::bail!(
+            "nothing was done: one confirms what one saw; name it with `--revision {number}`, if it is r{number}"
+        );
+    }
+    eprintln!("r{number} is on trial: {}", text::printable(&trial.to_string()));
+    eprint!("Type the number of the release that is to stay ({number}): ");
+    let mut typed = String::new();
+    std::io::stdin().lock().take(64).read_line(&mut typed)?;
+    Ok(typed.trim() == number.to_string())
 }
 
 /// Two threads: one may wait for the kernel while the other keeps the link; more would only cost memory.

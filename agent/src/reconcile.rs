@@ -37,7 +37,7 @@ use tokio::sync::watch;
 use crate::audit::{Audit, record};
 use crate::kernel::{Holds, Kernel, KernelError};
 use crate::observed::DriftStep;
-use crate::policy_store::journal::{Journal, Order, OrderNumber};
+use crate::policy_store::journal::{Journal, Order, OrderNumber, PersonHold, RevertedRelease};
 use crate::policy_store::{RecordFault, StoredPolicy};
 use crate::store::Records;
 use crate::timepiece::Timepiece;
@@ -99,6 +99,12 @@ pub struct PolicyView {
     pub plan: Option<Arc<Plan>>,
     /// How far the newest release is.
     pub standing: Standing,
+    /// A person holds this gateway.
+    pub hold: Option<PersonHold>,
+    /// Releases that are refused until a person clears them.
+    pub reverted: Vec<RevertedRelease>,
+    /// The trial that runs confirms itself at its end.
+    pub confirms_itself: bool,
 }
 
 /// The one task that changes policy.
@@ -485,6 +491,9 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             tls_ends: self.tls_ends.clone(),
             plan: self.effective.as_ref().map(|policy| policy.plan.clone()),
             standing: self.standing(),
+            hold: self.journal.hold.clone(),
+            reverted: self.journal.reverted.clone(),
+            confirms_itself: self.trial.as_ref().is_some_and(|trial| trial.record.islanded),
         };
         self.view.send_if_modified(|current| {
             let changed = *current != view;

@@ -29,6 +29,8 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct GatewaySite<K> {
     kernel: Arc<K>,
     link: watch::Receiver<LinkState>,
+    /// Its configuration says that nobody may be there to confirm.
+    is_islanded: bool,
     counted: Mutex<Counted>,
 }
 
@@ -43,10 +45,11 @@ struct Counted {
 
 impl<K: Kernel> GatewaySite<K> {
     /// What is known by this kernel and this link.
-    pub fn new(kernel: Arc<K>, link: watch::Receiver<LinkState>) -> Self {
+    pub fn new(kernel: Arc<K>, link: watch::Receiver<LinkState>, is_islanded: bool) -> Self {
         Self {
             kernel,
             link,
+            is_islanded,
             counted: Mutex::default(),
         }
     }
@@ -118,7 +121,7 @@ impl<K: Kernel> Site for GatewaySite<K> {
         Facts {
             must_flows: self.kernel.must_flows().into_iter().map(must_flow).collect(),
             session: self.link.borrow().opened,
-            islanded: false,
+            islanded: self.is_islanded,
             denials: counted.denied.count(),
             denials_max: counted.foretold.bound(),
         }

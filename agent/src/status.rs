@@ -7,14 +7,20 @@ use std::time::{Duration, Instant};
 
 use penstock_policy::model::ApproverSet;
 use penstock_policy::plan::opened_by;
+use penstock_policy::text::sentence;
 use penstock_proto::tls::times::instant;
 use serde::Serialize;
 
 use crate::bridge::{self, report::BridgeState, report::SideState};
+use crate::config::Config;
 use crate::enforce::nft::readback::RulesetReader;
 use crate::enforce::standing::{self, Note};
 use crate::identity::{IdentityError, IdentityFolder};
-use crate::{audit, policy_store, store};
+use crate::local::InKernel;
+use crate::local::ask::{self, AskError};
+use crate::local::change::{Change, hold_in_words, reverted_in_words};
+use crate::timepiece::Timepiece;
+use crate::{audit, boot, policy_store, store};
 
 /// How long after a change of rules its note may take: it is written a second later.
 const NOTED_WITHIN: Duration = Duration::from_secs(3);
@@ -48,8 +54,16 @@ pub struct Status {
     pub approvers: Option<Approvers>,
     /// What the kernel holds of it now.
     pub kernel: KernelRules,
-    /// A newer one that was verified and stored, but not put in force.
+    /// A newer one that was verified and stored, but not put in force for good.
     pub staged: Option<Policy>,
+    /// How the gateway stands to a change: a trial, a hold, what was reverted.
+    pub change: Change,
+    /// What the agent that runs says it has put in the kernel; absent if none answers.
+    pub in_kernel: Option<InKernel>,
+    /// What the agent that runs reports to its coordinator.
+    pub agent_faults: Vec<String>,
+    /// Why an agent that runs said nothing.
+    pub unanswered: Option<String>,
     /// The audit trail's position as last noted: epoch and next sequence.
     pub trail: Option<(u64, u64)>,
     /// The bridges between brokers, as a running agent last left their state.
@@ -162,11 +176,86 @@ impl Status {
     pub fn enrolled(&self) -> Result<(), NotEnrolled> {
         self.identity.as_ref().map(|_| ()).ok_or(NotEnrolled)
     }
+
+    /// What is in force for good, by the disk.
+    fn confirmed(&self, f: &mut fmt::Formatter<'_>, label: &str) -> fmt::Result {
+        match (&self.effective, self.effective_known, self.believed_revision) {
+            (None, false, Some(revision)) => {
+                writeln!(
+                    f,
+                    "{label:<12} r{revision}; the file that holds it cannot be used, see below"
+                )?;
+            }
+            (None, false, None) => writeln!(
+                f,
+                "{label:<12} not known: the file that says it cannot be used, see below"
+            )?,
+            (effective, _, _) => writeln!(f, "{label:<12} {}", in_words(effective.as_ref()))?,
+        }
+        Ok(())
+    }
+
+    /// What is not in force, and why.
+    fn waits(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Change {
+            trial,
+            held,
+            hold,
+            reverted,
+            refused,
+        } = &self.change;
+        let on_trial = trial.as_ref().map(|trial| trial.revision);
+        let shown = |policy: &Option<Policy>| policy.as_ref().map(|policy| policy.revision);
+        let in_kernel = self.in_kernel.as_ref().map(|in_kernel| in_kernel.revision);
+        let is_waiting = |revision| Some(revision) != on_trial && Some(revision) != in_kernel;
+        if shown(&self.staged).is_some_and(is_waiting) {
+            writeln!(f, "staged       {}", in_words(self.staged.as_ref()))?;
+        }
+        if let Some(held) = held {
+            writeln!(f, "held         {held}")?;
+        }
+        if let Some(hold) = hold {
+            writeln!(f, "hold         {}", hold_in_words(hold))?;
+        }
+        for reverted in reverted {
+            writeln!(f, "reverted     {}", reverted_in_words(reverted))?;
+        }
+        if let Some(refused) = refused {
+            let (revision, code, message) = (refused.revision, &refused.code, &refused.message);
+            writeln!(f, "refused      r{revision}: {message} ({code})")?;
+        }
+        Ok(())
+    }
 }
 
-/// Reads the state below `state_folder`.
-pub fn read(state_folder: &Path) -> Status {
+fn in_words(policy: Option<&Policy>) -> String {
+    match policy {
+        Some(policy) => format!(
+            "r{}, {} flows, {}",
+            policy.revision, policy.rules, policy.plan_digest
+        ),
+        None => "none".to_owned(),
+    }
+}
+
+/// Reads the state that an agent of this configuration keeps, and asks it where it runs.
+pub fn read(config: &Config) -> Status {
+    let state_folder = config.state_folder.as_path();
+    let asked = ask::standing(&config.local());
+    // Who may ask the agent need not be able to read its files.
+    let running = asked.is_ok() || store::is_locked(state_folder);
     let held = policy_store::peek(state_folder);
+    let now = Timepiece::Host.now().boot;
+    let mut change = Change::of_disk(&held, &boot::id(), now);
+    let (mut in_kernel, mut agent_faults, mut live_identity, mut unanswered) = (None, Vec::new(), None, None);
+    match asked {
+        Ok(standing) => {
+            (change, in_kernel) = (standing.change, standing.in_kernel);
+            (agent_faults, live_identity) = (standing.faults, standing.identity);
+        }
+        Err(AskError::NotThere(_)) if !running => {}
+        Err(error) => unanswered = Some(sentence(&error)),
+    }
     let policy = |policy: policy_store::StoredPolicy| Policy {
         revision: policy.mark.revision.0,
         plan_digest: policy.mark.plan.to_string(),
@@ -206,10 +295,9 @@ pub fn read(state_folder: &Path) -> Status {
             faults.push(error.to_string());
         }
     }
-    let running = store::is_locked(state_folder);
     let patience = if running { NOTED_WITHIN } else { Duration::ZERO };
     Status {
-        identity,
+        identity: identity.or(live_identity),
         certificate_from_ms,
         certificate_expires_ms,
         time_ms: crate::clock::now_ms(),
@@ -224,6 +312,10 @@ pub fn read(state_folder: &Path) -> Status {
             .filter(|revision| *revision > 0),
         approvers,
         staged: held.staged.map(policy),
+        change,
+        in_kernel,
+        agent_faults,
+        unanswered,
         bridges: bridge::supervisor::read_states(&state_folder.join(bridge::FOLDER)),
         trail: audit::mark::read(state_folder)
             .ok()
@@ -235,13 +327,6 @@ pub fn read(state_folder: &Path) -> Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let policy = |policy: &Option<Policy>| match policy {
-            Some(policy) => format!(
-                "r{}, {} flows, {}",
-                policy.revision, policy.rules, policy.plan_digest
-            ),
-            None => "none".to_owned(),
-        };
         writeln!(
             f,
             "identity     {}",
@@ -268,32 +353,38 @@ impl fmt::Display for Status {
             "agent        {}",
             if self.running { "running" } else { "not running" }
         )?;
-        let label = match self.kernel {
-            KernelRules::AsLeft => "in force",
+        let label = match (&self.kernel, &self.change.trial) {
+            // The kernel holds the one on trial, or is about to.
+            (_, Some(_)) => "confirmed",
+            (KernelRules::AsLeft, None) => "in force",
             _ => "last policy",
         };
-        match (&self.effective, self.effective_known, self.believed_revision) {
-            (None, false, Some(revision)) => {
-                writeln!(
-                    f,
-                    "{label:<12} r{revision}; the file that holds it cannot be used, see below"
-                )?;
-            }
-            (None, false, None) => writeln!(
+        // The agent that runs knows what it put in the kernel; the disk may not yet.
+        let differs = |in_kernel: &&InKernel| {
+            self.effective
+                .as_ref()
+                .is_none_or(|effective| effective.plan_digest != in_kernel.plan_digest)
+        };
+        let newer = self.in_kernel.as_ref().filter(|_| self.change.trial.is_none());
+        if let Some(in_kernel) = newer.filter(differs) {
+            writeln!(
                 f,
-                "{label:<12} not known: the file that says it cannot be used, see below"
-            )?,
-            (effective, _, _) => writeln!(f, "{label:<12} {}", policy(effective))?,
+                "{label:<12} r{}, {} flows, {}",
+                in_kernel.revision, in_kernel.rules, in_kernel.plan_digest
+            )?;
+        } else {
+            self.confirmed(f, label)?;
         }
-        if self.effective.is_some() || !self.effective_known {
+        if let Some(trial) = &self.change.trial {
+            writeln!(f, "on trial     r{}: {trial}", trial.revision)?;
+        }
+        if self.effective.is_some() || self.in_kernel.is_some() || !self.effective_known {
             writeln!(f, "kernel       {}", self.kernel.words())?;
         }
         for limited in self.effective.iter().flat_map(|policy| &policy.limited) {
             writeln!(f, "             conduit {limited}")?;
         }
-        if self.staged.is_some() {
-            writeln!(f, "staged       {}", policy(&self.staged))?;
-        }
+        self.waits(f)?;
         match self.trail {
             Some((epoch, next)) => writeln!(f, "audit        epoch {epoch}, about {next} blocks written")?,
             None => writeln!(f, "audit        nothing yet")?,
@@ -319,8 +410,11 @@ impl fmt::Display for Status {
                 writeln!(f, "             {name} {key}")?;
             }
         }
-        for fault in &self.faults {
+        for fault in self.agent_faults.iter().chain(&self.faults) {
             writeln!(f, "fault        {fault}")?;
+        }
+        if let Some(why) = &self.unanswered {
+            writeln!(f, "fault        the agent that runs was not asked: {why}")?;
         }
         if !self.effective_known {
             writeln!(
@@ -339,6 +433,13 @@ mod tests {
     use super::*;
     use crate::policy_store::tests::offered;
     use crate::store::Store;
+
+    fn read_files(folder: &Path) -> Status {
+        read(&Config {
+            state_folder: folder.to_owned(),
+            ..Config::default()
+        })
+    }
 
     fn damage(folder: &Path, record: &str) {
         let path = folder.join("copies").join(record);
@@ -372,7 +473,7 @@ mod tests {
             if let Some(record) = damaged {
                 damage(folder.path(), record);
             }
-            let status = read(folder.path());
+            let status = read_files(folder.path());
             let text = status.to_string();
             assert_eq!(status.staged, None, "{damaged:?}: {text}");
             assert_eq!(

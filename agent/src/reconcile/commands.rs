@@ -88,6 +88,8 @@ pub enum CommandRefused {
 impl<K: Kernel, W: Workplace> Reconciler<K, W> {
     pub(super) async fn obey(&mut self, command: Command, reply: Option<Reply>) {
         let done = self.command(command).await;
+        // Who hears that it was done sees that it is so.
+        self.publish();
         // Who asked may be gone.
         let _ = reply.map(|reply| reply.send(done));
     }
@@ -149,12 +151,14 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
                     return Err(CommandRefused::StillInKernel);
                 }
                 let mut journal = self.journal.clone();
-                journal
+                let mut cleared = journal
                     .reverted
-                    .retain(|reverted| reverted.statement != statement);
+                    .extract_if(.., |reverted| reverted.statement == statement);
+                let revision = cleared.next().map(|cleared| cleared.revision).unwrap_or_default();
+                drop(cleared);
                 self.change_journal(journal).await?;
                 self.refused = None;
-                self.note_command("cleared", &by);
+                self.note_command("cleared", &format!("{revision} by {by}"));
                 Ok(())
             }
         }

@@ -69,6 +69,19 @@ pub fn inbox() -> (Inlet, Inbox) {
     (inlet, inbox)
 }
 
+#[cfg(test)]
+impl Inbox {
+    /// The next command.
+    pub(crate) async fn asked(&mut self) -> Option<Asked> {
+        self.commands.recv().await
+    }
+
+    /// Nothing was asked.
+    pub(crate) fn has_no_commands(&self) -> bool {
+        self.commands.is_empty()
+    }
+}
+
 impl Inlet {
     /// Hands in a release, which is to go so far.
     pub fn offer(&self, offered: Arc<PolicyOffer>, order: Order) {

@@ -133,6 +133,19 @@ impl Hold {
             _ => None,
         }
     }
+
+    /// Stable word.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Order => "order",
+            Self::Person { .. } => "person",
+            Self::NotCleared => "not-cleared",
+            Self::Clock => "clock",
+            Self::Window { .. } => "window",
+            Self::Zone(_) => "zone",
+            Self::Interlock(_) => "interlock",
+        }
+    }
 }
 
 impl std::fmt::Display for Hold {

@@ -162,7 +162,11 @@ async fn a_certificate_whose_time_has_not_come_is_not_told_as_expired() {
         };
         within(link.wait_for(refused)).await.unwrap();
         agent.stop().await;
-        let status = penstock_agent::status::read(state.path()).to_string();
+        let status = penstock_agent::status::read(&penstock_agent::config::Config {
+            state_folder: state.path().to_owned(),
+            ..penstock_agent::config::Config::default()
+        })
+        .to_string();
         let said = if never == "expired" {
             ": not valid yet"
         } else {

@@ -8,6 +8,7 @@
     missing_docs
 )]
 
+mod at_the_cabinet;
 mod disk;
 mod killed;
 mod restored;

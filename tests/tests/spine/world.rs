@@ -185,6 +185,36 @@ impl World {
         self.gateway.spawn_command("agent", command).unwrap()
     }
 
+    /// `penstock-agent …` on the gateway, as root there: its exit code, and all that it says.
+    pub fn at_the_cabinet(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let command = self.gateway.command(&program("penstock-agent"));
+        self.say_at_the_cabinet(command, arguments)
+    }
+
+    /// The same as another user; `None`: there is none here.
+    pub fn at_the_cabinet_as(&self, user: u32, arguments: &[&str]) -> Option<(Option<i32>, String)> {
+        let user = user.to_string();
+        let become_it = ["--reuid", &user, "--regid", &user, "--clear-groups"];
+        let mut possible = self.gateway.command("setpriv");
+        if !possible.args(become_it).arg("true").status().unwrap().success() {
+            return None;
+        }
+        let mut command = self.gateway.command("setpriv");
+        command.args(become_it).arg(program("penstock-agent"));
+        Some(self.say_at_the_cabinet(command, arguments))
+    }
+
+    fn say_at_the_cabinet(&self, mut command: Command, arguments: &[&str]) -> (Option<i32>, String) {
+        command
+            .args(arguments)
+            .args(["--config", &self.path("agent.toml")])
+            .env_remove("SUDO_USER")
+            .stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
     /// Proposes and approves the document with or without the flow that comes and goes; gives its revision.
     pub fn release(&self, with_flow: bool) -> u64 {
         self.release_said(with_flow, &[])

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::policy_store::journal::Upto;
-use crate::reconcile::site::{Facts, Interlock};
+use crate::reconcile::site::{Facts, Interlock, MustFlow};
 use crate::reconcile::trial::Confirmer;
 
 /// A site that a test steers.
@@ -13,6 +13,8 @@ pub(super) struct Steered {
     boot: Mutex<String>,
     pub(super) is_running: AtomicBool,
     session: Mutex<Option<Duration>>,
+    must_flows: Mutex<Vec<MustFlow>>,
+    is_islanded: AtomicBool,
 }
 
 impl Site for Steered {
@@ -30,6 +32,8 @@ impl Site for Steered {
     fn facts(&self) -> Facts {
         Facts {
             session: *self.session.lock().unwrap(),
+            must_flows: self.must_flows.lock().unwrap().clone(),
+            islanded: self.is_islanded.load(Ordering::Relaxed),
             ..Facts::default()
         }
     }
@@ -297,4 +301,48 @@ fn a_trial_whose_record_cannot_be_read_is_neither_taken_for_confirmed_nor_for_re
     assert_eq!((given(&gateway), believed(&gateway)), (vec![2], 1));
     gateway.pass(Duration::from_secs(61));
     assert_eq!((given(&gateway), believed(&gateway)), (vec![2, 1], 1));
+}
+
+#[test]
+fn where_nobody_may_be_there_to_confirm_a_trial_it_does_so_itself_if_its_must_flows_flow_and_waits_for_no_session()
+ {
+    let polled = |seen| MustFlow {
+        name: "reads/poll".to_owned(),
+        rhythm: Some(Duration::from_secs(15)),
+        seen: Some(Duration::from_secs(seen)),
+    };
+    for (last, confirmed) in [(140, true), (99, false)] {
+        let (mut gateway, second, _) = with_one();
+        gateway.site.is_islanded.store(true, Ordering::Relaxed);
+        *gateway.site.must_flows.lock().unwrap() = vec![polled(99)];
+        // A technician's coordinator was there, and goes.
+        *gateway.site.session.lock().unwrap() = Some(Duration::from_secs(1));
+        gateway.step(Occasion::Offer(second, on_trial()));
+        *gateway.site.session.lock().unwrap() = None;
+        assert!(gateway.view.borrow().confirms_itself);
+        *gateway.site.must_flows.lock().unwrap() = vec![polled(last)];
+        gateway.pass(Duration::from_secs(59));
+        assert!(matches!(standing(&gateway), StandingState::Trial { .. }));
+        gateway.pass(Duration::from_secs(2));
+        assert_eq!(believed(&gateway), if confirmed { 2 } else { 1 });
+        assert_eq!(gateway.recorded("confirmed r2"), usize::from(confirmed));
+        assert!(!gateway.view.borrow().confirms_itself);
+    }
+}
+
+#[test]
+fn who_reads_that_a_command_was_done_sees_that_it_is_so() {
+    let (mut gateway, second, two) = with_one();
+    gateway.step(Occasion::Offer(second, on_trial()));
+    let (reply, mut answer) = tokio::sync::oneshot::channel();
+    let revert = Command::Revert {
+        statement: two,
+        by: "anna".to_owned(),
+        ordered: false,
+    };
+    done(gateway.reconciler.obey(revert, Some(reply)));
+    assert_eq!(answer.try_recv().unwrap(), Ok(()));
+    let view = gateway.view.borrow().clone();
+    assert_eq!(view.state.effective.unwrap().revision, 1);
+    assert_eq!(view.reverted.len(), 1);
 }

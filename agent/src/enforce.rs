@@ -549,6 +549,8 @@ fn nothing_permitted() -> Option<Plan> {
         plant: "none".parse().ok()?,
         gateway: "none".parse().ok()?,
         mode: GatewayMode::Routed,
+        windows: None,
+        interlock: None,
         requires: BTreeSet::new(),
         on_drift: OnDrift::Report,
         interfaces: Vec::new(),

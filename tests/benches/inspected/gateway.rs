@@ -229,8 +229,6 @@ pub(super) fn plan_of(count: u32, port: u16, operations: Option<Operations>) -> 
         plant: "works".parse().unwrap(),
         gateway: "gw".parse().unwrap(),
         mode: GatewayMode::Routed,
-        windows: None,
-        interlock: None,
         requires: [Some(Capability::of(Capability::KERNEL)), inspector]
             .into_iter()
             .flatten()

@@ -109,8 +109,6 @@ fn plan(count: u32) -> Plan {
         plant: "bench".parse().unwrap(),
         gateway: "gw".parse().unwrap(),
         mode: GatewayMode::Routed,
-        windows: None,
-        interlock: None,
         requires: BTreeSet::new(),
         on_drift: OnDrift::Repair,
         interfaces: (1..=2)

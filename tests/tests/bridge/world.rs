@@ -66,8 +66,6 @@ pub fn plan(publications: Vec<MqttOperation>) -> Plan {
         plant: "works".parse().unwrap(),
         gateway: "gw".parse().unwrap(),
         mode: GatewayMode::Routed,
-        windows: None,
-        interlock: None,
         requires: BTreeSet::from([Capability(Capability::BRIDGE_MQTT.to_owned())]),
         on_drift: OnDrift::Repair,
         interfaces: [("lan1", "10.1.0.0/24"), ("lan2", "10.2.0.0/24")]

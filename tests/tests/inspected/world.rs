@@ -140,8 +140,6 @@ impl World {
             plant: "works".parse().unwrap(),
             gateway: "gw".parse().unwrap(),
             mode: self.mode,
-            windows: None,
-            interlock: None,
             requires: requires.into_iter().map(Capability).collect(),
             on_drift: OnDrift::Repair,
             interfaces: vec![side(2, "control"), side(1, "office")],

@@ -16,8 +16,6 @@ pub fn plan(mode: GatewayMode, rules: Vec<Rule>) -> Plan {
         plant: "works".parse().unwrap(),
         gateway: "gw".parse().unwrap(),
         mode,
-        windows: None,
-        interlock: None,
         requires: BTreeSet::new(),
         on_drift: OnDrift::Repair,
         interfaces: (1..=3)

@@ -49,6 +49,7 @@ fn approvers() -> ApproverSet {
     };
     ApproverSet {
         threshold: 1,
+        emergency_threshold: None,
         people: BTreeMap::from([(ApproverId::new("anna").unwrap(), anna)]),
     }
 }
@@ -70,6 +71,7 @@ fn offer(plan: &Plan) -> Arc<PolicyOffer> {
         ticket: None,
         reason: "test".to_owned(),
         created_ms: 1,
+        emergency: false,
     }
     .to_bytes();
     let anna = ApproverId::new("anna").unwrap();

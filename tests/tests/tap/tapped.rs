@@ -86,8 +86,6 @@ pub fn plan(observing: &[u8]) -> Option<Arc<Plan>> {
         plant: "works".parse().unwrap(),
         gateway: "gw".parse().unwrap(),
         mode: GatewayMode::Bridged,
-        windows: None,
-        interlock: None,
         requires: BTreeSet::new(),
         on_drift: OnDrift::Repair,
         interfaces: (1..=3).map(side).collect(),

@@ -144,8 +144,6 @@ pub(crate) fn plan(index: usize, revision: u64) -> Plan {
         plant: plant(),
         gateway: gateway(index),
         mode: GatewayMode::Routed,
-        windows: None,
-        interlock: None,
         requires,
         on_drift: OnDrift::Repair,
         interfaces: Vec::new(),

@@ -327,6 +327,7 @@ mod tests {
             denials: None,
             islanded: false,
             starts: 0,
+            ground: None,
         };
         let journal = Journal {
             applying: Some(trust.clone()),

@@ -1,4 +1,5 @@
-//! What a change of the policy is judged by on a real gateway: must-flows by the kernel's counters, the session, and denials.
+//! What a change of the policy is judged by on a real gateway: the plan's windows, must-flows by the kernel's counters, the session, and
+//! denials.
 //!
 //! Passive and cheap: must-flows are what the data plane's own looks have seen, and the counters of denials are read once a second
 //! while a release is staged or on trial, and else not at all.
@@ -11,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use penstock_policy::ids::Digest;
+use penstock_policy::plan::{ChangeWindows, Plan};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use self::denials::{Foretold, LastMinute};
 use crate::kernel::{FlowRhythm, Kernel};
 use crate::link::session::LinkState;
-use crate::reconcile::site::{Facts, MustFlow, Site};
+use crate::reconcile::site::{Facts, Interlock, MustFlow, Site};
+use crate::reconcile::trial::window::Windows;
 use crate::reconcile::{PolicyView, StandingState};
 use crate::timepiece;
 
@@ -110,6 +113,19 @@ fn changes(policy: &PolicyView) -> bool {
 }
 
 impl<K: Kernel> Site for GatewaySite<K> {
+    fn windows(&self, plan: &Plan) -> Option<Result<Windows, String>> {
+        let ChangeWindows { timezone, weekly } = plan.windows.as_ref()?;
+        let windows = Windows::in_zone(timezone, weekly.clone());
+        Some(windows.map_err(|unknown| unknown.to_string()))
+    }
+
+    fn interlock(&self, plan: &Plan) -> Interlock {
+        match &plan.interlock {
+            None => Interlock::NotDeclared,
+            Some(_) => Interlock::NotSafe("this agent cannot ask it".to_owned()),
+        }
+    }
+
     fn facts(&self) -> Facts {
         let now = timepiece::since_boot();
         let must_flow = |flow: FlowRhythm| MustFlow {

@@ -1,12 +1,16 @@
-//! Orders, and what is asked of a trial: obeyed in the session in which they come, echoed there, and refused by name.
+//! Orders, what holds a release, and what is asked of a trial: obeyed in the session in which they come, echoed there, and refused by name.
 
+use std::sync::Arc;
+
+use penstock_agent::config::ClockSource;
 use penstock_policy::ids::Digest;
+use penstock_policy::plan::{Capability, ChangeWindows, Plan, Window};
 use penstock_proto::v1::coordinator_message::Message as Outbound;
 use penstock_proto::v1::policy_standing::State;
-use penstock_proto::v1::{ConfirmTrial, Order, PolicyOffer, PolicyStanding, RevertTrial, Upto};
+use penstock_proto::v1::{ConfirmTrial, HoldReason, Order, PolicyOffer, PolicyStanding, RevertTrial, Upto};
 
 use super::world::coordinator::{Coordinator, Memory};
-use super::world::{BOTH, Running, offer};
+use super::world::{BOTH, Running, offer, offer_of, plan};
 use super::{enrolled, step_comes, steps};
 
 fn order(statement: Digest, upto: i32, number: u64) -> Order {
@@ -172,4 +176,46 @@ async fn an_order_alone_moves_what_is_staged_and_one_that_is_not_understood_goes
         1,
         "without a trial it stays"
     );
+}
+
+/// A plan whose gateway may change on one day of the week, which is five days ahead.
+fn with_windows() -> Plan {
+    let now_ms = penstock_agent::clock::now_ms();
+    // 1970 began on a Thursday.
+    let weekday = (now_ms / 86_400_000 + 3 + 5) % 7;
+    let mut plan = plan();
+    plan.requires.insert(Capability::of(Capability::CHANGE_CONTROL));
+    plan.windows = Some(ChangeWindows {
+        timezone: "UTC".to_owned(),
+        weekly: vec![Window {
+            weekday: u8::try_from(weekday).unwrap(),
+            start_minute: 120,
+            end_minute: 180,
+        }],
+    });
+    plan
+}
+
+#[tokio::test]
+async fn a_release_waits_for_the_windows_of_the_plan_and_says_until_when() {
+    let (coordinator, state) = enrolled().await;
+    let agent = Running::start_by(state.path(), Arc::default(), ClockSource::Host).await;
+    coordinator.sessions(1).await;
+    let now_ms = penstock_agent::clock::now_ms();
+    let (first, _) = offer_of(&with_windows(), 1, None, BOTH);
+    coordinator.send(Some(Outbound::Offer(first)));
+    standing(&coordinator, |standing| match &standing.state {
+        Some(State::Held(held)) => {
+            let day_ms = 86_400_000;
+            let opens = now_ms + 4 * day_ms..now_ms + 6 * day_ms;
+            assert_eq!(held.reason(), HoldReason::Window, "{held:?}");
+            assert!(opens.contains(&held.until_ms), "{held:?}");
+            standing.revision == 1
+        }
+        _ => false,
+    })
+    .await;
+    step_comes(&coordinator, "held r1 ").await;
+    assert_eq!(agent.kernel.last(), None);
+    agent.stop().await;
 }

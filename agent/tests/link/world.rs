@@ -299,7 +299,12 @@ impl FakeKernel {
 
 impl Kernel for FakeKernel {
     fn capabilities(&self) -> BTreeSet<Capability> {
-        let names = [Capability::KERNEL, "inspect:mqtt", "inspect:mqtt-tls"];
+        let names = [
+            Capability::KERNEL,
+            Capability::CHANGE_CONTROL,
+            "inspect:mqtt",
+            "inspect:mqtt-tls",
+        ];
         let mut capabilities = BTreeSet::from(names.map(|name| Capability(name.to_owned())));
         if *self.knows_grants.lock().unwrap() {
             capabilities.insert(Capability(Capability::REMOTE_ACCESS.to_owned()));

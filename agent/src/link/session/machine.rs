@@ -6,8 +6,8 @@
 //!
 //! Invariants: at most one audit read, one resumption and one report are in hand; what waits to go out is one policy state, one
 //! health report and the blocks of one read; of offers, of orders, and of what is asked of a trial that nobody has taken yet only the
-//! newest is kept, and an offer takes the place of an order that came before it. Blocks go out behind everything else, so a long
-//! trail holds up neither state nor health.
+//! newest is kept, an offer takes the place of an order that came before it, and of a flood of orders few are obeyed. Blocks go out
+//! behind everything else, so a long trail holds up neither state nor health.
 //!
 //! Not here: the connection, tasks and timers (`link/session.rs`, the shell), and which blocks are sent next ([`Upload`]).
 
@@ -38,6 +38,11 @@ const REPORT_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration:
 const LOOK: Duration = Duration::from_secs(1);
 /// Blocks read at once: as many as find room on the way out beside something else.
 const READ_BLOCKS_MAX: usize = OUTBOUND_MAX - 1;
+
+/// Orders, and what is asked of trials, that are obeyed one after another; further ones overtake each other ...
+const ORDERS_AT_ONCE: u32 = 8;
+/// ... until there is one more.
+const ORDERS_EACH: Duration = Duration::from_secs(10);
 
 /// Why the machine ends the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -93,6 +98,37 @@ pub enum Asked {
     Revert(RevertTrial),
 }
 
+/// How many orders may be obeyed: each may cost a write to the disk and a line in the trail, and whoever sends them may lie.
+#[derive(Debug)]
+struct Allowance {
+    left: u32,
+    /// When there is one more.
+    next: Instant,
+}
+
+impl Allowance {
+    fn full(now: Instant) -> Self {
+        Self {
+            left: ORDERS_AT_ONCE,
+            next: now,
+        }
+    }
+
+    /// Whether one more may be obeyed now; then it is taken.
+    fn take(&mut self, now: Instant) -> bool {
+        while self.next <= now && self.left < ORDERS_AT_ONCE {
+            self.left += 1;
+            self.next += ORDERS_EACH;
+        }
+        if self.left == ORDERS_AT_ONCE {
+            self.next = now + ORDERS_EACH;
+        }
+        let may = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        may
+    }
+}
+
 /// Something that is asked for, answered, and asked for again at the next look if there was no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Request {
@@ -122,6 +158,7 @@ struct Talk {
     asked: Option<Asked>,
     /// What was asked of a trial is being done.
     obeys: bool,
+    allowance: Allowance,
     acknowledged: Option<Position>,
 }
 
@@ -171,7 +208,9 @@ impl SessionMachine {
             None => self.welcome_due,
             Some(talk) => {
                 let report = (talk.report == Request::Due).then_some(talk.report_at);
-                report.map_or(talk.look_at, |report| report.min(talk.look_at))
+                let order = talk.has_ordered().then_some(talk.allowance.next);
+                let own = [Some(talk.look_at), report, order];
+                own.into_iter().flatten().min().unwrap_or(talk.look_at)
             }
         };
         self.stuck_at.map_or(own, |stuck| stuck.min(own))
@@ -299,14 +338,14 @@ impl SessionMachine {
         if let Some(offer) = talk.offer.take() {
             return Some(Action::Offer(offer));
         }
-        if let Some(order) = talk.order.take() {
-            return Some(Action::Order(order));
-        }
-        if !talk.obeys
-            && let Some(asked) = talk.asked.take()
-        {
-            talk.obeys = true;
-            return Some(Action::Obey(asked));
+        if talk.has_ordered() && talk.allowance.take(now) {
+            if let Some(order) = talk.order.take() {
+                return Some(Action::Order(order));
+            }
+            if let Some(asked) = talk.asked.take() {
+                talk.obeys = true;
+                return Some(Action::Obey(asked));
+            }
         }
         if let Some(to) = talk.acknowledged.take() {
             return Some(Action::Acknowledge(to));
@@ -394,8 +433,14 @@ impl Talk {
             order: None,
             asked: None,
             obeys: false,
+            allowance: Allowance::full(now),
             acknowledged: None,
         }
+    }
+
+    /// Whether there is something to obey.
+    fn has_ordered(&self) -> bool {
+        self.order.is_some() || (self.asked.is_some() && !self.obeys)
     }
 
     fn acknowledged_by(&mut self, ack: &AuditAck, now: Instant) {

@@ -181,6 +181,46 @@ fn of_orders_and_of_what_is_asked_of_a_trial_the_newest_is_handed_on_and_one_thi
 }
 
 #[test]
+fn of_a_flood_of_orders_a_few_are_obeyed_and_the_newest_within_seconds() {
+    let began = Instant::now();
+    let mut machine = talking(0, began);
+    let mut obeyed = Vec::new();
+    let mut now = began;
+    for number in 1..=60_000 {
+        let order = Order {
+            number,
+            ..Order::default()
+        };
+        machine.received(Some(Inbound::Order(order)), now).unwrap();
+        machine.wake(now, codes(&[])).unwrap();
+        while let Some(action) = machine.action(now) {
+            match action {
+                Action::Order(order) => obeyed.push(order.number),
+                Action::Report => machine.reported(HealthReport::default(), now, 7),
+                other => panic!("{other:?}"),
+            }
+        }
+        machine.outgoing(now);
+        now += Duration::from_millis(1);
+    }
+    assert!(obeyed.len() <= 8 + 6 && obeyed.starts_with(&[1, 2, 3, 4, 5, 6, 7, 8]), "{obeyed:?}");
+    let ends = now + ORDERS_EACH;
+    while obeyed.last() != Some(&60_000) {
+        now = machine.deadline();
+        assert!(now <= ends, "{obeyed:?}");
+        machine.wake(now, codes(&[])).unwrap();
+        while let Some(action) = machine.action(now) {
+            match action {
+                Action::Order(order) => obeyed.push(order.number),
+                Action::Report => machine.reported(HealthReport::default(), now, 7),
+                other => panic!("{other:?}"),
+            }
+        }
+        machine.outgoing(now);
+    }
+}
+
+#[test]
 fn a_coordinator_that_takes_nothing_is_given_up_after_the_time_to_send_and_one_that_acknowledges_nothing_after_its_own()
  {
     let began = Instant::now();

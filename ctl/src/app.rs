@@ -80,6 +80,24 @@ fn dispatch(out: &Output, cli: &Cli) -> Result<Exit, Failure> {
         Command::Compile(args) => offline::plans::compile(out, args),
         Command::Key(args) => offline::plans::key(out, args),
         Command::Release(args) => wait(online::releases::release(out, context, args)),
+        Command::Rollout(args::Rollout::Verify {
+            file,
+            approvers,
+            documents,
+            maker,
+        }) => {
+            let asked = offline::records::VerifyRequest {
+                file,
+                approvers: approvers.as_deref(),
+                documents: documents.as_deref(),
+                maker: *maker,
+            };
+            offline::records::verify(out, &asked)
+        }
+        Command::Rollout(args) => match offline::rollout::offline(out, args) {
+            Some(done) => done,
+            None => wait(online::rollout::rollout(out, context, args)),
+        },
         Command::Login(args) => wait(online::login::login(out, context, args)),
         Command::Whoami => wait(online::login::whoami(out, context)),
         Command::Context(args) => online::login::context(out, args),

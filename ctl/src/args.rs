@@ -5,6 +5,7 @@
 
 mod early;
 mod online;
+mod rollout;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use penstock_policy::model::PublicKey;
 
 pub use self::early::{Early, parse};
 pub use self::online::*;
+pub use self::rollout::{Because, Rollout, SteerRollout, StopRollout};
 use crate::{exit, times};
 
 /// Zones and conduits as code, enforced at the edge, proved by evidence.
@@ -133,6 +135,9 @@ pub enum Command {
     /// Propose, approve, list and verify releases
     #[command(subcommand)]
     Release(Release),
+    /// Carry an approved release to its gateways, step by step, and stop that at any time
+    #[command(subcommand)]
+    Rollout(Rollout),
     /// Enrol this machine's user with a coordinator by a single-use token
     #[command(after_help = "Example:\n  penstock login --token operator.token")]
     Login(Login),

@@ -8,5 +8,7 @@ pub mod init;
 pub mod learn;
 pub mod plans;
 pub mod reach;
+pub mod records;
 pub mod replay;
+pub mod rollout;
 pub mod signing;

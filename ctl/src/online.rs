@@ -9,6 +9,9 @@ pub mod health;
 pub mod learn;
 pub mod login;
 pub mod releases;
+pub mod rollout;
+mod screen;
+pub mod standing;
 mod trail;
 pub mod why;
 
@@ -34,6 +37,8 @@ pub struct Online {
     pub login: NamedContext,
     /// The operators' API.
     pub client: ControlClient<Channel>,
+    /// Where this person's logins are kept, and what they know of releases.
+    contexts: Contexts,
 }
 
 impl Online {
@@ -58,7 +63,7 @@ impl Online {
                 .help("log in again")
             })?;
             match channel::connect(login.context.coordinators.clone(), tls).await {
-                Ok(channel) => return Ok(Self::over(login, channel)),
+                Ok(channel) => return Ok(Self::over(contexts, login, channel)),
                 Err(error) if error.own_refused => {
                     refused.get_or_insert(error);
                 }
@@ -70,11 +75,15 @@ impl Online {
         ))
     }
 
-    fn over(login: NamedContext, channel: Channel) -> Self {
+    fn over(contexts: Contexts, login: NamedContext, channel: Channel) -> Self {
         let client = ControlClient::new(channel)
             .max_encoding_message_size(OPERATOR_REQUEST_BYTES_MAX)
             .max_decoding_message_size(OPERATOR_RESPONSE_BYTES_MAX);
-        Self { login, client }
+        Self {
+            login,
+            client,
+            contexts,
+        }
     }
 
     /// Shows times in the zone of the plant's sites from here on, if nobody asked for another and they have one in common.

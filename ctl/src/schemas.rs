@@ -5,8 +5,10 @@ use schemars::{JsonSchema, Schema, schema_for};
 use crate::args;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::offline::{check, explain, init, plans, reach, replay, signing};
-use crate::online::{audit, devices, fleet, health, login, releases, why};
+use crate::offline::{
+    check, explain, init, plans, reach, records, replay, rollout as rollout_plans, signing,
+};
+use crate::online::{audit, devices, fleet, health, login, releases, rollout, why};
 use crate::output::{Output, Report};
 
 /// Every report with its schema; `schema` among the properties names it.
@@ -38,6 +40,13 @@ fn all() -> Vec<(&'static str, Schema)> {
         of::<releases::ReleaseShown>("release"),
         of::<releases::ReleaseList>("release-list"),
         of::<releases::KnownShown>("release-known"),
+        of::<plans::Written>("rollout-plan"),
+        of::<rollout_plans::PlanJudged>("rollout-check"),
+        of::<rollout::RolloutView>("rollout"),
+        of::<rollout::RolloutList>("rollout-list"),
+        of::<rollout::Freeze>("rollout-freeze"),
+        of::<rollout::RecordWritten>("rollout-record"),
+        of::<records::RecordVerified>("rollout-verify"),
         of::<login::LoggedIn>("login"),
         of::<login::Whoami>("whoami"),
         of::<login::ContextList>("context"),
@@ -98,14 +107,21 @@ release-verify: Verified Stated\n\
 release: ReleaseShown Assurance Base ChangeLine Changes FindingLine FindingsCompared GatewayTouch MustFlowLine Recorded RecordedEnd RecordedRefusal RecordedSum RecordedUnjudged ReleaseLine Stated WayLine ZonePair ZonePairs\n\
 release-list: ReleaseList ReleaseLine\n\
 release-known: KnownShown Stated\n\
+rollout-plan: Written\n\
+rollout-check: PlanJudged WaveLine\n\
+rollout: RolloutView EventLine FreezeLine GatewayState ShadowLine StandingLine WaitLine\n\
+rollout-list: RolloutList EventLine FreezeLine GatewayState RolloutView ShadowLine StandingLine WaitLine\n\
+rollout-freeze: Freeze FreezeLine\n\
+rollout-record: RecordWritten\n\
+rollout-verify: RecordVerified ClaimLine\n\
 login: LoggedIn\n\
 whoami: Whoami\n\
 context: ContextList ContextLine\n\
-gateways: GatewayList GatewayLine\n\
+gateways: GatewayList GatewayLine ShadowLine StandingLine\n\
 operators: OperatorList OperatorLine\n\
 token: TokenMade\n\
 devices-issue: DeviceIssued\n\
-health: Health CoordinatorFault GatewayBrief ZoneLine\n\
+health: Health CoordinatorFault GatewayBrief ShadowLine StandingLine ZoneLine\n\
 why: Why Ask Party Permitted Refused SmallestFlow\n\
 audit-search: Found Named Record\n\
 audit-tail: Record Named\n\

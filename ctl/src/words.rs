@@ -1,4 +1,4 @@
-//! Times and counts as people say them. How a time is read, and in which zone: [`times`].
+//! Times, counts and lists of names as people say them. How a time is read, and in which zone: [`times`].
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -73,6 +73,23 @@ pub fn count(n: usize, noun: &str) -> String {
         format!("1 {noun}")
     } else {
         format!("{n} {noun}s")
+    }
+}
+
+/// The same of a count that a machine made.
+pub fn count_u64(n: u64, noun: &str) -> String {
+    count(usize::try_from(n).unwrap_or(usize::MAX), noun)
+}
+
+/// Names that stand in one line; further ones are counted.
+const NAMES: usize = 6;
+
+/// Some names and how many more.
+pub fn some_of(names: &[&str]) -> String {
+    let shown = names.iter().take(NAMES).copied().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMES) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 

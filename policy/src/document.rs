@@ -13,7 +13,7 @@ pub(crate) mod names;
 pub(crate) mod node;
 pub(crate) mod numbers;
 pub(crate) mod operations;
-mod parse;
+pub(crate) mod parse;
 pub(crate) mod per_end;
 pub(crate) mod read;
 pub(crate) mod scalars;

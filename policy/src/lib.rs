@@ -34,6 +34,7 @@ pub mod plan;
 pub mod preview;
 pub mod protocol;
 pub mod reach;
+pub mod record;
 pub mod release;
 pub mod rollout;
 pub mod schema;

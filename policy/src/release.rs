@@ -14,7 +14,7 @@
 
 mod build;
 mod chain;
-mod envelope;
+pub(crate) mod envelope;
 mod refusal;
 pub mod signing;
 mod spoken;

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! plan ── judge            what a person writes, and what is wrong with it
-//!  │  └── defaults         what is written where nobody wrote anything
+//!  │  ├── text             from a file's YAML, each fault with its line
+//!  │  └── defaults         what is written where nobody wrote anything; as a file: written
 //! waves ── fleet           which gateway is in which wave, from the recorded seed
 //! ```
 //!
@@ -13,13 +14,17 @@ mod defaults;
 mod fleet;
 mod judge;
 mod plan;
+mod text;
 mod waves;
+mod written;
 
 pub use defaults::{REASONS, default_plan};
 pub use fleet::{CELL_LABEL, Fleet, FleetError, LAB_LABEL, Member};
-pub use judge::{Problem, problems};
+pub use judge::{Problem, own_problems, problems};
 pub use plan::{Converge, FORMAT, GateLimits, RolloutPlan, Selector, Span, SpanError, Wave};
+pub use text::ReadPlan;
 pub use waves::assign;
+pub use written::commented;
 
 #[cfg(test)]
 mod tests;

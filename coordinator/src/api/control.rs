@@ -209,6 +209,7 @@ impl Control for ControlService {
             coordinator: self.coordinator.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             time_zones: self.time_zones().await,
+            after_approval: self.rollouts.after_approval().as_str().to_owned(),
         }))
     }
 

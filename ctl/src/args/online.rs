@@ -496,7 +496,7 @@ fn digits(text: &str) -> Result<String, String> {
 }
 
 /// `4` or `r4`.
-fn revision(text: &str) -> Result<u64, String> {
+pub(super) fn revision(text: &str) -> Result<u64, String> {
     let digits = text.strip_prefix('r').unwrap_or(text);
     match digits.parse() {
         Ok(0) | Err(_) => Err(format!(

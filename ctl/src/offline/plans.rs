@@ -17,7 +17,7 @@ use crate::output::{Output, Page, Report, Tone};
 /// A file that was written.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Written {
-    /// What it is: `picture`, `plan` or `proposal`.
+    /// What it is: `picture`, `plan`, `proposal`, `rollout-plan` or `rollout-record`.
     pub what: String,
     /// The file.
     pub file: String,
@@ -53,7 +53,7 @@ pub(crate) fn deliver(out: &Output, what: &str, file: Option<&Path>, bytes: &[u8
 }
 
 /// Refuses to write over a file of the document itself.
-fn not_over(loaded: &LoadedPlant, file: Option<&Path>) -> Result<(), Failure> {
+pub(crate) fn not_over(loaded: &LoadedPlant, file: Option<&Path>) -> Result<(), Failure> {
     let real = |path: &Path| std::fs::canonicalize(path).ok();
     let Some(target) = file.and_then(real) else {
         return Ok(());

@@ -18,6 +18,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::fleet::GatewayLine;
+use super::standing::StandingLine;
 use super::{Online, malformed, refused};
 use crate::args;
 use crate::exit::Exit;
@@ -84,10 +85,25 @@ pub struct GatewayBrief {
     pub last_seen_ms: u64,
     /// Revision that its kernel holds.
     pub effective: Option<u64>,
+    /// How it stands to the release that it was ordered last, if it says more than what is staged and effective.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standing: Option<StandingLine>,
     /// Packets that it refused since its agent began.
     pub denied_packets: u64,
     /// Operations inside connections that it refused since then.
     pub denied_operations: u64,
+}
+
+/// The word of a zone's state.
+pub(super) fn state_word(state: i32) -> &'static str {
+    match ZoneState::try_from(state) {
+        Ok(ZoneState::Enforcing) => "enforcing",
+        Ok(ZoneState::Observing) => "observing",
+        Ok(ZoneState::Degraded) => "degraded",
+        Ok(ZoneState::Stale) => "stale",
+        Ok(ZoneState::Unprotected) => "unprotected",
+        Ok(ZoneState::Unknown | ZoneState::Unspecified) | Err(_) => "unknown",
+    }
 }
 
 /// How grave a state is: 0 is well.
@@ -152,15 +168,7 @@ fn sign(state: &str) -> (&'static str, Tone) {
 impl Health {
     fn of(plant: &str, health: PlantHealth) -> Self {
         let zones = health.zones.into_iter().map(|zone| ZoneLine {
-            state: match ZoneState::try_from(zone.state) {
-                Ok(ZoneState::Enforcing) => "enforcing",
-                Ok(ZoneState::Observing) => "observing",
-                Ok(ZoneState::Degraded) => "degraded",
-                Ok(ZoneState::Stale) => "stale",
-                Ok(ZoneState::Unprotected) => "unprotected",
-                Ok(ZoneState::Unknown | ZoneState::Unspecified) | Err(_) => "unknown",
-            }
-            .to_owned(),
+            state: state_word(zone.state).to_owned(),
             zone: zone.zone,
             reasons: zone.reasons,
             gateways: zone.gateways,
@@ -322,7 +330,12 @@ impl Report for Health {
             let revision = gateway
                 .effective
                 .map_or_else(|| "nothing enforced".to_owned(), |n| format!("enforces r{n}"));
-            (link_words(gateway), revision)
+            let standing = gateway.standing.as_ref().map(|standing| standing.brief().1);
+            let words = match standing {
+                Some(standing) => format!("{revision}; {standing}"),
+                None => revision,
+            };
+            (link_words(gateway), words)
         });
         let width = names_width(&folds);
         for fold in &folds {
@@ -426,6 +439,7 @@ async fn gateways(online: &mut Online) -> Result<Vec<GatewayBrief>, Failure> {
             connected: line.connected,
             last_seen_ms: line.last_seen_ms,
             effective: line.effective,
+            standing: line.standing,
             denied_packets: line.denied_packets,
             denied_operations: line.denied_operations,
         });

@@ -4,7 +4,7 @@
 
 mod approve;
 mod ending;
-mod fetched;
+pub(super) mod fetched;
 pub(super) mod held;
 mod last;
 mod parent;
@@ -85,6 +85,8 @@ pub(crate) async fn diff_current(
 pub(super) struct FetchedPlant {
     pub(super) revision: u64,
     pub(super) loaded: LoadedPlant,
+    /// Digest of its statement.
+    pub(super) stated: Digest,
     /// It is the release that this person verified last; else all of it is the coordinator's word.
     pub(super) verified: bool,
 }
@@ -115,6 +117,7 @@ pub(super) async fn fetched_plant(
     Ok(Some(FetchedPlant {
         revision: revision.0,
         loaded,
+        stated,
         verified: known.verified_digest() == Some(stated),
     }))
 }
@@ -405,6 +408,7 @@ fn shown(
         None => (None, Vec::new(), None, None),
     };
     Ok(ReleaseShown {
+        after_approval: None,
         release: ReleaseLine::of(fetched.release.clone())?,
         statement: Stated::of(&fetched.statement, &fetched.signed.statement),
         changes,

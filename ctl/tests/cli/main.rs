@@ -12,6 +12,7 @@ mod check;
 mod explain;
 mod keys;
 mod releases;
+mod rollout;
 mod said;
 mod terminal;
 mod traffic;

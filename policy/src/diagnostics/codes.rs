@@ -2,7 +2,7 @@
 //!
 //! A code is never given a second meaning and never renumbered, since people search for it and scripts match
 //! it. Hundreds group them: 1 the file itself, 2 the form of a value, 3 names, 4 zones and assets, 5 gateways,
-//! 6 conduits and flows, 7 people, controls and risk, 8 what this version does not do.
+//! 6 conduits and flows, 7 people, controls and risk, 8 what this version does not do, 9 rollout plans.
 
 use std::fmt;
 
@@ -281,4 +281,9 @@ codes! {
 
     801 Warning NotEnforced "The key is recorded, not enforced in this version."
         "The document holds what was written, the diff and the approvers show it, and nothing acts on it: a conduit with `tunnel: yes` crosses as it is. Do not rely on it: see to it by other means, or leave the key out until a version enforces it."
+
+    901 Error RolloutPlanUnfit "A rollout plan cannot be carried out as it is."
+        "The plan is read, and something in it does not fit the release's gateways or itself: a wave that nobody is left for, a gateway that no wave chooses, a length of time with which nobody is safe. The message names the key and says what to write. A rollout is not started with it."
+    902 Warning RolloutPlanDoubtful "Something in a rollout plan deserves a second look."
+        "The rollout can be started with it. What is said is what would be noticed late: no shadow, no soak between two waves, or a gateway of the plant before any of the laboratory."
 }

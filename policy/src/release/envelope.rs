@@ -21,13 +21,13 @@ pub const SIGNATURES_MAX: usize = 64;
 
 /// The exact bytes that an approver's key signs for this statement.
 pub fn pre_authentication_encoding(statement: &[u8]) -> Vec<u8> {
-    let mut encoded = format!(
-        "DSSEv1 {} {PAYLOAD_TYPE} {} ",
-        PAYLOAD_TYPE.len(),
-        statement.len()
-    )
-    .into_bytes();
-    encoded.extend_from_slice(statement);
+    encoding(PAYLOAD_TYPE, statement)
+}
+
+/// The exact bytes that a key signs for a payload of this type.
+pub(crate) fn encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
+    let mut encoded = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
+    encoded.extend_from_slice(payload);
     encoded
 }
 
@@ -74,11 +74,16 @@ pub struct Envelope {
 #[derive(Debug, thiserror::Error)]
 pub enum EnvelopeError {
     /// Not the standard's JSON.
-    #[error("this is not a signed release: the envelope cannot be read")]
+    #[error("the signed envelope cannot be read")]
     Unreadable(#[source] serde_json::Error),
     /// An envelope around something else.
-    #[error("the envelope holds `{0}`, a release is `{PAYLOAD_TYPE}`")]
-    PayloadType(String),
+    #[error("the envelope holds `{found}`, expected is `{expected}`")]
+    PayloadType {
+        /// What it holds.
+        found: String,
+        /// What it was to hold.
+        expected: &'static str,
+    },
     /// A field that is not base64.
     #[error("{field} is not base64: the file was altered or cut")]
     Base64 {
@@ -94,10 +99,8 @@ pub enum EnvelopeError {
         length: usize,
     },
     /// More than is looked at.
-    #[error(
-        "the envelope holds more than a release can have: at most {STATEMENT_BYTES_MAX} bytes and {SIGNATURES_MAX} signatures"
-    )]
-    TooLarge,
+    #[error("the envelope holds more than is read: at most {0} bytes and {SIGNATURES_MAX} signatures")]
+    TooLarge(usize),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -118,20 +121,7 @@ struct SignatureJson {
 impl Envelope {
     /// The envelope as JSON, to be written to a file.
     pub fn to_json(&self) -> String {
-        let json = EnvelopeJson {
-            payload_type: PAYLOAD_TYPE.to_owned(),
-            payload: BASE64.encode(&self.statement),
-            signatures: self
-                .signatures
-                .iter()
-                .map(|signature| SignatureJson {
-                    keyid: signature.approver.clone(),
-                    sig: BASE64.encode(signature.bytes),
-                })
-                .collect(),
-        };
-        // Strings have no way to fail; an empty file would be refused as unreadable.
-        serde_json::to_string_pretty(&json).unwrap_or_default()
+        written(PAYLOAD_TYPE, &self.statement, &self.signatures)
     }
 
     /// Reads an envelope. Neither statement nor signatures are judged here.
@@ -139,29 +129,7 @@ impl Envelope {
     /// # Errors
     /// The text is not an envelope, holds something other than a release, or more than a release can have.
     pub fn from_json(text: &str) -> Result<Self, EnvelopeError> {
-        if text.len() > 2 * STATEMENT_BYTES_MAX {
-            return Err(EnvelopeError::TooLarge);
-        }
-        let json: EnvelopeJson = serde_json::from_str(text).map_err(EnvelopeError::Unreadable)?;
-        if json.payload_type != PAYLOAD_TYPE {
-            return Err(EnvelopeError::PayloadType(json.payload_type));
-        }
-        if json.signatures.len() > SIGNATURES_MAX {
-            return Err(EnvelopeError::TooLarge);
-        }
-        let statement = BASE64
-            .decode(&json.payload)
-            .map_err(|_| EnvelopeError::Base64 { field: "the payload" })?;
-        let signatures = json
-            .signatures
-            .into_iter()
-            .map(|signature| {
-                let bytes = BASE64
-                    .decode(&signature.sig)
-                    .map_err(|_| EnvelopeError::Base64 { field: "a signature" })?;
-                Signature::new(signature.keyid, &bytes)
-            })
-            .collect::<Result<_, _>>()?;
+        let (statement, signatures) = opened(text, PAYLOAD_TYPE, STATEMENT_BYTES_MAX)?;
         Ok(Self {
             statement,
             signatures,
@@ -174,4 +142,56 @@ impl Envelope {
             .retain(|earlier| earlier.approver != signature.approver);
         self.signatures.push(signature);
     }
+}
+
+/// A payload with its signatures as the standard's JSON.
+pub(crate) fn written(payload_type: &str, payload: &[u8], signatures: &[Signature]) -> String {
+    let json = EnvelopeJson {
+        payload_type: payload_type.to_owned(),
+        payload: BASE64.encode(payload),
+        signatures: signatures
+            .iter()
+            .map(|signature| SignatureJson {
+                keyid: signature.approver.clone(),
+                sig: BASE64.encode(signature.bytes),
+            })
+            .collect(),
+    };
+    // Strings have no way to fail; an empty file would be refused as unreadable.
+    serde_json::to_string_pretty(&json).unwrap_or_default()
+}
+
+/// The payload and the signatures of an envelope that holds this type, unjudged.
+pub(crate) fn opened(
+    text: &str,
+    payload_type: &'static str,
+    bytes_max: usize,
+) -> Result<(Vec<u8>, Vec<Signature>), EnvelopeError> {
+    if text.len() > bytes_max.saturating_mul(2) {
+        return Err(EnvelopeError::TooLarge(bytes_max));
+    }
+    let json: EnvelopeJson = serde_json::from_str(text).map_err(EnvelopeError::Unreadable)?;
+    if json.payload_type != payload_type {
+        return Err(EnvelopeError::PayloadType {
+            found: json.payload_type,
+            expected: payload_type,
+        });
+    }
+    if json.signatures.len() > SIGNATURES_MAX {
+        return Err(EnvelopeError::TooLarge(bytes_max));
+    }
+    let payload = BASE64
+        .decode(&json.payload)
+        .map_err(|_| EnvelopeError::Base64 { field: "the payload" })?;
+    let signatures = json
+        .signatures
+        .into_iter()
+        .map(|signature| {
+            let bytes = BASE64
+                .decode(&signature.sig)
+                .map_err(|_| EnvelopeError::Base64 { field: "a signature" })?;
+            Signature::new(signature.keyid, &bytes)
+        })
+        .collect::<Result<_, _>>()?;
+    Ok((payload, signatures))
 }

@@ -38,10 +38,14 @@ impl ApproverKey {
     /// The bytes are not a statement in its canonical form.
     pub fn sign(&self, approver: ApproverId, statement: &[u8]) -> Result<Signature, StatementError> {
         Statement::from_bytes(statement)?;
-        let signature = self.0.sign(&pre_authentication_encoding(statement));
-        Ok(Signature {
-            approver,
-            bytes: signature.to_bytes(),
-        })
+        Ok(self.sign_encoded(approver, &pre_authentication_encoding(statement)))
+    }
+
+    /// Signs what was read by whoever asks, and encoded with its type.
+    pub(crate) fn sign_encoded(&self, name: ApproverId, encoded: &[u8]) -> Signature {
+        Signature {
+            approver: name,
+            bytes: self.0.sign(encoded).to_bytes(),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What is wrong with a rollout plan for a fleet: all of it at once, each with what to do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::ids::check_name;
@@ -27,6 +27,8 @@ pub struct Problem {
     pub words: String,
     /// The plan is refused; otherwise it is worth a second look.
     pub is_error: bool,
+    /// The wave that it is about, from 0.
+    pub wave: Option<u16>,
 }
 
 impl fmt::Display for Problem {
@@ -37,46 +39,60 @@ impl fmt::Display for Problem {
 }
 
 #[derive(Default)]
-struct Problems(Vec<Problem>);
+struct Problems {
+    found: Vec<Problem>,
+    /// The wave that is looked at.
+    wave: Option<u16>,
+}
 
 impl Problems {
     fn error(&mut self, at: impl Into<String>, words: impl Into<String>) {
-        self.0.push(Problem {
-            at: at.into(),
-            words: words.into(),
-            is_error: true,
-        });
+        self.add(at.into(), words.into(), true);
     }
 
     fn warning(&mut self, at: impl Into<String>, words: impl Into<String>) {
-        self.0.push(Problem {
-            at: at.into(),
-            words: words.into(),
-            is_error: false,
+        self.add(at.into(), words.into(), false);
+    }
+
+    fn add(&mut self, at: String, words: String, is_error: bool) {
+        self.found.push(Problem {
+            at,
+            words,
+            is_error,
+            wave: self.wave,
         });
     }
+}
+
+/// What is wrong with a plan whatever gateways it is for; empty: nothing.
+pub fn own_problems(plan: &RolloutPlan) -> Vec<Problem> {
+    let mut found = Problems::default();
+    values(plan, &mut found);
+    waves(plan, None, &mut found);
+    found.found
 }
 
 /// What is wrong with a plan for these gateways; empty: nothing.
 pub fn problems(plan: &RolloutPlan, fleet: &Fleet) -> Vec<Problem> {
     let mut found = Problems::default();
     values(plan, &mut found);
-    let waves: BTreeMap<u16, usize> =
-        assign(plan, fleet)
-            .into_iter()
-            .flatten()
-            .fold(BTreeMap::new(), |mut all, wave| {
-                *all.entry(wave).or_default() += 1;
-                all
-            });
+    waves(plan, Some(fleet), &mut found);
+    whole(plan, fleet, &mut found);
+    found.found
+}
+
+fn waves(plan: &RolloutPlan, fleet: Option<&Fleet>, found: &mut Problems) {
+    let chosen: Option<BTreeSet<u16>> =
+        fleet.map(|fleet| assign(plan, fleet).into_iter().flatten().collect());
     let mut names = BTreeSet::new();
     for (number, wave) in (0_u16..).zip(plan.waves.iter().take(WAVES_MAX)) {
+        found.wave = Some(number);
         let at = format!("waves.{}", wave.name);
         if !names.insert(&wave.name) {
             found.error(&at, "another wave has this name; give each its own");
         }
-        judge_wave(wave, &at, fleet, &mut found);
-        if !waves.contains_key(&number) {
+        judge_wave(wave, &at, fleet, found);
+        if chosen.as_ref().is_some_and(|chosen| !chosen.contains(&number)) {
             found.error(
                 format!("{at}.gateways"),
                 "no gateway is left for this wave; remove it, or choose others",
@@ -90,8 +106,7 @@ pub fn problems(plan: &RolloutPlan, fleet: &Fleet) -> Vec<Problem> {
             );
         }
     }
-    whole(plan, fleet, &mut found);
-    found.0
+    found.wave = None;
 }
 
 fn values(plan: &RolloutPlan, found: &mut Problems) {
@@ -147,7 +162,7 @@ fn values(plan: &RolloutPlan, found: &mut Problems) {
     }
 }
 
-fn judge_wave(wave: &Wave, at: &str, fleet: &Fleet, found: &mut Problems) {
+fn judge_wave(wave: &Wave, at: &str, fleet: Option<&Fleet>, found: &mut Problems) {
     if let Err(error) = check_name(&wave.name) {
         found.error(at, error.to_string());
     }
@@ -158,6 +173,8 @@ fn judge_wave(wave: &Wave, at: &str, fleet: &Fleet, found: &mut Problems) {
         );
     }
     let at = format!("{at}.gateways");
+    let has = |id| fleet.is_none_or(|fleet| fleet.find(id).is_some());
+    let members = fleet.map(Fleet::members);
     match &wave.gateways {
         Selector::Percent(1..=100) | Selector::All => {}
         Selector::Percent(percent) => found.error(at, format!("{percent} is not between 1 and 100")),
@@ -165,12 +182,12 @@ fn judge_wave(wave: &Wave, at: &str, fleet: &Fleet, found: &mut Problems) {
             found.error(at, "no label chooses no gateway; write `all`")
         }
         Selector::List(ids) => {
-            for id in ids.iter().filter(|id| fleet.find(id).is_none()) {
+            for id in ids.iter().filter(|id| !has(id)) {
                 found.error(&at, format!("gateway {id} is not in this release"));
             }
         }
         selector => {
-            if !fleet.members().iter().any(|member| chooses(selector, member)) {
+            if members.is_some_and(|members| !members.iter().any(|member| chooses(selector, member))) {
                 found.error(
                     at,
                     "no gateway of this release is at that site or has those labels",
@@ -193,7 +210,14 @@ fn whole(plan: &RolloutPlan, fleet: &Fleet, found: &mut Problems) {
         let count = left.len();
         found.error(
             "waves",
-            format!("{count} gateways are in no wave, such as {first}; end with a wave of `all`"),
+            format!(
+                "{} in no wave, such as {first}; end with a wave of `all`",
+                if count == 1 {
+                    "1 gateway is".to_owned()
+                } else {
+                    format!("{count} gateways are")
+                }
+            ),
         );
     }
     let first_other = (0..)

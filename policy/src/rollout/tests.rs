@@ -1,5 +1,7 @@
 //! Plans: the default for fleets of every size, and what is wrong with others.
 
+mod text;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

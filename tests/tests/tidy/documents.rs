@@ -18,8 +18,10 @@ const MAPS: &[&str] = &[
 /// Look like paths of the repository and are others: what a build or a person's machine has, a placeholder, a format's name.
 const ELSEWHERE: &[&str] = &[
     "known/",
+    "penstock-change-record/1",
     "penstock-document/1",
     "penstock-known/1",
+    "penstock-rollout/1",
     "target/release",
     "x/",
 ];

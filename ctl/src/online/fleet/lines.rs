@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::super::digest;
 use super::super::releases::held::contradictions as contradictions_of;
+use super::super::standing::StandingLine;
 use super::unused;
 use crate::known::KnownPlant;
 use crate::output::{Page, Report, Tone};
@@ -49,6 +50,9 @@ pub struct GatewayLine {
     pub approved_ms: Option<u64>,
     /// Why it cannot hold what it says to hold: another release under a known number, or one that is not shown.
     pub contradicts: Option<String>,
+    /// How it stands to the release that it was ordered last, if it says more than what is staged and effective.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standing: Option<StandingLine>,
     /// Why it refused the last offer, if it did.
     pub refused: Option<String>,
     /// `none`, `repaired`, `present` or `unknown`: foreign changes of the kernel's table.
@@ -95,6 +99,7 @@ impl From<Gateway> for GatewayLine {
             last_seen_ms: gateway.last_seen_ms,
             software_version: gateway.software_version,
             offered: gateway.offered.map(|mark| mark.revision),
+            standing: policy.standing.as_ref().and_then(StandingLine::of),
             staged: policy.staged.map(|mark| mark.revision),
             effective: policy.effective.as_ref().map(|mark| mark.revision),
             statement_digest: statement.map(|digest| digest.to_string()),
@@ -134,8 +139,11 @@ impl GatewayLine {
         }
     }
 
-    fn remarks(&self) -> Vec<(Tone, String)> {
+    fn remarks(&self, now_ms: u64) -> Vec<(Tone, String)> {
         let mut remarks = Vec::new();
+        if let Some(standing) = &self.standing {
+            remarks.push(standing.words(now_ms));
+        }
         if let Some(contradicts) = &self.contradicts {
             remarks.push((Tone::Bad, contradicts.clone()));
         }
@@ -209,7 +217,7 @@ impl Report for GatewayList {
         );
         self.held_page(page, now);
         for gateway in &self.gateways {
-            for (tone, remark) in gateway.remarks() {
+            for (tone, remark) in gateway.remarks(now) {
                 let name = page.paint(Tone::Strong, &gateway.name);
                 let remark = page.paint(tone, &remark);
                 page.line(format!("{name}: {remark}"));

@@ -1,11 +1,10 @@
 //! Many equal lines of a view as one: zones that are in the same state for the same reasons, gateways that are alike. Pure.
 
 use super::{GatewayBrief, ZoneLine};
+use crate::words::some_of;
 
 /// As many equal lines as are still shown one by one.
 const APART: usize = 3;
-/// Names that stand in a folded line; further ones are counted.
-const NAMES: usize = 6;
 
 /// Lines that are shown as one.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,15 +17,6 @@ pub(super) struct Fold {
     pub(super) reasons: Vec<String>,
     /// The gateways that guard them.
     pub(super) gateways: String,
-}
-
-/// Some names and how many more.
-pub(super) fn some_of(names: &[&str]) -> String {
-    let shown = names.iter().take(NAMES).copied().collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(NAMES) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
 }
 
 /// Folds zones in their order: a fold stands where its first line would.
@@ -182,6 +172,7 @@ mod tests {
                 connected: true,
                 last_seen_ms: 1,
                 effective: Some(5),
+                standing: None,
                 denied_packets: number,
                 denied_operations: 0,
             })

@@ -12,8 +12,9 @@ use serde::Serialize;
 use super::{Health, HealthFilter, ZoneLine, gateways, sign};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::online::screen::Screen;
 use crate::online::{Online, refused, unreachable};
-use crate::output::{Output, Page, Report, Tone, columns};
+use crate::output::{Output, Page, Report, Tone};
 use crate::words;
 
 /// How long to wait before the coordinator is tried again.
@@ -118,10 +119,7 @@ pub(super) async fn watch(
     context: Option<&str>,
     asked: &HealthFilter,
 ) -> Result<Exit, Failure> {
-    let mut screen = Screen {
-        lines: 0,
-        live: out.live && out.for_people(),
-    };
+    let mut screen = Screen::new(out);
     let mut last: Option<LastView> = None;
     let mut connected_once = false;
     loop {
@@ -230,41 +228,5 @@ async fn follow(
         if screen.live {
             screen.draw(out, &seen.drawn(out, asked, false))?;
         }
-    }
-}
-
-/// The part of the terminal that is drawn over.
-struct Screen {
-    lines: usize,
-    live: bool,
-}
-
-impl Screen {
-    fn draw(&mut self, out: &Output, page: &str) -> Result<(), Failure> {
-        // Up to where the last page began, and clear from there: the scroll-back stays as it was.
-        let up = if self.lines > 0 {
-            format!("\u{1b}[{}A\u{1b}[J", self.lines)
-        } else {
-            String::new()
-        };
-        self.lines = page.lines().map(|line| rows(line, out.style.width)).sum();
-        out.text(&format!("{up}{page}"))
-    }
-}
-
-/// How many rows of the terminal a line takes.
-fn rows(line: &str, width: usize) -> usize {
-    columns(line).max(1).div_ceil(width.max(1))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_takes_as_many_rows_as_its_letters_need() {
-        assert_eq!(rows("", 10), 1);
-        assert_eq!(rows("\u{1b}[1m0123456789\u{1b}[0m", 10), 1);
-        assert_eq!(rows("0123456789x", 10), 2);
     }
 }

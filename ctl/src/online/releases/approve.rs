@@ -6,7 +6,7 @@ use std::path::Path;
 use penstock_policy::ids::{ApproverId, Digest};
 use penstock_policy::model::ApproverSet;
 use penstock_policy::release::{Signature, pre_authentication_encoding};
-use penstock_proto::v1::{ApproveReleaseRequest, Signature as WireSignature};
+use penstock_proto::v1::{ApproveReleaseRequest, Signature as WireSignature, WhoAmIRequest};
 
 use super::super::{Online, refused};
 use super::fetched::{FetchedRelease, plant_of};
@@ -153,6 +153,11 @@ pub(super) async fn approve(
     };
     let mut shown = shown(&fetched, "signed", Some(compared))?;
     shown.contradictions = contradictions;
+    if shown.release.state == "current" {
+        // Without an answer the signature stands all the same.
+        let answer = online.client.who_am_i(WhoAmIRequest {}).await;
+        shown.after_approval = answer.ok().map(|answer| answer.into_inner().after_approval);
+    }
     out.show(&shown)?;
     Ok(Exit::Done)
 }

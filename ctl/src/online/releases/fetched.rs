@@ -18,17 +18,17 @@ use crate::offline::signing;
 use crate::output::Output;
 
 /// A release with its statement, checked to be the one that its digest names.
-pub(super) struct FetchedRelease {
-    pub(super) release: Release,
-    pub(super) statement: Statement,
-    pub(super) signed: SignedRelease,
-    pub(super) documents: Documents,
+pub(in crate::online) struct FetchedRelease {
+    pub(in crate::online) release: Release,
+    pub(in crate::online) statement: Statement,
+    pub(in crate::online) signed: SignedRelease,
+    pub(in crate::online) documents: Documents,
     /// The releases before it, from the one that was asked for on.
-    pub(super) chain: Vec<SignedRelease>,
+    pub(in crate::online) chain: Vec<SignedRelease>,
 }
 
 /// The coordinator's history up to the release that it calls current, the oldest first, with the digest of that one.
-pub(super) fn history(current: Option<&FetchedRelease>) -> (Vec<SignedRelease>, Option<Digest>) {
+pub(in crate::online) fn history(current: Option<&FetchedRelease>) -> (Vec<SignedRelease>, Option<Digest>) {
     let Some(current) = current else {
         return (Vec::new(), None);
     };
@@ -39,12 +39,15 @@ pub(super) fn history(current: Option<&FetchedRelease>) -> (Vec<SignedRelease>, 
 
 impl Online {
     /// A release by revision, 0 for the current one; `None` if there is no such.
-    pub(super) async fn fetch(&mut self, revision: u64) -> Result<Option<FetchedRelease>, Failure> {
+    pub(in crate::online) async fn fetch(
+        &mut self,
+        revision: u64,
+    ) -> Result<Option<FetchedRelease>, Failure> {
         self.fetch_named(revision, None, None).await
     }
 
     /// The same, with the releases since one that is known; and only if its statement has this digest.
-    pub(super) async fn fetch_named(
+    pub(in crate::online) async fn fetch_named(
         &mut self,
         revision: u64,
         named: Option<Digest>,
@@ -107,13 +110,13 @@ impl Online {
     }
 
     /// The release by revision, or that there is none.
-    pub(super) async fn require(&mut self, revision: u64) -> Result<FetchedRelease, Failure> {
+    pub(in crate::online) async fn require(&mut self, revision: u64) -> Result<FetchedRelease, Failure> {
         self.fetch(revision).await?.ok_or_else(|| no_such(revision))
     }
 }
 
 /// There is no release with this number; 0: none is current.
-pub(super) fn no_such(revision: u64) -> Failure {
+pub(in crate::online) fn no_such(revision: u64) -> Failure {
     let what = if revision == 0 {
         "there is no current release yet".to_owned()
     } else {
@@ -123,13 +126,13 @@ pub(super) fn no_such(revision: u64) -> Failure {
 }
 
 /// The plant of a release whose documents are what its statement says.
-pub(super) fn plant_of(fetched: &FetchedRelease, out: &Output) -> Result<LoadedPlant, Failure> {
+pub(in crate::online) fn plant_of(fetched: &FetchedRelease, out: &Output) -> Result<LoadedPlant, Failure> {
     let loaded = loading::judge(fetched.documents.clone(), out)?;
     signing::compare(&fetched.statement, &loaded)?;
     Ok(loaded)
 }
 
-pub(super) fn envelope(fetched: &FetchedRelease) -> Result<Envelope, Failure> {
+pub(in crate::online) fn envelope(fetched: &FetchedRelease) -> Result<Envelope, Failure> {
     let mut envelope = Envelope {
         statement: fetched.signed.statement.to_vec(),
         signatures: Vec::new(),
@@ -141,7 +144,7 @@ pub(super) fn envelope(fetched: &FetchedRelease) -> Result<Envelope, Failure> {
 }
 
 /// The signatures of a release as they came.
-pub(super) fn signatures_of(signed: &SignedRelease) -> Result<Vec<Signature>, Failure> {
+pub(in crate::online) fn signatures_of(signed: &SignedRelease) -> Result<Vec<Signature>, Failure> {
     let read = |signature: &penstock_proto::v1::Signature| {
         let approver = ApproverId::new(&signature.approver).map_err(|error| malformed(&error.to_string()))?;
         Signature::new(approver, &signature.signature).map_err(|error| malformed(&error.to_string()))
@@ -150,7 +153,7 @@ pub(super) fn signatures_of(signed: &SignedRelease) -> Result<Vec<Signature>, Fa
 }
 
 /// Writes documents below `folder`; names that would lead out of it, or mislead who reads them, are refused.
-pub(super) fn write_documents(documents: &Documents, folder: &Path) -> Result<(), Failure> {
+pub(in crate::online) fn write_documents(documents: &Documents, folder: &Path) -> Result<(), Failure> {
     for file in &documents.files {
         let name = Path::new(&file.name);
         if name

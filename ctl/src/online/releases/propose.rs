@@ -159,6 +159,7 @@ pub(super) async fn propose(
     standing.known.see(&statement, false);
     standing.known.save()?;
     out.show(&ReleaseShown {
+        after_approval: None,
         statement: Stated::of(&built.statement, &statement),
         release: ReleaseLine::of(answer)?,
         changes: Some(changes),

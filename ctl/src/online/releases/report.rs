@@ -278,6 +278,9 @@ pub struct ReleaseShown {
     /// What gateways say to hold that cannot be, in sentences: another release under a known number, or one that is not shown. Looked
     /// for before something is proposed or signed.
     pub contradictions: Vec<String>,
+    /// What follows from its approval, where it is approved: `wait`, `default-plan` or `at-once`; absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after_approval: Option<String>,
     /// What was done, in a word: `shown`, `proposed`, `signed`, `rejected` or `withdrawn`.
     pub done: String,
     /// Names of its documents.
@@ -318,7 +321,7 @@ impl Report for ReleaseShown {
             page.style.paint(Tone::Plain, &self.release.signatures())
         ));
         if self.release.state == "current" {
-            page.line("  it is current: gateways are offered it now; follow with `penstock gateways` or `penstock health --watch`");
+            page.line(next(revision, self.after_approval.as_deref()));
         } else if missing > 0 && self.release.state == "proposed" {
             page.line(format!(
                 "  it waits for {}: penstock release approve {revision} --digest {} --key FILE",
@@ -328,5 +331,44 @@ impl Report for ReleaseShown {
         } else if self.release.state == "proposed" {
             page.line("  it has all its signatures, but gateways are not offered it yet: the coordinator cannot read it, and tries again; see its log");
         }
+    }
+}
+
+/// What happens to a release that has all its signatures, by the coordinator's settings.
+fn next(revision: u64, after_approval: Option<&str>) -> String {
+    match after_approval {
+        Some("wait") => format!(
+            "  it is approved, and nothing changes on a gateway before somebody starts its rollout: penstock rollout start {revision} \
+             --reason REASON"
+        ),
+        Some("default-plan") => format!(
+            "  it is approved, and its rollout starts by itself with the default plan; follow with: penstock rollout watch {revision}"
+        ),
+        // Software before rollouts says nothing of them.
+        Some("at-once" | "") => {
+            "  it is current: every connected gateway is offered it now, on no trial; follow with `penstock gateways` or `penstock \
+             health --watch`"
+                .to_owned()
+        }
+        _ => format!("  it is approved; how far it is carried shows: penstock rollout show {revision}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next;
+
+    #[test]
+    fn after_the_last_signature_it_is_said_what_happens_next_by_the_coordinators_settings() {
+        let wait = next(4, Some("wait"));
+        assert!(
+            wait.contains("nothing changes on a gateway") && wait.contains("rollout start 4"),
+            "{wait}"
+        );
+        assert!(next(4, Some("default-plan")).contains("starts by itself"));
+        for before in ["at-once", ""] {
+            assert!(next(4, Some(before)).contains("every connected gateway is offered it now"));
+        }
+        assert!(!next(4, None).contains("now"), "what is not known is not claimed");
     }
 }

@@ -139,7 +139,7 @@ impl Base {
 impl Online {
     /// What this person knows of the plant's releases.
     pub(in crate::online) fn known(&self) -> Result<KnownPlant, Failure> {
-        KnownPlant::open(&crate::contexts::Contexts::open()?, &self.login)
+        KnownPlant::open(&self.contexts, &self.login)
     }
 
     /// Follows what the coordinator tells from what this person knows.

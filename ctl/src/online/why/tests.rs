@@ -46,6 +46,7 @@ fn release() -> Judging {
 fn release_of(plant: &str) -> Judging {
     Judging {
         fetched: FetchedPlant {
+            stated: penstock_policy::ids::Digest([7; 32]),
             revision: 1,
             loaded: loaded(plant),
             verified: true,

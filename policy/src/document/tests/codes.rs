@@ -12,6 +12,7 @@ use self::examples::EXAMPLES;
 use super::{BASE, TODAY};
 use crate::diagnostics::{Code, Severity, SourceFile, Style};
 use crate::document::{LoadedDocument, load};
+use crate::rollout::{Fleet, ReadPlan};
 
 /// How the base document is spoilt so that a code appears.
 enum Spoil {
@@ -23,8 +24,10 @@ enum Spoil {
     Beside(&'static str),
     /// A document made by a function, too large to be written here.
     Made(fn() -> String),
+    /// A rollout plan for the base document's gateways, from what follows on its seed.
+    Plan(&'static str),
 }
-use Spoil::{Beside, Edit, Made, Whole};
+use Spoil::{Beside, Edit, Made, Plan, Whole};
 
 fn spoilt(spoil: &Spoil) -> LoadedDocument {
     let file = |text: &str| SourceFile::new("plant.yaml", text);
@@ -36,6 +39,16 @@ fn spoilt(spoil: &Spoil) -> LoadedDocument {
         Whole(text) => load(&[file(text)], TODAY),
         Beside(text) => load(&[file(BASE), SourceFile::new("second.yaml", *text)], TODAY),
         Made(make) => load(&[file(&make())], TODAY),
+        Plan(rest) => {
+            let plant = load(&[file(BASE)], TODAY).plant.unwrap();
+            let fleet = Fleet::of(&plant).unwrap();
+            let text = format!("format: penstock-rollout/1\nseed: 1\n{rest}");
+            let (plan, diagnostics) = ReadPlan::of(&SourceFile::new("plan.yaml", text)).judged(Some(&fleet));
+            LoadedDocument {
+                plant: plan.map(|_| plant),
+                diagnostics,
+            }
+        }
     }
 }
 

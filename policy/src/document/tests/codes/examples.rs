@@ -482,4 +482,18 @@ pub(super) const EXAMPLES: &[(Code, Spoil)] = &[
             "    on_agent_loss: block\n    tunnel: yes",
         ),
     ),
+    (
+        Code::RolloutPlanUnfit,
+        Plan(
+            "shadow: 1h\ntrial: 30s\nsilence: 5m\npatience: 8d\ngate: { soft_rate: 0.02 }\nconverge: { at_once: 1 }\n\
+             waves:\n  - { name: first, gateways: { list: [gw-9] }, per_cell: 1, soak: 1h }\n",
+        ),
+    ),
+    (
+        Code::RolloutPlanDoubtful,
+        Plan(
+            "shadow: 0s\ntrial: 10m\nsilence: 5m\npatience: 8d\ngate: { soft_rate: 0.02 }\nconverge: { at_once: 1 }\n\
+             waves:\n  - { name: all, gateways: all, per_cell: 1, soak: 1h }\n",
+        ),
+    ),
 ];

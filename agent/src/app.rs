@@ -146,6 +146,7 @@ pub async fn run<K: Kernel>(
         policy: policy.clone(),
         inlet,
         timepiece,
+        audit: audit.clone(),
     };
     parts.spawn(local.run(stop.clone()));
     parts.spawn(reconciler.run(inbox, nudge, stop.clone()));

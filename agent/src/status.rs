@@ -199,6 +199,7 @@ impl Status {
     fn waits(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Change {
             trial,
+            shadow,
             held,
             hold,
             reverted,
@@ -210,6 +211,9 @@ impl Status {
         let is_waiting = |revision| Some(revision) != on_trial && Some(revision) != in_kernel;
         if shown(&self.staged).is_some_and(is_waiting) {
             writeln!(f, "staged       {}", in_words(self.staged.as_ref()))?;
+        }
+        if let Some(shadow) = shadow {
+            writeln!(f, "shadow       {shadow}")?;
         }
         if let Some(held) = held {
             writeln!(f, "held         {held}")?;

@@ -23,6 +23,8 @@ use crate::reconcile::{PolicyView, StandingState};
 pub struct Change {
     /// The release on trial.
     pub trial: Option<TrialState>,
+    /// The staged release by which live traffic is judged beside the policy in force.
+    pub shadow: Option<ShadowState>,
     /// What holds the staged release.
     pub held: Option<HeldState>,
     /// A person holds this gateway.
@@ -51,6 +53,32 @@ pub struct TrialState {
     pub by_self_test: bool,
     /// Why it is over already, though its agent has not said so.
     pub over: Option<String>,
+}
+
+/// A release in its shadow: what enforcing it would change so far.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShadowState {
+    /// The release.
+    pub revision: u64,
+    /// Since when, milliseconds since 1970.
+    pub since_ms: u64,
+    /// Packets that passed and were judged.
+    pub judged_packets: u64,
+    /// Of these, what would not pass.
+    pub would_deny_packets: u64,
+    /// Operations that would be refused.
+    pub would_deny_operations: u64,
+    /// Connections that would be ended.
+    pub would_cut_connections: u64,
+    /// One of them is of a must-flow.
+    pub cuts_must_flow: bool,
+    /// The flows (`conduit/flow`), must-flows first.
+    pub flows: Vec<String>,
+    /// How many further ones.
+    pub further_flows: u32,
+    /// What cannot be judged, in words; empty: nothing.
+    pub not_judged: String,
 }
 
 /// A staged release that is not put in force.
@@ -82,7 +110,7 @@ pub struct RefusedState {
 impl Change {
     /// As the agent that runs has it; `boot` is the time since the machine was started.
     pub fn of_view(view: &PolicyView, boot: Duration) -> Self {
-        let (mut trial, mut held) = (None, None);
+        let (mut trial, mut shadow, mut held) = (None, None, None);
         let (revision, statement) = view.standing.release.unwrap_or((Revision(0), Digest([0; 32])));
         match &view.standing.state {
             StandingState::Trial {
@@ -100,6 +128,20 @@ impl Change {
                     over: None,
                 });
             }
+            StandingState::Shadow(Some(report)) => {
+                shadow = Some(ShadowState {
+                    revision: revision.0,
+                    since_ms: report.since_ms,
+                    judged_packets: report.judged_packets,
+                    would_deny_packets: report.would_deny_packets,
+                    would_deny_operations: report.would_deny_operations,
+                    would_cut_connections: report.would_cut_connections,
+                    cuts_must_flow: report.cuts_must_flow,
+                    flows: report.flows.clone(),
+                    further_flows: report.further_flows,
+                    not_judged: report.not_judged.clone(),
+                });
+            }
             StandingState::Held(hold) => {
                 held = Some(HeldState {
                     revision: revision.0,
@@ -115,6 +157,7 @@ impl Change {
         }
         Self {
             trial,
+            shadow,
             held,
             hold: view.hold.clone(),
             reverted: view.reverted.clone(),
@@ -153,6 +196,7 @@ impl Change {
         });
         Self {
             trial,
+            shadow: None,
             held: None,
             hold: journal.hold.clone(),
             reverted: journal.reverted.clone(),
@@ -202,6 +246,34 @@ impl fmt::Display for TrialState {
                 Ok(())
             }
         }
+    }
+}
+
+impl fmt::Display for ShadowState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "r{} since {}: of {} packets that passed, {} would be refused; so would {} operations, and {} connections would end",
+            self.revision,
+            instant(self.since_ms),
+            self.judged_packets,
+            self.would_deny_packets,
+            self.would_deny_operations,
+            self.would_cut_connections
+        )?;
+        if self.cuts_must_flow {
+            f.write_str("; a flow that must flow is among them")?;
+        }
+        if !self.flows.is_empty() {
+            write!(f, "; {}", self.flows.join(", "))?;
+        }
+        if self.further_flows > 0 {
+            write!(f, " and {} further flows", self.further_flows)?;
+        }
+        if !self.not_judged.is_empty() {
+            write!(f, "; not judged: {}", self.not_judged)?;
+        }
+        Ok(())
     }
 }
 
@@ -293,6 +365,25 @@ mod tests {
         seen.confirms_itself = true;
         let words = Change::of_view(&seen, 101 * SECOND).trial.unwrap().to_string();
         assert!(words.contains("must-flows still flow"), "{words}");
+    }
+
+    #[test]
+    fn a_release_in_its_shadow_is_said_with_what_enforcing_it_would_change() {
+        let report = crate::kernel::ShadowReport {
+            judged_packets: 1000,
+            would_deny_packets: 12,
+            cuts_must_flow: true,
+            flows: vec!["reads/poll".to_owned()],
+            further_flows: 3,
+            ..crate::kernel::ShadowReport::default()
+        };
+        let seen = view(StandingState::Shadow(Some(report)));
+        let words = Change::of_view(&seen, SECOND).shadow.unwrap().to_string();
+        assert!(
+            words.contains("of 1000 packets that passed, 12 would be refused") && words.contains("must flow"),
+            "{words}"
+        );
+        assert!(words.ends_with("reads/poll and 3 further flows"), "{words}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::{
     ANSWER_BYTES_MAX, Answer, Ask, InKernel, LocalSettings, LocalStanding, REQUEST_BYTES_MAX, Request,
     is_reason,
 };
+use crate::audit::Audit;
 use crate::reconcile::trial::Confirmer;
 use crate::reconcile::{Command, CommandRefused, Inlet, PolicyView};
 use crate::timepiece::Timepiece;
@@ -30,6 +31,8 @@ const SEATS: usize = 4;
 const SPOKEN_WITHIN: Duration = Duration::from_secs(5);
 /// How long what was asked may take: a large policy takes the kernel a while.
 const DONE_WITHIN: Duration = Duration::from_secs(60);
+/// How long an answer waits for the trail to be on the disk.
+const RECORDED_WITHIN: Duration = Duration::from_secs(2);
 /// How long until a socket that could not be made is tried again.
 const AGAIN: Duration = Duration::from_secs(30);
 /// How often it is logged that somebody was turned away.
@@ -48,6 +51,8 @@ pub struct Server {
     pub inlet: Inlet,
     /// The clock that trials go by.
     pub timepiece: Timepiece,
+    /// The trail.
+    pub audit: Audit,
 }
 
 /// Who may ask here beside root.
@@ -150,7 +155,10 @@ impl Server {
         let Some(command) = command(&ask, by) else {
             return Answer::Refused("there is nothing to do".to_owned());
         };
-        match timeout(DONE_WITHIN, self.inlet.ask(command)).await {
+        let done = timeout(DONE_WITHIN, self.inlet.ask(command)).await;
+        // Who reads that it was done can rely on the trail to say who did it. A disk that takes nothing keeps nobody from steering.
+        self.audit.recorded(RECORDED_WITHIN).await;
+        match done {
             Ok(Ok(())) => Answer::Done(done_in_words(&ask, &before, &self.standing())),
             Ok(Err(why)) => Answer::Refused(refused_in_words(why, &before)),
             Err(_) => Answer::Refused(
@@ -320,7 +328,9 @@ fn done_in_words(ask: &Ask, before: &Change, now: &LocalStanding) -> String {
             let mut reverted = before.reverted.iter();
             let cleared = reverted.find(|reverted| reverted.statement == *statement);
             let cleared = cleared.map_or(0, |cleared| cleared.revision.0);
-            format!("r{cleared} is cleared: it is taken again when the coordinator offers it")
+            format!(
+                "r{cleared} is cleared: it comes again when the coordinator offers it, or the agent starts"
+            )
         }
     }
 }

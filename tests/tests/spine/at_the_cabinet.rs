@@ -145,7 +145,10 @@ fn a_person_at_the_cabinet_holds_confirms_and_reverts_and_reads_what_the_kernel_
             assert!(said.starts_with(&reverted), "{said}");
             assert!(!world.passes(SOMETIMES, false), "the kernel holds r{two} again");
 
-            // That outlives the agent, and is said without one.
+            // That outlives the agent, and is said without one. What it left in the kernel is noted a second later.
+            world.wait_for_status("the note of what was left", |status| {
+                status["kernel"]["state"] == "as-left"
+            });
             agent.kill();
             let text = world.status_text();
             assert!(text.contains(&format!("in force     r{two}, ")), "{text}");
@@ -162,12 +165,15 @@ fn a_person_at_the_cabinet_holds_confirms_and_reverts_and_reads_what_the_kernel_
                 status["change"]["refused"]["code"] == "reverted"
             });
             let said = world.done("clear", &["--revision", &number]);
-            assert!(
-                said.contains("is taken again when the coordinator offers it"),
-                "{said}"
-            );
+            assert!(said.contains("it comes again when"), "{said}");
             agent.kill();
             agent = world.start_agent();
+            // As it was ordered: on trial.
+            world.wait_for_status("the cleared release", |status| {
+                status["change"]["trial"]["revision"] == three
+                    && status["change"]["trial"]["in_kernel"] == true
+            });
+            world.done("confirm", &["--revision", &number]);
             world.wait_for_effective(three);
 
             // On trial, and confirmed by a person: it outlives the agent and the trial's time.

@@ -45,6 +45,7 @@ impl Local {
             policy: seen,
             inlet,
             timepiece: Timepiece::Told(Arc::new(std::sync::Mutex::new(time))),
+            audit: Audit::without_spool().0,
         };
         tokio::spawn(server.run(stop.clone()));
         while !settings.socket.exists() {

@@ -67,6 +67,10 @@ impl Kernel for Enforcer {
         }
     }
 
+    fn foretell(&self, left: BTreeMap<ConduitId, Duration>) {
+        Self::foretell(self, left);
+    }
+
     async fn hold_open(&self, left: BTreeMap<ConduitId, Duration>) -> Result<(), KernelError> {
         Self::hold_open(self, left).await.map_err(|error| refused(&error))
     }

@@ -25,7 +25,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use penstock_policy::ids::{ConduitId, Revision};
 use penstock_policy::plan::{Capability, PLAN_FORMAT, Plan};
@@ -449,18 +449,18 @@ impl Enforcer {
         self.table.is_in_doubt().await
     }
 
+    /// What [`Self::hold_open`] will be asked for the plan that is applied next: tables that are exchanged have it before they judge.
+    pub fn foretell(&self, left: BTreeMap<ConduitId, Duration>) {
+        self.table.foretell(GrantEnds::of(left));
+    }
+
     /// Lets the conduits of the plan that hang on grants pass for so long, and no other of them: the kernel ends it by itself, and the
     /// inspector what it carries.
     ///
     /// # Errors
     /// What held before still holds, and ends when it was to.
     pub async fn hold_open(&self, left: BTreeMap<ConduitId, Duration>) -> Result<(), EnforceError> {
-        let now = Instant::now();
-        let ends = left.into_iter().map(|(conduit, left)| {
-            let end = now.checked_add(left.min(nft::render::LEFT_MAX));
-            (conduit, end.unwrap_or(now))
-        });
-        let ends: BTreeMap<_, _> = ends.collect();
+        let ends = GrantEnds::of(left);
         if let Some(inspector) = &self.inspector {
             self.ending.hold(inspector, ends.clone()).await?;
         }

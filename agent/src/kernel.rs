@@ -125,6 +125,8 @@ pub trait Kernel: Send + Sync + 'static {
     fn shadowed(&self) -> impl Future<Output = Option<ShadowReport>> + Send {
         std::future::ready(None)
     }
+    /// What [`Self::hold_open`] will be asked for the plan that is applied next: tables that are exchanged have it before they judge.
+    fn foretell(&self, _left: BTreeMap<ConduitId, Duration>) {}
     /// Lets these conduits of the plan, which hang on grants of remote access, pass for so long and no longer, also when no agent
     /// lives to close them.
     fn hold_open(

@@ -260,7 +260,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             return;
         }
         let resumes = self.is_on_trial(desired.statement);
-        let plan = self.as_of_now(&desired.plan);
+        let plan = self.as_applied_now(&desired.plan);
         match self.put_in_kernel(&desired, &plan).await {
             Some(Ok(findings)) => {
                 self.took_effect((desired, plan.open.clone()), why, &findings)

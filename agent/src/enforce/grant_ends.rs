@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use penstock_policy::ids::ConduitId;
 use tokio::sync::{Mutex, Notify};
 
+use super::nft::render::LEFT_MAX;
 use super::{EnforceError, make_policy};
 use crate::inspector::{InspectionPolicy, Inspector};
 
@@ -55,6 +56,16 @@ impl GrantEndsState {
 }
 
 impl GrantEnds {
+    /// When what is left now is over.
+    pub(super) fn of(left: BTreeMap<ConduitId, Duration>) -> BTreeMap<ConduitId, Instant> {
+        let now = Instant::now();
+        let ends = left.into_iter().map(|(conduit, left)| {
+            let end = now.checked_add(left.min(LEFT_MAX));
+            (conduit, end.unwrap_or(now))
+        });
+        ends.collect()
+    }
+
     /// The kernel holds this policy now: so does the inspector, but for what is over.
     pub(super) async fn put(
         &self,

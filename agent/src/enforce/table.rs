@@ -38,6 +38,7 @@ mod grant_timeouts;
 pub(super) mod loaded;
 pub(super) mod ready;
 mod repair;
+mod replace;
 pub(super) mod shadow;
 pub(super) mod standby;
 mod start;
@@ -58,6 +59,8 @@ pub(super) struct Table {
     hiding: Mutex<Vec<&'static str>>,
     /// Until when conduits are open that hang on grants.
     ends: Mutex<BTreeMap<ConduitId, Instant>>,
+    /// The same for the plan that is applied next.
+    foretold: Mutex<Option<BTreeMap<ConduitId, Instant>>>,
     /// What became of the last change by somebody else.
     pub(super) drift: watch::Sender<Option<DriftStep>>,
     /// How the kernel's tables differ from what was loaded and were left so.
@@ -119,6 +122,7 @@ impl Table {
             outbox,
             hiding: Mutex::default(),
             ends: Mutex::default(),
+            foretold: Mutex::default(),
             drift: watch::channel(None).0,
             differs: Mutex::default(),
             open: Mutex::default(),
@@ -132,7 +136,12 @@ impl Table {
         let ready = PreparedPlan::of(Arc::clone(&plan), self.inspector_of(&state, &plan)).await?;
         state.ready = None;
         if !self.takes_change(&state, &ready).await? {
-            let script = render::whole(&ready.structure, &ready.elements, self.settings.log_group);
+            let left = self.left_of(&ready.plan);
+            let script = render::whole(
+                &ready.structure,
+                ready.elements_with(&left),
+                self.settings.log_group,
+            );
             self.nft.check(&script).await?;
         }
         state.ready = Some(ready);
@@ -172,7 +181,9 @@ impl Table {
             .loaded
             .as_ref()
             .filter(|_| !state.differs && !state.in_doubt)?;
-        ready.way_from(&known.structure, &known.elements, self.settings.log_group)
+        let left = self.left_of(&ready.plan);
+        let group = self.settings.log_group;
+        ready.way_from(&known.structure, &known.elements, (&left, group))
     }
 
     /// Goes this way, in one transaction; `false` if the kernel refuses it, which is then as before.
@@ -214,10 +225,12 @@ impl Table {
         self.verdicts.wait_for_account().await;
         let mut state = self.state.lock().await;
         let before = generation().await.ok();
+        let ends = self.take_foretold();
         let applied = self.put(&mut state, plan, revision).await;
         match &applied {
             Ok(_) => state.in_doubt = false,
             Err(error) => {
+                self.take_back(ends);
                 // The number changes with each transaction, and one that was still under way can come yet.
                 let is_as_before = before.is_some() && generation().await.ok() == before;
                 state.in_doubt |= !is_as_before || error.is_open_ended();
@@ -329,23 +342,6 @@ impl Table {
         })
     }
 
-    /// Takes away what an agent that was killed left beside the tables that were taken over.
-    async fn clear_up(&self) {
-        let cleared = match blocking(|reader| reader.judging()).await {
-            Ok(judging) => {
-                let removed = self.remove_beside(&judging.families_beside).await;
-                removed.map_err(EnforceError::from)
-            }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = cleared {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "tables that an earlier agent left beside the rules were not removed"
-            );
-        }
-    }
-
     /// Makes sure that a bridged gateway's packets will be shown to the rules.
     async fn open_bridge(&self, structure: &Structure) -> Result<(), EnforceError> {
         if sysctl::can_filter_bridged() {
@@ -364,53 +360,6 @@ impl Table {
             Err(super::BaseError::Kernel(error)) => Err(error.into()),
             Err(super::BaseError::File { .. }) => Err(EnforceError::NoBridgeFilter),
         }
-    }
-
-    /// Replaces our tables.
-    async fn replace(
-        &self,
-        state: &mut TableState,
-        plan: Arc<Plan>,
-        structure: Structure,
-        elements: Elements,
-    ) -> Result<(), EnforceError> {
-        // What was found and is not reported yet must not pass for this agent's own change, if it is killed amid it.
-        if !matches!(state.found, Some(Continuity::Opened { .. })) {
-            self.note_change();
-        }
-        let counted = self.counters_of(state).await.unwrap_or(state.counted);
-        let (held, _) = read_held().await?;
-        let judging = blocking(|reader| reader.judging()).await?;
-        let group = self.settings.log_group;
-        let beside = &judging.families_beside;
-        let steps = match (judging.own, judging.beside) {
-            // Nothing passes that could be lost.
-            _ if held.is_base() => Vec::new(),
-            (0, 0) => Vec::new(),
-            (0, _) => render::succession_goes_on(&structure, &elements, group, beside).to_vec(),
-            // An agent was killed before they judged, while they judged as ours do, or when they no longer did.
-            (own, others) if others == 0 || others == own => {
-                self.remove_beside(beside).await?;
-                render::succession(&structure, &elements, group, &held.family_names()).to_vec()
-            }
-            // Somebody else changed the rules of one of them: which of them judge is not known, and one must at each moment.
-            _ => Vec::new(),
-        };
-        if steps.is_empty() || !self.nft.load_in_turn(&steps).await? {
-            let script = render::whole(&structure, &elements, group);
-            self.nft.load(&script).await?;
-        }
-        state.counted = counted;
-        self.settle(state, plan, structure, elements).await
-    }
-
-    /// Takes away the tables beside, of these families, while those under our own name judge.
-    async fn remove_beside(&self, families: &[&str]) -> Result<(), NftError> {
-        if families.is_empty() {
-            return Ok(());
-        }
-        self.nft.load(&render::empty_beside(families)).await?;
-        self.nft.load(&render::remove_beside()).await
     }
 
     /// After rules were loaded: reads back how the kernel describes them, and seals them.

@@ -354,7 +354,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             return;
         }
         if let Some(before) = self.fallback.clone() {
-            let plan = self.as_of_now(&before.plan);
+            let plan = self.as_applied_now(&before.plan);
             match self.kernel.apply(plan.clone(), before.mark.revision).await {
                 Ok(findings) => {
                     self.took_effect((before, plan.open.clone()), why, &findings)

@@ -62,12 +62,19 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
 
     /// `plan` as it would be in the kernel now.
     pub(super) fn as_of_now(&self, plan: &Arc<Plan>) -> Arc<Plan> {
-        let look = self
-            .keeping
-            .grants
-            .clone()
-            .look(plan, self.keeping.timepiece.now());
+        opening(plan, &self.look_at(plan))
+    }
+
+    /// The same for the plan that the kernel is asked to hold next: it hears how long its grants last before its tables judge.
+    pub(super) fn as_applied_now(&self, plan: &Arc<Plan>) -> Arc<Plan> {
+        let look = self.look_at(plan);
+        self.kernel.foretell(look.open.clone());
         opening(plan, &look)
+    }
+
+    fn look_at(&self, plan: &Plan) -> GrantsReport {
+        let now = self.keeping.timepiece.now();
+        self.keeping.grants.clone().look(plan, now)
     }
 
     /// The kernel took the plan in force, with these of its conduits open.
@@ -134,6 +141,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
     ) -> Result<(), KernelError> {
         if !look.open.keys().eq(&self.keeping.open) {
             let plan = opening(plan, look);
+            self.kernel.foretell(look.open.clone());
             self.kernel.apply(Arc::clone(&plan), revision).await?;
             self.keeping.open.clone_from(&plan.open);
         }

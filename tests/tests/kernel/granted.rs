@@ -17,7 +17,7 @@ use super::wire::{Part, Probe};
 use super::world::{Agent, PATIENCE, World, at_each_gateway};
 
 /// The plan with its first `count` conduits hanging on a grant, which opens them or not.
-fn granted(mut plan: Plan, count: usize, opens: bool) -> Plan {
+pub fn granted(mut plan: Plan, count: usize, opens: bool) -> Plan {
     let visit = Grant {
         name: "visit".parse().unwrap(),
         person: "Carla".to_owned(),

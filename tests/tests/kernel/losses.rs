@@ -134,6 +134,32 @@ fn not_a_packet_of_a_running_flow_is_lost_while_another_version_of_the_agent_rep
     );
 }
 
+/// Such a flow was refused from the moment in which the new tables judged until the agent said for how long its grant still lasts.
+#[test]
+fn not_a_packet_of_a_flow_whose_grant_lasts_is_lost_while_its_tables_are_replaced_or_it_comes_to_hang_on_one()
+{
+    loses_nothing_while(
+        "losses::not_a_packet_of_a_flow_whose_grant_lasts_is_lost_while_its_tables_are_replaced_or_it_comes_to_hang_on_one",
+        Undeclared::Unsent,
+        async |mode, go| {
+            let open = super::granted::granted(two_flows(mode), 2, true);
+            go.store(true, Relaxed);
+            for round in 1..8 {
+                let agent = Agent::start_with(EnforceSettings {
+                    log_group: 86 + u16::try_from(round % 2).unwrap(),
+                    ..settings()
+                });
+                let change = agent.apply(&open, 2 * round).await.change;
+                assert_eq!(change, ApplyMethod::Whole, "{mode:?}");
+                let change = agent.apply(&two_flows(mode), 2 * round + 1).await.change;
+                assert_eq!(change, ApplyMethod::Restructured, "{mode:?}");
+                let change = agent.apply(&open, 2 * round + 1).await.change;
+                assert_eq!(change, ApplyMethod::Restructured, "{mode:?}");
+            }
+        },
+    );
+}
+
 #[test]
 fn not_a_packet_is_lost_at_the_replacing_of_tables_while_other_rules_take_their_time_between_theirs() {
     loses_nothing_while(

@@ -309,13 +309,15 @@ impl Agent {
     pub async fn apply(&self, plan: &Plan, revision: u64) -> ApplyReport {
         let plan = Arc::new(plan.clone());
         self.enforcer.check(Arc::clone(&plan)).await.unwrap();
+        let hour = Duration::from_hours(1);
+        let left = plan.open.iter().map(|conduit| (conduit.clone(), hour));
+        self.enforcer.foretell(left.collect());
         let applied = self
             .enforcer
             .apply(Arc::clone(&plan), Revision(revision))
             .await
             .unwrap();
         if !plan.grants.is_empty() {
-            let hour = Duration::from_hours(1);
             let left = plan.open.iter().map(|conduit| (conduit.clone(), hour));
             self.enforcer.hold_open(left.collect()).await.unwrap();
         }

@@ -5,8 +5,11 @@
 //!
 //! Not here: what tables, sets and marks are called (`names`), and which map holds what (`maps`).
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::time::Duration;
 
+use penstock_policy::ids::FlowId;
 use penstock_policy::terms::GatewayMode;
 
 use self::lines::list;
@@ -37,13 +40,29 @@ pub(in crate::enforce) use shadow::{remove_shadow, shadow};
 
 pub(in crate::enforce) use self::inet::{ANSWERS, LEASES, from_management, peers};
 
+/// The elements of a table: of its maps, and how long the flows that hang on grants and are open may still pass. Both are there before
+/// its rules judge: a flow whose grant lasts is not refused for a moment because tables were exchanged.
+#[derive(Debug, Clone, Copy)]
+pub struct TableElements<'a> {
+    /// Of the maps.
+    pub flows: &'a Elements,
+    /// What is left of grants.
+    pub left: &'a BTreeMap<FlowId, Duration>,
+}
+
 /// The script that puts exactly this into the kernel, whatever was there.
-pub fn whole(structure: &Structure, elements: &Elements, log_group: u16) -> String {
+pub fn whole(structure: &Structure, elements: TableElements<'_>, log_group: u16) -> String {
     remove_judging() + &contents(structure, elements) + &rules(structure, log_group)
 }
 
 /// What the rules ask: counters, sets and maps with their elements.
-fn contents(structure: &Structure, elements: &Elements) -> String {
+fn contents(
+    structure: &Structure,
+    TableElements {
+        flows: elements,
+        left,
+    }: TableElements<'_>,
+) -> String {
     let mut script = String::new();
     inet::objects(&mut script, structure);
     if structure.mode == GatewayMode::Bridged {
@@ -51,6 +70,7 @@ fn contents(structure: &Structure, elements: &Elements) -> String {
     }
     family(&mut script, "add", elements.v4.iter(), &MAPS);
     family(&mut script, "add", elements.v6.iter(), &MAPS);
+    granted::open(&mut script, structure, left);
     turned::start(&mut script, TABLE);
     alive::start(&mut script, TABLE);
     script
@@ -71,7 +91,13 @@ fn rules(structure: &Structure, log_group: u16) -> String {
 /// the flows where they were. Where they cannot stay, see [`succession`].
 pub fn restructure(
     (old, old_elements): (&Structure, &Elements),
-    (new, new_elements): (&Structure, &Elements),
+    (
+        new,
+        TableElements {
+            flows: new_elements,
+            left,
+        },
+    ): (&Structure, TableElements<'_>),
     log_group: u16,
 ) -> String {
     let of_inet = |structure| [inet::chains_of(structure), intercept::chains_of(structure)].concat();
@@ -102,6 +128,10 @@ pub fn restructure(
         }
         shape::clear(&mut script, family, old, new);
     }
+    if granted::is_needed(old) && granted::is_needed(new) {
+        script.push_str(&granted::renewed());
+    }
+    granted::open(&mut script, new, left);
     script + &difference(old_elements, new_elements)
 }
 
@@ -117,7 +147,12 @@ pub fn restructure(
 /// judge any more must not have passed the second before that one judged. Those beside come after those under our own name, by a
 /// priority one higher. What took over judges last then; and where those under our own name come back, both judge for a moment,
 /// with the same rules, before those beside are emptied.
-pub fn succession(structure: &Structure, elements: &Elements, log_group: u16, old: &[&str]) -> [String; 6] {
+pub fn succession(
+    structure: &Structure,
+    elements: TableElements<'_>,
+    log_group: u16,
+    old: &[&str],
+) -> [String; 6] {
     let (contents, rules) = (contents(structure, elements), rules(structure, log_group));
     let [under_own_name, rules_moved, emptied, rest] =
         succession_goes_on(structure, elements, log_group, families_of(structure.mode));
@@ -136,7 +171,7 @@ pub fn succession(structure: &Structure, elements: &Elements, log_group: u16, ol
 /// own name follow. `families` are those of the tables beside.
 pub fn succession_goes_on(
     structure: &Structure,
-    elements: &Elements,
+    elements: TableElements<'_>,
     log_group: u16,
     families: &[&str],
 ) -> [String; 4] {

@@ -3,13 +3,16 @@
 //! Pure. Making ready is most of the agent's own work for a
 //! plan, so it is done once: [`crate::enforce::table`] keeps what a check made for the loading that follows.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use penstock_policy::ids::FlowId;
 use penstock_policy::plan::Plan;
 
 use crate::enforce::EnforceError;
 use crate::enforce::nft::batch::ElementBatch;
-use crate::enforce::nft::render;
+use crate::enforce::nft::render::{self, TableElements};
 use crate::enforce::shape::lower::{Elements, lower};
 use crate::enforce::shape::structure::{Finding, Structure, structure};
 use crate::intercept::InspectorPorts;
@@ -56,13 +59,24 @@ impl PreparedPlan {
             .map_err(EnforceError::Interrupted)?
     }
 
+    /// Its elements, with what is left of grants.
+    pub(in crate::enforce) fn elements_with<'a>(
+        &'a self,
+        left: &'a BTreeMap<FlowId, Duration>,
+    ) -> TableElements<'a> {
+        TableElements {
+            flows: &self.elements,
+            left,
+        }
+    }
+
     /// The way from an old structure and its elements; `None` if only replacing the tables leads from one mode to the
     /// other.
     pub(in crate::enforce) fn way_from(
         &self,
         old: &Structure,
         elements: &Elements,
-        log_group: u16,
+        (left, log_group): (&BTreeMap<FlowId, Duration>, u16),
     ) -> Option<Update> {
         if *old == self.structure {
             return Some(match ElementBatch::between(elements, &self.elements) {
@@ -73,7 +87,7 @@ impl PreparedPlan {
         (old.mode == self.structure.mode).then(|| {
             Update::Rules(render::restructure(
                 (old, elements),
-                (&self.structure, &self.elements),
+                (&self.structure, self.elements_with(left)),
                 log_group,
             ))
         })

@@ -10,7 +10,7 @@ use super::{Table, generation, read_held};
 use crate::enforce::EnforceError;
 use crate::enforce::ground::base::Base;
 use crate::enforce::nft::readback::{KernelRuleset, meant};
-use crate::enforce::nft::render;
+use crate::enforce::nft::render::{self, TableElements};
 use crate::enforce::shape::lower::Elements;
 use crate::enforce::shape::structure::{Finding, Structure};
 use crate::enforce::standing::{self, Continuity, Note, OpenSpan, StartFacts};
@@ -24,7 +24,11 @@ const SEAL_DIGITS: usize = 48;
 impl Table {
     /// The text that marks tables as loaded by an agent, whole, from this structure.
     pub(super) fn seal(&self, structure: &Structure, described: Digest) -> String {
-        let script = render::whole(structure, &Elements::default(), self.settings.log_group);
+        let none = TableElements {
+            flows: &Elements::default(),
+            left: &std::collections::BTreeMap::new(),
+        };
+        let script = render::whole(structure, none, self.settings.log_group);
         let digits = |digest: Digest| {
             hex::encode(digest.0)
                 .chars()

@@ -62,11 +62,27 @@ pub(in crate::enforce) const LEFT_MAX: Duration = Duration::from_hours(24 * 36_5
 
 /// The script that lets these flows, and no other that hangs on grants, pass for so long.
 pub fn hold(left: &BTreeMap<FlowId, Duration>) -> String {
-    let mut script = format!("flush set inet {TABLE} {GRANTED}\n");
+    let mut script = renewed();
+    fill(&mut script, left);
+    script
+}
+
+/// Takes back what was said of all of them.
+pub(super) fn renewed() -> String {
+    format!("flush set inet {TABLE} {GRANTED}\n")
+}
+
+/// The same for tables that are being made, or get their first flow that hangs on a grant.
+pub(super) fn open(script: &mut String, structure: &Structure, left: &BTreeMap<FlowId, Duration>) {
+    if is_needed(structure) {
+        fill(script, left);
+    }
+}
+
+fn fill(script: &mut String, left: &BTreeMap<FlowId, Duration>) {
     let elements = left.iter().filter(|(_, left)| left.as_millis() > 0);
     let elements = elements.map(|(flow, left)| format!("{} timeout {}", flow.0, span(*left)));
-    list(&mut script, "add", "inet", GRANTED, elements);
-    script
+    list(script, "add", "inet", GRANTED, elements);
 }
 
 /// A length of time as the `nft` program reads it: no number in it may have more than eight digits.

@@ -266,7 +266,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     background(
         &mut tasks,
         &stopping,
-        health::own::follow(probe.clone(), certificate_files(config), own),
+        health::own::follow(probe.clone(), certificate_files(config), releases.untaken(), own),
     );
     let mut metrics_address = None;
     if let Some(address) = config.metrics {

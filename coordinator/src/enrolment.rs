@@ -68,6 +68,15 @@ pub struct GatewayRecord {
     pub last_seen_ms: u64,
 }
 
+impl GatewayRecord {
+    /// A session of the gateway ended, which it had begun with a certificate that expires then. A newer one that it got since stays what is
+    /// remembered; an older coordinator's backup may know less than the session.
+    pub(crate) fn session_ended(&mut self, certificate_expires_ms: u64, now_ms: u64) {
+        self.last_seen_ms = now_ms;
+        self.certificate_expires_ms = self.certificate_expires_ms.max(certificate_expires_ms);
+    }
+}
+
 /// A token as it is handed out, once.
 #[derive(Debug, Clone)]
 pub struct NewToken {

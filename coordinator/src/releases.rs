@@ -173,6 +173,8 @@ pub struct Releases {
     store: Store,
     plant: PlantId,
     current: watch::Sender<Option<Arc<CurrentRelease>>>,
+    /// Why the newest approved release is not offered to gateways.
+    untaken: watch::Sender<Option<String>>,
     /// Held while it is decided what becomes of a proposal: two of them never become current side by side.
     deciding: Arc<tokio::sync::Mutex<()>>,
     /// Held while the newest release is taken up: its plans are read once.
@@ -202,6 +204,7 @@ impl Releases {
             store,
             plant,
             current: watch::Sender::new(None),
+            untaken: watch::Sender::new(None),
             deciding: Arc::default(),
             refreshing: Arc::default(),
             storing: Arc::default(),
@@ -228,6 +231,11 @@ impl Releases {
     /// The current release, now and whenever it changes.
     pub fn current(&self) -> watch::Receiver<Option<Arc<CurrentRelease>>> {
         self.current.subscribe()
+    }
+
+    /// Why the newest approved release cannot be taken up here, so that gateways are not offered it; `None`: it is.
+    pub fn untaken(&self) -> watch::Receiver<Option<String>> {
+        self.untaken.subscribe()
     }
 
     /// The current release now.
@@ -339,6 +347,17 @@ impl Releases {
     /// Takes up whatever is the newest approved release in the store.
     pub(crate) async fn refresh(&self) -> Result<(), Refusal> {
         let _refreshing = self.refreshing.lock().await;
+        let done = self.take_up().await;
+        let why = done.as_ref().err().map(|refusal| refusal.message.clone());
+        self.untaken.send_if_modified(|held| {
+            let is_news = *held != why;
+            *held = why;
+            is_news
+        });
+        done
+    }
+
+    async fn take_up(&self) -> Result<(), Refusal> {
         let Some(newest) = history::newest(&self.store).await? else {
             return Ok(());
         };

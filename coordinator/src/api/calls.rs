@@ -19,9 +19,11 @@ use penstock_proto::tls::crowd::{Crowd, CrowdPlace, source_of};
 use penstock_proto::tls::server::PeerInfo;
 use tonic::Status;
 
+use super::bodies::{Bodies, HeldBody};
+
 /// How long a call may take before its answer begins: longer than the largest document takes to compile, also behind others.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(600);
-/// Calls of one operator: as many as a few connections may have under way. The same of all callers without a certificate at one
+/// Calls of one operator: as many as a few connections may have under way; what their requests hold is bounded by `bodies`. The same of all callers without a certificate at one
 /// address: a site that enrols.
 const EACH_MAX: usize = 256;
 /// Calls of one gateway, which renews its certificate beside a session that begins. Each may hold a message of 4 MiB.
@@ -37,6 +39,7 @@ pub struct Calls {
     operators: Arc<Crowd<String>>,
     gateways: Arc<Crowd<String>>,
     strangers: Arc<Crowd<String>>,
+    bodies: Arc<Bodies>,
 }
 
 impl Default for Calls {
@@ -46,6 +49,7 @@ impl Default for Calls {
             operators: Crowd::new(usize::MAX, usize::MAX, Duration::MAX),
             gateways: Crowd::new(usize::MAX, GATEWAY_MAX, Duration::MAX),
             strangers: Crowd::new(STRANGERS_MAX, EACH_MAX, STRANGERS_GRACE),
+            bodies: Arc::default(),
         }
     }
 }
@@ -70,12 +74,28 @@ impl Calls {
     }
 }
 
+impl Calls {
+    /// What holds the request of an operator's call. Others' are small, or are read as they come.
+    fn body_of(&self, peer: Option<&PeerInfo>) -> Option<HeldBody> {
+        let identity = peer?.identity.as_ref()?;
+        let is_operator = matches!(identity.subject, Subject::Operator(_));
+        is_operator.then(|| self.bodies.begin(&identity.to_string()))
+    }
+}
+
 /// Does a call to its end, whether or not somebody waits for it.
 pub async fn to_the_end(State(calls): State<Calls>, request: Request, next: Next) -> Response {
     let Some(mut place) = calls.enter(request.extensions().get()) else {
         return too_many();
     };
+    let held = calls.body_of(request.extensions().get());
+    let request = match &held {
+        Some(held) => request.map(|body| held.count(body)),
+        None => request,
+    };
     let call = tokio::spawn(async move {
+        // What came is held until the call is done.
+        let _held = held;
         tokio::select! {
             response = next.run(request) => response,
             () = std::future::poll_fn(|cx| place.poll_lost(cx)) => too_many(),

@@ -49,6 +49,8 @@ pub struct OwnFacts {
     pub free_bytes: Option<u64>,
     /// What of it is kept for what must go on.
     pub reserve_bytes: u64,
+    /// Why the newest approved release is not offered to gateways.
+    pub release: Option<String>,
     /// Validity of our own certificate, milliseconds since 1970; `None`: it cannot be read.
     pub certificate_ms: Option<(u64, u64)>,
     /// The same of the plant's root.
@@ -79,6 +81,15 @@ impl OwnHealth {
             faults.push(Fault::new(
                 "store-failed",
                 format!("nothing can be stored, so audit waits at the gateways and no release can be approved: {why}"),
+            ));
+        }
+        if let Some(why) = &facts.release {
+            faults.push(Fault::new(
+                "release-unreadable",
+                format!(
+                    "gateways are not offered the newest approved release, and stay with the one before: {why}; it is tried again. If it \
+                     stays so, propose the documents again, or restore the store from a backup"
+                ),
             ));
         }
         match facts.free_bytes {
@@ -228,7 +239,12 @@ impl Probe {
 }
 
 /// Looks at the coordinator itself until nobody wants to know.
-pub async fn follow(probe: Arc<Probe>, [own, root]: [PathBuf; 2], faults: watch::Sender<Vec<Fault>>) {
+pub async fn follow(
+    probe: Arc<Probe>,
+    [own, root]: [PathBuf; 2],
+    mut untaken: watch::Receiver<Option<String>>,
+    faults: watch::Sender<Vec<Fault>>,
+) {
     let mut seen = OwnHealth::default();
     loop {
         let store = probe.fault(PROVED).await;
@@ -250,6 +266,7 @@ pub async fn follow(probe: Arc<Probe>, [own, root]: [PathBuf; 2], faults: watch:
             since_boot: since_boot(),
             store,
             free_bytes,
+            release: untaken.borrow_and_update().clone(),
             reserve_bytes: probe.store.reserve_bytes(),
             certificate_ms,
             root_ms,
@@ -267,6 +284,7 @@ pub async fn follow(probe: Arc<Probe>, [own, root]: [PathBuf; 2], faults: watch:
         });
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
+            Ok(()) = untaken.changed() => {}
             () = faults.closed() => return,
         }
     }
@@ -299,6 +317,7 @@ mod tests {
             now_ms: NOW_MS + second * 1000,
             since_boot: Duration::from_secs(1000 + second),
             store: None,
+            release: None,
             free_bytes: Some(10 << 30),
             reserve_bytes: 1 << 30,
             certificate_ms: Some((NOW_MS - YEAR_MS, NOW_MS + YEAR_MS)),
@@ -318,7 +337,10 @@ mod tests {
     fn each_thing_that_is_wrong_with_the_coordinator_is_named_and_nothing_else_is() {
         assert_eq!(codes(&well(0)), [""; 0]);
         type Wrong = fn(&mut OwnFacts);
-        let cases: [(&str, Wrong); 8] = [
+        let cases: [(&str, Wrong); 9] = [
+            ("release-unreadable", |facts| {
+                facts.release = Some("the stored plans are not those of r5".to_owned())
+            }),
             ("store-failed", |facts| facts.store = Some("full".to_owned())),
             ("disk-low", |facts| facts.free_bytes = Some(100 << 20)),
             ("disk-unknown", |facts| facts.free_bytes = None),

@@ -226,12 +226,18 @@ async fn a_release_that_could_not_be_taken_up_is_tried_again_without_another_cha
     half_approve(&one, &releases, &store).await;
     tokio::time::sleep(REFRESH_AGAIN / 2).await;
     assert!(releases.now().is_none());
+    // It was in the log alone.
+    let mut untaken = releases.untaken();
+    let why = untaken.borrow_and_update().clone().unwrap();
+    assert!(why.contains("missing from the store"), "{why}");
     store.put_blobs(vec![bytes]).await.unwrap();
     let mut current = releases.current();
     tokio::time::timeout(REFRESH_AGAIN * 30, current.wait_for(Option::is_some))
         .await
         .unwrap()
         .unwrap();
+    let taken = untaken.wait_for(Option::is_none);
+    tokio::time::timeout(REFRESH_AGAIN, taken).await.unwrap().unwrap();
     following.abort();
 }
 

@@ -394,10 +394,7 @@ impl Sessions {
     /// Writes down when a gateway was seen last.
     async fn remember(&self, peer: &GatewayPeer) {
         let (gateway, now_ms) = (&peer.gateway, clock::now_ms());
-        let update = |record: &mut GatewayRecord| {
-            record.last_seen_ms = now_ms;
-            record.certificate_expires_ms = peer.certificate_expires_ms;
-        };
+        let update = |record: &mut GatewayRecord| record.session_ended(peer.certificate_expires_ms, now_ms);
         let change = Change::silent(Silent::Observed);
         let remembered = update_gateway(&self.store, change, gateway.as_str(), update);
         if let Err(error) = remembered.await {

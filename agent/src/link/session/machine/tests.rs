@@ -203,7 +203,10 @@ fn of_a_flood_of_orders_a_few_are_obeyed_and_the_newest_within_seconds() {
         machine.outgoing(now);
         now += Duration::from_millis(1);
     }
-    assert!(obeyed.len() <= 8 + 6 && obeyed.starts_with(&[1, 2, 3, 4, 5, 6, 7, 8]), "{obeyed:?}");
+    assert!(
+        obeyed.len() <= 8 + 6 && obeyed.starts_with(&[1, 2, 3, 4, 5, 6, 7, 8]),
+        "{obeyed:?}"
+    );
     let ends = now + ORDERS_EACH;
     while obeyed.last() != Some(&60_000) {
         now = machine.deadline();

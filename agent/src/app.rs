@@ -19,6 +19,7 @@ use crate::audit::{Audit, BLOCK_BYTES, SpoolLimits, Unwritten, record};
 use crate::bridge::{self, supervisor::Supervisor};
 use crate::config::{ClockSource, Config};
 use crate::identity::{Identity, IdentityError, IdentityFolder};
+use crate::interlock::Asker;
 use crate::kernel::{Kernel, LeftState};
 use crate::link::renew::Renewal;
 use crate::link::session::{Link, LinkState};
@@ -94,22 +95,29 @@ pub async fn run<K: Kernel>(
     };
     let identity = identity.ok().map(Arc::new);
     kernel.identify(identity.clone());
-    let (link_in, link_state) = watch::channel(LinkState::default());
-    let site = Arc::new(GatewaySite::new(
-        kernel.clone(),
-        link_state.clone(),
-        config.islanded,
-    ));
-    let (reconciler, policy) = Reconciler::new(kernel.clone(), store.clone(), audit.clone(), first_trust);
-    let reconciler = reconciler.with_site(site.clone());
     let timepiece = match config.clock {
         ClockSource::Kernel => Timepiece::Kernel,
         ClockSource::Host => Timepiece::Host,
     };
+    let (identity_in, identity) = watch::channel(identity);
+    let (asker, interlocks) = Asker::new(
+        Arc::new(config.bridge_logins.clone()),
+        identity.clone(),
+        audit.clone(),
+        timepiece.clone(),
+    );
+    let (link_in, link_state) = watch::channel(LinkState::default());
+    let site = Arc::new(GatewaySite::new(
+        kernel.clone(),
+        link_state.clone(),
+        interlocks,
+        config.islanded,
+    ));
+    let (reconciler, policy) = Reconciler::new(kernel.clone(), store.clone(), audit.clone(), first_trust);
+    let reconciler = reconciler.with_site(site.clone());
     let mut reconciler = reconciler.with_timepiece(timepiece.clone());
     reconciler.start().await;
 
-    let (identity_in, identity) = watch::channel(identity);
     let (inlet, inbox) = inbox();
     let (certificate_in, certificate) = watch::channel(None);
     let (tap_faults, faults) = watch::channel(Vec::new());
@@ -151,6 +159,7 @@ pub async fn run<K: Kernel>(
     parts.spawn(local.run(stop.clone()));
     parts.spawn(reconciler.run(inbox, nudge, stop.clone()));
     parts.spawn(site.run(policy.clone(), stop.clone()));
+    parts.spawn(asker.run(stop.clone()));
     parts.spawn(link.run(stop.clone()));
     parts.spawn(tap.run(stop.clone()));
     parts.spawn(bridges.run(stop.clone()));

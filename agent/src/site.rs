@@ -1,5 +1,5 @@
-//! What a change of the policy is judged by on a real gateway: the plan's windows, must-flows by the kernel's counters, the session, and
-//! denials.
+//! What a change of the policy is judged by on a real gateway: the plan's windows, what the process says, must-flows by the
+//! kernel's counters, the session, and denials.
 //!
 //! Passive and cheap: must-flows are what the data plane's own looks have seen, and the counters of denials are read once a second
 //! while a release is staged or on trial, and else not at all.
@@ -18,6 +18,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use self::denials::{Foretold, LastMinute};
+use crate::interlock::Interlocks;
 use crate::kernel::{FlowRhythm, Kernel};
 use crate::link::session::LinkState;
 use crate::reconcile::site::{Facts, Interlock, MustFlow, Site};
@@ -32,6 +33,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct GatewaySite<K> {
     kernel: Arc<K>,
     link: watch::Receiver<LinkState>,
+    interlocks: Interlocks,
     /// Its configuration says that nobody may be there to confirm.
     is_islanded: bool,
     counted: Mutex<Counted>,
@@ -47,11 +49,17 @@ struct Counted {
 }
 
 impl<K: Kernel> GatewaySite<K> {
-    /// What is known by this kernel and this link.
-    pub fn new(kernel: Arc<K>, link: watch::Receiver<LinkState>, is_islanded: bool) -> Self {
+    /// What is known by this kernel and this link, and asked by this interlock.
+    pub fn new(
+        kernel: Arc<K>,
+        link: watch::Receiver<LinkState>,
+        interlocks: Interlocks,
+        is_islanded: bool,
+    ) -> Self {
         Self {
             kernel,
             link,
+            interlocks,
             is_islanded,
             counted: Mutex::default(),
         }
@@ -120,10 +128,7 @@ impl<K: Kernel> Site for GatewaySite<K> {
     }
 
     fn interlock(&self, plan: &Plan) -> Interlock {
-        match &plan.interlock {
-            None => Interlock::NotDeclared,
-            Some(_) => Interlock::NotSafe("this agent cannot ask it".to_owned()),
-        }
+        self.interlocks.says(plan)
     }
 
     fn facts(&self) -> Facts {

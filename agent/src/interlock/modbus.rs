@@ -24,8 +24,23 @@ pub(super) enum ModbusError {
     #[error("the answer is not one to this question: {0}")]
     Other(&'static str),
     /// The device says why not.
-    #[error("the device answers with exception {0}")]
+    #[error("the device answers with exception {code}, {words}", code = .0, words = exception_text(*.0))]
     Exception(u8),
+}
+
+/// What an exception means (V1.1b3, section 7).
+fn exception_text(code: u8) -> &'static str {
+    match code {
+        1 => "illegal function: it has no coils to read",
+        2 => "illegal data address: it has no such coil",
+        3 => "illegal data value",
+        4 => "its own failure",
+        5 => "accepted, but not done",
+        6 => "it is busy",
+        10 => "the gateway to the unit has no way there",
+        11 => "the unit behind the gateway does not answer",
+        _ => "which the standard does not have",
+    }
 }
 
 /// Whether the coil is on. Reads one answer, no more than an ADU's bytes; how long it takes is the caller's to bound.

@@ -8,9 +8,12 @@ use crate::model::{Gateway, Plant};
 use crate::plan::{AskedFrom, Capability, Condition, Interlock, Plan, PlanInterface};
 use crate::protocol::Operations;
 use crate::protocol::modbus_tcp::ModbusOperation;
+use crate::rollout::{Fleet, default_plan};
 use crate::terms::NumberRange;
 use crate::verdict::{Carried, Connection, Decision, Permissions, decide, permitted};
 
+/// Minutes of a day.
+const DAY_MINUTES: u32 = 24 * 60;
 const RECOMPILE: &str =
     "compile the plans again; if the finding stays, it is a fault in Penstock: please report it";
 
@@ -29,6 +32,7 @@ pub(super) fn check(plant: &Plant, plan: &Plan, findings: &mut Findings) {
     for words in wrong {
         findings.error("PC0171", words.to_owned(), RECOMPILE);
     }
+    long_enough(plan, findings);
     let limited = plan.windows.is_some() || plan.interlock.is_some();
     let required = plan
         .requires
@@ -86,6 +90,53 @@ fn same_question(plant: &Plant, gateway: &Gateway, planned: Option<&Interlock>) 
         && planned.condition == declared.condition
         && asset.addresses.contains(&planned.address)
         && leaves_where_it_may
+}
+
+/// Whether a change with its trial fits into any of a gateway's windows: by the plan that a rollout has if nobody writes one.
+fn long_enough(plan: &Plan, findings: &mut Findings) {
+    /// What the gateway keeps of a window beside the trial.
+    const MARGIN_S: u64 = 60;
+    let Some(windows) = &plan.windows else {
+        return;
+    };
+    let minute = |weekday: u8, minute: u16| u32::from(weekday) * DAY_MINUTES + u32::from(minute);
+    let mut spans: Vec<(u32, u32)> = windows
+        .weekly
+        .iter()
+        .map(|window| {
+            (
+                minute(window.weekday, window.start_minute),
+                minute(window.weekday, window.end_minute),
+            )
+        })
+        .collect();
+    spans.sort_unstable();
+    // The week after, so that what meets at its end is seen.
+    let next: Vec<_> = spans
+        .iter()
+        .map(|(from, until)| (from + 7 * DAY_MINUTES, until + 7 * DAY_MINUTES))
+        .collect();
+    let (mut longest, mut open) = (0, None);
+    for (from, until) in spans.into_iter().chain(next) {
+        let begun = match open {
+            Some((begun, ended)) if from <= ended => begun,
+            _ => from,
+        };
+        longest = longest.max(until.saturating_sub(begun));
+        open = Some((begun, until));
+    }
+    let trial = default_plan(&Fleet::default(), 0).trial;
+    let needed = (trial.as_seconds() + MARGIN_S).div_ceil(60);
+    if u64::from(longest) < needed {
+        findings.warning(
+            "PC0173",
+            format!(
+                "the longest change window is {longest} min, and a change whose trial takes {trial} needs {needed} min: with \
+                 the default rollout plan the gateway would never change"
+            ),
+            "make a window longer, or roll out with a shorter `trial`",
+        );
+    }
 }
 
 /// Whether the questions of all gateways pass those that stand between them and who is asked: a conduit has to say so, as of

@@ -227,6 +227,11 @@ pub const FINDING_CODES: &[FindingCode] = &[
         "What a gateway asks before it changes does not pass another gateway on the way.",
         "`safe_to_change` is asked from the gateway's own address. Where another gateway stands between it and the asset, that gateway drops the question like anything else that no conduit permits; without an answer nothing is safe, and the gateway would never change. Make the asking gateway an asset with that address, and write the flow: of a coil, `service: modbus-tcp` with `read-coils` and the unit that is asked.",
     ),
+    warning(
+        "PC0173",
+        "No change window of a gateway is as long as a trial by the default rollout plan.",
+        "A change begins only if its trial and a minute more end before the window does. Where every window is shorter, the gateway stays at what it has. Make a window longer; or write the rollout plan with a shorter `trial`, if that is enough to see whether the process goes on.",
+    ),
 ];
 
 #[cfg(test)]

@@ -37,10 +37,10 @@ fn asking(plan: Plan, asset: &str, (address, from): (&str, AskedFrom), condition
 }
 
 fn coil(unit: u8) -> Condition {
-    // The first bit of register 40, which the office may write.
+    // Of this controller a coil is what its register is: the office may write register 40.
     Condition::Coil {
         unit,
-        coil: 640,
+        coil: 40,
         is: true,
     }
 }
@@ -105,13 +105,13 @@ fn a_controller_is_asked_through_the_gateways_own_rules_and_its_word_counts_whil
                 until(
                     &interlocks,
                     &plan,
-                    says_no("coil 640 is off at plc (10.2.0.9:502)"),
+                    says_no("coil 40 is off at plc (10.2.0.9:502)"),
                 )
                 .await;
                 assert_eq!(set("65535"), "65535");
                 until(&interlocks, &plan, |said| *said == Interlock::Safe).await;
                 assert_eq!(set("0"), "0");
-                until(&interlocks, &plan, says_no("coil 640 is off")).await;
+                until(&interlocks, &plan, says_no("coil 40 is off")).await;
                 // A unit that the controller does not have, and a controller that is gone.
                 let other = asking(plan.clone(), "plc", from(), coil(9));
                 let said = until(&interlocks, &other, |said| !says_no("is being asked")(said)).await;

@@ -85,6 +85,26 @@ fn a_plan_that_changes_at_other_times_or_after_another_question_is_found() {
     assert_eq!(spoilt(nobody_keeps_to_it), ["PC0116", "PC0117"]);
 }
 
+#[test]
+fn windows_in_which_no_trial_ends_are_found_and_those_that_meet_are_one() {
+    let found = |windows: &[(u8, u16, u16)]| {
+        let mut plant = waterworks();
+        let windows = windows.iter().map(|(weekday, start_minute, end_minute)| Window {
+            weekday: *weekday,
+            start_minute: *start_minute,
+            end_minute: *end_minute,
+        });
+        plant.gateways.get_mut(&gateway()).unwrap().windows = windows.collect();
+        listed(&check(&plant, &compile_all(&plant).unwrap(), None))
+    };
+    assert_eq!(found(&[(6, 120, 130)]), ["PC0173"]);
+    assert_eq!(found(&[(6, 120, 131)]), [""; 0]);
+    // Over midnight, and over the end of the week.
+    assert_eq!(found(&[(0, 0, 5), (6, 1434, 1440)]), [""; 0]);
+    assert_eq!(found(&[(2, 1434, 1440), (3, 0, 5)]), [""; 0]);
+    assert_eq!(found(&[(2, 1434, 1439), (3, 0, 6)]), ["PC0173"]);
+}
+
 /// The works with a cell behind the control zone, beyond a gateway of its own; the first gateway asks a PLC there.
 fn with_a_cell(unit: Option<u8>) -> Plant {
     let mut plant = asking();

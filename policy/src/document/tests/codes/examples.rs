@@ -214,6 +214,27 @@ pub(super) const EXAMPLES: &[(Code, Spoil)] = &[
         Edit("eth3: { zone: safety,", "eth3: { zone: safety, behind: cells,"),
     ),
     (
+        Code::NotACondition,
+        Edit(
+            "192.0.2.10 }\n",
+            "192.0.2.10 }\n    safe_to_change: { modbus: plc, mqtt: hmi, coil: 1, is: on }\n",
+        ),
+    ),
+    (
+        Code::NotACondition,
+        Edit(
+            "192.0.2.10 }\n",
+            "192.0.2.10 }\n    safe_to_change: { mqtt: hmi, topic: line/+/safe, unit: 1, is: \"yes\" }\n",
+        ),
+    ),
+    (
+        Code::NeverAsked,
+        Edit(
+            "mode: routed\n    interfaces:\n      eth1: { zone: office, address: 10.1.0.1/24 }\n      eth2: { zone: ops, behind: cells, address: 10.2.0.1/24 }\n      eth3: { zone: safety, address: 10.3.0.1/24 }\n",
+            "mode: bridged\n    safe_to_change: { modbus: plc, coil: 1, is: on }\n    interfaces:\n      eth1: { zone: office }\n      eth2: { zone: ops, behind: cells }\n      eth3: { zone: safety }\n",
+        ),
+    ),
+    (
         Code::SameZone,
         Edit(
             "    from: office\n    to: ops",
@@ -453,27 +474,6 @@ pub(super) const EXAMPLES: &[(Code, Spoil)] = &[
     (
         Code::NotByGrant,
         Edit("service: ssh }", "service: ssh, must_flow: yes }"),
-    ),
-    (
-        Code::NotACondition,
-        Edit(
-            "192.0.2.10 }\n",
-            "192.0.2.10 }\n    safe_to_change: { modbus: plc, mqtt: hmi, coil: 1, is: on }\n",
-        ),
-    ),
-    (
-        Code::NotACondition,
-        Edit(
-            "192.0.2.10 }\n",
-            "192.0.2.10 }\n    safe_to_change: { mqtt: hmi, topic: line/+/safe, unit: 1, is: \"yes\" }\n",
-        ),
-    ),
-    (
-        Code::NeverAsked,
-        Edit(
-            "mode: routed\n    interfaces:\n      eth1: { zone: office, address: 10.1.0.1/24 }\n      eth2: { zone: ops, behind: cells, address: 10.2.0.1/24 }\n      eth3: { zone: safety, address: 10.3.0.1/24 }\n",
-            "mode: bridged\n    safe_to_change: { modbus: plc, coil: 1, is: on }\n    interfaces:\n      eth1: { zone: office }\n      eth2: { zone: ops, behind: cells }\n      eth3: { zone: safety }\n",
-        ),
     ),
     (
         Code::NotEnforced,

@@ -7,6 +7,7 @@
     clippy::panic
 )]
 
+mod changes;
 mod codes;
 mod effects;
 mod examples;

@@ -130,15 +130,13 @@ impl KernelRules {
             if held.is_base() {
                 return Self::Base;
             }
-            let Some(note) = Note::read(&state_folder.join(standing::FILE)) else {
-                let why = "there are rules of penstock, but no record of what an agent left".to_owned();
-                return Self::Unknown { why };
-            };
-            if note.holds(&held) {
+            let note = Note::read(&state_folder.join(standing::FILE));
+            if note.as_ref().is_some_and(|note| note.holds(&held)) {
                 return Self::AsLeft;
             }
             if began.elapsed() >= patience {
-                return Self::Changed;
+                let why = "there are rules of penstock, but no record of what an agent left".to_owned();
+                return note.map_or(Self::Unknown { why }, |_| Self::Changed);
             }
             std::thread::sleep(Duration::from_millis(200));
         }

@@ -57,6 +57,8 @@ pub struct StoredPolicy {
     pub order: Order,
     /// Signed as an emergency: it waits for no window.
     pub emergency: bool,
+    /// When it was made, by its author's clock, milliseconds since 1970; 0: not known.
+    pub made_ms: u64,
 }
 
 /// What the store holds of policies.
@@ -528,8 +530,10 @@ fn decode(bytes: &[u8]) -> Result<StoredPolicy, StoredPolicyError> {
     if trust.current != Some(statement) || plan.gateway != trust.gateway || plan.plant != trust.plant {
         return Err(StoredPolicyError::Foreign);
     }
+    let said = Statement::from_bytes(&release.statement).ok();
     Ok(StoredPolicy {
-        emergency: Statement::from_bytes(&release.statement).is_ok_and(|statement| statement.emergency),
+        emergency: said.as_ref().is_some_and(|said| said.emergency),
+        made_ms: said.map_or(0, |said| said.created_ms),
         mark: PolicyMark {
             revision: trust.floor,
             plan: Digest::of(&offer.plan),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use penstock_policy::model::ApproverSet;
 use penstock_policy::plan::opened_by;
+use penstock_policy::release::{days_ago, spoken};
 use penstock_policy::text::sentence;
 use penstock_proto::tls::times::instant;
 use serde::Serialize;
@@ -160,10 +161,24 @@ pub struct Policy {
     pub revision: u64,
     /// Its plan.
     pub plan_digest: String,
+    /// Its release's eight words, to be compared by telephone with `penstock release known`.
+    pub words: String,
+    /// When that release was made, by its author's clock, milliseconds since 1970; 0: not known.
+    pub made_ms: u64,
     /// How many flows it permits.
     pub rules: usize,
     /// The conduits among them that are open only during grants of remote access, each with its grants.
     pub limited: Vec<String>,
+}
+
+impl Policy {
+    /// What is compared by telephone: which release it is, and how old.
+    fn spoken(&self, now_ms: u64) -> String {
+        match self.made_ms {
+            0 => self.words.clone(),
+            made => format!("{} (made {})", self.words, days_ago(made, now_ms)),
+        }
+    }
 }
 
 impl Status {
@@ -188,7 +203,12 @@ impl Status {
                 f,
                 "{label:<12} not known: the file that says it cannot be used, see below"
             )?,
-            (effective, _, _) => writeln!(f, "{label:<12} {}", in_words(effective.as_ref()))?,
+            (effective, _, _) => {
+                writeln!(f, "{label:<12} {}", in_words(effective.as_ref()))?;
+                if let Some(effective) = effective {
+                    writeln!(f, "words        {}", effective.spoken(self.time_ms))?;
+                }
+            }
         }
         Ok(())
     }
@@ -261,6 +281,8 @@ pub fn read(config: &Config) -> Status {
     let policy = |policy: policy_store::StoredPolicy| Policy {
         revision: policy.mark.revision.0,
         plan_digest: policy.mark.plan.to_string(),
+        words: spoken(&policy.statement),
+        made_ms: policy.made_ms,
         rules: policy.plan.rules.len(),
         limited: policy
             .plan
@@ -379,6 +401,7 @@ impl fmt::Display for Status {
         }
         if let Some(trial) = &self.change.trial {
             writeln!(f, "on trial     r{}: {trial}", trial.revision)?;
+            writeln!(f, "words        {}", spoken(&trial.statement))?;
         }
         if self.effective.is_some() || self.in_kernel.is_some() || !self.effective_known {
             writeln!(f, "kernel       {}", self.kernel.words())?;
@@ -461,8 +484,10 @@ mod tests {
         ] {
             let folder = tempfile::tempdir().unwrap();
             let mut store = Store::open(folder.path());
+            let mut newest = None;
             for revision in [1, 2] {
                 let (trust, offer, statement) = offered(revision);
+                newest = Some(statement);
                 policy_store::stage(
                     &mut store,
                     None,
@@ -484,6 +509,13 @@ mod tests {
                 "{damaged:?}: {text}"
             );
             assert!(text.contains("last policy  r2"), "{damaged:?}: {text}");
+            // What is read out by telephone is shown exactly where it is known which release it is.
+            let words = spoken(&newest.unwrap());
+            assert_eq!(
+                text.contains(&words),
+                status.effective_known,
+                "{damaged:?}: {text}"
+            );
             assert_eq!(
                 status.effective.is_some(),
                 status.effective_known,

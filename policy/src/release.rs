@@ -29,7 +29,7 @@ pub use self::envelope::{
     Envelope, EnvelopeError, PAYLOAD_TYPE, SIGNATURES_MAX, Signature, pre_authentication_encoding,
 };
 pub use self::refusal::OfferRefused;
-pub use self::spoken::{WORDS_SPOKEN, for_days, spoken};
+pub use self::spoken::{WORDS_SPOKEN, days_ago, spoken};
 pub use self::statement::{
     DocumentFile, REPLACES_MAX, STATEMENT_BYTES_MAX, STATEMENT_FORMAT, Statement, StatementError,
     document_digest, leaf_bytes,

@@ -165,6 +165,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             plan,
             order: order.clone(),
             emergency: verified.release.statement.emergency,
+            made_ms: verified.release.statement.created_ms,
         };
         self.note_what_is_due().await;
         let stored = {

@@ -22,6 +22,7 @@ use crate::store::StoreError;
 use crate::timepiece::Time;
 
 mod doubt;
+mod lies;
 mod naming;
 mod orders;
 mod trials;

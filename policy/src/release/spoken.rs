@@ -1,4 +1,4 @@
-//! What people compare by telephone: eight words for a release, and for how many days something has been in force.
+//! What people compare by telephone: eight words for a release, and how many days old it is.
 //!
 //! A coordinator can show different people different releases, and can keep a release from a gateway. No signature says so: only
 //! people who compare what each of them sees notice it. Everything that shows a release to people shows these words, made where they
@@ -33,14 +33,18 @@ pub fn spoken(digest: &Digest) -> String {
     words.join(" ")
 }
 
-/// For how long something has been so: `for less than a day`, `for 1 day`, `for 27 days`.
-pub fn for_days(since_ms: u64, now_ms: u64) -> String {
+/// How long ago something was, in whole days: `less than a day ago`, `1 day ago`, `27 days ago`.
+///
+/// ```
+/// assert_eq!(penstock_policy::release::days_ago(0, 27 * 86_400_000), "27 days ago");
+/// ```
+pub fn days_ago(then_ms: u64, now_ms: u64) -> String {
     const DAY_MS: u64 = 86_400_000;
-    match now_ms.checked_sub(since_ms).map(|ms| ms / DAY_MS) {
-        None => "since a time that this clock has not reached".to_owned(),
-        Some(0) => "for less than a day".to_owned(),
-        Some(1) => "for 1 day".to_owned(),
-        Some(days) => format!("for {days} days"),
+    match now_ms.checked_sub(then_ms).map(|ms| ms / DAY_MS) {
+        None => "at a time that this clock has not reached".to_owned(),
+        Some(0) => "less than a day ago".to_owned(),
+        Some(1) => "1 day ago".to_owned(),
+        Some(days) => format!("{days} days ago"),
     }
 }
 
@@ -149,9 +153,9 @@ mod tests {
     #[test]
     fn an_age_counts_whole_days_and_a_clock_that_is_behind_is_named() {
         let day = 86_400_000;
-        assert_eq!(for_days(0, day - 1), "for less than a day");
-        assert_eq!(for_days(5, day + 5), "for 1 day");
-        assert_eq!(for_days(5, 27 * day + 6), "for 27 days");
-        assert!(for_days(6, 5).contains("not reached"));
+        assert_eq!(days_ago(0, day - 1), "less than a day ago");
+        assert_eq!(days_ago(5, day + 5), "1 day ago");
+        assert_eq!(days_ago(5, 27 * day + 6), "27 days ago");
+        assert!(days_ago(6, 5).contains("not reached"));
     }
 }

@@ -190,6 +190,41 @@ async fn a_second_session_of_the_same_gateway_ends_the_first() {
     panic!("the gateway counts as connected for ever");
 }
 
+/// What is remembered of a gateway when its session ended was the certificate with which that had begun.
+#[tokio::test]
+async fn a_session_that_ends_puts_no_older_certificates_end_over_that_of_the_one_renewed_in_it() {
+    let mut world = World::start().await;
+    let an_hour_ago = crate::world::now_ms() - 3_600_000;
+    let own = world.certificate_at("gateway/gw-a", an_hour_ago);
+    let channel = world.channel(world.roots(), Some(own)).await.unwrap();
+    let session = world
+        .session_over(channel.clone(), v1::PolicyState::default())
+        .await;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let request = rcgen::CertificateParams::default()
+        .serialize_request(&key)
+        .unwrap();
+    let request = v1::RenewRequest {
+        certificate_request: request.der().to_vec().into(),
+    };
+    let mut link = v1::gateway_link_client::GatewayLinkClient::new(channel);
+    let renewed = link.renew(request).await.unwrap().into_inner();
+    let leaf = renewed.certificate_chain[0].to_vec().into();
+    let (_, expires_ms) = penstock_proto::tls::validity_ms(&leaf).unwrap();
+    drop(session);
+    let seen = async |world: &World| {
+        let gateways = world.admin().list_gateways(v1::ListGatewaysRequest {}).await;
+        let gateways = gateways.unwrap().into_inner().gateways;
+        gateways
+            .into_iter()
+            .find(|gateway| gateway.name == "gw-a")
+            .unwrap()
+    };
+    until(async || Some(seen(&world).await).filter(|gateway| !gateway.connected)).await;
+    world.restart().await;
+    assert_eq!(seen(&world).await.certificate_expires_ms, expires_ms);
+}
+
 #[tokio::test]
 async fn a_session_that_breaks_its_protocol_is_ended() {
     use penstock_proto::v1::gateway_link_client::GatewayLinkClient;

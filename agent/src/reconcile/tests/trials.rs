@@ -6,12 +6,15 @@ use super::*;
 use crate::policy_store::journal::Upto;
 use crate::reconcile::site::{Facts, Interlock, MustFlow};
 use crate::reconcile::trial::Confirmer;
+use crate::reconcile::trial::window::Windows;
 
 /// A site that a test steers.
 #[derive(Default)]
 pub(super) struct Steered {
     boot: Mutex<String>,
     pub(super) is_running: AtomicBool,
+    /// No change window is open for weeks.
+    pub(super) is_closed: AtomicBool,
     session: Mutex<Option<Duration>>,
     must_flows: Mutex<Vec<MustFlow>>,
     is_islanded: AtomicBool,
@@ -20,6 +23,11 @@ pub(super) struct Steered {
 impl Site for Steered {
     fn boot(&self) -> String {
         format!("boot{}", self.boot.lock().unwrap())
+    }
+
+    fn windows(&self, _: &Plan) -> Option<Result<Windows, String>> {
+        let is_closed = self.is_closed.load(Ordering::Relaxed);
+        is_closed.then(|| Ok(Windows::new(jiff::tz::TimeZone::UTC, Vec::new())))
     }
 
     fn interlock(&self, _: &Plan) -> Interlock {
@@ -74,13 +82,13 @@ pub(super) fn standing(gateway: &Gateway) -> StandingState {
     gateway.view.borrow().standing.state.clone()
 }
 
-fn asked(gateway: &mut Gateway, command: Command) -> Result<(), CommandRefused> {
+pub(super) fn asked(gateway: &mut Gateway, command: Command) -> Result<(), CommandRefused> {
     let (reply, mut answer) = tokio::sync::oneshot::channel();
     gateway.step(Occasion::Command(command, Some(reply)));
     answer.try_recv().unwrap()
 }
 
-fn confirm(statement: Digest) -> Command {
+pub(super) fn confirm(statement: Digest) -> Command {
     Command::Confirm {
         statement,
         by: Confirmer::Person("anna".to_owned()),

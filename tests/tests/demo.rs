@@ -14,7 +14,7 @@ use serde_json::Value;
 
 /// Seconds that the demo may take once everything is built.
 const SECONDS_MAX: f64 = 60.0;
-const STEPS: usize = 10;
+const STEPS: usize = 11;
 
 /// The programs lie above the folder of test programs.
 fn penstock() -> PathBuf {

@@ -1,7 +1,7 @@
 //! The steps of the demo, in their order. Each shows something, checks it, and says what it saw.
 //!
 //! `begin` builds the plant, its people and its gateways; `policy` brings a release into force and takes a flow out
-//! again; `attack` tries what is not declared, `operations` what a declared flow does not list; `outage` takes the
+//! again; `rollout` carries out one that would cut a must-flow; `attack` tries what is not declared, `operations` what a declared flow does not list; `outage` takes the
 //! coordinator and the agents away and back.
 
 mod attack;
@@ -9,12 +9,13 @@ mod begin;
 mod operations;
 mod outage;
 mod policy;
+mod rollout;
 
 use penstock_lab::{Daemon, Lab, Namespace};
 
 use super::DemoError;
 use super::control::{Control, Person};
-use super::counter::Counter;
+use super::counter::{Counter, Tally};
 use super::peers::Devices;
 use super::programs::Programs;
 use super::show::Show;
@@ -95,6 +96,10 @@ pub(super) fn tell<'a>(
     show.step("Release r2 revokes a flow on its standing connection", |step| {
         policy::revoke(step, &control, traffic)
     })?;
+    show.step(
+        "Release r3 would cut off the chlorine shutdown: seen in its shadow, and back by itself",
+        |step| rollout::wrong(step, &control, traffic),
+    )?;
     let kept = show.step(
         "The coordinator is killed, the agents restart: enforcement is as it was",
         |step| {

@@ -10,6 +10,14 @@ use crate::demo::show::Step;
 use crate::demo::topology::{COORDINATOR, PLC_7, Topology};
 use crate::demo::{DemoError, claim};
 
+/// The interfaces of gw-safety, and what they are taken for.
+const SWAPPED: [(&str, &str); 2] = [
+    (
+        "operations: { zone: operations, behind: [office, control]",
+        "safety: { zone: operations, behind: [office, control]",
+    ),
+    ("safety: { zone: safety", "operations: { zone: safety"),
+];
 /// The demo's document, with a mark where each approver's key belongs.
 const DOCUMENT: &str = include_str!("../plant/plant.yaml");
 /// Coordinator's port for gateways and operators.
@@ -56,8 +64,6 @@ pub(super) fn coordinator(step: &mut Step, control: &Control<'_>) -> Result<Daem
             &address,
             "--admin",
             ADMIN.0,
-            "--after-approval",
-            "at-once",
             "--config",
             &config,
         ])?
@@ -89,16 +95,29 @@ pub(super) fn coordinator(step: &mut Step, control: &Control<'_>) -> Result<Daem
         document = document.replace(&format!("@{}@", person.0), text(&made, "/public"));
     }
     control.write("r1/plant.yaml", &document)?;
-    let before = document.split("      # begin archive").next().unwrap_or_default();
-    let after = document.split("# end archive\n").nth(1).unwrap_or_default();
-    control.write("r2/plant.yaml", &format!("{before}{after}"))?;
-    for release in ["r1", "r2"] {
+    let second = without(&document, "archive");
+    control.write("r2/plant.yaml", &second)?;
+    // Somebody takes the two cables of gw-safety for each other: no check of a document can see that.
+    let [left, right] = SWAPPED;
+    let third = second
+        .replace(left.0, "\u{1}")
+        .replace(right.0, right.1)
+        .replace('\u{1}', left.1);
+    control.write("r3/plant.yaml", &third)?;
+    for release in ["r1", "r2", "r3"] {
         control
             .penstock(ENGINEER, &["check", "--strict", &control.argument(release)])?
             .done()?;
     }
     step.saw("the plant document passes `penstock check --strict`");
     Ok(daemon)
+}
+
+/// The document without the flow that its comments mark.
+fn without(document: &str, flow: &str) -> String {
+    let before = document.split(&format!("      # begin {flow}")).next();
+    let after = document.split(&format!("# end {flow}\n")).nth(1);
+    format!("{}{}", before.unwrap_or_default(), after.unwrap_or_default())
 }
 
 /// Where a person keeps the key that signs releases.

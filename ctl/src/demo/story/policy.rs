@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::begin::{key, wait_for_effective};
-use super::{ENGINEER, MANAGER, SAFETY, Traffic};
+use super::{ENGINEER, MANAGER, SAFETY, Traffic, rollout};
 use crate::demo::control::{Control, PATIENCE, list, number, text};
 use crate::demo::counter::{Counter, Tally};
 use crate::demo::peers;
@@ -15,7 +15,7 @@ use crate::demo::topology::{HISTORIAN, PLC_7, PLC_8};
 use crate::demo::{DemoError, claim};
 use penstock_lab::wait_until;
 
-/// From the deciding approval to both kernels: what the README promises, said beside what was measured. A busy machine
+/// From the start of the rollout to both kernels: what the README promises, said beside what was measured. A busy machine
 /// that takes longer is no fault of the plant's, so the demo tells it and goes on.
 const ENFORCED_BUDGET_MS: u64 = 500;
 
@@ -48,6 +48,7 @@ pub(super) fn first(step: &mut Step, control: &Control<'_>) -> Result<Traffic, D
     )?;
     step.saw("j.meyer approved: 1 of 2, and nothing has changed on any gateway");
     approve(control, 1, SAFETY)?;
+    rollout::start(control, 1, "CHG-4711")?;
     enforced(step, control, 1)?;
 
     let plant = control.plant;
@@ -116,6 +117,7 @@ pub(super) fn revoke(step: &mut Step, control: &Control<'_>, traffic: &Traffic) 
     )?;
     approve(control, 2, MANAGER)?;
     approve(control, 2, SAFETY)?;
+    rollout::start(control, 2, "CHG-4712")?;
     let effective_ms = enforced(step, control, 2)?;
 
     traffic.archive.wait_for_loss(PATIENCE)?;
@@ -226,7 +228,12 @@ fn standing_connection(control: &Control<'_>) -> Result<String, DemoError> {
 }
 
 /// Proposes a document as `revision`.
-fn propose(control: &Control<'_>, revision: u64, ticket: &str, reason: &str) -> Result<(), DemoError> {
+pub(super) fn propose(
+    control: &Control<'_>,
+    revision: u64,
+    ticket: &str,
+    reason: &str,
+) -> Result<(), DemoError> {
     let document = control.argument(&format!("r{revision}"));
     control
         .penstock(
@@ -239,7 +246,8 @@ fn propose(control: &Control<'_>, revision: u64, ticket: &str, reason: &str) -> 
     Ok(())
 }
 
-fn approve(
+/// Signs `revision` as one of its approvers.
+pub(super) fn approve(
     control: &Control<'_>,
     revision: u64,
     person: crate::demo::control::Person,
@@ -278,7 +286,7 @@ fn show(control: &Control<'_>, revision: u64) -> Result<Value, DemoError> {
 
 /// Waits until `revision` is enforced on both gateways, tells how long it took, and gives the later gateway's moment.
 ///
-/// The time runs from the deciding approval, by the coordinator's clock, to the agent's own event that its kernel
+/// The time runs from the start of the rollout, by the coordinator's clock, to the agent's own event that its kernel
 /// holds the plan; all of them share this machine's clock.
 fn enforced(step: &mut Step, control: &Control<'_>, revision: u64) -> Result<u64, DemoError> {
     wait_for_effective(control, revision)?;
@@ -291,22 +299,24 @@ fn enforced(step: &mut Step, control: &Control<'_>, revision: u64) -> Result<u64
             moments.len() == 2
         },
     )?;
-    let approved_ms = number(&show(control, revision)?, "/release/approved_ms");
+    let started_ms = rollout::started_ms(control, revision)?;
     let effective_ms = moments.iter().copied().max().unwrap_or_default();
-    let took = effective_ms.saturating_sub(approved_ms);
+    let took = effective_ms.saturating_sub(started_ms);
     let beside = if took <= ENFORCED_BUDGET_MS {
         String::new()
     } else {
         format!(" (the budget is {ENFORCED_BUDGET_MS} ms: is this machine busy?)")
     };
     step.saw(format!(
-        "a.silva approved: r{revision} was enforced on both gateways after {took} ms{beside}"
+        "a.silva approved, and k.ito started the rollout: r{revision} was on trial on both gateways after {took} ms{beside}"
     ));
     step.measured(
-        "approved to enforced, both gateways",
+        "rollout started to enforced, both gateways",
         f64::from(u32::try_from(took).unwrap_or(u32::MAX)),
         "ms",
     );
+    rollout::completed(control, revision)?;
+    step.saw("each gateway was confirmed over the new rules");
     Ok(effective_ms)
 }
 

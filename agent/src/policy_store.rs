@@ -76,6 +76,8 @@ pub struct StoredPolicies {
     pub known: bool,
     /// The journal of changes; `None`: it cannot be read at the moment.
     pub journal: Option<Journal>,
+    /// What the mark says is in force, which may be older than what the journal says.
+    pub marked: Option<Digest>,
 }
 
 /// A record that there is, and why it is not used.
@@ -142,6 +144,7 @@ pub fn load(store: &mut dyn Records) -> StoredPolicies {
     let marked = digest_in(store.load(EFFECTIVE));
     let mut held = StoredPolicies {
         known: true,
+        marked,
         ..StoredPolicies::default()
     };
     held.faults.extend(RecordFault::of_missing(&*store, EFFECTIVE));
@@ -211,7 +214,7 @@ pub fn load(store: &mut dyn Records) -> StoredPolicies {
     let is_stored = |statement: &Digest| found.iter().any(|policy| policy.statement == *statement);
     // The journal is written before the marks are: what was in force before a trial, it knows better.
     let before_trial = || Some(journal.trial.as_ref()?.previous.as_ref()?.statement);
-    let marked = before_trial().or(marked);
+    let marked = before_trial().or(journal.confirmed()).or(marked);
     let named = || journal.trial.is_none().then(|| journal.names()).flatten();
     let in_force = match marked {
         // Unless it is perhaps in a slot that cannot be used, another one took its place since, which the mark does not know.
@@ -220,11 +223,19 @@ pub fn load(store: &mut dyn Records) -> StoredPolicies {
         // What the gateway believes moves together with what is in force.
         None => believed.as_ref().and_then(|trust| trust.current).or_else(named),
     };
+    // Nothing was ever named as being put in force, but perhaps on a first trial, and no record that would say so is lost: what is stored
+    // was only staged or tried.
+    let marks = [EFFECTIVE, TRUST, JOURNAL];
+    let first_trial = journal.trial.as_ref().map(|trial| trial.previous.is_none());
+    let is_first = first_trial.unwrap_or(journal.applying.is_none())
+        && marked.is_none()
+        && believed.is_none()
+        && !held.faults.iter().any(|fault| marks.contains(&fault.record));
     for policy in found {
         // Where the mark of what is in force is lost, each slot counts that was perhaps put in force: the floor must not sink.
         let was_in_force = match marked {
             Some(statement) => statement == policy.statement,
-            None => !was_never_in_force(&journal, &policy),
+            None => !is_first && !was_never_in_force(&journal, &policy),
         };
         if was_in_force
             && held
@@ -320,24 +331,29 @@ pub fn stage(
     Ok(slot)
 }
 
-/// Stores another order beside the policy of this statement, if it is stored; durable when this returns.
+/// Stores another order beside the policy of this statement, wherever it is stored; durable when this returns.
 ///
 /// # Errors
-/// The slot's file cannot be written. The order that was stored before stands.
+/// A slot's file cannot be written. The order that was stored there before stands.
 pub fn reorder(store: &mut dyn Records, statement: Digest, order: &Order) -> Result<(), StoreError> {
-    let Some(slot) = slot_of(store, statement) else {
-        return Ok(());
-    };
-    let stored = store.load(slot).unwrap_or_default();
-    let Some((trust, offer)) = parts(&stored) else {
-        return Ok(());
-    };
-    match journal::read_with_order(trust) {
-        Ok((trust, before)) if !before.asks_the_same_as(order) => {
-            store.save(slot, &encode((&trust, order), &offer))
+    // One that was cleared and offered again may be in both.
+    for slot in SLOTS {
+        let stored = store.load(slot).unwrap_or_default();
+        let Some((trust, offer)) = parts(&stored) else {
+            continue;
+        };
+        let is_meant = offer
+            .release
+            .as_ref()
+            .is_some_and(|release| Digest::of(&release.statement) == statement);
+        if let Ok((trust, before)) = journal::read_with_order(trust)
+            && is_meant
+            && !before.asks_the_same_as(order)
+        {
+            store.save(slot, &encode((&trust, order), &offer))?;
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 /// Where the policy of this statement is stored.

@@ -141,6 +141,8 @@ pub struct Reconciler<K, W> {
     /// A release that passed the kernel's check and was rejected all the same, how often, and when it is worth another attempt.
     rejected: Option<(Digest, u32, Duration)>,
     site: Arc<dyn Site>,
+    /// What the disk's mark says is in force.
+    marked: Option<Digest>,
     /// What took effect and is not noted on the disk yet, with what is believed since.
     unnoted: Option<(Digest, Trust)>,
     /// The offer that was refused last: it is not told or recorded again.
@@ -151,7 +153,8 @@ pub struct Reconciler<K, W> {
     /// Conduits that grants of remote access open.
     keeping: Keeping,
     shadow: Shadow,
-    kernel_fault: Option<Fault>,
+    /// Which revision the kernel did not take last (0: no policy), and why.
+    kernel_fault: Option<(u64, Fault)>,
     /// What a person should know about the policy in force.
     findings: Vec<Fault>,
     /// The servers whose TLS ends here by the policy in force.
@@ -195,6 +198,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             in_doubt: false,
             rejected: None,
             site: Arc::new(Unguarded),
+            marked: None,
             unnoted: None,
             refused: None,
             waiting: None,
@@ -248,6 +252,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
     /// Puts the desired policy in force, if it is not and nothing holds it.
     async fn bring_about(&mut self, why: &str) {
         let Some(desired) = self.desired.clone() else {
+            self.kernel_fault.take_if(|(revision, _)| *revision != 0);
             self.put_back(why).await;
             return;
         };
@@ -255,11 +260,19 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             self.held = None;
             return;
         }
-        if !self.may_begin(&desired) || self.is_pausing(desired.statement) {
+        let may_begin = self.may_begin(&desired);
+        let before = self.fallback.as_ref().map(|before| before.mark.revision.0);
+        // What nobody asks of the kernel any more is no fault of it.
+        self.kernel_fault.take_if(|(revision, _)| {
+            let is_asked = may_begin && *revision == desired.mark.revision.0;
+            !is_asked && Some(*revision) != before
+        });
+        if !may_begin || self.is_pausing(desired.statement) {
             self.put_back(why).await;
             return;
         }
         let resumes = self.is_on_trial(desired.statement);
+        let was_named = self.journal.names() == Some(desired.statement);
         let plan = self.as_applied_now(&desired.plan);
         match self.put_in_kernel(&desired, &plan).await {
             Some(Ok(findings)) => {
@@ -272,7 +285,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
                 if resumes {
                     let why = format!("it could not be put in force again: {}", error.message);
                     self.revert(RevertReason::Lost(why)).await;
-                } else if !error.in_doubt {
+                } else if !self.in_doubt && !was_named {
                     self.unbegin().await;
                 }
             }
@@ -346,9 +359,9 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         findings: &[String],
     ) {
         let statement = policy.statement;
-        if self.is_desired(&policy) {
-            self.kernel_fault = None;
-        }
+        let is_desired = self.is_desired(&policy);
+        self.kernel_fault
+            .take_if(|(revision, _)| is_desired || *revision == policy.mark.revision.0);
         self.in_doubt = false;
         self.audit.set_revision(policy.mark.revision.0);
         let mark = policy.mark;
@@ -382,7 +395,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             }
         };
         tracing::info!(revision = %policy.mark.revision, "policy in force");
-        let noted = self.is_noted(statement);
+        let noted = self.is_noted(statement) && self.marked == Some(statement);
         // What is on trial is not believed yet.
         let believed = (!self.trial_in_kernel(statement)).then(|| self.believe(&policy));
         self.effective = Some(policy);
@@ -422,8 +435,13 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
     async fn look_closely(&mut self) {
         self.look().await;
         match self.kernel.verify().await {
-            Ok(Holds::AsApplied) if self.drift == Drift::Present => self.drift = Drift::Repaired,
-            Ok(Holds::AsApplied) => {}
+            Ok(Holds::AsApplied) => {
+                let revision = self.effective.as_ref().map(|policy| policy.mark.revision.0);
+                self.kernel_fault.take_if(|(failed, _)| Some(*failed) == revision);
+                if self.drift == Drift::Present {
+                    self.drift = Drift::Repaired;
+                }
+            }
             Ok(Holds::Drifted(_)) => self.drift = Drift::Present,
             Err(error) => {
                 let revision = self.effective.as_ref().map_or(0, |policy| policy.mark.revision.0);
@@ -440,6 +458,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             ..Fault::default()
         };
         // The same failure every ten seconds is one event.
+        let fault = (revision, fault);
         if self.kernel_fault.as_ref() != Some(&fault) {
             tracing::warn!(code = error.code, revision, "{}", error.message);
             let words = format!("r{revision}: {}", error.message);
@@ -480,7 +499,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         };
         let mut faults = self.store_faults.clone();
         faults.extend(self.unusable_faults());
-        faults.extend(self.kernel_fault.clone());
+        faults.extend(self.kernel_fault.iter().map(|(_, fault)| fault.clone()));
         faults.extend(self.shadow_fault());
         faults.extend(self.findings.iter().cloned());
         self.grant_faults(&mut faults);

@@ -80,6 +80,8 @@ pub struct Journal {
     pub applying: Option<Trust>,
     /// The trial that `applying` is on.
     pub trial: Option<TrialRecord>,
+    /// The release whose trial was confirmed last: while `applying` is that one, it is in force for good, whatever the marks say.
+    pub confirmed: Option<Digest>,
     /// Releases that were reverted, the oldest first: refused until a person clears them.
     pub reverted: Vec<RevertedRelease>,
     /// A person holds this gateway as it is.
@@ -184,6 +186,12 @@ impl Journal {
     /// The statement that the kernel may hold as the newest.
     pub fn names(&self) -> Option<Digest> {
         self.applying.as_ref()?.current
+    }
+
+    /// The release that is in force for good since its trial was confirmed, if it is the newest.
+    pub fn confirmed(&self) -> Option<Digest> {
+        let confirmed = self.confirmed.filter(|_| self.trial.is_none());
+        confirmed.filter(|confirmed| self.names() == Some(*confirmed))
     }
 
     /// Whether this statement was reverted and not cleared since.

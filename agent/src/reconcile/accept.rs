@@ -39,6 +39,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             })
         };
         self.ordered = (order.number, statement);
+        self.reorder_waiting(statement, &order);
         if is_held(&self.desired) {
             // What waits may be newer than what is held: it is not withdrawn by this.
             if self.waiting.is_none() {
@@ -68,7 +69,8 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
 
     async fn obey_if_valid(&mut self, (offered, order): (Arc<PolicyOffer>, Order), told: Reporting) {
         let fingerprint = fingerprint(&offered);
-        if self.floor_unknown {
+        // What was reverted is in the journal.
+        if self.floor_unknown || !self.journal_is_known {
             let message = "what this gateway believes cannot be read from its disk, so that it is not known which release may follow";
             self.refuse(fingerprint, &offered, "not-stored", message);
             // What its number is nobody can tell yet: the last one waits, which an honest coordinator sent after all others.
@@ -143,8 +145,10 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             let verified = record::policy("verified", revision.0, verified.plan_digest.0, &by);
             self.audit.note(verified);
         }
-        if self.trial.is_some() {
-            // Both slots are needed until it is known which policy stays.
+        // Both slots are needed until it is known which policy stays: also where nobody knows whether the kernel holds the newer one.
+        let names = self.journal.names().filter(|named| !self.is_noted(*named));
+        let is_needed = names.is_some() && self.desired.as_ref().map(|desired| desired.statement) == names;
+        if self.trial.is_some() || (is_needed && self.fallback.is_some()) {
             self.wait(offered, order);
             return;
         }
@@ -201,7 +205,12 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         if self.waiting.is_none() {
             self.refused = None;
         }
-        self.desired = Some(policy);
+        // What was begun before it, and is perhaps in the kernel, is what there is to go back to, as for the next agent.
+        let begun = self.desired.replace(policy);
+        self.fallback = self
+            .fallback
+            .take()
+            .or_else(|| begun.filter(|begun| self.journal.names() == Some(begun.statement)));
         self.publish();
         self.bring_about("").await;
     }

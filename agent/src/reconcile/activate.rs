@@ -29,6 +29,14 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             self.held = None;
             return true;
         }
+        if self.journal.is_reverted(desired.statement) {
+            return false;
+        }
+        // A trial needs a way back: where there was a policy that cannot be read at the moment, none begins.
+        if desired.order.trial_ms.is_some() && self.fallback.is_none() && self.has_believed() {
+            self.held = None;
+            return false;
+        }
         let now = self.keeping.timepiece.now();
         // Who may change what is in force is what is in force; where nothing is, what comes.
         let plan = match &self.fallback {
@@ -61,6 +69,12 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         let is_free = held.is_none();
         self.held = held;
         is_free
+    }
+
+    /// Whether a policy was ever in force for good here, as far as it is known.
+    fn has_believed(&self) -> bool {
+        let believes = self.trust.as_ref().is_some_and(|trust| trust.current.is_some());
+        believes || self.floor_unknown || self.unusable.iter().any(|fault| fault.unread)
     }
 
     /// Names `policy` in the journal as what the kernel may hold from now on, on trial where its order says so; whether the disk has it.
@@ -333,9 +347,11 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         self.journal_in_any_case(journal).await;
     }
 
-    /// The kernel did not take what was about to be on trial: that never began.
+    /// The kernel surely did not take what was about to be in it: that never began. What is in force in its place is named elsewhere.
     pub(super) async fn unbegin(&mut self) {
-        if self.trial.take().is_none() {
+        let had_trial = self.trial.take().is_some();
+        let is_first = self.fallback.is_none() && self.journal.applying.is_some();
+        if !had_trial && !is_first {
             return;
         }
         let applying = self.fallback.as_ref().map(|before| before.trust.clone());
@@ -365,7 +381,8 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             return;
         }
         // While one perhaps begins, it is that one which decides.
-        let Some(ground) = self.journal.ground.clone().filter(|_| self.trial.is_none()) else {
+        let is_over = self.trial.is_none() && !self.has_believed();
+        let Some(ground) = self.journal.ground.clone().filter(|_| is_over) else {
             return;
         };
         match self.kernel.withdraw(&ground).await {

@@ -9,7 +9,9 @@ use super::trial::{Confirmer, RevertReason};
 use super::{Reconciler, Workplace};
 use crate::audit::record;
 use crate::kernel::Kernel;
-use crate::policy_store::journal::{Journal, PersonHold};
+use crate::policy_store;
+use crate::policy_store::journal::{Journal, Order, PersonHold, Upto};
+use crate::store::Records;
 
 /// Something that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,6 +152,16 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
                 {
                     return Err(CommandRefused::StillInKernel);
                 }
+                // It may come again, and does not come by itself: the order that it had is over.
+                let over = Order {
+                    upto: Upto::Staged,
+                    ..Order::default()
+                };
+                let reorder = move |store: &mut dyn Records| policy_store::reorder(store, statement, &over);
+                match self.workplace.on_records(reorder).await {
+                    Some(Ok(())) => {}
+                    Some(Err(_)) | None => return Err(CommandRefused::NotStored),
+                }
                 let mut journal = self.journal.clone();
                 let mut cleared = journal
                     .reverted
@@ -180,6 +192,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         let policy = self.effective.clone().ok_or(CommandRefused::NoTrial)?;
         let mut journal = Journal {
             trial: None,
+            confirmed: Some(policy.statement),
             ..self.journal.clone()
         };
         journal.forget_below(policy.mark.revision);

@@ -5,6 +5,7 @@
 
 use penstock_policy::ids::Digest;
 use penstock_policy::text::sentence;
+use penstock_proto::v1::PolicyOffer;
 
 use super::{Reconciler, Workplace};
 use crate::kernel::Kernel;
@@ -16,15 +17,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
     /// Obeys an order that comes alone. About a release that this gateway does not have, nothing happens: it has to be offered.
     pub(super) async fn ordered(&mut self, (statement, order): (Digest, Order)) {
         self.ordered = (order.number, Some(statement));
-        if let Some((offered, waiting)) = &mut self.waiting
-            && offered
-                .release
-                .as_ref()
-                .map(|release| Digest::of(&release.statement))
-                == Some(statement)
-        {
-            *waiting = order.clone();
-        }
+        self.reorder_waiting(Some(statement), &order);
         if self
             .desired
             .as_ref()
@@ -32,6 +25,17 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         {
             self.reorder(order).await;
             self.bring_about("").await;
+        }
+    }
+
+    /// An offer that waits goes as far as the last order about its release says.
+    pub(super) fn reorder_waiting(&mut self, statement: Option<Digest>, order: &Order) {
+        let of = |offered: &PolicyOffer| Some(Digest::of(&offered.release.as_ref()?.statement));
+        if let Some((offered, waiting)) = &mut self.waiting
+            && statement.is_some()
+            && of(offered) == statement
+        {
+            waiting.clone_from(order);
         }
     }
 
@@ -45,6 +49,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             return;
         };
         if desired.order.asks_the_same_as(&order) {
+            self.note_order().await;
             return;
         }
         tracing::info!(revision = %desired.mark.revision, upto = ?order.upto, "another order: {}", order.why);

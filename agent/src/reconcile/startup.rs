@@ -84,6 +84,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         {
             self.desired = Some(desired);
         }
+        self.marked = held.marked;
         let in_force = held.effective;
         self.fallback = self.fallback.take().or(in_force);
         if adopts {
@@ -106,7 +107,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         let note = move |store: &mut dyn Records| policy_store::set_effective(store, statement, &believed);
         match self.workplace.on_records(note).await? {
             Ok(written) => {
-                self.unnoted = None;
+                (self.unnoted, self.marked) = (None, Some(statement));
                 self.usable_again(&written);
                 None
             }

@@ -22,9 +22,12 @@ use crate::store::StoreError;
 use crate::timepiece::Time;
 
 mod doubt;
+mod killed;
 mod lies;
+mod machine;
 mod naming;
 mod orders;
+mod properties;
 mod trials;
 
 use trials::Steered;

@@ -151,6 +151,10 @@ fn a_trial_that_nobody_confirms_goes_back_and_its_release_stays_refused_until_a_
         Err(CommandRefused::NothingThere)
     );
     assert_eq!(asked(&mut gateway, clear(two)), Ok(()));
+    // It may come again, and does not come by itself.
+    let mut gateway = gateway.restarted();
+    gateway.step(Occasion::Tick);
+    assert_eq!(given(&gateway), [1]);
     gateway.step(Occasion::Offer(second, on_trial()));
     assert_eq!(given(&gateway), [1, 2]);
 }
@@ -294,6 +298,38 @@ fn a_release_that_comes_amid_a_trial_waits_for_its_end() {
     assert_eq!(given(&gateway), [1, 2]);
     assert_eq!(asked(&mut gateway, confirm(two)), Ok(()));
     assert_eq!((given(&gateway), believed(&gateway)), (vec![1, 2, 3], 3));
+}
+
+#[test]
+fn a_release_that_was_reverted_is_not_taken_while_the_journal_that_says_so_cannot_be_read() {
+    let (mut gateway, second, _) = with_one();
+    gateway.step(Occasion::Offer(second.clone(), on_trial()));
+    gateway.pass(Duration::from_secs(61));
+    gateway.records.lock().unwrap().unreadable_one = Some("trial");
+    let mut gateway = gateway.restarted();
+    gateway.step(Occasion::Offer(second, on_trial()));
+    gateway.step(Occasion::Tick);
+    gateway.records.lock().unwrap().unreadable_one = None;
+    gateway.step(Occasion::Tick);
+    gateway.step(Occasion::Tick);
+    assert_eq!((given(&gateway), believed(&gateway)), (vec![1], 1));
+}
+
+#[test]
+fn no_trial_begins_while_the_policy_that_it_would_go_back_to_cannot_be_read() {
+    let (mut gateway, second, _) = with_one();
+    gateway.site.is_running.store(true, Ordering::Relaxed);
+    gateway.step(Occasion::Offer(second, on_trial()));
+    gateway.site.is_running.store(false, Ordering::Relaxed);
+    // Release 1 is in the first slot.
+    gateway.records.lock().unwrap().unreadable_one = Some("policy-a");
+    let mut gateway = gateway.restarted();
+    gateway.step(Occasion::Tick);
+    assert!(given(&gateway).is_empty() && gateway.shows("stored-policy-unusable"));
+    gateway.records.lock().unwrap().unreadable_one = None;
+    gateway.step(Occasion::Tick);
+    gateway.pass(Duration::from_secs(61));
+    assert_eq!((given(&gateway), believed(&gateway)), (vec![2, 1], 1));
 }
 
 #[test]

@@ -1,0 +1,534 @@
+//! The whole machine over ten thousand histories of one gateway, each from a seed: orders, people, sessions, windows, the process, a
+//! kernel that refuses or does not say what it did, a disk that takes nothing, agents that end anywhere, and machines that restart.
+//!
+//! Every trial ends; nothing begins outside its window, without the interlock's word, while a person holds, unordered, or again after
+//! it was reverted; the kernel goes back only by a revert that the journal has, or from what it did not surely take; the floor never
+//! sinks; and a gateway that is left alone with an order waits for nobody.
+
+use jiff::tz::TimeZone;
+use penstock_policy::model::Window;
+use proptest::test_runner::Config;
+
+use super::machine::{Alive, Mood, Stays, releases, revision_of};
+use super::*;
+use crate::policy_store::journal::{Journal, Upto};
+use crate::reconcile::trial::window::{Opening, Windows};
+use crate::reconcile::trial::{Confirmer, MARGIN, length_of};
+
+/// splitmix64.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+
+    fn once_in(&mut self, times: u64) -> bool {
+        self.below(times) == 0
+    }
+
+    fn of<T: Clone>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len() as u64) as usize].clone()
+    }
+}
+
+/// What histories came to.
+#[derive(Debug, Default)]
+struct Tally {
+    begun: u64,
+    confirmed: u64,
+    reverted: u64,
+    withdrawn: u64,
+    deaths: u64,
+    by_its_own_test: u64,
+}
+
+struct History {
+    chance: Chance,
+    stays: Stays,
+    agent: Alive,
+    /// How far each release was ordered; more than one where it is not known which of them was obeyed last.
+    orders: BTreeMap<u64, Vec<Order>>,
+    /// Revisions that the disk named as about to be in the kernel, or in force.
+    named: BTreeSet<u64>,
+    /// Changes of the kernel that were judged, and what it held then.
+    judged: usize,
+    held: u64,
+    believed: u64,
+    /// What the disk has as believed.
+    floor: u64,
+    /// Releases of which the trail or the journal says that they were reverted.
+    reverted: BTreeSet<u64>,
+    tally: Tally,
+    /// What happened, for whoever reads of a failure.
+    story: Vec<String>,
+}
+
+type Judged = Result<(), String>;
+
+impl History {
+    fn new(seed: u64) -> Self {
+        let mut chance = Chance(seed);
+        let stays = Stays::new();
+        // Two hours in six, or at any time.
+        let windows = (0..7).flat_map(|weekday| {
+            (0..4).map(move |part| Window {
+                weekday,
+                start_minute: part * 360,
+                end_minute: part * 360 + 120,
+            })
+        });
+        {
+            let mut says = stays.says.lock().unwrap();
+            says.islanded = chance.once_in(4);
+            let windows = Windows::new(TimeZone::UTC, windows.collect());
+            says.windows = chance.once_in(2).then_some(windows);
+        }
+        let (agent, _) = Alive::start(&stays, None);
+        Self {
+            chance,
+            stays,
+            agent,
+            orders: BTreeMap::new(),
+            named: BTreeSet::new(),
+            judged: 0,
+            held: 0,
+            believed: 0,
+            floor: 0,
+            reverted: BTreeSet::new(),
+            tally: Tally::default(),
+            story: Vec::new(),
+        }
+    }
+
+    fn live(mut self) -> Result<Tally, String> {
+        let lived = self.go_through();
+        lived.map_err(|what| format!("{what}\n  {}\n", self.story.join("\n  ")))?;
+        Ok(self.tally)
+    }
+
+    fn go_through(&mut self) -> Judged {
+        for _ in 0..30 {
+            self.trouble();
+            let occasion = self.occasion();
+            self.step(occasion)?;
+        }
+        self.alone()
+    }
+
+    /// Something changes around the agent.
+    fn trouble(&mut self) {
+        let now = self.stays.now();
+        match self.chance.below(12) {
+            0 => {
+                let moods = [
+                    Mood::Works,
+                    Mood::Refuses,
+                    Mood::RefusesLate,
+                    Mood::TakesUnseen,
+                    Mood::LeavesUnseen,
+                ];
+                self.stays.table.lock().unwrap().mood = self.chance.of(&moods);
+            }
+            1 => self.stays.table.lock().unwrap().mood = Mood::Works,
+            2 => {
+                let records = [
+                    None,
+                    Some("trial"),
+                    Some("effective"),
+                    Some("policy-a"),
+                    Some("policy-b"),
+                ];
+                self.stays.records.lock().unwrap().unwritable = self.chance.of(&records);
+            }
+            3 => self.stays.records.lock().unwrap().unwritable = None,
+            4 => {
+                let is_running = self.chance.once_in(2);
+                self.stays.says.lock().unwrap().is_running = is_running;
+            }
+            5 => {
+                let session = self.chance.once_in(2).then_some(now.boot);
+                self.stays.says.lock().unwrap().session = session;
+            }
+            6 | 7 => self.stays.says.lock().unwrap().seen = Some(now.boot),
+            8 => {
+                let synchronised = self.chance.once_in(3);
+                self.stays.time.lock().unwrap().synchronised = synchronised;
+            }
+            9 => {
+                let seams = self.chance.below(30);
+                self.agent.life.dies_after(seams);
+            }
+            10 if self.chance.once_in(4) => {
+                self.tally.deaths += 1;
+                self.stays.reboot();
+                self.restart();
+            }
+            _ => self.stays.time.lock().unwrap().synchronised = true,
+        }
+    }
+
+    fn restart(&mut self) {
+        self.story
+            .push(format!("    the next agent finds {:?}", self.stays.journal()));
+        let seams = self.chance.once_in(4).then(|| self.chance.below(30));
+        let (agent, is_done) = Alive::start(&self.stays, seams);
+        self.agent = agent;
+        self.hear();
+        if !is_done {
+            // It ended in its start, as its predecessor did; the next one does not.
+            self.tally.deaths += 1;
+            self.agent = Alive::start(&self.stays, None).0;
+            self.hear();
+        }
+    }
+
+    /// Takes in what the agent recorded.
+    fn hear(&mut self) {
+        let recorded = self.agent.recorded();
+        self.story
+            .extend(recorded.iter().map(|step| format!("    {step}")));
+        self.reverted.extend(recorded.iter().filter_map(|step| {
+            let rest = step.strip_prefix("reverted r")?;
+            rest.split(' ').next()?.parse::<u64>().ok()
+        }));
+    }
+
+    fn occasion(&mut self) -> Occasion {
+        let now = self.stays.now();
+        let newest = revision_of(self.stays.journal().names().unwrap_or(Digest([0; 32])));
+        let revision = (newest + self.chance.below(2)).clamp(1, releases().len() as u64);
+        let (offered, statement) = releases()[revision as usize - 1].clone();
+        let order = Order {
+            upto: self
+                .chance
+                .of(&[Upto::Staged, Upto::Shadow, Upto::Active, Upto::Active]),
+            trial_ms: self.chance.of(&[None, Some(10_000), Some(20_000)]),
+            ..Order::default()
+        };
+        let by = || "anna".to_owned();
+        let command = match self.chance.below(24) {
+            0..6 => {
+                self.orders.entry(revision).or_default().push(order.clone());
+                return Occasion::Offer(offered, order);
+            }
+            6 | 7 => {
+                self.orders.entry(revision).or_default().push(order.clone());
+                return Occasion::Order(statement, order);
+            }
+            8 | 9 => Command::Confirm {
+                statement,
+                by: Confirmer::Person(by()),
+            },
+            10 | 11 => Command::Confirm {
+                statement,
+                by: Confirmer::Remote {
+                    session_opened: now
+                        .boot
+                        .saturating_sub(Duration::from_secs(self.chance.below(20))),
+                },
+            },
+            12 => Command::Revert {
+                statement,
+                by: by(),
+                ordered: true,
+            },
+            13 => Command::Hold {
+                by: by(),
+                why: "pumps".to_owned(),
+            },
+            14 => Command::ReleaseHold { by: by() },
+            15 => {
+                let cleared = self.stays.journal().reverted.first().map(|one| one.statement);
+                // It may come again, and needs another order for that.
+                let over = Order {
+                    upto: Upto::Staged,
+                    ..Order::default()
+                };
+                let revision = revision_of(cleared.unwrap_or(statement));
+                self.orders.entry(revision).or_default().push(over);
+                Command::Clear {
+                    statement: cleared.unwrap_or(statement),
+                    by: by(),
+                }
+            }
+            16 => return Occasion::Tick,
+            _ => {
+                let due = self.agent.due().unwrap_or(TICK);
+                let late = Duration::from_millis(self.chance.of(&[0, 0, 700, 5_000, 3_600_000]));
+                pass(&self.stays.time, due.min(TICK) + late);
+                return self
+                    .chance
+                    .of(&[true, false])
+                    .then_some(Occasion::Tick)
+                    .unwrap_or(Occasion::Due);
+            }
+        };
+        Occasion::Command(command, None)
+    }
+
+    /// The agent takes a step, or dies in it; then all is judged.
+    fn step(&mut self, occasion: Occasion) -> Judged {
+        let before = self.stays.journal();
+        let is_about = match &occasion {
+            Occasion::Offer(offered, order) => {
+                let statement = Digest::of(&offered.release.as_ref().unwrap().statement);
+                Some((revision_of(statement), order.clone()))
+            }
+            Occasion::Order(statement, order) => Some((revision_of(*statement), order.clone())),
+            _ => None,
+        };
+        let at = self.stays.now().boot;
+        self.story.push(match &is_about {
+            Some((revision, order)) => format!(
+                "{at:?} r{revision} is ordered {:?} {:?}",
+                order.upto, order.trial_ms
+            ),
+            None => format!("{at:?} {occasion:?}"),
+        });
+        let looks = matches!(occasion, Occasion::Due | Occasion::Tick);
+        let lives = self.agent.step(occasion);
+        let is_certain = lives && self.stays.records.lock().unwrap().unwritable.is_none();
+        self.hear();
+        self.judge(&before, lives)?;
+        if let Some((revision, order)) = is_about.filter(|_| is_certain)
+            && let Some(desired) = self.agent.view.borrow().standing.release
+            && desired.0.0 == revision
+        {
+            self.orders.insert(revision, vec![order]);
+        }
+        if lives
+            && looks
+            && let StandingState::Trial { ends, .. } = self.agent.standing()
+        {
+            let now = self.stays.now().boot;
+            if now >= ends {
+                return Err(format!(
+                    "ends: at {now:?} a trial goes on that was to end at {ends:?}"
+                ));
+            }
+        }
+        if !lives {
+            self.story.push("    the agent dies".to_owned());
+            self.tally.deaths += 1;
+            let before = self.stays.journal();
+            self.restart();
+            self.judge(&before, true)?;
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, before: &Journal, is_alive: bool) -> Judged {
+        let after = self.stays.journal();
+        let names = [before.names(), after.names()];
+        self.named.extend(names.into_iter().flatten().map(revision_of));
+        self.reverted
+            .extend(after.reverted.iter().map(|one| one.revision.0));
+        let believed = self.agent.believed();
+        let trust = self.stays.records.lock().unwrap().records.get("trust").cloned();
+        let trust = trust.map(|bytes| serde_json::from_slice::<Trust>(&bytes).unwrap().floor.0);
+        let confirmed = after.confirmed().map(revision_of);
+        self.floor = self.floor.max(trust.unwrap_or(0)).max(confirmed.unwrap_or(0));
+        if believed < self.floor && is_alive {
+            return Err(format!(
+                "floor: r{} was believed, and now r{believed}",
+                self.believed
+            ));
+        }
+        let is_confirmed = before.trial.is_some() && after.trial.is_none() && believed > self.believed;
+        self.tally.confirmed += u64::from(is_confirmed);
+        let believed_before = std::mem::replace(&mut self.believed, believed);
+        if let Some(statement) = after.names().filter(|named| before.names() != Some(*named)) {
+            self.begun(statement, before, &after)?;
+        }
+        let table = self.stays.table.lock().unwrap();
+        for change in &table.changes[self.judged..] {
+            let known = &change.journal;
+            self.named.extend(
+                [known.names(), change.marked]
+                    .into_iter()
+                    .flatten()
+                    .map(revision_of),
+            );
+            let is_known = self.named.contains(&change.holds);
+            let is_bare = change.holds == 0;
+            if !is_known && !is_bare {
+                return Err(format!(
+                    "named: the kernel holds r{}, and the disk knows nothing of it",
+                    change.holds
+                ));
+            }
+            let failed = table.failed.contains(&self.held);
+            if change.holds < self.held && !self.reverted.contains(&self.held) && !failed {
+                return Err(format!(
+                    "back: from r{} to r{} without a revert",
+                    self.held, change.holds
+                ));
+            }
+            if is_bare {
+                self.tally.withdrawn += 1;
+                if believed_before > 0 || known.ground.is_none() && known.trial.is_none() {
+                    return Err(format!(
+                        "back: to no policy, though r{believed_before} is believed, and {change:?}"
+                    ));
+                }
+            }
+            self.held = change.holds;
+        }
+        self.judged = table.changes.len();
+        Ok(())
+    }
+
+    /// The journal names another release than before as one that the kernel is about to hold.
+    fn begun(&mut self, statement: Digest, before: &Journal, after: &Journal) -> Judged {
+        let revision = revision_of(statement);
+        let previous = before.trial.as_ref().and_then(|trial| trial.previous.as_ref());
+        let was_there = revision <= self.believed || previous.is_some_and(|one| one.statement == statement);
+        if was_there {
+            return Ok(());
+        }
+        self.tally.begun += u64::from(after.trial.is_some());
+        let says = self.stays.says.lock().unwrap();
+        let now = self.stays.now();
+        if says.is_running {
+            return Err(format!("interlock: r{revision} begins without its word"));
+        }
+        if after.hold.is_some() {
+            return Err(format!("hold: r{revision} begins while a person holds"));
+        }
+        if after.is_reverted(statement) {
+            return Err(format!("reverted: r{revision} begins again"));
+        }
+        let orders = self.orders.get(&revision).into_iter().flatten();
+        let fits = |order: &Order| {
+            let needs = length_of(order).unwrap_or_default() + MARGIN;
+            let is_open = says.windows.as_ref().is_none_or(|windows| {
+                now.synchronised && matches!(windows.at(now.wall_ms, needs), Opening::Open { .. })
+            });
+            order.upto == Upto::Active && order.trial_ms.is_some() == after.trial.is_some() && is_open
+        };
+        if !orders.clone().any(fits) {
+            return Err(format!(
+                "ordered: r{revision} begins at {now:?}, on trial: {}, of {:?}",
+                after.trial.is_some(),
+                orders.collect::<Vec<_>>()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Faults end, and nobody asks for anything any more: what was ordered comes about, and what is on trial ends.
+    fn alone(&mut self) -> Judged {
+        self.agent.life.spare();
+        self.stays.table.lock().unwrap().mood = Mood::Works;
+        self.stays.records.lock().unwrap().unwritable = None;
+        self.stays.time.lock().unwrap().synchronised = true;
+        {
+            let mut says = self.stays.says.lock().unwrap();
+            (says.is_running, says.session) = (false, None);
+        }
+        let release = Command::ReleaseHold {
+            by: "anna".to_owned(),
+        };
+        self.step(Occasion::Command(release, None))?;
+        let islanded = self.stays.says.lock().unwrap().islanded;
+        let mut still = 0;
+        for round in 0..200 {
+            // Windows are closed for four hours, and nothing else takes longer than a minute.
+            let due = self.agent.due().unwrap_or(TICK);
+            pass(&self.stays.time, due);
+            let seen = self.stays.now().boot;
+            self.stays.says.lock().unwrap().seen = Some(seen);
+            let was_on_trial = matches!(self.agent.standing(), StandingState::Trial { .. });
+            self.step(Occasion::Due)?;
+            let settled = matches!(self.agent.standing(), StandingState::Settled);
+            self.tally.by_its_own_test += u64::from(was_on_trial && settled);
+            if due >= TICK || round % 10 == 0 {
+                self.step(Occasion::Tick)?;
+                // Nothing takes longer than a pause after a rejection, unless something says when.
+                still = if self.agent.due().is_none() { still + 1 } else { 0 };
+                if still > 8 {
+                    break;
+                }
+            }
+        }
+        self.step(Occasion::Tick)?;
+        self.tally.reverted = self.reverted.len() as u64;
+        let view = self.agent.view.borrow();
+        let is_left = match &view.standing.state {
+            StandingState::Settled | StandingState::Shadow(_) | StandingState::Reverted(_) => false,
+            StandingState::Staged => {
+                let revision = view.standing.release.unwrap().0.0;
+                self.orders[&revision]
+                    .iter()
+                    .all(|order| order.upto == Upto::Active)
+            }
+            StandingState::Held(_) | StandingState::Trial { .. } => true,
+        };
+        if is_left || !view.faults.is_empty() {
+            return Err(format!(
+                "alone: islanded: {islanded}, {:?}, {:?}",
+                view.standing, view.faults
+            ));
+        }
+        let effective = view.state.effective.as_ref().map(|mark| mark.revision);
+        if effective != self.stays.holds() || effective.unwrap_or_default() != self.believed {
+            return Err(format!(
+                "alone: {effective:?} is shown, r{} believed, {:?} held",
+                self.believed,
+                self.stays.holds()
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn in_ten_thousand_histories_trials_end_nothing_begins_that_may_not_and_nothing_goes_back_unsaid() {
+    let given = std::env::var("PENSTOCK_SEED").ok();
+    let first: u64 = given.and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.unwrap().as_secs() << 20
+    });
+    let count = u64::from(Config::default().cases) * 40;
+    let halves = [first..first + count / 2, first + count / 2..first + count];
+    let all = std::thread::scope(|scope| {
+        let threads = halves.map(|seeds| {
+            scope.spawn(move || {
+                let mut all = Tally::default();
+                for seed in seeds {
+                    let tally = History::new(seed).live();
+                    let tally =
+                        tally.unwrap_or_else(|what| panic!("{what}; PENSTOCK_SEED={seed} repeats it"));
+                    all.begun += tally.begun;
+                    all.confirmed += tally.confirmed;
+                    all.reverted += tally.reverted;
+                    all.withdrawn += tally.withdrawn;
+                    all.deaths += tally.deaths;
+                    all.by_its_own_test += tally.by_its_own_test;
+                }
+                all
+            })
+        });
+        threads.map(|thread| thread.join().unwrap())
+    });
+    println!("{all:?}");
+    // A history in which nothing happens shows nothing.
+    for tally in all {
+        assert!(
+            tally.begun > count / 4 && tally.confirmed > count / 40,
+            "{tally:?}"
+        );
+        assert!(
+            tally.reverted > count / 10 && tally.deaths > count / 4,
+            "{tally:?}"
+        );
+        assert!(
+            tally.withdrawn > count / 100 && tally.by_its_own_test > count / 100,
+            "{tally:?}"
+        );
+    }
+}

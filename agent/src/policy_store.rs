@@ -76,8 +76,8 @@ pub struct StoredPolicies {
     pub known: bool,
     /// The journal of changes; `None`: it cannot be read at the moment.
     pub journal: Option<Journal>,
-    /// What the mark says is in force, which may be older than what the journal says.
-    pub marked: Option<Digest>,
+    /// The mark can be read and does not say that `effective` is in force: the journal knew better.
+    pub mark_is_older: bool,
 }
 
 /// A record that there is, and why it is not used.
@@ -144,7 +144,6 @@ pub fn load(store: &mut dyn Records) -> StoredPolicies {
     let marked = digest_in(store.load(EFFECTIVE));
     let mut held = StoredPolicies {
         known: true,
-        marked,
         ..StoredPolicies::default()
     };
     held.faults.extend(RecordFault::of_missing(&*store, EFFECTIVE));
@@ -211,6 +210,7 @@ pub fn load(store: &mut dyn Records) -> StoredPolicies {
         .filter(|applying| journal.trial.is_none() && !is_found(applying))
         .cloned();
     found.retain(|policy| !journal.is_reverted(policy.statement));
+    let read_mark = marked;
     let is_stored = |statement: &Digest| found.iter().any(|policy| policy.statement == *statement);
     // The journal is written before the marks are: what was in force before a trial, it knows better.
     let before_trial = || Some(journal.trial.as_ref()?.previous.as_ref()?.statement);
@@ -297,6 +297,9 @@ pub fn load(store: &mut dyn Records) -> StoredPolicies {
             held.effective = None;
         }
     }
+    let in_force = held.effective.as_ref().map(|effective| effective.statement);
+    let mark_is_lost = held.faults.iter().any(|fault| fault.record == EFFECTIVE);
+    held.mark_is_older = in_force.is_some() && in_force != read_mark && !mark_is_lost;
     held
 }
 

@@ -141,8 +141,8 @@ pub struct Reconciler<K, W> {
     /// A release that passed the kernel's check and was rejected all the same, how often, and when it is worth another attempt.
     rejected: Option<(Digest, u32, Duration)>,
     site: Arc<dyn Site>,
-    /// What the disk's mark says is in force.
-    marked: Option<Digest>,
+    /// The disk's mark of what is in force is older than what is.
+    mark_is_older: bool,
     /// What took effect and is not noted on the disk yet, with what is believed since.
     unnoted: Option<(Digest, Trust)>,
     /// The offer that was refused last: it is not told or recorded again.
@@ -198,7 +198,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             in_doubt: false,
             rejected: None,
             site: Arc::new(Unguarded),
-            marked: None,
+            mark_is_older: false,
             unnoted: None,
             refused: None,
             waiting: None,
@@ -395,7 +395,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             }
         };
         tracing::info!(revision = %policy.mark.revision, "policy in force");
-        let noted = self.is_noted(statement) && self.marked == Some(statement);
+        let noted = self.is_noted(statement) && !self.mark_is_older;
         // What is on trial is not believed yet.
         let believed = (!self.trial_in_kernel(statement)).then(|| self.believe(&policy));
         self.effective = Some(policy);

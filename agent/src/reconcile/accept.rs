@@ -207,10 +207,10 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         }
         // What was begun before it, and is perhaps in the kernel, is what there is to go back to, as for the next agent.
         let begun = self.desired.replace(policy);
-        self.fallback = self
-            .fallback
-            .take()
-            .or_else(|| begun.filter(|begun| self.journal.names() == Some(begun.statement)));
+        if self.fallback.is_none() {
+            self.fallback = begun.filter(|begun| self.journal.names() == Some(begun.statement));
+            self.mark_is_older = self.fallback.is_some();
+        }
         self.publish();
         self.bring_about("").await;
     }

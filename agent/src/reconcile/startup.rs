@@ -84,9 +84,10 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         {
             self.desired = Some(desired);
         }
-        self.marked = held.marked;
-        let in_force = held.effective;
-        self.fallback = self.fallback.take().or(in_force);
+        let (in_force, mark_is_older) = (held.effective, held.mark_is_older);
+        if self.fallback.is_none() {
+            (self.fallback, self.mark_is_older) = (in_force, mark_is_older);
+        }
         if adopts {
             self.take_up_trial().await;
         }
@@ -107,7 +108,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         let note = move |store: &mut dyn Records| policy_store::set_effective(store, statement, &believed);
         match self.workplace.on_records(note).await? {
             Ok(written) => {
-                (self.unnoted, self.marked) = (None, Some(statement));
+                (self.unnoted, self.mark_is_older) = (None, false);
                 self.usable_again(&written);
                 None
             }

@@ -75,6 +75,7 @@ pub(super) enum Mood {
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
+    journal: Read<Journal>,
     pub(super) holds: Option<u64>,
     pub(super) changes: Vec<Change>,
     pub(super) mood: Mood,
@@ -155,10 +156,11 @@ impl SeamKernel {
         }
         if matches!(table.mood, Mood::Works | Mood::TakesUnseen) {
             let records = self.records.lock().unwrap();
+            let journal = table.journal.of(&records, "trial");
             table.holds = (revision > 0).then_some(revision);
             table.changes.push(Change {
                 holds: revision,
-                journal: journal_of(&records),
+                journal,
                 marked: records
                     .records
                     .get("effective")
@@ -169,10 +171,19 @@ impl SeamKernel {
     }
 }
 
-/// The journal as the disk has it.
-pub(super) fn journal_of(records: &Memory) -> Journal {
-    let bytes = records.records.get("trial");
-    bytes.map_or_else(Journal::default, |bytes| serde_json::from_slice(bytes).unwrap())
+/// What was read of a record last, which is asked for far more often than it changes.
+#[derive(Debug, Default)]
+pub(super) struct Read<T>(Vec<u8>, T);
+
+impl<T: Clone + Default + serde::de::DeserializeOwned> Read<T> {
+    pub(super) fn of(&mut self, records: &Memory, record: &str) -> T {
+        let bytes = records.records.get(record);
+        if bytes.is_some_and(|bytes| *bytes != self.0) {
+            self.0.clone_from(bytes.unwrap());
+            self.1 = serde_json::from_slice(&self.0).unwrap();
+        }
+        self.1.clone()
+    }
 }
 
 impl Kernel for SeamKernel {
@@ -315,6 +326,7 @@ pub(super) struct Stays {
     pub(super) records: Arc<Mutex<Memory>>,
     pub(super) table: Arc<Mutex<Table>>,
     pub(super) says: Arc<Mutex<Says>>,
+    journal: Arc<Mutex<Read<Journal>>>,
 }
 
 impl Stays {
@@ -329,11 +341,13 @@ impl Stays {
             records: Arc::default(),
             table: Arc::default(),
             says: Arc::default(),
+            journal: Arc::default(),
         }
     }
 
     pub(super) fn journal(&self) -> Journal {
-        journal_of(&self.records.lock().unwrap())
+        let records = self.records.lock().unwrap();
+        self.journal.lock().unwrap().of(&records, "trial")
     }
 
     pub(super) fn now(&self) -> Time {

@@ -118,3 +118,6 @@ impl Asking {
         told
     }
 }
+
+#[cfg(test)]
+mod tests;

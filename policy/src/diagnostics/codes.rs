@@ -178,7 +178,7 @@ codes! {
         "Every way to a gateway's own ports is closed but the one that `management` names, so nobody could reach this gateway over the network; `penstock check` refuses its plan (PC0101). Name the interface and the peers."
     506 Error ZoneOnTwoSides "The zone is reached through two interfaces of one gateway."
         "Then a packet's side would not tell where it comes from. Two interfaces may share a zone only if each leads to that zone alone; otherwise take it off one of them, or make two zones of it."
-    507 Error NotACondition "This is no condition that the process can be asked for."
+    507 Error NotACondition "The process cannot be asked for this."
         "`safe_to_change` asks one asset one thing: `{ modbus: ASSET, coil: NUMBER, is: on }` a Modbus/TCP device for a coil (with its `unit`, if it is not 255), or `{ mqtt: BROKER, topic: TOPIC, is: TEXT }` an MQTT broker for the retained message under one topic. Keys of the one question mean nothing in the other."
     508 Error NeverAsked "The gateway can never ask the asset whether it is safe to change."
         "A gateway with `safe_to_change` changes only when the asset says so, so one that cannot ask would never change again. It asks by itself, which no conduit carries: from its own address on the side where the asset's zone is (`zone` or `behind`), or through its `management` interface, if the asset is one of the `peers` there. A bridged gateway has no address on its sides, so it can ask only what its management reaches; let the process publish its state to a broker there."

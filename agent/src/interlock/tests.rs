@@ -1,17 +1,19 @@
 //! The question to the process: when it is asked, and that nothing but a fresh "safe" of the right asset is one.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use penstock_policy::plan::Plan;
+use penstock_proto::v1::AuditEvent;
+use penstock_proto::v1::audit_event::Kind;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::asking::{EVERY, WANTED_FOR};
 use super::*;
-use penstock_proto::v1::AuditEvent;
-use penstock_proto::v1::audit_event::Kind;
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 

@@ -3,6 +3,7 @@
 
 #[path = "../../../agent/tests/link/world.rs"]
 mod fake;
+mod held;
 mod plant;
 mod traffic;
 

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use penstock_lab::{Daemon, Lab, Namespace, wait_until};
 use penstock_policy::ids::{Digest, FlowId};
-use penstock_policy::plan::{Endpoint, Management, Observing, Plan, PlanInterface, Rule};
+use penstock_policy::plan::{
+    AskedFrom, Capability, ChangeWindows, Condition, Endpoint, Interlock, Management, Observing, Plan,
+    PlanInterface, Rule, Window,
+};
 use penstock_policy::terms::{Answers, OnAgentLoss, OnRefusal, PortRange, Transport};
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::coordinator_message::Message as Outbound;
@@ -22,6 +25,8 @@ const COORDINATOR: &str = "192.0.2.10:7643";
 pub const POLLED: &str = "10.20.4.7:502";
 /// Where it sends datagrams beside that.
 pub const BESIDE: &str = "10.20.4.7:2222";
+/// Where the gateway asks the controller.
+pub const ASKED: &str = "10.20.4.7:1502";
 /// What some releases let pass.
 pub const SOMETIMES: &str = "10.20.4.7:8080";
 
@@ -36,6 +41,10 @@ pub struct Flows {
     pub must: bool,
     /// [`SOMETIMES`].
     pub sometimes: bool,
+    /// The gateway asks the controller before it changes, at [`ASKED`].
+    pub asks: bool,
+    /// It may change on this day of the week only, 0 is Monday.
+    pub weekday: Option<u8>,
 }
 
 impl Flows {
@@ -44,6 +53,8 @@ impl Flows {
         polled_is: "polled",
         must: true,
         sometimes: true,
+        asks: false,
+        weekday: None,
     };
 
     fn plan(self) -> Plan {
@@ -92,7 +103,32 @@ impl Flows {
             networks: vec![network.parse().unwrap()],
             observing: Observing::Nothing,
         };
+        let mut requires = fake::plan().requires;
+        if self.asks || self.weekday.is_some() {
+            requires.insert(Capability::of(Capability::CHANGE_CONTROL));
+        }
+        let asked: SocketAddr = ASKED.parse().unwrap();
         Plan {
+            requires,
+            interlock: self.asks.then(|| Interlock {
+                asset: "plc".parse().unwrap(),
+                address: asked.ip(),
+                port: asked.port(),
+                from: AskedFrom::Address("10.20.4.1".parse().unwrap()),
+                condition: Condition::Coil {
+                    unit: 255,
+                    coil: 5,
+                    is: true,
+                },
+            }),
+            windows: self.weekday.map(|weekday| ChangeWindows {
+                timezone: "Europe/Berlin".to_owned(),
+                weekly: vec![Window {
+                    weekday,
+                    start_minute: 0,
+                    end_minute: 1440,
+                }],
+            }),
             interfaces: vec![side("control", "10.20.4.0/24"), side("office", "10.1.0.0/24")],
             management: Some(Management {
                 interface: "mgmt".to_owned(),
@@ -169,7 +205,7 @@ impl Plant<'_> {
 
     fn enrol(&self) {
         let config = format!(
-            "[agent]\nstate_folder = \"{}\"\n[audit]\nspool_bytes_max = 8388608\nfree_bytes_min = 1048576\n",
+            "[agent]\nstate_folder = \"{}\"\n[clock]\nsynchronised_by = \"host\"\n[audit]\nspool_bytes_max = 8388608\nfree_bytes_min = 1048576\n",
             self.path("state")
         );
         std::fs::write(self.path("agent.toml"), config).unwrap();
@@ -285,6 +321,16 @@ impl Plant<'_> {
             _ => None,
         });
         steps.collect()
+    }
+
+    /// What the trail says of the question to the process.
+    pub fn interlock_events(&self) -> Vec<String> {
+        let events = self.coordinator.memory.lock().unwrap().events();
+        let said = events.into_iter().filter_map(|event| match event.kind {
+            Some(Kind::Agent(agent)) if agent.step == "interlock" => Some(agent.message),
+            _ => None,
+        });
+        said.collect()
     }
 
     /// Whether the desk can open a connection: one that is expected is waited for, and one that is not a little.

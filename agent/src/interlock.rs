@@ -9,6 +9,7 @@
 //!   question at a time;
 //! - absent is not safe: silence, an error, an exception, any other value and an answer that is old are all the same "no", each with
 //!   its reason;
+//! - a yes begins one change: the next one asks again;
 //! - nothing is written: one coil is read, or one retained message; a question takes [`ANSWER_WITHIN`] at most, and what
 //!   is read of an answer is bounded;
 //! - it leaves from where the plan says, so that the way is the document's, not the routing table's;

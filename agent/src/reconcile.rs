@@ -260,14 +260,16 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             self.held = None;
             return;
         }
-        let may_begin = self.may_begin(&desired);
+        // What is waited for anyway comes first: the process is asked last.
+        let pauses = self.is_pausing(desired.statement);
+        let may_begin = !pauses && self.may_begin(&desired);
         let before = self.fallback.as_ref().map(|before| before.mark.revision.0);
         // What nobody asks of the kernel any more is no fault of it.
         self.kernel_fault.take_if(|(revision, _)| {
-            let is_asked = may_begin && *revision == desired.mark.revision.0;
+            let is_asked = (pauses || may_begin) && *revision == desired.mark.revision.0;
             !is_asked && Some(*revision) != before
         });
-        if !may_begin || self.is_pausing(desired.statement) {
+        if !may_begin {
             self.put_back(why).await;
             return;
         }

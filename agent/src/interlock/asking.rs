@@ -64,7 +64,8 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    /// Somebody wants this answered; the answer, if there is one that counts.
+    /// Somebody wants this answered; the answer, if there is one that counts. A yes is given once: with it the change begins, and the next
+    /// one asks again.
     pub(super) fn wanted(&mut self, question: Question, now: Duration) -> Option<Answer> {
         let known = self.known.as_ref().filter(|known| {
             // A clock that went back tells nothing of how old it is.
@@ -72,7 +73,12 @@ impl Asking {
             known.question == question && age.is_some_and(|age| age <= FRESH)
         });
         let answer = known.map(|known| known.answer.clone());
-        self.wanted = Some((question, now));
+        if answer == Some(Answer::Safe) {
+            self.known = None;
+            self.wanted = None;
+        } else {
+            self.wanted = Some((question, now));
+        }
         answer
     }
 
@@ -110,7 +116,12 @@ impl Asking {
         if turned {
             self.told = Some((question.clone(), is_safe));
         }
-        self.known = Some(Known {
+        // What nobody waits for any more is not kept for the next change.
+        let is_wanted = self
+            .wanted
+            .as_ref()
+            .is_some_and(|(wanted, _)| *wanted == question);
+        self.known = is_wanted.then_some(Known {
             question,
             asked,
             answer,

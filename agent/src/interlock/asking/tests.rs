@@ -61,8 +61,13 @@ proptest! {
                     let expected = known.as_ref().filter(|(question, at, _)| {
                         *question == asked && now - *at <= FRESH
                     });
-                    prop_assert_eq!(said, expected.map(|(.., answer)| answer.clone()));
-                    last_wanted = Some((number, now));
+                    let expected = expected.map(|(.., answer)| answer.clone());
+                    prop_assert_eq!(&said, &expected);
+                    if said == Some(Answer::Safe) {
+                        (known, last_wanted) = (None, None);
+                    } else {
+                        last_wanted = Some((number, now));
+                    }
                 }
                 Step::Look => match asking.next(now) {
                     Next::Ask(asked) => {
@@ -78,13 +83,17 @@ proptest! {
                     Next::Idle => {
                         let is_due = last_wanted.is_some_and(|(_, at)| now - at <= WANTED_FOR);
                         prop_assert!(!is_due || under_way.is_some(), "nobody is asked");
+                        if !is_due && under_way.is_none() {
+                            last_wanted = None;
+                        }
                     }
                 },
                 Step::Answered(is_safe) => {
                     let answer = if is_safe { Answer::Safe } else { Answer::NotSafe("no".to_owned()) };
                     asking.answered(answer.clone());
                     if let Some((asked, at)) = under_way.take() {
-                        known = Some((asked, at, answer));
+                        let is_wanted = last_wanted.is_some_and(|(number, _)| question(number) == asked);
+                        known = is_wanted.then_some((asked, at, answer));
                     }
                 }
             }

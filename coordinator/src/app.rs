@@ -25,14 +25,14 @@ use crate::config::Config;
 use crate::enrolment::{GATEWAY_PREFIX, GatewayRecord, NewToken, create_token};
 use crate::files::{self, FileError};
 use crate::health::{self, own::Probe};
-use crate::health_watch::{self, PublishedHealth};
+use crate::health_watch::{self, PublishedHealth, Standard};
 use crate::journal::Journal;
 use crate::metrics;
 use crate::operators::Role;
 use crate::own_certificate::OwnCertificate;
 use crate::releases::Releases;
 use crate::retention;
-use crate::rollout::run::Rollouts;
+use crate::rollout::run::{AfterApproval, Rollouts};
 use crate::sessions::Fleet;
 use crate::store::{Store, StoreError, backup_file};
 
@@ -211,9 +211,14 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         config.after_approval,
     )
     .await?;
+    let standard = match config.after_approval {
+        AfterApproval::AtOnce => Standard::Release,
+        AfterApproval::Wait | AfterApproval::DefaultPlan => Standard::Rollouts,
+    };
     let first = health_watch::look(
         &fleet,
-        releases.now().as_deref(),
+        rollouts.in_force().borrow().as_deref(),
+        standard,
         clock::now_ms(),
         config.sessions.stale_after_ms(),
     );
@@ -293,9 +298,11 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         &stopping,
         health_watch::follow(
             fleet.clone(),
-            releases,
+            rollouts.in_force(),
+            standard,
             config.sessions.stale_after_ms(),
             own_faults,
+            rollouts.notes(),
             publish,
         ),
     );

@@ -11,6 +11,10 @@
 //! - `observing`: all is well, and by its document the zone only observes; the reasons say what enforcing would change;
 //! - `enforcing`: all is well, and it enforces.
 //!
+//! What a rollout does to a gateway is a reason, too. A gateway that is on trial, is held back or went back is `degraded`: it does
+//! not enforce, or does not yet keep, what it should have; that it judges traffic by the next release only is said beside. What it
+//! should have is what its rollout lets it activate: a release that waits for its rollout or its wave degrades nothing.
+//!
 //! Every state has reasons, in words. Nothing is healthy for want of evidence: taking a fact away never makes a
 //! zone look better (a property below).
 
@@ -159,7 +163,7 @@ pub struct GatewayEvidence {
     pub reported_ms: Option<u64>,
     /// What its kernel holds.
     pub effective: Option<PolicyMark>,
-    /// What it should hold by the current release; `None`: the release has no plan for it.
+    /// What it should enforce; `None`: the release in force has no plan for it.
     pub wanted: Option<PolicyMark>,
     /// Why it refused a release: revision and words.
     pub refused: Option<(Revision, String)>,
@@ -173,6 +177,8 @@ pub struct GatewayEvidence {
     pub foretold: Vec<String>,
     /// The conduits that grants of remote access opened, in words. Being open for a time is no fault.
     pub granted: Vec<String>,
+    /// What a rollout is at with it, in words, and whether that is less than it should be.
+    pub rollout: Option<(String, bool)>,
 }
 
 /// A fault that a gateway reported.
@@ -257,13 +263,22 @@ pub fn judge(
             .collect(),
     };
     if reasons.is_empty() {
-        let revision = current.unwrap_or_default();
+        let revision = in_force(boundary, gateways).or(current).unwrap_or_default();
         let meaning = boundary.meaning();
-        reasons.push(format!(
-            "{revision} is effective on every gateway at its boundary: {meaning}"
-        ));
+        reasons.push(match in_force(boundary, gateways) {
+            Some(_) => format!("{revision} is effective on every gateway at its boundary: {meaning}"),
+            None => format!("every gateway at its boundary enforces what it should have: {meaning}"),
+        });
     }
     reasons.extend(foretold);
+    for gateway in &boundary.gateways {
+        if let Some((words, false)) = gateways
+            .get(gateway)
+            .and_then(|evidence| evidence.rollout.as_ref())
+        {
+            reasons.push(format!("{gateway}: {words}"));
+        }
+    }
     for gateway in &boundary.gateways {
         // What is open now is known of a connected gateway alone.
         let evidence = gateways.get(gateway).filter(|evidence| evidence.connected);
@@ -276,6 +291,16 @@ pub fn judge(
         reasons.push(format!("and {more} more"));
     }
     ZoneJudgement { state, reasons }
+}
+
+/// The release that all gateways at a boundary enforce; `None`: not all the same.
+fn in_force(boundary: &Boundary, gateways: &BTreeMap<GatewayId, GatewayEvidence>) -> Option<Revision> {
+    let mut all = boundary.gateways.iter().map(|gateway| {
+        let effective = gateways.get(gateway).and_then(|evidence| evidence.effective);
+        effective.map(|effective| effective.revision)
+    });
+    let first = all.next().flatten()?;
+    all.all(|other| other == Some(first)).then_some(first)
 }
 
 /// The names of gateways; of many, some and how many more.
@@ -349,6 +374,9 @@ fn judge_gateway(
     }
     if let Some((revision, why)) = &evidence.refused {
         findings.push((ZoneState::Degraded, format!("refused {revision}: {why}")));
+    }
+    if let Some((words, true)) = &evidence.rollout {
+        findings.push((ZoneState::Degraded, words.clone()));
     }
     if evidence.drift {
         findings.push((

@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 use crate::clock;
 use crate::frame::frame;
 use crate::health::{GatewayEvidence, ZoneJudgement, ZoneState, judge};
-use crate::releases::{CurrentRelease, Releases, gauge};
+use crate::releases::{CurrentRelease, gauge};
 use crate::sessions::Fleet;
 
 /// Shortest time between two answers.
@@ -51,32 +51,43 @@ impl PublishedHealth {
 /// Judges whenever something changed, until the receivers are gone.
 pub async fn follow(
     fleet: Arc<Fleet>,
-    releases: Releases,
+    mut in_force: watch::Receiver<Option<Arc<CurrentRelease>>>,
+    standard: Standard,
     stale_after_ms: u64,
     mut own: watch::Receiver<Vec<v1::Fault>>,
+    mut notes: watch::Receiver<Vec<String>>,
     publish: watch::Sender<Arc<PublishedHealth>>,
 ) {
     let mut own_known = true;
-    let mut current = releases.current();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     measure(&v1::PlantHealth::default(), &publish.borrow().health);
     loop {
-        let release = current.borrow_and_update().clone();
+        let release = in_force.borrow_and_update().clone();
         let began = Instant::now();
         let looked = tokio::task::spawn_blocking({
             let fleet = fleet.clone();
-            move || look(&fleet, release.as_deref(), clock::now_ms(), stale_after_ms)
+            move || {
+                look(
+                    &fleet,
+                    release.as_deref(),
+                    standard,
+                    clock::now_ms(),
+                    stale_after_ms,
+                )
+            }
         });
         let Ok(mut now) = looked.await else {
             return;
         };
         now.coordinator = own.borrow_and_update().clone();
+        now.notes = notes.borrow_and_update().clone();
         let took = began.elapsed();
         publish.send_if_modified(|held| {
             let before = &held.health;
             let new = before.zones != now.zones
                 || before.current_revision != now.current_revision
+                || before.notes != now.notes
                 || before.coordinator != now.coordinator;
             if new {
                 measure(before, &now);
@@ -86,7 +97,8 @@ pub async fn follow(
         });
         tokio::select! {
             () = fleet.changed() => {}
-            changed = current.changed() => if changed.is_err() { return },
+            changed = in_force.changed() => if changed.is_err() { return },
+            changed = notes.changed() => if changed.is_err() { return },
             _ = tick.tick() => {}
             changed = own.changed(), if own_known => own_known = changed.is_ok(),
             () = publish.closed() => return,
@@ -95,10 +107,20 @@ pub async fn follow(
     }
 }
 
-/// The plant's health at one moment.
+/// What gateways are held against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standard {
+    /// The release that goes to all at once.
+    Release,
+    /// What each was given by a rollout; whoever was given nothing, what it enforces.
+    Rollouts,
+}
+
+/// The plant's health at one moment: its zones are those of `release`.
 pub fn look(
     fleet: &Fleet,
     release: Option<&CurrentRelease>,
+    standard: Standard,
     now_ms: u64,
     stale_after_ms: u64,
 ) -> v1::PlantHealth {
@@ -113,7 +135,15 @@ pub fn look(
     let mut evidence: BTreeMap<_, GatewayEvidence> = BTreeMap::new();
     let mut lagging = 0u64;
     fleet.inspect(|gateway, facts| {
-        let wanted = release.mark(gateway);
+        let own = release.mark(gateway);
+        let given = facts
+            .should_have
+            .filter(|(_, is_active)| *is_active)
+            .map(|(mark, _)| mark);
+        let wanted = match standard {
+            Standard::Release => own,
+            Standard::Rollouts => given.or_else(|| own.map(|own| facts.effective.unwrap_or(own))),
+        };
         if wanted.is_some_and(|wanted| !facts.effective.is_some_and(|effective| effective.is(&wanted))) {
             lagging += 1;
         }

@@ -371,4 +371,4 @@ pub(crate) fn backup_file(from: &Path, to: &Path) -> Result<(), StoreError> {
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
-mod memory;
+pub(crate) mod memory;

@@ -168,7 +168,11 @@ impl ControlService {
         });
         let outcome = match read {
             Ok(steer) => {
-                let words = format!("{}: {}", steer.what, why(&steer.who));
+                let whom = match &steer.command {
+                    Command::Skip { gateway } => format!(" {gateway}"),
+                    _ => String::new(),
+                };
+                let words = format!("{}{whom}: {}", steer.what, why(&steer.who));
                 let event = self.gate.deed(&caller).event(&target, &words);
                 self.rollouts.steer(steer, event).await
             }

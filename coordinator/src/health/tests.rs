@@ -51,6 +51,7 @@ fn evidence() -> impl Strategy<Value = GatewayEvidence> {
                     faults,
                     foretold: Vec::new(),
                     granted: Vec::new(),
+                    rollout: None,
                 }
             },
         )
@@ -68,6 +69,7 @@ fn fine() -> GatewayEvidence {
         faults: Vec::new(),
         foretold: Vec::new(),
         granted: Vec::new(),
+        rollout: None,
     }
 }
 

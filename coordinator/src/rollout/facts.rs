@@ -42,13 +42,6 @@ pub enum Fact {
         /// What.
         event: HardEvent,
     },
-    /// Another rollout may have it unconfirmed, or no longer.
-    Elsewhere {
-        /// Who.
-        gateway: u32,
-        /// Whether.
-        is: bool,
-    },
     /// Something happened that counts as a failure.
     Soft {
         /// To whom.

@@ -23,7 +23,7 @@ mod stored;
 mod view;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use penstock_policy::release::Statement;
 use penstock_proto::backoff::Backoff;
@@ -32,10 +32,11 @@ use serde::Deserialize;
 use tokio::sync::{Mutex, watch};
 
 use self::desk::Desk;
-pub use self::operators::{Freeze, Start, Steer, Who};
+pub use self::operators::{Freeze, Start, Steer};
+pub use self::stored::Who;
 use crate::clock;
 use crate::journal::Journal;
-use crate::releases::Releases;
+use crate::releases::{CurrentRelease, Releases};
 use crate::sessions::Fleet;
 use crate::store::Store;
 
@@ -93,6 +94,10 @@ struct Shared {
     fleet: Arc<Fleet>,
     after_approval: AfterApproval,
     desk: Mutex<Desk>,
+    /// The release whose zones health is judged by.
+    in_force: watch::Sender<Option<Arc<CurrentRelease>>>,
+    /// What holds for the whole plant, in words.
+    notes: watch::Sender<Vec<String>>,
     /// Counts what those who watch may want to see.
     changes: watch::Sender<u64>,
 }
@@ -123,11 +128,19 @@ impl Rollouts {
                 fleet,
                 after_approval,
                 desk: Mutex::new(desk),
+                in_force: watch::Sender::new(None),
+                notes: watch::Sender::new(Vec::new()),
                 changes: watch::Sender::new(0),
             }),
         };
+        if after_approval == AfterApproval::AtOnce {
+            tracing::warn!(
+                "each approved release goes to all gateways at once, on no trial and without a way back by itself: for laboratories only"
+            );
+        }
         let mut desk = rollouts.shared.desk.lock().await;
         rollouts.shared.take_up(&mut desk).await?;
+        rollouts.shared.show_in_force(&desk);
         drop(desk);
         Ok(rollouts)
     }
@@ -145,9 +158,8 @@ impl Rollouts {
                 match passed {
                     Ok(()) => {
                         pause.worked();
-                        let now_ms = clock::now_ms();
                         desk.deadline()
-                            .map(|at| Duration::from_millis(at.saturating_sub(now_ms)))
+                            .map(|at| at.saturating_duration_since(Instant::now()))
                     }
                     Err(refusal) => {
                         tracing::error!(%refusal, "a step of a rollout is not stored; nothing comes of it, and it is tried again");
@@ -170,26 +182,74 @@ impl Rollouts {
         }
     }
 
-    /// What becomes of a release when it is approved.
-    pub fn after_approval(&self) -> AfterApproval {
-        self.shared.after_approval
+    /// What holds for the whole plant, in words.
+    pub fn notes(&self) -> watch::Receiver<Vec<String>> {
+        self.shared.notes.subscribe()
+    }
+
+    /// The release whose zones health is judged by: the newest that any gateway was let activate; before that, what is approved.
+    pub fn in_force(&self) -> watch::Receiver<Option<Arc<CurrentRelease>>> {
+        self.shared.in_force.subscribe()
     }
 }
 
 impl Shared {
     /// Takes in what happened, steps, stores, and gives sessions what came of it; `is_new`: another release may be current.
     async fn pass(&self, desk: &mut Desk, is_new: bool) -> Result<(), Refusal> {
+        self.settle_doubt(desk).await?;
         desk.hear(&self.fleet);
         if self.after_approval == AfterApproval::AtOnce {
             return self.at_once(desk, is_new).await;
         }
-        if is_new && self.after_approval == AfterApproval::DefaultPlan {
+        if self.after_approval == AfterApproval::DefaultPlan {
             self.start_by_itself(desk).await;
         }
+        self.settle_baseline(desk).await?;
         desk.step(clock::now_ms(), false);
         self.save(desk, None).await?;
         self.publish(desk);
         Ok(())
+    }
+
+    /// Reads again what the store may have although it failed.
+    async fn settle_doubt(&self, desk: &mut Desk) -> Result<(), Refusal> {
+        if desk.is_doubtful {
+            self.read_again(desk).await?;
+        }
+        Ok(())
+    }
+
+    fn show_in_force(&self, desk: &Desk) {
+        let at_once = (self.after_approval == AfterApproval::AtOnce).then(|| {
+            "every approved release goes to all gateways at once, on no trial (rollouts.after_approval is at-once): for laboratories only"
+                .to_owned()
+        });
+        let freeze = &desk.freeze;
+        let frozen = freeze.frozen.then(|| {
+            format!(
+                "{} stopped the line ({}): no gateway activates a release",
+                freeze.by, freeze.because.reason
+            )
+        });
+        let notes: Vec<String> = at_once.into_iter().chain(frozen).collect();
+        self.notes.send_if_modified(|held| {
+            let is_other = *held != notes;
+            *held = notes;
+            is_other
+        });
+        let current = self.releases.now();
+        let in_force = match self.after_approval {
+            AfterApproval::AtOnce => current,
+            AfterApproval::Wait | AfterApproval::DefaultPlan => desk.in_force().or(current),
+        };
+        self.in_force.send_if_modified(|held| {
+            let revision = |release: &Option<Arc<CurrentRelease>>| {
+                release.as_ref().map(|release| release.recorded.digest)
+            };
+            let is_other = revision(held) != revision(&in_force);
+            *held = in_force;
+            is_other
+        });
     }
 
     /// Gives sessions what came of steps, all of which are stored.
@@ -197,6 +257,10 @@ impl Shared {
         desk.prune();
         self.releases.keep(desk.releases());
         desk.publish(&self.fleet);
+        self.show_in_force(desk);
         self.changes.send_modify(|changes| *changes += 1);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -162,7 +162,7 @@ impl GatewayFacts {
         self.reported_ms = Some(now_ms);
     }
 
-    /// For the judgement on health; `wanted` is what the current release holds for it.
+    /// For the judgement on health; `wanted` is what it should enforce.
     pub fn evidence(&self, wanted: Option<PolicyMark>) -> GatewayEvidence {
         let (foretold, faults): (Vec<_>, Vec<_>) =
             self.faults.iter().partition(|fault| fault.code == NOT_READY);
@@ -195,6 +195,7 @@ impl GatewayFacts {
                 .any(|fault| OPEN.contains(&fault.code.as_str())),
             faults,
             granted: granted.iter().map(|fault| fault.message.clone()).collect(),
+            rollout: self.standing.as_ref().and_then(rollout_in_words),
             foretold: foretold.iter().map(|fault| fault.message.clone()).collect(),
         }
     }
@@ -316,6 +317,93 @@ fn reported(fault: &v1::Fault) -> ReportedFault {
         words: format!("{}{flows} ({})", fault.message, fault.code),
         zones: zones.unwrap_or_default(),
     }
+}
+
+/// What a rollout is at with a gateway, in words, and whether that is less than it should be.
+fn rollout_in_words(standing: &v1::PolicyStanding) -> Option<(String, bool)> {
+    use v1::policy_standing::State;
+    let revision = Revision(standing.revision);
+    let words = match standing.state.as_ref()? {
+        State::Trial(trial) => format!(
+            "is on trial with {revision}, and goes back by itself in {} unless it is confirmed",
+            minutes(trial.left_ms)
+        ),
+        State::Held(held) => {
+            let until = match held.until_ms {
+                0 => String::new(),
+                until_ms => format!(", until {} at the earliest", moment(until_ms)),
+            };
+            format!("does not activate {revision} yet: {}{until}", reason_of(held))
+        }
+        State::Reverted(reverted) => format!(
+            "went back from {revision} ({}): {}; it refuses that release until a person clears it at the gateway",
+            reverted.code, reverted.message
+        ),
+        State::Shadow(shadow) => {
+            let cuts = match shadow.cuts_must_flow {
+                true => "; a must-flow would be cut",
+                false => "",
+            };
+            return Some((
+                format!(
+                    "judges live traffic by {revision} beside the policy in force: it would deny {} packets and {} operations, and end \
+                     {} connections{cuts}",
+                    counted(shadow.would_deny_packets),
+                    counted(shadow.would_deny_operations),
+                    counted(shadow.would_cut_connections),
+                ),
+                shadow.cuts_must_flow,
+            ));
+        }
+    };
+    Some((words, true))
+}
+
+fn reason_of(held: &v1::Held) -> String {
+    if !held.message.is_empty() {
+        return held.message.clone();
+    }
+    match held.reason() {
+        v1::HoldReason::Window => "its window is closed",
+        v1::HoldReason::Interlock => "the process does not report that it is safe to change",
+        v1::HoldReason::Person => "a person holds it",
+        v1::HoldReason::Clock => "its clock is not synchronised",
+        v1::HoldReason::NotCleared => "too many releases that it reverted are not cleared",
+        v1::HoldReason::Zone => "the time zone of its windows is not known to it",
+        v1::HoldReason::Unspecified => "it does not say why",
+    }
+    .to_owned()
+}
+
+/// A count that changes its words seldom, so that health is not another one at each report.
+fn counted(count: u64) -> String {
+    match count {
+        0..100 => count.to_string(),
+        _ => format!("over {}", 10_u64.saturating_pow(count.ilog10())),
+    }
+}
+
+fn minutes(ms: u64) -> String {
+    match ms / 60_000 {
+        0 => "less than a minute".to_owned(),
+        minutes => format!("{minutes} min"),
+    }
+}
+
+/// A moment in the time of no place, which the reader can tell from their own.
+fn moment(ms: u64) -> String {
+    let stamp = i64::try_from(ms)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    stamp.map_or_else(
+        || "a time that no clock shows".to_owned(),
+        |stamp| {
+            stamp
+                .to_zoned(jiff::tz::TimeZone::UTC)
+                .strftime("%Y-%m-%d %H:%M UTC")
+                .to_string()
+        },
+    )
 }
 
 /// A standing of which no text and no list is longer than may be remembered.

@@ -36,32 +36,43 @@ struct Memory {
     kept: Arc<Mutex<Kept>>,
     changes: broadcast::Sender<RecordChange>,
     appended: watch::Sender<Cursor>,
-    fails: Option<FaultCause>,
+    mood: Arc<Mutex<Mood>>,
+}
+
+/// What the engine does with what it is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Mood {
+    #[default]
+    Works,
+    Fails(FaultCause),
+    /// It writes, and says that it failed.
+    FailsLate(FaultCause),
 }
 
 /// Where the engine keeps things.
 #[derive(Debug, Default)]
-pub(super) struct InMemory(Arc<Mutex<Kept>>);
+pub(crate) struct InMemory(Arc<Mutex<Kept>>);
 
 impl InMemory {
-    fn engine(&self, fails: Option<FaultCause>) -> Store {
+    /// A store whose mood can be changed while it is open.
+    pub(crate) fn moody(&self, mood: Arc<Mutex<Mood>>) -> Store {
         let end = cursor(self.0.lock().unwrap().newest());
         Store::on(Memory {
             kept: self.0.clone(),
             changes: broadcast::channel(64).0,
             appended: watch::channel(end).0,
-            fails,
+            mood,
         })
     }
 }
 
 impl Bench for InMemory {
     fn open(&self) -> Store {
-        self.engine(None)
+        self.moody(Arc::default())
     }
 
     fn failing(&self, cause: FaultCause) -> Store {
-        self.engine(Some(cause))
+        self.moody(Arc::new(Mutex::new(Mood::Fails(cause))))
     }
 }
 
@@ -81,8 +92,8 @@ impl Memory {
         &self,
         read: impl FnOnce(&Kept) -> Result<T, StoreError>,
     ) -> Pending<'static, T> {
-        let outcome = match self.fails {
-            Some(cause @ FaultCause::Damaged) => Err(failed(cause)),
+        let outcome = match *self.mood.lock().unwrap() {
+            Mood::Fails(cause @ FaultCause::Damaged) => Err(failed(cause)),
             _ => read(&self.kept.lock().unwrap()),
         };
         Box::pin(std::future::ready(outcome))
@@ -92,9 +103,10 @@ impl Memory {
         &self,
         write: impl FnOnce(&mut Kept) -> Result<T, StoreError>,
     ) -> Pending<'static, T> {
-        let outcome = match self.fails {
-            Some(cause) => Err(failed(cause)),
-            None => write(&mut self.kept.lock().unwrap()),
+        let outcome = match *self.mood.lock().unwrap() {
+            Mood::Works => write(&mut self.kept.lock().unwrap()),
+            Mood::Fails(cause) => Err(failed(cause)),
+            Mood::FailsLate(cause) => write(&mut self.kept.lock().unwrap()).and(Err(failed(cause))),
         };
         self.appended
             .send_replace(cursor(self.kept.lock().unwrap().newest()));

@@ -36,6 +36,7 @@ fn health(zone: &ZoneId, boundary: &Boundary) -> (ZoneState, Vec<String>) {
         faults: Vec::new(),
         foretold: Vec::new(),
         granted: Vec::new(),
+        rollout: None,
     };
     let gateways: BTreeMap<_, _> = boundary
         .gateways

@@ -46,17 +46,11 @@ impl Record {
         self.stage
     }
 
-    /// Whether both say the same of everything but the time.
+    /// Whether both say the same of everything but the time and the number of the last order: after a restart all sessions are new, and
+    /// orders count in theirs alone.
     pub fn is_but_for_time(&self, other: &Self) -> bool {
-        let timeless = (self.stage, &self.stop, self.orders, &self.marks, &self.strikes);
-        timeless
-            == (
-                other.stage,
-                &other.stop,
-                other.orders,
-                &other.marks,
-                &other.strikes,
-            )
+        let timeless = (self.stage, &self.stop, &self.marks, &self.strikes);
+        timeless == (other.stage, &other.stop, &other.marks, &other.strikes)
             && self.accepted_failures == other.accepted_failures
             && self.accepts_shadow == other.accepts_shadow
             && self.emergency == other.emergency
@@ -74,6 +68,12 @@ impl Record {
         let pairs = self.marks.bytes().zip(before.marks.bytes());
         let changed = (0_u32..).zip(pairs).filter(|(_, (now, before))| now != before);
         changed.filter_map(|(at, (now, _))| Some((at, Mark::of(char::from(now))?)))
+    }
+
+    /// How far it is with one gateway.
+    pub fn mark(&self, gateway: u32) -> Option<Mark> {
+        let letter = self.marks.as_bytes().get(gateway as usize)?;
+        Mark::of(char::from(*letter))
     }
 
     /// How many of each.

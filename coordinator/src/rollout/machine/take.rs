@@ -6,6 +6,14 @@ use super::super::seats::{Mark, Strike};
 use super::{Action, HaltReason, Note, Rollout, Stage};
 
 impl Rollout {
+    /// Another rollout may have a gateway unconfirmed, or no longer: neither it nor the other of its pair is opened meanwhile. Known
+    /// before the next step.
+    pub fn set_elsewhere(&mut self, gateway: u32, is: bool) {
+        if let Some(seat) = self.seats.get_mut(gateway as usize) {
+            seat.is_elsewhere = is;
+        }
+    }
+
     pub(super) fn take(&mut self, fact: Fact, actions: &mut Vec<Action>) {
         let own_ms = self.clock.own_ms;
         match fact {
@@ -32,11 +40,6 @@ impl Rollout {
                     seat.link(false, own_ms);
                 }
             }
-            Fact::Elsewhere { gateway, is } => {
-                if let Some(seat) = self.seats.get_mut(gateway as usize) {
-                    seat.is_elsewhere = is;
-                }
-            }
             Fact::Hard { gateway, event } => self.struck(gateway, Strike::Hard, Some(event), actions),
             Fact::Soft { gateway } => self.struck(gateway, Strike::Soft, None, actions),
         }
@@ -50,6 +53,7 @@ impl Rollout {
         seat.link(true, own_ms);
         seat.heard = standing;
         let (mark, knows) = (seat.mark, order >= seat.withdrawn_by);
+        let asked = self.target(gateway).map(|target| target.upto);
         match standing {
             Standing::Trial { confirmable } => {
                 let was_opened = mark.may_be_unconfirmed() || mark.is_confirmed();
@@ -79,6 +83,10 @@ impl Rollout {
                 }
             }
             Standing::Unheard | Standing::OtherTrial | Standing::Reverted(_) | Standing::Refused => {}
+        }
+        // What it may do is less by what it did itself: an order with a number of its own says so.
+        if self.target(gateway).map(|target| target.upto) < asked {
+            self.retarget(gateway, actions);
         }
         let cuts = matches!(standing, Standing::Shadow { cuts_must_flow: true });
         if cuts && !self.accepts_shadow && self.carries() {

@@ -6,20 +6,28 @@ use penstock_policy::ids::Digest;
 use penstock_policy::rollout::{RolloutPlan, default_plan, problems};
 use penstock_proto::refusal::{Reason, Refusal};
 
-use super::desk::{Desk, LIVES_MAX};
+use super::desk::Desk;
 use super::live::{Live, is_end};
-use super::operators::Who;
-use super::stored::{Baseline, Because, StoredRollout};
+use super::stored::{Baseline, Because, StoredRollout, Who};
 use super::{AfterApproval, Shared, is_emergency};
 use crate::clock;
 use crate::releases::CurrentRelease;
-use crate::rollout::{Command, Now, Rollout, Setup, SteerError};
+use crate::rollout::{Command, Now, Rollout, Setup, Stage, SteerError};
 use crate::store::{Change, OwnEvent};
 
 /// With what percentages of the default plan are drawn: anybody can draw them again from the statement.
 pub(super) fn seed(statement: Digest) -> u64 {
     let first: [u8; 8] = statement.0.first_chunk().copied().unwrap_or_default();
     u64::from_be_bytes(first)
+}
+
+/// Why a rollout cannot take over.
+#[derive(Debug, thiserror::Error)]
+enum Obstacle {
+    #[error(transparent)]
+    Earlier(#[from] SteerError),
+    #[error("trials of several earlier releases are not over; wait until they are confirmed or reverted")]
+    Full,
 }
 
 /// Everything that a rollout begins with.
@@ -77,41 +85,29 @@ impl Shared {
         event: OwnEvent,
     ) -> Result<(), Refusal> {
         // What was decided before stands first.
+        self.settle_doubt(desk).await?;
+        desk.hear(&self.fleet);
+        desk.step(clock::now_ms(), false);
         self.save(desk, None).await?;
         let Beginning { release, fleet, plan } = beginning;
         let (revision, statement) = (release.revision(), release.recorded.digest);
-        if desk.lives.len() >= LIVES_MAX {
-            return Err(Refusal::new(
-                Reason::Conflict,
-                "trials of several earlier releases are not over; wait until they are confirmed or reverted, at most as long as \
-                 their plans' trials",
-            ));
-        }
         let now_ms = clock::now_ms();
         let now = desk.now(now_ms);
         let before: Vec<Live> = desk.lives.iter().map(Live::try_on).collect();
         let begun = self.begin_here(desk, (release, fleet, plan, statement), who, now);
-        let stored = match begun {
-            Ok(()) => self.write(desk, Change::noted(event), None).await,
-            Err(error) => Err(Refusal::new(
+        if let Err(error) = begun {
+            desk.lives = before;
+            return Err(Refusal::new(
                 Reason::Conflict,
                 format!("the rollout of {revision} cannot take over: {error}"),
-            )),
-        };
-        match stored {
-            Ok(()) => {
-                self.publish(desk);
-                if let Err(error) = self.forget(desk).await {
-                    tracing::warn!(error = %crate::chain(&error), "rollouts that are over are not removed; they are with the next start");
-                }
-                Ok(())
-            }
-            Err(refusal) if refusal.reason == Reason::Conflict && desk.was_read_again() => Err(refusal),
-            Err(refusal) => {
-                desk.lives = before;
-                Err(refusal)
-            }
+            ));
         }
+        self.write_or_restore(desk, Change::noted(event), before).await?;
+        self.publish(desk);
+        if let Err(error) = self.forget(desk).await {
+            tracing::warn!(error = %crate::chain(&error), "rollouts that are over are not removed; they are with the next start");
+        }
+        Ok(())
     }
 
     fn begin_here(
@@ -125,9 +121,12 @@ impl Shared {
         ),
         who: &Who,
         now: Now,
-    ) -> Result<(), SteerError> {
+    ) -> Result<(), Obstacle> {
         let revision = release.revision();
         let in_earlier_trial = desk.in_earlier_trial();
+        if !desk.make_room() {
+            return Err(Obstacle::Full);
+        }
         let mut crossed = Vec::new();
         for (at, live) in desk.lives.iter_mut().enumerate() {
             if !is_end(live.machine.stage()) {
@@ -154,10 +153,7 @@ impl Shared {
             number: desk.next,
             statement,
             started_by: who.by.clone(),
-            because: Because {
-                reason: who.reason.clone(),
-                ticket: who.ticket.clone(),
-            },
+            because: Because::of(who),
             started_ms: now.wall_ms,
             ended_ms: None,
             ended_as: None,
@@ -187,7 +183,12 @@ impl Shared {
         };
         let revision = current.revision();
         let has_one = desk.lives.iter().any(|live| live.machine.revision() >= revision);
-        if has_one || desk.declined == Some(revision) {
+        // What is on its way back is first brought back.
+        let is_held_up = desk
+            .lives
+            .iter()
+            .any(|live| live.machine.stage() == Stage::RollingBack);
+        if has_one || is_held_up || desk.declined == Some(revision) {
             return;
         }
         let who = Who {
@@ -215,17 +216,18 @@ impl Shared {
     /// Every release goes to all at once, unless the line is stopped.
     pub(super) async fn at_once(&self, desk: &mut Desk, is_new: bool) -> Result<(), Refusal> {
         let current = self.releases.now();
-        if let Some(current) = &current
-            && desk.baseline != Baseline::AtOnce(current.revision())
-        {
-            // Before a gateway gets it, so that after a change of the configuration whoever comes late gets it too.
-            self.set_baseline(desk, Baseline::AtOnce(current.revision()))
-                .await?;
-        }
         let release = current.as_ref().filter(|_| !desk.freeze.frozen);
         desk.publish_at_once(&self.fleet, release, is_new);
+        self.show_in_force(desk);
         self.changes.send_modify(|changes| *changes += 1);
-        Ok(())
+        match &current {
+            // So that after a change of the configuration whoever comes late gets it, too.
+            Some(current) if desk.baseline != Baseline::AtOnce(current.revision()) => {
+                self.set_baseline(desk, Baseline::AtOnce(current.revision()))
+                    .await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether rollouts can be started here.

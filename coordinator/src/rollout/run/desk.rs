@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use penstock_policy::ids::{GatewayId, Revision};
 use penstock_proto::convert::PolicyMark;
@@ -16,7 +17,7 @@ use super::live::{Live, is_end};
 use super::standing::order_number;
 use super::stored::{Baseline, FreezeRecord};
 use crate::releases::CurrentRelease;
-use crate::rollout::{Fact, Mark, Now, Stage, Target, Upto};
+use crate::rollout::{Mark, Now, Stage, Target, Upto};
 use crate::sessions::{Fleet, GatewayFacts, Order, Wanted, Word};
 
 /// Rollouts in memory at most: a new one waits until the trials of an older one are over.
@@ -32,8 +33,10 @@ pub(super) struct Desk {
     pub(super) baseline_at: Option<u64>,
     /// The number of the next rollout.
     pub(super) next: u64,
-    /// Rollouts of the store that cannot be taken up, and why.
-    pub(super) damaged: BTreeMap<u64, String>,
+    /// Rollouts of the store that cannot be taken up: of which release, and why.
+    pub(super) damaged: BTreeMap<u64, (Revision, String)>,
+    /// The baseline is yet to be written: this release, or that there is none.
+    pub(super) first_baseline: Option<Option<Revision>>,
     /// The sessions of gateways as they were looked at last.
     seen: BTreeMap<GatewayId, u64>,
     /// Those that are connected and stand otherwise, and whether by a session that begins.
@@ -43,6 +46,8 @@ pub(super) struct Desk {
     pub(super) declined: Option<Revision>,
     /// All was read again from the store, where somebody else wrote.
     pub(super) is_read_again: bool,
+    /// The store failed what somebody wanted, and may have it all the same: it is read again before anything else.
+    pub(super) is_doubtful: bool,
 }
 
 /// What a gateway should have, and of which rollout.
@@ -66,11 +71,13 @@ impl Desk {
             baseline_at: baseline.1,
             next,
             damaged: BTreeMap::new(),
+            first_baseline: None,
             seen: BTreeMap::new(),
             moved: BTreeMap::new(),
             words: 0,
             declined: None,
             is_read_again: false,
+            is_doubtful: false,
         }
     }
 
@@ -92,6 +99,16 @@ impl Desk {
     /// The newest rollout.
     pub(super) fn newest(&self) -> Option<&Live> {
         self.lives.last()
+    }
+
+    /// The newest release that a gateway was let activate.
+    pub(super) fn in_force(&self) -> Option<Arc<CurrentRelease>> {
+        let activated = |live: &&Live| {
+            let counts = live.log.rollout.counts();
+            live.is_carried() || counts.keys().any(|mark| mark.counts() || mark.is_in_flight())
+        };
+        let live = self.lives.iter().rev().find(activated)?;
+        Some(live.release.clone())
     }
 
     /// The releases that gateways should have by what is here.
@@ -144,7 +161,7 @@ impl Desk {
         // What one opens another may not: each step is known to all before the next.
         for at in 0..self.lives.len() {
             let crossed = match self.lives.get_mut(at) {
-                Some(live) if all || live.is_due(now) => live.step(now),
+                Some(live) if all || live.is_due() => live.step(now),
                 _ => continue,
             };
             self.pass_on(at, &crossed);
@@ -162,9 +179,9 @@ impl Desk {
         }
     }
 
-    /// When to step again, milliseconds since 1970.
-    pub(super) fn deadline(&self) -> Option<u64> {
-        self.lives.iter().filter_map(|live| live.machine.deadline()).min()
+    /// When to step again.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.lives.iter().filter_map(Live::due_at).min()
     }
 
     /// Whether something was decided that the store does not have.
@@ -332,15 +349,31 @@ impl Desk {
         self.baseline == Baseline::Rollout(live.number())
     }
 
-    /// Lets go of rollouts that have nothing left to do.
+    /// Lets go of rollouts that have nothing left to do. One that may have a gateway unconfirmed, however long that is silent, is what
+    /// keeps the other of its pair as it is.
     pub(super) fn prune(&mut self) {
         let baseline = self.baseline;
         let newest = self.newest().map(Live::number);
         self.lives.retain(|live| {
             let number = live.number();
-            let is_over = is_end(live.machine.stage()) && live.machine.is_over() && !live.is_unstored();
+            let is_over = live.is_settled() && !live.is_unstored();
             Some(number) == newest || baseline == Baseline::Rollout(number) || !is_over
         });
+    }
+
+    /// Makes room for a new one: of those that are over, the oldest goes. What it may have unconfirmed is not connected, and passed on to
+    /// the new one.
+    pub(super) fn make_room(&mut self) -> bool {
+        if self.lives.len() < LIVES_MAX {
+            return true;
+        }
+        let baseline = self.baseline;
+        let is_over = |live: &Live| {
+            let is_baseline = baseline == Baseline::Rollout(live.number());
+            is_end(live.machine.stage()) && live.machine.is_over() && !is_baseline
+        };
+        let oldest = self.lives.iter().position(is_over);
+        oldest.map(|at| self.lives.remove(at)).is_some()
     }
 
     /// Those that may be in a trial of what is here and are not connected.
@@ -389,6 +422,7 @@ fn introduce(from: &Live, to: &mut Live) {
 
 fn elsewhere(live: &mut Live, id: &GatewayId, is: bool) {
     if let Some(gateway) = live.machine.fleet().find(id) {
-        live.inbox.push(Fact::Elsewhere { gateway, is });
+        live.machine.set_elsewhere(gateway, is);
+        live.hurry();
     }
 }

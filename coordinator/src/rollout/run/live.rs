@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use penstock_policy::ids::GatewayId;
 
-use super::operators::{Who, because};
 use super::standing::{hard, order_of, standing, wrong};
-use super::stored::{Event, StoredRollout, marks_in_words};
+use super::stored::{Because, Event, StoredRollout, Who, marks_in_words};
 use crate::releases::CurrentRelease;
 use crate::rollout::{Action, Fact, HaltReason, Mark, Note, Now, Record, Rollout, Stage, Standing};
 use crate::sessions::GatewayFacts;
@@ -27,8 +27,11 @@ pub(super) struct Live {
     pub(super) pending: Pending,
     /// What happened since the last write, for the trail.
     pub(super) unsaid: String,
+    /// There are events that the store does not have.
+    pub(super) has_news: bool,
     /// What was wrong on gateways when they were last seen without the release: not its doing.
     faults: BTreeMap<u32, BTreeSet<String>>,
+    due_at: Option<Instant>,
 }
 
 /// What comes of steps, once they are stored.
@@ -54,7 +57,9 @@ impl Live {
             inbox: Vec::new(),
             pending: Pending::default(),
             unsaid: String::new(),
+            has_news: false,
             faults: BTreeMap::new(),
+            due_at: Some(Instant::now()),
         }
     }
 
@@ -77,7 +82,9 @@ impl Live {
                 words: self.pending.words.clone(),
             },
             unsaid: self.unsaid.clone(),
+            has_news: self.has_news,
             faults: self.faults.clone(),
+            due_at: self.due_at,
         }
     }
 
@@ -132,12 +139,18 @@ impl Live {
     }
 
     /// Whether there is something to step for.
-    pub(super) fn is_due(&self, now: Now) -> bool {
-        let is_late = self
-            .machine
-            .deadline()
-            .is_some_and(|deadline| deadline <= now.wall_ms);
-        !self.inbox.is_empty() || is_late
+    pub(super) fn is_due(&self) -> bool {
+        !self.inbox.is_empty() || self.due_at.is_some_and(|due| due <= Instant::now())
+    }
+
+    /// When to step again; by a clock that nobody sets.
+    pub(super) fn due_at(&self) -> Option<Instant> {
+        self.due_at
+    }
+
+    /// Something changed that is no fact of its own: it steps as soon as it can.
+    pub(super) fn hurry(&mut self) {
+        self.due_at = Some(Instant::now());
     }
 
     /// Steps; answers with those that may be unconfirmed now and were not, or the other way round.
@@ -164,6 +177,11 @@ impl Live {
                 Action::Note(note) => self.note(&note, by, now_ms),
             }
         }
+        let wait = self
+            .machine
+            .deadline()
+            .map(|deadline| deadline.saturating_sub(now_ms));
+        self.due_at = wait.map(|ms| Instant::now() + Duration::from_millis(ms.min(LOOK_MS)));
         let record = self.machine.record();
         let changes: Vec<(u32, Mark)> = record.changes(&self.log.rollout).collect();
         let before: BTreeMap<u32, Mark> = self.log.rollout.changes(&record).collect();
@@ -241,6 +259,7 @@ impl Live {
             self.unsaid.push_str(join);
             self.unsaid.push_str(&message);
         }
+        self.has_news = true;
         self.log.note(Event {
             at_ms,
             by: by.to_owned(),
@@ -252,12 +271,13 @@ impl Live {
 
     /// Writes down what a person did, which has an event of its own in the trail.
     pub(super) fn say_because(&mut self, who: &Who, what: &str, message: String, at_ms: u64) {
+        self.has_news = true;
         self.log.note(Event {
             at_ms,
             by: who.by.clone(),
             what: what.to_owned(),
             message,
-            because: Some(because(who)),
+            because: Some(Because::of(who)),
         });
     }
 
@@ -269,9 +289,15 @@ impl Live {
     /// Whether the store does not have what was decided.
     pub(super) fn is_unstored(&self) -> bool {
         match &self.stored {
-            Some((stored, _)) => !self.log.rollout.is_but_for_time(stored) || !self.unsaid.is_empty(),
+            Some((stored, _)) => !self.log.rollout.is_but_for_time(stored) || self.has_news,
             None => true,
         }
+    }
+
+    /// Whether it is over, and no gateway may have its release unconfirmed.
+    pub(super) fn is_settled(&self) -> bool {
+        let is_open = |mark: &Mark| mark.may_be_unconfirmed();
+        is_end(self.machine.stage()) && !self.log.rollout.counts().keys().any(is_open)
     }
 
     /// Whether more of its time passed than may be lost.
@@ -290,6 +316,8 @@ impl Live {
     }
 }
 
+/// It is stepped at least so often while it waits for time to pass, milliseconds.
+const LOOK_MS: u64 = 60_000;
 /// How much of a rollout's own time a restart may lose, milliseconds.
 const AGE_MS: u64 = 60_000;
 

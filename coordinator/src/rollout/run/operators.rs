@@ -6,25 +6,13 @@ use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1;
 use tokio::sync::watch;
 
-use super::desk::Desk;
 use super::live::{Live, is_end};
 use super::store::{expect, written_at};
-use super::stored::{Because, FREEZE, FreezeRecord, PREFIX, StoredRollout};
+use super::stored::{Because, FREEZE, FreezeRecord, PREFIX, StoredRollout, Who};
 use super::{Rollouts, view};
 use crate::clock;
 use crate::rollout::{Command, SteerError};
 use crate::store::{Change, OwnEvent};
-
-/// Who wants something, and why.
-#[derive(Debug, Clone, Default)]
-pub struct Who {
-    /// The operator.
-    pub by: String,
-    /// In their words.
-    pub reason: String,
-    /// Their ticket.
-    pub ticket: String,
-}
 
 /// A rollout to be started.
 #[derive(Debug, Clone)]
@@ -132,7 +120,8 @@ impl Rollouts {
         shared.carries()?;
         let mut guard = shared.desk.lock().await;
         let desk = &mut *guard;
-        shared.save(desk, None).await?;
+        // What happened before counts first: a hard event halts before a person goes on.
+        shared.pass(desk, false).await?;
         let revision = steer.revision;
         let at = desk
             .lives
@@ -146,32 +135,26 @@ impl Rollouts {
         })?;
         let now_ms = clock::now_ms();
         let now = desk.now(now_ms);
+        let before: Vec<Live> = desk.lives.iter().map(Live::try_on).collect();
         let live = desk.lives.get_mut(at).ok_or_else(gone)?;
-        let before = live.try_on();
-        let actions = live.machine.steer(now, steer.command);
-        let actions = match actions {
+        let whom = match &steer.command {
+            Command::Skip { gateway } => format!("{gateway} is "),
+            _ => String::new(),
+        };
+        let words = format!("{whom}{} by {}", steer.what, steer.who.by);
+        let actions = match live.machine.steer(now, steer.command) {
             Ok(actions) => actions,
             Err(error) => {
-                *live = before;
+                desk.lives = before;
                 return Err(refused(&error));
             }
         };
-        live.say_because(
-            &steer.who,
-            steer.what,
-            format!("{} by {}", steer.what, steer.who.by),
-            now_ms,
-        );
+        live.say_because(&steer.who, steer.what, words, now_ms);
         let crossed = live.take(actions, &steer.who.by, now_ms);
-        if let Err(refusal) = shared.write(desk, Change::noted(event), None).await {
-            if !desk.was_read_again()
-                && let Some(live) = desk.lives.get_mut(at)
-            {
-                *live = before;
-            }
-            return Err(refusal);
-        }
         desk.pass_on(at, &crossed);
+        shared
+            .write_or_restore(desk, Change::noted(event), before)
+            .await?;
         let shown = desk
             .lives
             .get(at)
@@ -189,6 +172,7 @@ impl Rollouts {
         let shared = &self.shared;
         let mut guard = shared.desk.lock().await;
         let desk = &mut *guard;
+        shared.settle_doubt(desk).await?;
         if desk.freeze.frozen == freeze.frozen {
             return Ok(view::freeze(&desk.freeze));
         }
@@ -196,12 +180,18 @@ impl Rollouts {
         let record = FreezeRecord {
             frozen: freeze.frozen,
             by: freeze.who.by.clone(),
-            because: because(&freeze.who),
+            because: Because::of(&freeze.who),
             since_ms: now_ms,
         };
         // The record alone: it does not wait for what a rollout could not store.
         let change = Change::noted(event).json(FREEZE, expect(desk.freeze_at), &record)?;
-        let written = shared.store.apply(change).await?;
+        let written = match shared.store.apply(change).await {
+            Ok(written) => written,
+            Err(error) => {
+                desk.is_doubtful = true;
+                return Err(error.into());
+            }
+        };
         desk.freeze = record;
         desk.freeze_at = written_at(&written, FREEZE);
         let (what, words) = match freeze.frozen {
@@ -290,13 +280,6 @@ impl Rollouts {
     }
 }
 
-pub(super) fn because(who: &Who) -> Because {
-    Because {
-        reason: who.reason.clone(),
-        ticket: who.ticket.clone(),
-    }
-}
-
 fn gone() -> Refusal {
     Refusal::new(Reason::Internal, "the rollout is gone")
 }
@@ -307,11 +290,4 @@ fn refused(error: &SteerError) -> Refusal {
         SteerError::NotNow { .. } | SteerError::Activated(_) => Reason::NotProposed,
     };
     Refusal::new(reason, error.to_string())
-}
-
-impl Desk {
-    /// Whether what is here was read again since it was asked last.
-    pub(super) fn was_read_again(&mut self) -> bool {
-        std::mem::take(&mut self.is_read_again)
-    }
 }

@@ -79,6 +79,8 @@ pub(super) fn standing(facts: &GatewayFacts, mark: &PolicyMark) -> Standing {
     match (refused, is(&facts.staged)) {
         (true, _) => Standing::Refused,
         (false, true) => Standing::Staged,
+        // An agent that knows no trials stages nothing: it is not waited for before its turn.
+        (false, false) if !facts.knows_trials() => Standing::Staged,
         (false, false) => Standing::Behind,
     }
 }

@@ -72,7 +72,7 @@ impl Shared {
         let none_yet = records.is_empty();
         let newest = records.last().map(|(_, stored, _)| stored.number);
         for (_, stored, at) in records {
-            let number = stored.number;
+            let (number, revision) = (stored.number, stored.rollout.revision());
             let is_needed = !is_end(stored.rollout.stage())
                 || desk.baseline == Baseline::Rollout(number)
                 || stored
@@ -88,43 +88,43 @@ impl Shared {
                 Ok(live) => desk.add(live, &self.fleet),
                 Err(why) => {
                     tracing::error!(number, %why, "a rollout cannot be taken up: no gateway gets anything by it");
-                    desk.damaged.insert(number, why);
+                    desk.damaged.insert(number, (revision, why));
                 }
             }
         }
-        let current = self.releases.now();
-        let adopted = match (desk.baseline_at, desk.baseline) {
+        let current = self.releases.now().map(|current| current.revision());
+        desk.first_baseline = match (desk.baseline_at, desk.baseline) {
             // From before there were rollouts: what was current is what gateways should have.
-            (None, _) if none_yet => current.as_ref().map(|current| current.revision()),
-            (_, Baseline::AtOnce(revision)) => Some(revision),
-            (Some(_), Baseline::Rollout(number)) => desk
-                .damaged
-                .contains_key(&number)
-                .then(|| current.as_ref().map(|current| current.revision()))
-                .flatten()
-                .filter(|revision| self.is_carried(desk, number, *revision)),
-            _ => None,
-        };
-        match adopted {
-            Some(revision) => self.adopt(desk, revision).await?,
-            None if desk.baseline_at.is_none() => {
-                self.set_baseline(desk, Baseline::None).await?;
+            (None, _) => Some(current.filter(|_| none_yet)),
+            (_, Baseline::AtOnce(revision)) => Some(Some(revision)),
+            // What it carried is known all the same.
+            (Some(_), Baseline::Rollout(number)) => {
+                let damaged = desk.damaged.get(&number);
+                damaged.map(|(revision, _)| Some(*revision))
             }
-            None => {}
-        }
+            (Some(_), Baseline::None) => None,
+        };
         desk.step(clock::now_ms(), true);
-        self.save(desk, None).await?;
+        // A store that takes nothing keeps nobody from starting: it is tried again with each pass.
+        if let Err(refusal) = self.settle_baseline(desk).await {
+            tracing::error!(%refusal, "what gateways without a policy get is not settled; it is tried again");
+        } else if let Err(refusal) = self.save(desk, None).await {
+            tracing::error!(%refusal, "what was taken up of rollouts is not stored; it is tried again");
+        }
         desk.prune();
         self.releases.keep(desk.releases());
         Ok(())
     }
 
-    /// Whether a rollout that cannot be taken up was of this release.
-    fn is_carried(&self, desk: &Desk, number: u64, revision: Revision) -> bool {
-        // A newer one is under way: it asks for more.
-        desk.lives
-            .iter()
-            .all(|live| live.number() < number || live.machine.revision() != revision)
+    /// Adopts what is the baseline of a store that does not have one, as it was found at the start.
+    pub(super) async fn settle_baseline(&self, desk: &mut Desk) -> Result<(), Refusal> {
+        match desk.first_baseline {
+            Some(Some(revision)) => self.adopt(desk, revision).await?,
+            Some(None) => self.set_baseline(desk, Baseline::None).await?,
+            None => {}
+        }
+        desk.first_baseline = None;
+        Ok(())
     }
 
     async fn restore(&self, desk: &Desk, stored: StoredRollout, at: u64) -> Result<Live, String> {
@@ -202,9 +202,17 @@ impl Shared {
         );
         live.say("", "adopted", words, now_ms);
         let number = live.number();
+        let before: Vec<Live> = desk.lives.iter().map(Live::try_on).collect();
         desk.add(live, &self.fleet);
-        desk.next = number + 1;
-        self.save(desk, Some(Baseline::Rollout(number))).await
+        let baseline = Some(Baseline::Rollout(number));
+        let change = Change::noted(self.step_event(desk));
+        let written = self.write(desk, change, baseline).await;
+        match written {
+            Ok(()) => desk.next = number + 1,
+            Err(_) if desk.is_read_again => {}
+            Err(_) => desk.lives = before,
+        }
+        written
     }
 
     /// Remembers what whoever has no release gets.
@@ -219,6 +227,7 @@ impl Shared {
 
     /// Writes what was decided and is not stored: all of it, or nothing. `baseline`: what is from now on.
     pub(super) async fn save(&self, desk: &mut Desk, baseline: Option<Baseline>) -> Result<(), Refusal> {
+        let baseline = self.settle(desk, baseline);
         let unstored = desk.is_unstored();
         let has_aged = desk.lives.iter().any(Live::has_aged);
         if !unstored && !has_aged && baseline.is_none() {
@@ -255,7 +264,6 @@ impl Shared {
         mut change: Change,
         baseline: Option<Baseline>,
     ) -> Result<(), Refusal> {
-        let baseline = self.settle(desk, baseline);
         for live in desk
             .lives
             .iter()
@@ -283,6 +291,7 @@ impl Shared {
             if let Some(at) = written_at(&written, &key_of(live.number())) {
                 live.stored = Some((live.log.rollout.clone(), at));
                 live.unsaid.clear();
+                live.has_news = false;
             }
         }
         if let Some(baseline) = baseline {
@@ -290,6 +299,23 @@ impl Shared {
             desk.baseline_at = written_at(&written, BASELINE);
         }
         Ok(())
+    }
+
+    /// Writes what somebody wants, as it was tried; if the store does not take it, all is as it was.
+    pub(super) async fn write_or_restore(
+        &self,
+        desk: &mut Desk,
+        change: Change,
+        before: Vec<Live>,
+    ) -> Result<(), Refusal> {
+        desk.is_read_again = false;
+        let baseline = self.settle(desk, None);
+        let written = self.write(desk, change, baseline).await;
+        if written.is_err() && !desk.is_read_again {
+            desk.lives = before;
+            desk.is_doubtful = true;
+        }
+        written
     }
 
     /// The rollout that was completed is the baseline, and the one before it ends.
@@ -320,8 +346,8 @@ impl Shared {
         Some(Baseline::Rollout(number))
     }
 
-    /// Somebody else wrote: what is here is forgotten, and what is there taken up.
-    async fn read_again(&self, desk: &mut Desk) -> Result<(), Refusal> {
+    /// Somebody else wrote, or it is not known what was: what is here is forgotten, and what is there taken up.
+    pub(super) async fn read_again(&self, desk: &mut Desk) -> Result<(), Refusal> {
         let mut read = open(&self.store, self.after_approval).await?;
         read.follows(desk);
         *desk = read;

@@ -51,6 +51,27 @@ pub(super) struct Because {
     pub(super) ticket: String,
 }
 
+/// Who wants something, and why.
+#[derive(Debug, Clone, Default)]
+pub struct Who {
+    /// The operator.
+    pub by: String,
+    /// In their words.
+    pub reason: String,
+    /// Their ticket.
+    pub ticket: String,
+}
+
+impl Because {
+    /// In the words of who wants something.
+    pub(super) fn of(who: &Who) -> Self {
+        Self {
+            reason: who.reason.clone(),
+            ticket: who.ticket.clone(),
+        }
+    }
+}
+
 /// Something that was done, or happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

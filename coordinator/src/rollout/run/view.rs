@@ -91,7 +91,7 @@ pub(super) fn stored(desk: &Desk, stored: &StoredRollout) -> v1::Rollout {
         waves: u32::try_from(plan.waves.len()).unwrap_or(u32::MAX),
         wave_name: name.map(|wave| wave.name.clone()).unwrap_or_default(),
         halted: damaged
-            .map(|why| format!("this coordinator cannot take it up: {why}"))
+            .map(|(_, why)| format!("this coordinator cannot take it up: {why}"))
             .unwrap_or_default(),
         freeze: Some(freeze(&desk.freeze)),
         started_by: stored.started_by.clone(),

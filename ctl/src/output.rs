@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::args::{Color, Format};
 use crate::failure::{Failure, PIPE_CLOSED};
 use terminal::Surroundings;
-pub use terminal::obeys as terminal_obeys;
+pub use terminal::{obeys as terminal_obeys, rows as terminal_rows};
 pub(crate) use wrap::columns;
 
 /// A role of text on the page. None is told apart by colour alone.

@@ -87,6 +87,8 @@ pub(super) struct FetchedPlant {
     pub(super) loaded: LoadedPlant,
     /// Digest of its statement.
     pub(super) stated: Digest,
+    /// It was proposed as an emergency.
+    pub(super) emergency: bool,
     /// It is the release that this person verified last; else all of it is the coordinator's word.
     pub(super) verified: bool,
 }
@@ -118,6 +120,7 @@ pub(super) async fn fetched_plant(
         revision: revision.0,
         loaded,
         stated,
+        emergency: fetched.statement.emergency,
         verified: known.verified_digest() == Some(stated),
     }))
 }

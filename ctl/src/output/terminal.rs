@@ -65,6 +65,12 @@ impl Surroundings {
     }
 }
 
+/// How many rows standard output's terminal has now; `None`: it is none, or does not know.
+pub fn rows() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    Some(usize::from(size.ws_row)).filter(|rows| *rows > 0)
+}
+
 /// Whether standard error is a terminal that obeys escape sequences.
 pub fn obeys() -> bool {
     Surroundings::of_this_process().can_be_drawn_over(&std::io::stderr())

@@ -284,7 +284,10 @@ impl RecordedStatement {
         }
     }
 
-    /// The signatures, as far as they are such.
+    /// The signatures over it, unjudged.
+    ///
+    /// # Errors
+    /// One is not hexadecimal, or does not have the length of an Ed25519 signature.
     pub fn signatures(&self) -> Result<Vec<Signature>, EnvelopeError> {
         let read = |signature: &StatementSignature| {
             let bytes = hex::decode(&signature.signature).map_err(|_| EnvelopeError::Base64 {

@@ -30,6 +30,7 @@ fn release(revision: u64, parent: Option<Digest>) -> Release {
         revision: Revision(revision),
         parent,
         replaces: Vec::new(),
+        emergency: false,
         document_digest: Digest::of(b"plant"),
         author: id("e.okafor"),
         ticket: Some("CHG-1".to_owned()),

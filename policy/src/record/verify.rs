@@ -162,8 +162,12 @@ fn authorised(
         }
     };
     let signers: Vec<&str> = verified.signers.iter().map(|signer| signer.as_str()).collect();
+    let emergency = match statement.emergency {
+        true => ", as an emergency",
+        false => "",
+    };
     let who = format!(
-        "release {named} of {} was approved by {}; its author {} does not count",
+        "release {named} of {} was approved by {}{emergency}; its author {} does not count",
         record.plant,
         some_of(&signers),
         statement.author

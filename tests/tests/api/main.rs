@@ -16,6 +16,7 @@ mod approvals;
 mod audit;
 mod bounds;
 mod callers;
+mod carrying;
 mod devices;
 mod disk;
 mod effects;

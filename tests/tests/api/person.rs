@@ -15,7 +15,7 @@ pub struct Person {
     pub home: PathBuf,
 }
 
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let program = tests.parent().and_then(Path::parent).unwrap().join("penstock");
     assert!(

@@ -45,16 +45,21 @@ pub(super) async fn plant(out: &Output, online: &mut Online, revision: u64) -> R
 /// What will happen, in sentences.
 fn sentences(
     release: &str,
-    plan: &RolloutPlan,
-    waves: &[WaveLine],
+    emergency: bool,
+    (plan, waves): (&RolloutPlan, &[WaveLine]),
     without_trials: &[String],
 ) -> Vec<String> {
     let count = waves.iter().map(|wave| wave.gateways.len()).sum();
-    let begins = match plan.start_ms {
+    let begins = match plan.start_ms.filter(|_| !emergency) {
         Some(start) => format!("from {} on", words::instant(start)),
         None => "from now on".to_owned(),
     };
     let shadow = match plan.shadow.as_seconds() {
+        _ if emergency => {
+            "It is an emergency: no gateway judges it in shadow first, no window is waited for, and no wave is looked at before the \
+             next."
+                .to_owned()
+        }
         0 => "No gateway judges it in shadow first.".to_owned(),
         _ => format!(
             "Each first judges it on live traffic for {}, beside what it enforces.",
@@ -124,16 +129,22 @@ pub(super) async fn start(
         .filter(|name| waves.iter().any(|wave| wave.gateways.contains(name)))
         .collect();
     let release = format!("r{revision} ({})", short(&fetched.stated));
-    say(out, &sentences(&release, &plan, &waves, &without_trials))?;
+    let emergency = fetched.emergency;
+    say(
+        out,
+        &sentences(&release, emergency, (&plan, &waves), &without_trials),
+    )?;
     if out.for_people() {
         let mut page = Page::new(out.style);
         plans::waves_page(&waves, &mut page);
-        let least = words::span(plans::seconds_min(&plan).saturating_mul(1000));
-        let line = page.paint(
-            Tone::Dim,
-            &format!("  shadow and looking on take {least}, windows and trials more"),
-        );
-        page.line(line);
+        if !emergency {
+            let least = words::span(plans::seconds_min(&plan).saturating_mul(1000));
+            let line = page.paint(
+                Tone::Dim,
+                &format!("  shadow and looking on take {least}, windows and trials more"),
+            );
+            page.line(line);
+        }
         out.text(&page.finish())?;
     }
     ask::confirm(out, asked.yes, &format!("Start the rollout of {release}?"))?;
@@ -171,4 +182,35 @@ fn is_of(view: &RolloutView, revision: u64, digest: &Digest) -> Result<(), Failu
     .because(format!("sent: r{revision} {digest}"))
     .because(format!("answered: r{} {}", view.revision, view.statement_digest))
     .help("it is at fault or hostile: tell whoever runs it, and freeze the plant if it began to carry it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use penstock_policy::rollout::{Fleet, default_plan};
+
+    use super::*;
+
+    #[test]
+    fn what_will_happen_is_said_as_it_is_also_for_an_emergency_and_for_agents_that_know_no_trials() {
+        let plan = default_plan(&Fleet::default(), 1);
+        let wave = |names: &[&str]| WaveLine {
+            name: "all".to_owned(),
+            gateways: names.iter().map(|name| (*name).to_owned()).collect(),
+            per_cell: 1,
+            soak: "1h".to_owned(),
+        };
+        let waves = [wave(&["gw-a"]), wave(&["gw-b"])];
+        let said = sentences("r4 (3fa9)", false, (&plan, &waves), &["gw-b".to_owned()]).join(" ");
+        assert_eq!(
+            said,
+            "Release r4 (3fa9) is carried to 2 gateways in 2 waves, from now on. Each first judges it on live traffic for 1h, beside what \
+             it enforces. Whoever activates it goes back by itself after 10m unless it is confirmed over the new rules. Not so gw-b: \
+             their agents know no trials, and do not come back by themselves."
+        );
+        let urgent = sentences("r4 (3fa9)", true, (&plan, &waves), &[]).join(" ");
+        assert!(
+            urgent.contains("It is an emergency") && !urgent.contains("1h"),
+            "{urgent}"
+        );
+    }
 }

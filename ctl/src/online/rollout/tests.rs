@@ -189,6 +189,7 @@ fn releases() -> Vec<v1::GetReleaseResponse> {
             revision: Revision(revision),
             parent: chain.last().map(|before| Digest::of(&before.statement)),
             replaces: Vec::new(),
+            emergency: false,
             document_digest: plant.digest,
             author: "anna".parse().unwrap(),
             ticket: Some("CHG-1".to_owned()),

@@ -47,6 +47,7 @@ fn release_of(plant: &str) -> Judging {
     Judging {
         fetched: FetchedPlant {
             stated: penstock_policy::ids::Digest([7; 32]),
+            emergency: false,
             revision: 1,
             loaded: loaded(plant),
             verified: true,

@@ -59,12 +59,17 @@ impl RolloutView {
             page.line(format!("  {name}  {bad}"));
         }
         let named = failed.len().min(FAILED);
-        let more = failed.len() - named + self.further_gateways as usize;
+        // Where each gateway was asked for, those that are left out are any.
+        let further = match failed.len() == self.gateways.len() {
+            true => self.further_gateways as usize,
+            false => 0,
+        };
+        let more = failed.len() - named + further;
         if named > 0 && more > 0 {
             let more = page.paint(Tone::Bad, &format!("and {more} more"));
             page.line(format!("  {more}"));
         }
-        if !self.waits.is_empty() && !self.is_over() {
+        if !self.waits.is_empty() {
             let heading = page.paint(Tone::Dim, "  waits for");
             page.line(heading);
         }
@@ -127,6 +132,10 @@ impl Report for RolloutView {
             };
             let rows: Vec<_> = others.iter().map(row).collect();
             page.table(&["GATEWAY", "WAVE", "STATE"], &rows);
+            if self.further_gateways > 0 {
+                let more = page.paint(Tone::Dim, &format!("and {} more", self.further_gateways));
+                page.line(more);
+            }
         }
         page.gap();
         let by = match self.started_by.as_str() {

@@ -1,6 +1,6 @@
 //! What a record proves, what it only repeats, and that nothing in it can be altered unnoticed.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use proptest::prelude::*;
 

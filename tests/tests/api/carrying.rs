@@ -308,7 +308,7 @@ async fn on_a_terminal_a_watch_is_redrawn_in_place_and_no_line_is_longer_than_th
         .done(&["rollout", "revert", "1", "--reason", "a flow stopped", "--yes"])
         .await;
     let shown = watching.await.unwrap();
-    std::fs::write("/tmp/wt/cl-try/watch.txt", &shown).unwrap();
+    println!("{shown}");
     assert!(shown.contains("A\u{1b}[J"), "{shown:?}");
     let views: Vec<&str> = shown.split("\u{1b}[J").collect();
     let last = views.last().unwrap();

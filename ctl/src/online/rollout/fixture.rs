@@ -1,5 +1,7 @@
 //! A rollout in the middle of things, for example tests.
 
+#![allow(clippy::panic)]
+
 use std::collections::HashMap;
 
 use penstock_proto::v1::policy_standing::State;

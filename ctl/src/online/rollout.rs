@@ -170,6 +170,7 @@ pub(crate) async fn rollout(
         Asked::Thaw { because: why, yes } => {
             let why = because(why)?;
             let mut online = Online::connect(context).await?;
+            online.settle_zone().await;
             let list = online.rollouts(1).await?;
             let Some(frozen) = &list.frozen else {
                 return Err(Failure::new(

@@ -244,7 +244,7 @@ fn plans(record: &ChangeRecord, statement: &Statement, claims: &mut Claims) {
             Grade::Proved,
             "plans",
             format!(
-                "the plan's digest of each of its {} is that of the release: together they give the root that its statement names",
+                "the digests of the plans of {} are those of the release: together they give the root that its statement names",
                 gateways_of(gateways.len())
             ),
         );

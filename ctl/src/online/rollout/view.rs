@@ -365,9 +365,9 @@ impl RolloutView {
             failed => format!(" · {failed} failed of {} that activated", self.activated),
         };
         format!(
-            "{} of {} enforce it: {}{failed}",
+            "{} of {} gateways enforce it: {}{failed}",
             self.confirmed(),
-            words::count(self.total() as usize, "gateway"),
+            self.total(),
             states.join(", ")
         )
     }

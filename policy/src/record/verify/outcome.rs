@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::content::ChangeRecord;
-use super::words::{counted, gateways_of, short, some_of};
+use super::words::{counted, short, some_of};
 use super::{Claims, Grade};
 use crate::release::Statement;
 
@@ -54,8 +54,8 @@ pub(super) fn outcome(record: &ChangeRecord, statement: &Statement, claims: &mut
         Grade::Word,
         "effective",
         format!(
-            "{holds} of {} report that their kernel holds the approved plan: on the word of each gateway, as the coordinator passes it on",
-            gateways_of(gateways.len())
+            "{holds} of {} gateways report that their kernel holds the approved plan: on the word of each gateway, as the coordinator passes it on",
+            gateways.len()
         ),
     );
     if !other.is_empty() {

@@ -42,7 +42,8 @@ impl RolloutView {
             } else {
                 Tone::Warn
             };
-            page.paragraph(2, tone, &stop);
+            let stop = page.paint(tone, &stop);
+            page.line(format!("  {stop}"));
         }
         let counts = page.paint(Tone::Plain, &self.counts_words());
         page.line(format!("  {counts}"));

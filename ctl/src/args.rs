@@ -4,6 +4,7 @@
 //! means the same thing everywhere (DESIGN: one word for one thing).
 
 mod early;
+mod names;
 mod online;
 mod rollout;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use penstock_policy::model::PublicKey;
 
-use super::online::revision;
+use super::names::revision;
 use super::public_key;
 
 /// Why somebody does something to a rollout.

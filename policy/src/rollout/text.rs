@@ -351,7 +351,7 @@ impl ReadPlan {
         self.plan.as_ref()
     }
 
-    /// The plan if there is no error, and all that is wrong or doubtful: for these gateways, or only in itself.
+    /// The plan if there is no error, and all that is wrong or doubtful: for these gateways, or whatever gateways it is for.
     pub fn judged(self, fleet: Option<&Fleet>) -> (Option<RolloutPlan>, Diagnostics) {
         let Self {
             plan,

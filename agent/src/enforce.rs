@@ -15,7 +15,8 @@
 //!
 //! Invariants: the kernel holds one whole plan or another, never a mixture; a plan that cannot be loaded leaves what
 //! was there; nothing outside the tables `inet penstock` and `bridge penstock` is touched, but for the two kernel
-//! parameters that show bridged packets to the rules, and the routes of inspected packets; the rules stay in the kernel
+//! parameters that show bridged packets to the rules, the routes of inspected packets, and, while a release is in its shadow, the
+//! table `inet penstock_shadow`, which only counts; the rules stay in the kernel
 //! when the agent ends, and an agent that comes back with the same plan leaves them as they are.
 //!
 //! Operations inside protocols are judged by the [`inspector`], to which the kernel hands the connections that need it.
@@ -494,6 +495,7 @@ impl Enforcer {
     /// The kernel could not be asked, or not be repaired.
     pub async fn leave(&self) -> Result<DriftState, EnforceError> {
         let verified = self.verify().await;
+        self.end_shadow().await;
         self.table.note(true).await;
         verified
     }

@@ -47,6 +47,16 @@ impl Enforcer {
         Ok(())
     }
 
+    /// Takes it away at the end of the agent: it would cost time and tell nobody.
+    pub(super) async fn end_shadow(&self) {
+        if let Err(error) = self.shadow(None).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the table of the next plan, which changes nothing, stays in the kernel until an agent starts"
+            );
+        }
+    }
+
     async fn shadow_inspected(&self, next: Option<Arc<InspectionPolicy>>) {
         if let Some(inspector) = &self.inspector {
             inspector.shadow(next).await;

@@ -4,10 +4,13 @@
 //! the next plan, and hears what the first let go on: no byte of it comes from there. It only observes, so all that enforcing would change
 //! is said by the code that would change it: refused operations, withheld answers, connections that would end.
 //!
+//! Nor does an internal error of the second reader touch the connection: its shadow ends, and is said to.
+//!
 //! What the two know of clients beyond a connection is kept apart. Where the next plan's zones only observe there is no second reader:
 //! nothing would change. What is not read today cannot be judged: counted are the connections that would be reset for it.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -86,7 +89,7 @@ enum Reader {
     /// It begins between two packets.
     Waiting(Arc<RuleSet>),
     Reading(Box<Connection>),
-    /// The connection would be no more.
+    /// The connection would be no more, or it failed.
     Done,
 }
 
@@ -125,7 +128,7 @@ impl Beside {
                     is_cut: false,
                     permitted: Vec::new(),
                 };
-                beside.take_up(connection, tuple, &Tally::default());
+                beside.apart(|beside| beside.take_up(connection, tuple, &Tally::default()));
                 Some(beside)
             }
             _ => {
@@ -153,15 +156,30 @@ impl Beside {
         (first, tuple): (&Connection, &Tuple),
         tally: &Tally,
     ) {
-        self.ask(tally, |reader, out| {
-            if !passed.is_empty() {
-                reader.feed(side, now, passed, out);
-            }
-            if ended {
-                reader.end(side, out);
-            }
+        self.apart(|beside| {
+            beside.ask(tally, |reader, out| {
+                if !passed.is_empty() {
+                    reader.feed(side, now, passed, out);
+                }
+                if ended {
+                    reader.end(side, out);
+                }
+            });
+            beside.take_up(first, tuple, tally);
         });
-        self.take_up(first, tuple, tally);
+    }
+
+    /// Does something of the second reader's, of which no error may reach the connection.
+    fn apart(&mut self, work: impl FnOnce(&mut Self)) {
+        if let Reader::Done = self.reader {
+            return;
+        }
+        if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
+            self.reader = Reader::Done;
+            tracing::error!(
+                "internal error where a connection is judged by the next plan, which goes on without that"
+            );
+        }
     }
 
     /// Begins where the first reader stands, once that is between two packets: what it holds would be heard again.

@@ -176,11 +176,11 @@ impl Worker {
     /// Has a session judged by the next plan too, if there is one.
     fn shadow(&self, session: &mut Session) {
         let next = self.next_policy.borrow();
-        let Tuple { client, server, .. } = session.tuple;
-        let policy = self.policy.borrow();
-        let flow = policy
-            .as_ref()
-            .and_then(|policy| policy.claim(client, server).flow);
+        // A new connection is not looked up again where nobody asks.
+        let flow = next.as_ref().and_then(|_| {
+            let Tuple { client, server, .. } = session.tuple;
+            self.policy.borrow().as_ref()?.claim(client, server).flow
+        });
         session.shadow(next.as_ref(), flow);
     }
 

@@ -24,6 +24,7 @@ pub(in crate::enforce) fn kept(
 ) -> BTreeSet<FlowId> {
     let same_places = old.mode == new.mode
         && old.guarded == new.guarded
+        && old.same_zone == new.same_zone
         && (&old.sides4, &old.sides6) == (&new.sides4, &new.sides6)
         && (&old.routers4, &old.routers6) == (&new.routers4, &new.routers6);
     if !same_places {

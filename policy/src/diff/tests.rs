@@ -176,6 +176,37 @@ fn enforcement_and_approvers_are_said_with_what_follows_from_them() {
 }
 
 #[test]
+fn whether_there_are_emergencies_and_how_many_sign_one_is_said_before_it_is_so() {
+    let with = |threshold| {
+        let mut plant = waterworks();
+        plant.approvers.emergency_threshold = threshold;
+        plant
+    };
+    for (old, new, expected) in [
+        (
+            None,
+            Some(3),
+            "approvers altered: 3 may sign an emergency, which waits for no window",
+        ),
+        (
+            Some(3),
+            Some(2),
+            "approvers altered: 2 must sign an emergency instead of 3",
+        ),
+        (
+            Some(3),
+            None,
+            "approvers altered: there are no emergencies after this release",
+        ),
+    ] {
+        let text = diff(Some(&with(old)), &with(new)).unwrap().to_string();
+        assert!(text.contains(expected), "{text}");
+    }
+    let text = diff(None, &with(Some(3))).unwrap().to_string();
+    assert!(text.contains("3 may sign an emergency"), "{text}");
+}
+
+#[test]
 fn what_is_only_recorded_touches_no_gateway() {
     let text = said(|plant| plant.zones.get_mut(&id("office")).unwrap().accountable = Some("it".to_owned()));
     assert_eq!(

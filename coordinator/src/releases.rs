@@ -25,22 +25,20 @@ mod offer;
 mod propose;
 mod record;
 mod sweep;
+mod take_up;
 pub(crate) mod targets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use penstock_policy::ids::{ApproverId, Digest, GatewayId, PlantId, Revision};
 use penstock_policy::release::{Release, Signature, Statement};
 use penstock_policy::rollout::Fleet;
-use penstock_proto::backoff::Backoff;
 use penstock_proto::convert::PolicyMark;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use self::compiling::Compiling;
 use self::directory::Directories;
@@ -53,11 +51,6 @@ use crate::store::{Change, Expect, Silent, Store, StoreError};
 
 /// Prefix of the records.
 const PREFIX: &str = "release/";
-
-/// When it is tried again to take up a release, at first, ...
-const REFRESH_AGAIN: Duration = Duration::from_secs(1);
-/// ... and after many times.
-const REFRESH_AGAIN_MAX: Duration = Duration::from_secs(60);
 
 /// A record with its statement read.
 #[derive(Debug, Clone)]
@@ -344,47 +337,6 @@ impl Releases {
         })
     }
 
-    /// Takes up whatever is the newest approved release in the store.
-    pub(crate) async fn refresh(&self) -> Result<(), Refusal> {
-        let _refreshing = self.refreshing.lock().await;
-        let done = self.take_up().await;
-        let why = done.as_ref().err().map(|refusal| refusal.message.clone());
-        self.untaken.send_if_modified(|held| {
-            let is_news = *held != why;
-            *held = why;
-            is_news
-        });
-        done
-    }
-
-    async fn take_up(&self) -> Result<(), Refusal> {
-        let Some(newest) = history::newest(&self.store).await? else {
-            return Ok(());
-        };
-        if self.now().is_some_and(|current| current.revision() == newest) {
-            return Ok(());
-        }
-        let mut recorded = self.get(newest).await?;
-        if recorded.record.approved_ms.is_none() {
-            // Older software ended between the two writes by which it made a release current.
-            recorded = self.approved(&recorded, crate::clock::now_ms()).await?;
-        }
-        let current = Arc::new(self.load(recorded).await?);
-        tracing::info!(revision = %current.revision(), "release is current");
-        metrics::gauge!("penstock_release_current").set(gauge(current.revision().0));
-        self.current.send_if_modified(|slot| {
-            // Two refreshes at once: the older one must not win.
-            let newer = slot
-                .as_ref()
-                .is_none_or(|held| held.revision() < current.revision());
-            if newer {
-                *slot = Some(current);
-            }
-            newer
-        });
-        Ok(())
-    }
-
     /// A release that was approved, with its plans: it need not be the newest.
     ///
     /// # Errors
@@ -435,36 +387,6 @@ impl Releases {
             release,
             history,
         })
-    }
-
-    /// Follows the store: a release approved by whatever coordinator on it becomes current here. Ends with the store.
-    pub async fn follow(&self) {
-        let mut changes = self.store.watch();
-        let (mut again, mut pause) = (None, Backoff::between(REFRESH_AGAIN, REFRESH_AGAIN_MAX));
-        loop {
-            use tokio::sync::broadcast::error::RecvError;
-            let concerned = tokio::select! {
-                change = changes.recv() => match change {
-                    Ok(change) => change.key.starts_with(history::PREFIX),
-                    Err(RecvError::Lagged(_)) => true,
-                    Err(RecvError::Closed) => return,
-                },
-                () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => true,
-            };
-            if !concerned {
-                continue;
-            }
-            again = match self.refresh().await {
-                Ok(()) => {
-                    pause.worked();
-                    None
-                }
-                Err(refusal) => {
-                    tracing::error!(%refusal, "cannot take up the newest release; it is tried again");
-                    Some(Instant::now() + pause.failed(getrandom::u64().unwrap_or(0)))
-                }
-            };
-        }
     }
 
     /// The digest that the next release must name as its parent.

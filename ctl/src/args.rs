@@ -6,6 +6,7 @@
 mod early;
 mod names;
 mod online;
+mod release;
 mod rollout;
 
 use std::num::NonZeroUsize;
@@ -18,6 +19,7 @@ use penstock_policy::model::PublicKey;
 
 pub use self::early::{Early, parse};
 pub use self::online::*;
+pub use self::release::{EndRelease, Release};
 pub use self::rollout::{Because, Rollout, SteerRollout, StopRollout};
 use crate::{exit, times};
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use penstock_policy::diagnostics::SourceFile;
 use penstock_policy::ids::{CoordinatorId, OperatorId};
@@ -13,6 +14,7 @@ use penstock_policy::release::{
 use proptest::prelude::*;
 use prost::Message as _;
 
+use super::take_up::REFRESH_AGAIN;
 use super::*;
 use crate::journal::Journal;
 
@@ -226,7 +228,6 @@ async fn a_release_that_could_not_be_taken_up_is_tried_again_without_another_cha
     half_approve(&one, &releases, &store).await;
     tokio::time::sleep(REFRESH_AGAIN / 2).await;
     assert!(releases.now().is_none());
-    // It was in the log alone.
     let mut untaken = releases.untaken();
     let why = untaken.borrow_and_update().clone().unwrap();
     assert!(why.contains("missing from the store"), "{why}");

@@ -108,6 +108,11 @@ fn is_emergency(statement: &Statement) -> bool {
 }
 
 impl Rollouts {
+    /// What happens when a release is approved.
+    pub fn after_approval(&self) -> AfterApproval {
+        self.shared.after_approval
+    }
+
     /// Takes up what the store has.
     ///
     /// # Errors

@@ -26,7 +26,6 @@ fn plant() -> Plant {
 
 fn release(revision: u64, parent: Option<Digest>) -> Release {
     let draft = Draft {
-        emergency: false,
         revision: Revision(revision),
         parent,
         replaces: Vec::new(),

@@ -185,7 +185,6 @@ fn releases() -> Vec<v1::GetReleaseResponse> {
     for (revision, asset) in [(1, "hmi"), (2, "panel")] {
         let plant = loaded(&document(asset));
         let draft = Draft {
-            emergency: false,
             revision: Revision(revision),
             parent: chain.last().map(|before| Digest::of(&before.statement)),
             replaces: Vec::new(),

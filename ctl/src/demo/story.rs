@@ -1,7 +1,7 @@
 //! The steps of the demo, in their order. Each shows something, checks it, and says what it saw.
 //!
 //! `begin` builds the plant, its people and its gateways; `policy` brings a release into force and takes a flow out
-//! again; `rollout` carries out one that would cut a must-flow; `attack` tries what is not declared, `operations` what a declared flow does not list; `outage` takes the
+//! again; `rollout` starts what carries them out, `wrong` one that would cut a must-flow; `attack` tries what is not declared, `operations` what a declared flow does not list; `outage` takes the
 //! coordinator and the agents away and back.
 
 mod attack;
@@ -10,6 +10,7 @@ mod operations;
 mod outage;
 mod policy;
 mod rollout;
+mod wrong;
 
 use penstock_lab::{Daemon, Lab, Namespace};
 
@@ -98,7 +99,7 @@ pub(super) fn tell<'a>(
     })?;
     show.step(
         "Release r3 would cut off the chlorine shutdown: seen in its shadow, and back by itself",
-        |step| rollout::wrong(step, &control, traffic),
+        |step| wrong::carry_out(step, &control, traffic),
     )?;
     let kept = show.step(
         "The coordinator is killed, the agents restart: enforcement is as it was",

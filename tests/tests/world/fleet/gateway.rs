@@ -2,17 +2,16 @@
 //! does that know nothing of that machine.
 
 mod link;
+mod rules;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use penstock_agent::policy_store::journal::{
-    Journal, Order, PreviousPolicy, RevertedRelease, TrialRecord, Upto,
-};
+use penstock_agent::policy_store::journal::{Journal, Order, PreviousPolicy, RevertedRelease, Upto};
 use penstock_agent::reconcile::site::{Facts, Interlock, MustFlow};
 use penstock_agent::reconcile::trial::window::Windows;
-use penstock_agent::reconcile::trial::{Gate, Hold, MARGIN, RevertReason, STARTS_MAX, Trial, TrialEnd};
+use penstock_agent::reconcile::trial::{Gate, Hold, RevertReason, Trial, TrialEnd};
 use penstock_agent::timepiece::Time;
 use penstock_coordinator::rollout::{Fact, Target};
 use penstock_policy::ids::{Digest, Revision};
@@ -441,29 +440,6 @@ impl Gateway {
         dies
     }
 
-    /// What has to be so when it changes, by arithmetic of its own.
-    fn may_change(&self, time: u64, order: &Order) -> Result<(), String> {
-        let at = format!("gateway {} changed", self.index);
-        if order.upto != Upto::Active {
-            return Err(format!("{at} without an order"));
-        }
-        if self.disk.journal.hold.is_some() {
-            return Err(format!("{at} while a person holds it"));
-        }
-        if self.has_interlock && !self.is_safe(time) {
-            return Err(format!("{at} while the process is not safe"));
-        }
-        if self.has_windows && !self.emergency {
-            let needs = order.trial_ms.unwrap_or_default() + MARGIN.as_millis() as u64;
-            let within_hour = self.now(time).wall_ms % 3_600_000;
-            let (from, until) = (u64::from(OPEN.0) * 60_000, u64::from(OPEN.1) * 60_000);
-            if !self.synchronised || within_hour < from || within_hour + needs > until {
-                return Err(format!("{at} outside of its windows"));
-            }
-        }
-        Ok(())
-    }
-
     /// The trial is over without a confirmation.
     fn take_back(&mut self, time: u64, why: &RevertReason, tally: &mut Tally) -> Result<(), String> {
         let Some(record) = self.disk.journal.trial.take() else {
@@ -486,25 +462,6 @@ impl Gateway {
         }
         self.load(BEFORE, time);
         Ok(())
-    }
-
-    /// A good release that can be confirmed does not go back for what it did not do.
-    fn ends_rightly(&self, time: u64, why: &RevertReason, record: &TrialRecord) -> Result<(), String> {
-        let is_over = self.boot(time).as_millis() as u64 >= record.began_ms + record.length_ms;
-        let right = match why {
-            RevertReason::Timer => is_over,
-            RevertReason::Reboot => record.boot != self.boot_id(),
-            RevertReason::MustFlow { .. } => self.nature == Nature::CutsMustFlow,
-            RevertReason::Denials(_) => self.nature == Nature::Denies,
-            RevertReason::Management => record.managed && self.nature != Nature::Islanded,
-            RevertReason::Crash { starts } => *starts >= STARTS_MAX,
-            RevertReason::Asked { .. } => true,
-            _ => false,
-        };
-        match right {
-            true => Ok(()),
-            false => Err(format!("gateway {} reverted for nothing: {why}", self.index)),
-        }
     }
 }
 

@@ -81,6 +81,11 @@ pub(super) fn carry_out(step: &mut Step, control: &Control<'_>, traffic: &Traffi
     step.saw(format!(
         "gw-ops was never given it; the rollout of r3 is rolled back ({again} TCP segments sent again by the panel, all its flows)"
     ));
+    let gateway = &control.plant.gw_safety;
+    let config = control.argument(&format!("{}.toml", gateway.name()));
+    let clear = ["clear", "--config", &config, "--revision", "3", "--by", "m.weber"];
+    let cleared = control.agent(gateway, &clear)?.done()?;
+    step.saw(format!("m.weber at the cabinet: {}", cleared.said.trim()));
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod bridge;
 mod bursts;
 mod bypass;
 mod check;
+mod doubt;
 mod flows;
 mod granted;
 mod input;

@@ -170,3 +170,29 @@ impl VerdictReports {
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn new_tables_wait_until_what_was_logged_before_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = EnforceSettings {
+            account_path: Some(folder.path().join("logged")),
+            ..EnforceSettings::default()
+        };
+        let sink = tokio::sync::mpsc::channel(8).0;
+        let reports = VerdictReports::new(&settings, Arc::new(Outbox::new(sink)));
+        let mut waiting = std::pin::pin!(reports.wait_for_account());
+        let early = tokio::time::timeout(Duration::from_millis(10), &mut waiting).await;
+        assert!(early.is_err());
+        reports.account_taken();
+        let begun = Instant::now();
+        waiting.await;
+        reports.wait_for_account().await;
+        assert!(begun.elapsed() < ACCOUNT_PATIENCE);
+    }
+}

@@ -4,6 +4,21 @@
 //! Every trial ends; nothing begins outside its window, without the interlock's word, while a person holds, unordered, or again after
 //! it was reverted; the kernel goes back only by a revert that the journal has, or from what it did not surely take; the floor never
 //! sinks; and a gateway that is left alone with an order waits for nobody.
+//!
+//! Changes of the machine that were made by hand, and what caught them besides the examples in `trials.rs`, `orders.rs` and `doubt.rs`:
+//!
+//! | change | caught by |
+//! |---|---|
+//! | the floor moves at the swap | alone; killed |
+//! | the journal is not written before the kernel is asked | named; killed |
+//! | a confirmation is not in the journal | back, alone; killed |
+//! | a kernel in doubt counts as before | examples of `doubt.rs` |
+//! | a trial goes on after a restart of the machine | alone |
+//! | a person's hold is not heeded | hold |
+//!
+//! What was found by this test itself, one after the other: a first release that was only staged, or tried, and is believed after a restart;
+//! what was confirmed going back where its marks were not written yet; a cleared release that begins by itself; an order that is not
+//! stored; a kernel fault that stays; a slot that is taken from a release which the kernel perhaps holds.
 
 use jiff::tz::TimeZone;
 use penstock_policy::model::Window;

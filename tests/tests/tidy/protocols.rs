@@ -16,6 +16,9 @@ const PROTOCOLS_OWN: &[&str] = &[
     // A bridge between brokers, and the demonstration's plant with its programs, are of one protocol.
     "agent/src/bridge.rs",
     "agent/src/bridge/",
+    // So is each form of the question to the process before a change.
+    "agent/src/interlock.rs",
+    "agent/src/interlock/",
     "ctl/src/demo.rs",
     "ctl/src/demo/",
 ];
@@ -28,11 +31,13 @@ const NAMES_PROTOCOLS: &[(&str, &str)] = &[
     ),
     (
         "policy/src/document/grammar.rs",
-        "a condition's key, `modbus`: the device that is asked",
+        "a condition's keys, `modbus` and `mqtt`: who is asked",
     ),
-    ("policy/src/model/gateway.rs", "the same"),
-    ("policy/src/validate/gateways.rs", "the same"),
-    ("policy/src/diff/gateway.rs", "the same"),
+    ("policy/src/validate/interlock.rs", "the same"),
+    (
+        "policy/src/check/change_control.rs",
+        "whether a flow on the way permits the question",
+    ),
     ("policy/src/plan.rs", "bridges: what they carry"),
     ("policy/src/plan/well_formed.rs", "bridges"),
     ("policy/src/compile.rs", "bridges"),

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_policy::ids::{CoordinatorId, GatewayId, OperatorId, Revision};
+use penstock_policy::ids::{CoordinatorId, OperatorId, Revision};
 use penstock_proto::convert;
-use penstock_proto::peer::Subject;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1;
 use penstock_proto::v1::control_server::Control;
@@ -15,15 +14,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::answers::{Answers, Nothing, carried, framed};
-use super::enrol::to_wire;
+use super::enrol::{to_wire, token_subject};
 use super::gate::{Action, Gate};
 use super::{views, watching};
 use crate::ca::Authority;
 use crate::clock;
 use crate::devices;
-use crate::enrolment::{self, GATEWAY_PREFIX, VALID_SECONDS, VALID_SECONDS_DEFAULT, create_token};
+use crate::enrolment::{self, GATEWAY_PREFIX, create_token};
 use crate::health_watch::PublishedHealth;
-use crate::operators::{self, OperatorRecord, Role};
+use crate::operators::{self, OperatorRecord};
 use crate::query::{self, Filter, Searches};
 use crate::releases::{ProposalEndKind, Releases, targets};
 use crate::rollout::run::Rollouts;
@@ -96,45 +95,6 @@ impl ControlService {
             &self.releases,
             &self.fleet,
         )))
-    }
-
-    /// What a token is to be made for: whom, with which role, for how long.
-    fn token_subject(request: v1::CreateTokenRequest) -> Result<(Subject, Option<Role>, u32), Refusal> {
-        use v1::create_token_request::Subject as Wire;
-        let bad = |field: &str, what: String| {
-            Refusal::new(Reason::BadRequest, format!("{field} {what}")).field(field, what)
-        };
-        let role = Role::from_wire(request.role);
-        let (subject, role) = match request.subject {
-            Some(Wire::Gateway(name)) => {
-                if request.role != 0 {
-                    return Err(bad("role", "is only for operators".to_owned()));
-                }
-                let gateway = GatewayId::new(name).map_err(|e| bad("gateway", e.to_string()))?;
-                (Subject::Gateway(gateway), None)
-            }
-            Some(Wire::Operator(name)) => {
-                let operator = OperatorId::new(name).map_err(|e| bad("operator", e.to_string()))?;
-                let role = role.ok_or_else(|| bad("role", "must be said for an operator".to_owned()))?;
-                (Subject::Operator(operator), Some(role))
-            }
-            None => return Err(bad("subject", "is missing: a gateway or an operator".to_owned())),
-        };
-        let valid = match request.valid_seconds {
-            0 => VALID_SECONDS_DEFAULT,
-            seconds if VALID_SECONDS.contains(&seconds) => seconds,
-            _ => {
-                return Err(bad(
-                    "valid_seconds",
-                    format!(
-                        "is not between {} and {}",
-                        VALID_SECONDS.start(),
-                        VALID_SECONDS.end()
-                    ),
-                ));
-            }
-        };
-        Ok((subject, role, valid))
     }
 
     /// The time zones of the sites. Nobody waits long for them: a large document may be compiling. What nobody waited for is
@@ -369,7 +329,7 @@ impl Control for ControlService {
             .operator(request.extensions(), Action::CreateToken)
             .await?;
         let mut target = String::new();
-        let outcome = match Self::token_subject(request.into_inner()) {
+        let outcome = match token_subject(request.into_inner()) {
             Ok((subject, role, valid_seconds)) => {
                 target = enrolment::token_target(&subject, role);
                 let deed = self.gate.deed(&caller);

@@ -157,7 +157,15 @@ proptest! {
 
 #[test]
 fn each_fault_alone_gives_its_own_state_and_names_the_gateway() {
-    let cases: [(ZoneState, &str, GatewayEvidence); 9] = [
+    let cases: [(ZoneState, &str, GatewayEvidence); 10] = [
+        (
+            ZoneState::Degraded,
+            "is on trial with r2",
+            GatewayEvidence {
+                rollout: Some(("is on trial with r2".to_owned(), true)),
+                ..fine()
+            },
+        ),
         (ZoneState::Enforcing, "r2 is effective", fine()),
         (
             ZoneState::Unknown,
@@ -379,4 +387,36 @@ fn a_zone_depends_on_the_gateways_that_guard_it_and_not_on_those_behind_which_an
     assert_eq!(on("bare"), ["core"], "nobody else guards it");
     assert_eq!(on("office"), ["core"]);
     assert_eq!(on("transit"), ["core", "gw-a", "gw-b"]);
+}
+
+#[test]
+fn a_gateway_that_judges_by_the_next_release_in_its_shadow_is_as_well_as_before_and_it_is_shown() {
+    let shadow = GatewayEvidence {
+        rollout: Some(("judges live traffic by r3".to_owned(), false)),
+        ..fine()
+    };
+    let judgement = judged(&zone(true, 1), &named(vec![shadow]));
+    assert_eq!(judgement.state, ZoneState::Enforcing);
+    assert!(
+        judgement
+            .reasons
+            .iter()
+            .any(|reason| reason.contains("judges live traffic by r3"))
+    );
+}
+
+#[test]
+fn gateways_that_enforce_different_releases_as_they_should_are_well_and_no_revision_is_named() {
+    let older = GatewayEvidence {
+        effective: Some(mark(1)),
+        wanted: Some(mark(1)),
+        ..fine()
+    };
+    let judgement = judged(&zone(true, 2), &named(vec![fine(), older]));
+    assert_eq!(judgement.state, ZoneState::Enforcing);
+    assert!(
+        judgement.reasons[0].contains("enforces what it should have"),
+        "{:?}",
+        judgement.reasons
+    );
 }

@@ -130,3 +130,6 @@ fn reverted_for(reverted: &v1::Reverted) -> RevertReason {
         _ => RevertReason::Denials,
     }
 }
+
+#[cfg(test)]
+mod tests;

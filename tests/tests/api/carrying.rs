@@ -275,44 +275,48 @@ async fn a_person_on_shift_stops_everything_and_another_lets_it_go_on() {
     desk.bob.done(&["rollout", "show"]).await;
 }
 
-/// What a terminal of so many columns shows of a command.
-fn on_a_terminal(home: &Path, columns: u32, arguments: &str) -> String {
+/// Runs a command on a terminal of so many columns; what that shows goes into the file as it comes.
+fn on_a_terminal(home: &Path, columns: u32, arguments: &str, file: &Path) {
     let command = format!("stty cols {columns}; {} {arguments}", program().display());
     let output = Command::new("script")
-        .args(["-qec", &command, "/dev/null"])
+        .args(["-qefc", &command])
+        .arg(file)
         .env("XDG_CONFIG_HOME", home)
         .env("TERM", "xterm")
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    String::from_utf8(output.stdout).unwrap()
+    // It ends with 1: the rollout does not complete.
+    assert_eq!(output.status.code(), Some(1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_terminal_a_watch_is_redrawn_in_place_and_no_line_is_longer_than_the_terminal() {
     let desk = desk(Conduct::LosesMustFlow).await;
     desk.approved(100).await;
-    let home = desk.anna.home.clone();
     desk.start("1").await;
-    let watching = tokio::task::spawn_blocking(move || on_a_terminal(&home, 70, "rollout watch 1"));
+    let (home, file) = (desk.anna.home.clone(), desk.world.dir.path().join("terminal"));
+    let seen = file.clone();
+    let watching = tokio::task::spawn_blocking(move || on_a_terminal(&home, 70, "rollout watch 1", &file));
     // It halts by itself when the flow stops; then it is brought back, which ends the watch.
-    loop {
-        let shown = desk.anna.done(&["rollout", "show", "1"]).await;
-        if shown["halted"] != "" {
-            break;
-        }
+    let shows = |words: &str| std::fs::read_to_string(&seen).is_ok_and(|shown| shown.contains(words));
+    let begun = std::time::Instant::now();
+    while !shows("halted:") {
+        assert!(begun.elapsed() < crate::world::PATIENCE);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     desk.anna
         .done(&["rollout", "revert", "1", "--reason", "a flow stopped", "--yes"])
         .await;
-    let shown = watching.await.unwrap();
-    println!("{shown}");
+    watching.await.unwrap();
+    let shown = std::fs::read_to_string(&seen).unwrap();
     assert!(shown.contains("A\u{1b}[J"), "{shown:?}");
     let views: Vec<&str> = shown.split("\u{1b}[J").collect();
     let last = views.last().unwrap();
     assert!(last.contains("rolled-back") && last.contains("gw-b"), "{last}");
-    for line in views.iter().flat_map(|view| view.lines()) {
+    // Without what `script` itself writes, and what commands the terminal.
+    let lines = views.iter().flat_map(|view| view.lines());
+    for line in lines.filter(|line| !line.starts_with("Script ")) {
         let mut plain = String::new();
         let mut letters = line.trim_end().chars();
         while let Some(letter) = letters.next() {

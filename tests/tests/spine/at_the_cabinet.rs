@@ -13,6 +13,10 @@ use serde_json::Value;
 use super::world::{PATIENCE, SOMETIMES, World, test};
 
 const ANNA: [&str; 2] = ["--by", "anna"];
+/// The group `users` of each Debian.
+const USERS: u32 = 100;
+/// A user without rights here: in no group.
+const NOBODY: (u32, &str) = (65534, "");
 const BY_ANNA: &str = "root (said to be anna) at the gateway";
 
 impl World {
@@ -179,8 +183,16 @@ fn a_person_at_the_cabinet_holds_confirms_and_reverts_and_reads_what_the_kernel_
             // On trial, and confirmed by a person: it outlives the agent and the trial's time.
             let four = world.hold_back_for_trial((lab, &mut coordinator), &mut agent, (false, 600));
             world.done("release-hold", &[]);
-            let said = world.done("confirm", &["--revision", &four.to_string()]);
-            assert_eq!(said.trim(), format!("r{four} is confirmed: it stays in force"));
+            let confirm = ["confirm", "--by", "anna"];
+            let (code, said) = world.typed_at_the_cabinet(&confirm, &number);
+            assert!(
+                code == Some(0) && said.contains("nothing was done"),
+                "{code:?}: {said}"
+            );
+            let (code, said) = world.typed_at_the_cabinet(&confirm, &four.to_string());
+            assert!(said.contains(&format!("r{four} is on trial: ")), "{said}");
+            let confirmed = format!("r{four} is confirmed: it stays in force");
+            assert!(code == Some(0) && said.contains(&confirmed), "{code:?}: {said}");
             agent.kill();
             agent = world.start_agent();
             world.wait_for_status("the confirmed release", |status| {
@@ -252,13 +264,13 @@ fn a_user_without_rights_can_neither_ask_nor_steer_though_the_socket_stood_open(
         |lab| {
             let state = lab.directory().join("state");
             let (world, _coordinator) = World::new(lab, &state);
-            let _agent = world.start_agent();
+            let mut agent = world.start_agent();
             world.wait_for_effective(world.release(true));
             let socket = state.join("local.sock");
             let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
             assert_eq!((mode(&socket), mode(&state)), (0o600, 0o700));
             let hold = ["hold", "--by", "mallory", "--reason", "x"];
-            let Some((code, said)) = world.at_the_cabinet_as(65534, &hold) else {
+            let Some((code, said)) = world.at_the_cabinet_as(NOBODY, &hold) else {
                 // The sandbox of an ordinary user has no other user: what the modes say is all that can be shown.
                 return;
             };
@@ -269,7 +281,7 @@ fn a_user_without_rights_can_neither_ask_nor_steer_though_the_socket_stood_open(
                 std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
             }
             for _ in 0..50 {
-                let (code, said) = world.at_the_cabinet_as(65534, &hold).unwrap();
+                let (code, said) = world.at_the_cabinet_as(NOBODY, &hold).unwrap();
                 assert_eq!(code, Some(1), "{said}");
                 assert!(said.contains("only root, the agent's own user"), "{said}");
             }
@@ -277,6 +289,37 @@ fn a_user_without_rights_can_neither_ask_nor_steer_though_the_socket_stood_open(
             assert!(status["change"]["hold"].is_null(), "{status}");
             world.done("hold", &["--reason", "x"]);
             assert!(world.status()["change"]["hold"]["by"] == BY_ANNA);
+
+            // A group may, by a folder that it may enter; what it may not read, the agent says.
+            agent.terminate(PATIENCE).unwrap();
+            std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o700)).unwrap();
+            let shared = lab.directory().join("shared");
+            std::fs::create_dir(&shared).unwrap();
+            std::os::unix::fs::chown(&shared, None, Some(USERS)).unwrap();
+            std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o2750)).unwrap();
+            let config = lab.directory().join("agent.toml");
+            let text = std::fs::read_to_string(&config).unwrap();
+            let socket = shared.join("agent.sock");
+            let local = format!("[local]\nsocket = \"{}\"\ngroup = \"users\"\n", socket.display());
+            std::fs::write(&config, format!("{text}{local}")).unwrap();
+            agent = world.start_agent();
+            world.wait_for_status("the agent at the other socket", |status| {
+                status["in_kernel"]["revision"].is_u64()
+            });
+            assert_eq!(mode(&socket), 0o660);
+            let member = (NOBODY.0, "100");
+            let as_member = |words: &[&str]| world.at_the_cabinet_as(member, words).unwrap();
+            let (code, said) = as_member(&["release-hold"]);
+            assert_eq!(code, Some(0), "{said}");
+            assert!(said.starts_with("the hold is released"), "{said}");
+            let (code, said) = as_member(&["status"]);
+            assert!(
+                code == Some(0) && said.contains("last policy  r1, 2 flows"),
+                "{said}"
+            );
+            let (code, said) = world.at_the_cabinet_as(NOBODY, &hold).unwrap();
+            assert!(code == Some(1) && said.contains("may not steer"), "{said}");
+            drop(agent);
         },
     );
 }

@@ -191,10 +191,18 @@ impl World {
         self.say_at_the_cabinet(command, arguments)
     }
 
-    /// The same as another user; `None`: there is none here.
-    pub fn at_the_cabinet_as(&self, user: u32, arguments: &[&str]) -> Option<(Option<i32>, String)> {
+    /// The same as another user in no group but these; `None`: there is none here.
+    pub fn at_the_cabinet_as(
+        &self,
+        (user, groups): (u32, &str),
+        arguments: &[&str],
+    ) -> Option<(Option<i32>, String)> {
         let user = user.to_string();
-        let become_it = ["--reuid", &user, "--regid", &user, "--clear-groups"];
+        let groups = match groups {
+            "" => "--clear-groups".to_owned(),
+            groups => format!("--groups={groups}"),
+        };
+        let become_it = ["--reuid", &user, "--regid", &user, &groups];
         let mut possible = self.gateway.command("setpriv");
         if !possible.args(become_it).arg("true").status().unwrap().success() {
             return None;
@@ -202,6 +210,28 @@ impl World {
         let mut command = self.gateway.command("setpriv");
         command.args(become_it).arg(program("penstock-agent"));
         Some(self.say_at_the_cabinet(command, arguments))
+    }
+
+    /// `penstock-agent …` on a terminal of the gateway, where somebody types this.
+    pub fn typed_at_the_cabinet(&self, arguments: &[&str], typed: &str) -> (Option<i32>, String) {
+        let words = [&[program("penstock-agent").as_str()][..], arguments]
+            .concat()
+            .join(" ");
+        let line = format!("{words} --config {}", self.path("agent.toml"));
+        let mut command = self.gateway.command("script");
+        command
+            .args(["-qec", &line, "/dev/null"])
+            .env_remove("SUDO_USER")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut script = command.spawn().unwrap();
+        let mut keys = script.stdin.take().unwrap();
+        std::io::Write::write_all(&mut keys, format!("{typed}\n").as_bytes()).unwrap();
+        // The terminal stays until the program has ended.
+        let output = script.wait_with_output().unwrap();
+        drop(keys);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), said)
     }
 
     fn say_at_the_cabinet(&self, mut command: Command, arguments: &[&str]) -> (Option<i32>, String) {

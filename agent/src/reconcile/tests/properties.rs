@@ -281,11 +281,8 @@ impl History {
                 let due = self.agent.due().unwrap_or(TICK);
                 let late = Duration::from_millis(self.chance.of(&[0, 0, 700, 5_000, 3_600_000]));
                 pass(&self.stays.time, due.min(TICK) + late);
-                return self
-                    .chance
-                    .of(&[true, false])
-                    .then_some(Occasion::Tick)
-                    .unwrap_or(Occasion::Due);
+                let ticks = self.chance.once_in(2);
+                return if ticks { Occasion::Tick } else { Occasion::Due };
             }
         };
         Occasion::Command(command, None)

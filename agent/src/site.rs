@@ -148,3 +148,6 @@ impl<K: Kernel> Site for GatewaySite<K> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

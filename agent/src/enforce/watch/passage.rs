@@ -28,7 +28,7 @@ use penstock_policy::plan::Plan;
 use self::facts::{MachineFacts, NoWay};
 use self::scope::{Concern, Crossing, Expectations};
 pub use self::silent::Pace;
-use self::silent::{Rhythms, Silent};
+use self::silent::{Beats, Rhythms, Silent};
 use crate::clock;
 use crate::enforce::ground::needs;
 use crate::enforce::nft::must_flows::MustFlowElements;
@@ -69,6 +69,8 @@ const SILENT: &str = "flow-silent";
 #[derive(Debug, Default)]
 pub(in crate::enforce) struct Passage {
     seen: Mutex<WatchedPlan>,
+    /// How the flows that are followed went at the last look.
+    beats: Mutex<Vec<(String, Beats)>>,
 }
 
 #[derive(Debug, Default)]
@@ -99,6 +101,7 @@ impl Passage {
         };
         Self {
             seen: Mutex::new(seen),
+            beats: Mutex::default(),
         }
     }
 
@@ -108,15 +111,14 @@ impl Passage {
         Some((seen.plan.clone()?, Arc::clone(&seen.counted)))
     }
 
-    /// How the flows go that are followed, those of a plan before among them; `now` is the monotonic clock.
+    /// How the flows go that are followed, those of a plan before among them, as of the last look; `now` is the monotonic clock. Never
+    /// waits for a look that is under way.
     pub(in crate::enforce) fn must_flows(&self, now: Duration) -> Vec<FlowRhythm> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let flows = seen.rhythms.beats(now).filter_map(|(flow, beats)| {
-            Some(FlowRhythm {
-                name: seen.counted.name(flow)?.to_owned(),
-                usual: beats.usual,
-                ago: beats.last.map(|last| now.saturating_sub(last)),
-            })
+        let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        let flows = beats.iter().map(|(name, beats)| FlowRhythm {
+            name: name.clone(),
+            usual: beats.usual,
+            ago: beats.last.map(|last| now.saturating_sub(last)),
         });
         flows.collect()
     }
@@ -188,7 +190,11 @@ impl Passage {
         present.extend(seen.lacking.iter().cloned());
         let mut looked: fn(&str) -> bool = |_| true;
         match seen.silent(plan, now) {
-            Some(silent) => present.extend(silent),
+            Some(silent) => {
+                present.extend(silent);
+                let beats = seen.beats(now.0).collect();
+                *self.beats.lock().unwrap_or_else(PoisonError::into_inner) = beats;
+            }
             None => looked = |code| code != SILENT,
         }
         PassageReport { present, looked }
@@ -248,6 +254,12 @@ impl WatchedPlan {
                 .filter_map(|silent| Self::fell_silent(plan, &silent))
                 .collect(),
         )
+    }
+
+    /// How the flows go that are followed, by name.
+    fn beats(&self, now: Duration) -> impl Iterator<Item = (String, Beats)> {
+        let beats = self.rhythms.beats(now);
+        beats.filter_map(|(flow, beats)| Some((self.counted.name(flow)?.to_owned(), beats)))
     }
 
     fn fell_silent(plan: &Plan, silent: &Silent) -> Option<Condition> {

@@ -66,7 +66,7 @@ impl Talk {
         }
     }
 
-    /// Has done what is asked of a trial, if it can be understood; [`Self::obeyed`] gives what came of it.
+    /// Passes on what is asked of a trial, if it can be understood; [`Self::obeyed`] gives what came of it.
     pub(super) fn asked(&mut self, asked: &Asked, inlet: &Inlet) -> bool {
         match command(asked, self.opened) {
             Ok(command) => {

@@ -31,13 +31,13 @@ use penstock_policy::plan::Plan;
 use penstock_policy::release::Trust;
 use penstock_proto::event::AgentStep;
 use penstock_proto::tls::names::ServerNames;
-use penstock_proto::v1::{Drift, Fault, PolicyOffer, PolicyState, Refusal, TrustedRelease};
+use penstock_proto::v1::{Drift, Fault, PolicyOffer, Refusal};
 use tokio::sync::watch;
 
 use crate::audit::{Audit, record};
 use crate::kernel::{Holds, Kernel, KernelError};
 use crate::observed::DriftStep;
-use crate::policy_store::journal::{Journal, Order, OrderNumber, PersonHold, RevertedRelease};
+use crate::policy_store::journal::{Journal, Order, OrderNumber};
 use crate::policy_store::{RecordFault, StoredPolicy};
 use crate::store::Records;
 use crate::timepiece::Timepiece;
@@ -53,14 +53,19 @@ pub mod site;
 mod standing;
 mod startup;
 pub mod trial;
+mod view;
+pub mod window;
+mod workplace;
 
 pub use self::commands::{Command, CommandRefused, Reply};
 use self::grants::Keeping;
-pub use self::run::{Asked, Handed, Inbox, Inlet, SharedStore, TICK, Workplace, inbox};
+pub use self::run::{Asked, Inbox, Inlet, TICK, inbox};
 use self::shadow::Shadow;
 use self::site::{Site, Unguarded};
 pub use self::standing::{Standing, StandingState};
 use self::trial::{Hold, RevertReason, Trial};
+pub use self::view::PolicyView;
+pub use self::workplace::{Handed, SharedStore, Workplace};
 
 /// How long a release that the kernel checks well and does not take is left alone at most.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -82,29 +87,6 @@ pub enum Occasion {
     Nudge,
     /// [`TICK`] is over.
     Tick,
-}
-
-/// What others may know of the policy.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct PolicyView {
-    /// Effective, staged, refused.
-    pub state: PolicyState,
-    /// Whether the kernel's table was changed by somebody else.
-    pub drift: Drift,
-    /// What a person should know.
-    pub faults: Vec<Fault>,
-    /// The servers whose TLS ends here by the policy in force.
-    pub tls_ends: ServerNames,
-    /// What is in force.
-    pub plan: Option<Arc<Plan>>,
-    /// How far the newest release is.
-    pub standing: Standing,
-    /// A person holds this gateway.
-    pub hold: Option<PersonHold>,
-    /// Releases that are refused until a person clears them.
-    pub reverted: Vec<RevertedRelease>,
-    /// The trial that runs confirms itself at its end.
-    pub confirms_itself: bool,
 }
 
 /// The one task that changes policy.
@@ -479,48 +461,6 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         self.desired
             .as_ref()
             .is_some_and(|desired| desired.statement == policy.statement)
-    }
-
-    fn publish(&self) {
-        let staged = self
-            .desired
-            .as_ref()
-            .filter(|desired| !self.is_effective(desired))
-            .map(|policy| policy.mark.into());
-        let state = PolicyState {
-            effective: self.effective.as_ref().map(|policy| policy.mark.into()),
-            staged,
-            refused: self.refused.as_ref().map(|(_, refusal)| refusal.clone()),
-            trusted: self.trust.as_ref().and_then(|trust| {
-                Some(TrustedRelease {
-                    revision: trust.floor.0,
-                    statement_digest: trust.current?.0.to_vec().into(),
-                })
-            }),
-            standing: None,
-        };
-        let mut faults = self.store_faults.clone();
-        faults.extend(self.unusable_faults());
-        faults.extend(self.kernel_fault.iter().map(|(_, fault)| fault.clone()));
-        faults.extend(self.shadow_fault());
-        faults.extend(self.findings.iter().cloned());
-        self.grant_faults(&mut faults);
-        let view = PolicyView {
-            state,
-            drift: self.drift,
-            faults,
-            tls_ends: self.tls_ends.clone(),
-            plan: self.effective.as_ref().map(|policy| policy.plan.clone()),
-            standing: self.standing(),
-            hold: self.journal.hold.clone(),
-            reverted: self.journal.reverted.clone(),
-            confirms_itself: self.trial.as_ref().is_some_and(|trial| trial.record.islanded),
-        };
-        self.view.send_if_modified(|current| {
-            let changed = *current != view;
-            *current = view;
-            changed
-        });
     }
 
     async fn refresh_store_faults(&mut self) {

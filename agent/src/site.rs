@@ -22,7 +22,7 @@ use crate::interlock::Interlocks;
 use crate::kernel::{FlowRhythm, Kernel};
 use crate::link::session::LinkState;
 use crate::reconcile::site::{Facts, Interlock, MustFlow, Site};
-use crate::reconcile::trial::window::Windows;
+use crate::reconcile::window::Windows;
 use crate::reconcile::{PolicyView, StandingState};
 use crate::timepiece;
 

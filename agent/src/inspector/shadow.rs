@@ -20,7 +20,6 @@ use penstock_policy::ids::FlowId;
 use penstock_policy::terms::Tls;
 
 use super::lookup::{InspectionPolicy, RuleSet, TupleRules};
-use super::session::Inspection;
 use super::tally::Tally;
 use super::tuple::Tuple;
 
@@ -94,11 +93,12 @@ enum Reader {
 }
 
 impl Beside {
-    /// What the next plan says of a connection that is carried so under the flow in force; `None`: nothing more than is counted now.
+    /// What the next plan says of a connection that is carried so under the flow in force (judged: by what reads it); `None`: nothing more
+    /// than is counted now.
     pub(super) fn begin(
         shadow: &Arc<InspectedShadow>,
         (tuple, flow): (&Tuple, Option<FlowId>),
-        (inspection, tls, is_unread): (&Inspection, Option<&Arc<Tls>>, bool),
+        (judged, tls, is_unread): (Option<&Connection>, Option<&Arc<Tls>>, bool),
     ) -> Option<Self> {
         let policy = &shadow.policy;
         let mode = policy.mode(tuple.client, tuple.server.ip());
@@ -114,13 +114,13 @@ impl Beside {
             }
             TupleRules::Only(set) => set,
         };
-        match inspection {
+        match judged {
             _ if is_unread && set.passes_unread(mode) => None,
             _ if is_unread || set.tls.as_ref() != tls => {
                 cut();
                 None
             }
-            Inspection::Following(connection) if !connection.is_guessed() => {
+            Some(connection) if !connection.is_guessed() => {
                 let mut beside = Self {
                     shadow: Arc::clone(shadow),
                     flow,

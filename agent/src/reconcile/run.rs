@@ -3,8 +3,7 @@
 //!
 //! What comes in is bounded: of offers and of orders the newest waits, of commands a few, and who asks for more waits.
 
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_policy::ids::Digest;
@@ -13,16 +12,12 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::{Command, CommandRefused, Occasion, Reconciler, Reply};
+use super::{Command, CommandRefused, Occasion, Reconciler, Reply, Workplace};
 use crate::kernel::Kernel;
 use crate::policy_store::journal::Order;
-use crate::store::{Records, Store};
 
 /// How often desired and effective are compared when nothing happens.
 pub const TICK: Duration = Duration::from_secs(10);
-
-/// The store, shared by those who keep something in it. Locked only on blocking threads.
-pub type SharedStore = Arc<Mutex<Store>>;
 
 /// Commands that wait at most.
 const COMMANDS_MAX: usize = 4;
@@ -107,37 +102,6 @@ impl Inlet {
         let sent = self.commands.send((command, Some(reply))).await;
         sent.map_err(|_| CommandRefused::Stopping)?;
         answer.await.unwrap_or(Err(CommandRefused::Stopping))
-    }
-}
-
-/// What comes of work that was handed over; `None`: it panicked.
-pub type Handed<T> = Pin<Box<dyn Future<Output = Option<T>> + Send>>;
-
-/// What the reconciler has done for it because it may take long: work on the records, and computing.
-pub trait Workplace: Send + Sync + 'static {
-    /// Does `work` on the records.
-    fn on_records<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut dyn Records) -> T + Send + 'static,
-    ) -> Handed<T>;
-
-    /// Computes `work`.
-    fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Handed<T>;
-}
-
-/// The agent's own: blocking threads, and the store on the disk.
-impl Workplace for SharedStore {
-    fn on_records<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut dyn Records) -> T + Send + 'static,
-    ) -> Handed<T> {
-        let store = self.clone();
-        self.compute(move || work(&mut *store.lock().unwrap_or_else(PoisonError::into_inner)))
-    }
-
-    fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Handed<T> {
-        let done = tokio::task::spawn_blocking(work);
-        Box::pin(async { done.await.ok() })
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use penstock_policy::plan::Plan;
 
-use super::trial::window::Windows;
+use super::window::Windows;
 
 /// Whether the process says that it may be changed.
 #[derive(Debug, Clone, PartialEq, Eq)]

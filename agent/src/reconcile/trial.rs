@@ -23,9 +23,7 @@ use crate::policy_store::journal::{
 };
 use crate::timepiece::Time;
 
-pub mod window;
-
-use self::window::{Opening, Windows};
+use super::window::{Opening, Windows};
 
 /// An agent that is started so often within one trial is taken to crash by what is on trial.
 pub const STARTS_MAX: u32 = 3;

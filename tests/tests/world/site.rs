@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use penstock_agent::policy_store::journal::{Order, Upto};
 use penstock_agent::reconcile::site::{Facts, Interlock, Site};
-use penstock_agent::reconcile::trial::window::Windows;
+use penstock_agent::reconcile::window::Windows;
 use penstock_agent::timepiece::Time;
 use penstock_policy::ids::Digest;
 use penstock_policy::model::Window;

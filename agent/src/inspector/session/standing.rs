@@ -188,7 +188,11 @@ impl Session {
 
     /// Judges it by the next plan too, or no longer; `flow` is the one in force.
     pub(in super::super) fn shadow(&mut self, next: Option<&Arc<InspectedShadow>>, flow: Option<FlowId>) {
-        let carried = (&self.inspection, self.tls.as_ref(), self.seat.is_unread());
+        let judged = match &self.inspection {
+            Inspection::Following(connection) => Some(connection),
+            Inspection::Passing => None,
+        };
+        let carried = (judged, self.tls.as_ref(), self.seat.is_unread());
         let beside = next.and_then(|next| Beside::begin(next, (&self.tuple, flow), carried));
         self.beside = beside.map(Box::new);
     }

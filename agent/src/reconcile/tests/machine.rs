@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use super::*;
 use crate::policy_store::journal::Journal;
 use crate::reconcile::site::{Facts, Interlock, MustFlow};
-use crate::reconcile::trial::window::Windows;
+use crate::reconcile::window::Windows;
 
 /// Counts seams; the agent dies at one of them.
 #[derive(Clone, Default)]

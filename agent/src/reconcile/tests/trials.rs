@@ -6,7 +6,7 @@ use super::*;
 use crate::policy_store::journal::Upto;
 use crate::reconcile::site::{Facts, Interlock, MustFlow};
 use crate::reconcile::trial::Confirmer;
-use crate::reconcile::trial::window::Windows;
+use crate::reconcile::window::Windows;
 
 /// A site that a test steers.
 #[derive(Default)]

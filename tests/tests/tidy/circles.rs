@@ -10,6 +10,11 @@ use super::{code, is_test, none, rust_files};
 /// The circles that remain: the folder, the rooms in it, and why.
 const CIRCLES: &[(&str, &str, &str)] = &[
     (
+        "agent/src/enforce",
+        "error ground",
+        "why a plan is not in force names what the ground fails by, and the ground fails for reasons of the others too",
+    ),
+    (
         "agent/src/inspector",
         "seats session",
         "who wants a seat learns why it was taken away, by the word of a session for how it ended",

@@ -246,7 +246,7 @@ mod tests {
             ReleaseState::Rejected,
             ReleaseState::Proposed,
         ] {
-            releases.truncate(1);
+            releases.retain(|release| release.revision == 2);
             releases.insert(0, listed(3, 3, state));
             let found = of(&known, &releases, &gateways);
             assert!(

@@ -46,7 +46,10 @@ impl Desk {
     /// Proposes a document and has it approved; what bob was answered.
     async fn approved(&self, limit: u32) -> Value {
         let plant = self.file(&format!("plant-{limit}.yaml"));
-        std::fs::write(&plant, document(1, limit)).unwrap();
+        // People are not let propose what locks them out.
+        let managed = "mode: routed\n    management: { interface: mgmt, peers: [192.0.2.10] }\n";
+        let text = document(1, limit).replace("mode: routed\n", managed);
+        std::fs::write(&plant, text).unwrap();
         let proposed = self
             .anna
             .done(&[

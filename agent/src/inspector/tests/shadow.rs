@@ -69,6 +69,8 @@ async fn what_the_next_plan_refuses_goes_on_and_is_counted_on_connections_that_s
     goes(&mut client, &mut served, &READ);
     // It begins amid a packet, and amid an exchange.
     client.write_all(&WRITE[..5]).unwrap();
+    // Nothing shows from outside that it was read.
+    std::thread::sleep(std::time::Duration::from_millis(500));
     shadow(&world, next(&world, Some(operations("read-only")))).await;
     client.write_all(&WRITE[5..]).unwrap();
     assert_eq!(read_exactly(&mut served, 12), WRITE);

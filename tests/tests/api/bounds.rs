@@ -283,6 +283,8 @@ async fn a_gateway_that_reads_none_of_its_sessions_holds_a_few_of_them_and_loses
     let mut unread = Vec::new();
     for _ in 0..SESSIONS_EACH_MAX {
         unread.push(world.session_over(own.clone(), nothing()).await);
+        // What it is offered waits for it; a session that is replaced before has nothing to hold.
+        tokio::time::sleep(Duration::from_millis(300)).await;
     }
     // The newest is the one that counts, and it stands; what the others were offered waits to be read.
     let mut newest = unread.pop().unwrap();

@@ -23,6 +23,7 @@
 //! was revoked. Gateways keep only what they verified; reading it back checks integrity
 //! and ownership, not signatures, since the approvers may have changed with that very release.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use penstock_policy::ids::Digest;
@@ -183,7 +184,8 @@ pub fn load(store: &mut dyn Records) -> StoredPolicies {
         }
     }
     let slot_is_lost = held.faults.iter().any(|fault| SLOTS.contains(&fault.record));
-    found.sort_by_key(|policy| policy.mark.revision);
+    // Of one release in both slots, nobody knows which order is the later one: the lesser is obeyed.
+    found.sort_by_key(|policy| (policy.mark.revision, Reverse(policy.order.upto)));
     let believed = held.trust.clone();
     let is_ours = |other: &Trust| {
         believed
@@ -319,7 +321,8 @@ fn digest_in(bytes: Option<Vec<u8>>) -> Option<Digest> {
         .map(Digest)
 }
 
-/// Stores a verified offer in the slot that is not in force, and says which that is; durable when this returns.
+/// Stores a verified offer in the slot that is not in force, or where it stands already, and says which that is; durable when this
+/// returns.
 ///
 /// `in_force` is the statement in the kernel, as far as the caller knows: the disk may not say it yet.
 ///
@@ -332,7 +335,9 @@ pub fn stage(
     (trust, order): (&Trust, &Order),
     offer: &PolicyOffer,
 ) -> Result<&'static str, StoreError> {
-    let slot = slot_to_replace(store, in_force);
+    // In both slots it would have two orders.
+    let held = trust.current.and_then(|statement| slot_of(store, statement));
+    let slot = held.unwrap_or_else(|| slot_to_replace(store, in_force));
     store.save(slot, &encode((trust, order), offer))?;
     Ok(slot)
 }
@@ -342,7 +347,7 @@ pub fn stage(
 /// # Errors
 /// A slot's file cannot be written. The order that was stored there before stands.
 pub fn reorder(store: &mut dyn Records, statement: Digest, order: &Order) -> Result<(), StoreError> {
-    // One that was cleared and offered again may be in both.
+    // It is in both where one could not be read when it was staged.
     for slot in SLOTS {
         let stored = store.load(slot).unwrap_or_default();
         let Some((trust, offer)) = parts(&stored) else {

@@ -74,6 +74,36 @@ fn where_the_mark_of_what_is_in_force_is_lost_the_older_slot_is_the_one_that_goe
 }
 
 #[test]
+fn a_release_that_is_staged_again_stands_in_one_slot_with_the_order_that_came_last() {
+    let upto = |upto| Order {
+        upto,
+        ..Order::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(folder.path());
+    let (first, older, one) = offered(1);
+    stage(&mut store, None, (&first, &Order::default()), &older).unwrap();
+    set_effective(&mut store, one, &first).unwrap();
+    let (second, newer, two) = offered(2);
+    let slots = [Upto::Active, Upto::Shadow, Upto::Staged].map(|last| {
+        // Nobody knows what is in force: the slot that would go is the older one.
+        let slot = stage(&mut store, None, (&second, &upto(last)), &newer).unwrap();
+        store.save(EFFECTIVE, b"torn").unwrap();
+        assert_eq!(load(&mut store).staged.unwrap().order.upto, last);
+        slot
+    });
+    assert_eq!(slots, [SLOTS[1]; 3]);
+    assert_eq!(slot_of(&mut store, one), Some(SLOTS[0]));
+    // One that could not be read meanwhile may have another order: the lesser one is obeyed.
+    store
+        .save(SLOTS[0], &encode((&second, &upto(Upto::Active)), &newer))
+        .unwrap();
+    assert_eq!(load(&mut store).desired().unwrap().order.upto, Upto::Staged);
+    reorder(&mut store, two, &upto(Upto::Shadow)).unwrap();
+    assert_eq!(load(&mut store).desired().unwrap().order.upto, Upto::Shadow);
+}
+
+#[test]
 fn a_slot_that_cannot_be_used_is_a_fault_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = Store::open(folder.path());

@@ -321,7 +321,12 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         let words = format!("{}: {why}", why.code());
         self.audit
             .note(record::policy("reverted", revision.0, plan, &words));
-        self.desired = self.fallback.clone();
+        // What was staged after it, before an agent ended, stays desired.
+        let later = self
+            .desired
+            .take()
+            .filter(|desired| desired.statement != statement);
+        self.desired = later.or_else(|| self.fallback.clone());
         // What was refused for it may come again.
         self.refused = None;
         let mut journal = self.journal.clone();

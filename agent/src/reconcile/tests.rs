@@ -398,6 +398,7 @@ fn granted(from_ms: u64, until_ms: u64) -> Plan {
         grants: BTreeMap::from([("service".parse().unwrap(), vec![visit])]),
         windows: None,
         interlock: None,
+        break_glass: None,
         open: BTreeSet::new(),
     }
 }

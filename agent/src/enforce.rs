@@ -461,6 +461,7 @@ fn nothing_permitted() -> Option<Plan> {
         mode: GatewayMode::Routed,
         windows: None,
         interlock: None,
+        break_glass: None,
         requires: BTreeSet::new(),
         on_drift: OnDrift::Report,
         interfaces: Vec::new(),

@@ -168,6 +168,7 @@ impl<'a> Compiler<'a> {
             grants,
             windows: self.windows(id, gateway)?,
             interlock: self.interlock(id, gateway)?,
+            break_glass: None,
             open: BTreeSet::new(),
         })
     }

@@ -30,6 +30,7 @@ pub mod ids;
 pub mod merkle;
 pub mod model;
 pub mod neighbours;
+pub mod overrides;
 pub mod plan;
 pub mod preview;
 pub mod protocol;

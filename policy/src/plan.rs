@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use self::grants::{Grant, moment, opened_by};
 pub use crate::change::{AskedFrom, ChangeWindows, Condition, Interlock, Window};
 use crate::ids::{AssetId, ConduitId, Digest, FlowId, FlowName, GatewayId, PlantId, ZoneId};
+use crate::overrides::BreakGlass;
 use crate::protocol::mqtt::MqttOperation;
 use crate::protocol::{Operations, Protocol};
 use crate::terms::{Answers, Enforcement, GatewayMode, Mac, OnAgentLoss, OnDrift, OnRefusal, Tls, Transport};
@@ -69,6 +70,9 @@ pub struct Plan {
     /// What the gateway asks the process before it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interlock: Option<Interlock>,
+    /// Who in front of the gateway may override what it enforces, for a while; none: nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub break_glass: Option<BreakGlass>,
     /// Which of those conduits are open, as of the moment that [`Plan::at`] was asked for. Never a part of its bytes: a plan that is read
     /// has all of them closed.
     #[serde(skip)]
@@ -94,6 +98,8 @@ impl Capability {
     pub const REMOTE_ACCESS: &str = "remote-access";
     /// Change windows, and the question to the process before a change.
     pub const CHANGE_CONTROL: &str = "change-control";
+    /// Overrides by people in front of the gateway.
+    pub const OVERRIDES: &str = "overrides";
 
     /// The one with this name.
     pub fn of(name: &str) -> Self {

@@ -92,6 +92,7 @@ fn plan(port: u16, operations: Option<Operations>, enforcement: Enforcement) -> 
         grants: std::collections::BTreeMap::new(),
         windows: None,
         interlock: None,
+        break_glass: None,
         open: std::collections::BTreeSet::new(),
     }
 }

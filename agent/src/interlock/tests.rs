@@ -359,6 +359,7 @@ fn plan(wanted: Option<Wanted>) -> Plan {
         grants: BTreeMap::new(),
         windows: None,
         interlock: wanted,
+        break_glass: None,
         open: Default::default(),
     }
 }

@@ -56,6 +56,7 @@ fn plan() -> Plan {
         grants: std::collections::BTreeMap::new(),
         windows: None,
         interlock: None,
+        break_glass: None,
         open: std::collections::BTreeSet::new(),
     }
 }

@@ -147,6 +147,7 @@ pub fn plan() -> Plan {
         grants: std::collections::BTreeMap::new(),
         windows: None,
         interlock: None,
+        break_glass: None,
         open: std::collections::BTreeSet::new(),
     }
 }

@@ -84,6 +84,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Plan, PlanError> {
         grants: BTreeMap::new(),
         windows: None,
         interlock: None,
+        break_glass: None,
         open: BTreeSet::new(),
     })
 }

@@ -36,6 +36,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), String> {
     }
     grants(plan)?;
     change_control(plan)?;
+    break_glass(plan)?;
     interfaces(plan)
 }
 
@@ -77,6 +78,20 @@ fn change_control(plan: &Plan) -> Result<(), String> {
     let windows = plan.windows.as_ref().and_then(ChangeWindows::fault);
     let fault = windows.or_else(|| plan.interlock.as_ref().and_then(Interlock::fault));
     fault.map_or(Ok(()), Err)
+}
+
+/// Only an agent that ends overrides may take a plan that permits them.
+fn break_glass(plan: &Plan) -> Result<(), String> {
+    let Some(permitting) = &plan.break_glass else {
+        return Ok(());
+    };
+    let needed = Capability::OVERRIDES;
+    if !requires(plan, needed) {
+        return Err(format!(
+            "people may override it, but the plan does not require `{needed}`"
+        ));
+    }
+    permitting.fault().map_or(Ok(()), Err)
 }
 
 fn requires(plan: &Plan, capability: &str) -> bool {

@@ -255,6 +255,7 @@ pub(super) fn plan_of(count: u32, port: u16, operations: Option<Operations>) -> 
         grants: std::collections::BTreeMap::new(),
         windows: None,
         interlock: None,
+        break_glass: None,
         open: std::collections::BTreeSet::new(),
     }
 }

@@ -128,6 +128,7 @@ fn plan(count: u32) -> Plan {
         grants: std::collections::BTreeMap::new(),
         windows: None,
         interlock: None,
+        break_glass: None,
         open: std::collections::BTreeSet::new(),
     }
 }

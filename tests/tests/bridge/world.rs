@@ -87,6 +87,7 @@ pub fn plan(publications: Vec<MqttOperation>) -> Plan {
         grants: std::collections::BTreeMap::new(),
         windows: None,
         interlock: None,
+        break_glass: None,
         open: BTreeSet::new(),
         bridges: vec![Bridge {
             id: FlowId(7),

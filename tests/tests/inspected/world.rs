@@ -165,6 +165,7 @@ impl World {
             grants: std::collections::BTreeMap::new(),
             windows: None,
             interlock: None,
+            break_glass: None,
             open: std::collections::BTreeSet::new(),
         }
     }

@@ -41,6 +41,7 @@ pub fn plan(mode: GatewayMode, rules: Vec<Rule>) -> Plan {
         grants: std::collections::BTreeMap::new(),
         windows: None,
         interlock: None,
+        break_glass: None,
         open: std::collections::BTreeSet::new(),
     }
 }

@@ -95,6 +95,7 @@ pub fn plan(observing: &[u8]) -> Option<Arc<Plan>> {
         grants: std::collections::BTreeMap::new(),
         windows: None,
         interlock: None,
+        break_glass: None,
         open: BTreeSet::new(),
     }))
 }

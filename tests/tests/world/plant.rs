@@ -153,6 +153,7 @@ pub(crate) fn plan(index: usize, revision: u64) -> Plan {
         grants,
         windows: None,
         interlock: None,
+        break_glass: None,
         open: BTreeSet::new(),
     }
 }

@@ -179,6 +179,7 @@ fn plan() -> impl Strategy<Value = Plan> {
         grants: std::collections::BTreeMap::new(),
         windows: None,
         interlock: None,
+        break_glass: None,
         open: std::collections::BTreeSet::new(),
         rules: (1..)
             .zip(rules)
@@ -344,6 +345,7 @@ async fn a_plan_whose_products_grow_without_bound_is_refused_with_the_flow_named
         grants: std::collections::BTreeMap::new(),
         windows: None,
         interlock: None,
+        break_glass: None,
         open: std::collections::BTreeSet::new(),
     };
     let error = PreparedPlan::of(Arc::new(plan), None).await.unwrap_err();

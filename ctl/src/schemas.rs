@@ -60,6 +60,7 @@ fn all() -> Vec<(&'static str, Schema)> {
         of::<audit::Record>("audit-tail"),
         of::<health::Change>("health-watch"),
         of::<health::FaultChange>("health-watch-fault"),
+        of::<health::NoteChange>("health-watch-note"),
     ]
 }
 
@@ -126,7 +127,8 @@ why: Why Ask Party Permitted Refused SmallestFlow\n\
 audit-search: Found Named Record\n\
 audit-tail: Record Named\n\
 health-watch: Change\n\
-health-watch-fault: FaultChange";
+health-watch-fault: FaultChange\n\
+health-watch-note: NoteChange";
 
     #[test]
     fn no_name_in_a_printed_schema_changes_with_a_type_of_ours() {

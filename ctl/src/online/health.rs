@@ -9,7 +9,7 @@ mod fold;
 mod tests;
 mod watch;
 
-pub use self::watch::{Change, FaultChange};
+pub use self::watch::{Change, FaultChange, NoteChange};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,6 +44,9 @@ pub struct Health {
     pub gateways: Vec<GatewayBrief>,
     /// What is wrong with the coordinator itself.
     pub coordinator: Vec<CoordinatorFault>,
+    /// What holds for the whole plant, although nothing is wrong: the line is stopped, say.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Why the view is old, if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale: Option<String>,
@@ -187,6 +190,7 @@ impl Health {
                     message: fault.message,
                 })
                 .collect(),
+            notes: health.notes,
             stale: None,
             counted: None,
         }
@@ -271,6 +275,15 @@ impl Health {
             .map(|fault| (true, fault))
             .chain(ended.map(|fault| (false, fault)))
     }
+
+    /// What holds for the whole plant and did not in the view before; and, not begun but ended, what no longer does.
+    fn note_changes<'a>(&'a self, before: Option<&'a Self>) -> impl Iterator<Item = (bool, &'a str)> {
+        let then: &[String] = before.map_or(&[], |before| &before.notes);
+        let begun = self.notes.iter().filter(|note| !then.contains(note));
+        let ended = then.iter().filter(|note| !self.notes.contains(note));
+        let begun = begun.map(|note| (true, note.as_str()));
+        begun.chain(ended.map(|note| (false, note.as_str())))
+    }
 }
 
 impl Report for Health {
@@ -306,6 +319,9 @@ impl Report for Health {
                 &format!("✗ coordinator: {} ({})", fault.message, fault.code),
             );
             page.line(fault);
+        }
+        for note in &self.notes {
+            page.paragraph(2, Tone::Warn, &format!("▲ {note}"));
         }
         page.gap();
         let folds = fold::zones(&self.zones);

@@ -73,6 +73,30 @@ fn a_fault_of_the_coordinator_is_said_when_it_begins_and_when_it_ends() {
 }
 
 #[test]
+fn what_holds_for_the_whole_plant_is_shown_said_once_when_it_begins_and_once_when_it_ends() {
+    let calm = view(ZoneState::Enforcing);
+    let mut stopped = calm.clone();
+    stopped.notes.push("anna stopped the line (CHG-1)".to_owned());
+    let changes = |now: &Health, before: &Health| -> Vec<(bool, String)> {
+        let changes = now.note_changes(Some(before));
+        changes.map(|(begun, note)| (begun, note.to_owned())).collect()
+    };
+    let note = || stopped.notes[0].clone();
+    assert_eq!(changes(&stopped, &calm), [(true, note())]);
+    assert!(changes(&stopped, &stopped).is_empty());
+    assert_eq!(changes(&calm, &stopped), [(false, note())]);
+    let mut page = Page::new(crate::output::Style {
+        color: false,
+        width: 80,
+        wrap: true,
+    });
+    stopped.page(&mut page);
+    let page = page.finish();
+    assert!(page.contains("▲ anna stopped the line (CHG-1)"), "{page}");
+    assert!(stopped.is_well(), "nothing is wrong");
+}
+
+#[test]
 fn a_state_that_is_not_known_here_is_not_well() {
     let mut strange = view(ZoneState::Enforcing);
     assert!(strange.is_well());

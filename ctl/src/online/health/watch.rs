@@ -77,6 +77,34 @@ impl Report for FaultChange {
     }
 }
 
+/// A change of what holds for the whole plant, a line each where there is no terminal.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct NoteChange {
+    /// When it was so, milliseconds since 1970.
+    pub time_ms: u64,
+    /// `began` or `ended`.
+    pub step: String,
+    /// In words.
+    pub note: String,
+}
+
+impl Report for NoteChange {
+    const SCHEMA: &'static str = "penstock.health-note/1";
+    fn page(&self, page: &mut Page) {
+        let (tone, mark) = match self.step.as_str() {
+            "ended" => (Tone::Good, "✓ no more:"),
+            _ => (Tone::Warn, "▲"),
+        };
+        let note = page.paint(tone, &format!("{mark} {}", self.note));
+        page.line(format!("{}  {note}", words::instant(self.time_ms)));
+    }
+}
+
+/// The step of a change.
+fn step(began: bool) -> String {
+    if began { "began" } else { "ended" }.to_owned()
+}
+
 /// The last view, and when it was last known to hold.
 #[derive(Debug)]
 struct LastView {
@@ -207,9 +235,16 @@ async fn follow(
             for (began, fault) in view.fault_changes(before) {
                 out.show_next(&FaultChange {
                     time_ms,
-                    step: if began { "began" } else { "ended" }.to_owned(),
+                    step: step(began),
                     code: fault.code.clone(),
                     message: fault.message.clone(),
+                })?;
+            }
+            for (began, note) in view.note_changes(before) {
+                out.show_next(&NoteChange {
+                    time_ms,
+                    step: step(began),
+                    note: note.to_owned(),
                 })?;
             }
             for zone in view.changes(before, asked) {

@@ -213,10 +213,28 @@ fn without_keys_of_the_readers_own_a_record_says_that_it_proves_no_approval() {
     };
     assert_eq!(grade(&claims(&record(), maker), "signed"), Grade::Proved);
     let unsigned = SignedRecord::new(&record()).unwrap();
-    assert_eq!(
-        grade(&verify(&record(), &unsigned, maker), "unsigned"),
-        Grade::Word
-    );
+    let all = verify(&record(), &unsigned, Believed::default());
+    assert_eq!(contradicted(&all), Vec::<&str>::new());
+    assert_eq!(grade(&all, "unsigned"), Grade::Word);
+}
+
+#[test]
+fn who_names_the_makers_key_does_not_believe_a_record_whose_signature_was_taken_away() {
+    let maker = Believed {
+        maker: Some(key(1).public()),
+        ..Believed::default()
+    };
+    let mut lied = record();
+    "e.okafor, at night".clone_into(&mut lied.implementation.started_by);
+    let unsigned = SignedRecord::new(&lied).unwrap();
+    assert_eq!(contradicted(&verify(&lied, &unsigned, maker)), ["not-by-maker"]);
+    // Nor one that somebody else made, in their own name.
+    lied.made_by = id("m.mallory");
+    let mut other = SignedRecord::new(&lied).unwrap();
+    other.sign(id("m.mallory"), &key(9));
+    let claims = verify(&lied, &other, maker);
+    let found = contradicted(&claims);
+    assert!(found.contains(&"not-by-maker"), "{found:?}");
 }
 
 #[test]

@@ -366,6 +366,17 @@ fn made(
             record.made_by
         ),
     );
+    let encoded = signed.encoded();
+    // Whoever takes a signature away must not gain by it.
+    let fits = |maker: PublicKey| signed.signatures.iter().any(|one| one.verifies(&encoded, &maker));
+    if believed.maker.is_some_and(|maker| !fits(maker)) {
+        claims.add(
+            Grade::Contradicted,
+            "not-by-maker",
+            "no signature in it was made with the key that you gave for who made it: the record was altered, its signature was taken away, \
+             or somebody else made it",
+        );
+    }
     if signed.signatures.is_empty() {
         claims.add(
             Grade::Word,
@@ -374,7 +385,6 @@ fn made(
         );
         return;
     }
-    let encoded = signed.encoded();
     for signature in &signed.signatures {
         let name = &signature.approver;
         let sets = [believed.approvers, approved];

@@ -56,6 +56,8 @@ pub enum LeftState {
 pub struct ShadowReport {
     /// Since when, milliseconds since 1970.
     pub since_ms: u64,
+    /// The same on the boot's clock.
+    pub since_boot: Duration,
     /// Packets that passed and were judged.
     pub judged_packets: u64,
     /// Those of them that would not pass.

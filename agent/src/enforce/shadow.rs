@@ -123,6 +123,7 @@ fn report(reading: &ShadowReading, inspected: InspectedShadowCounts) -> ShadowRe
     flows.truncate(FLOWS_MAX);
     ShadowReport {
         since_ms: reading.since_ms,
+        since_boot: reading.since_boot,
         judged_packets: judged,
         would_deny_packets: would_deny.saturating_add(would_deny_input),
         would_deny_operations: sum(&inspected.refused),

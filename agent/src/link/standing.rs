@@ -1,6 +1,6 @@
 //! How this gateway stands, in the words of the wire, for the session in which it is said. Pure.
 //!
-//! What of a trial is over and left is computed when it is sent, and is no reason to send it again.
+//! What of a trial is over and left, and for how long shadow judges, is computed when it is sent, and is no reason to send it again.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn standing(standing: &Standing, opened: Duration, boot: Duration) -> PolicyStan
 fn state(state: &StandingState, opened: Duration, boot: Duration) -> Option<State> {
     match state {
         StandingState::Settled | StandingState::Staged | StandingState::Shadow(None) => None,
-        StandingState::Shadow(Some(report)) => Some(State::Shadow(shadowed(report))),
+        StandingState::Shadow(Some(report)) => Some(State::Shadow(shadowed(report, boot))),
         StandingState::Held(hold) => Some(State::Held(held(hold))),
         StandingState::Trial {
             began,
@@ -51,7 +51,7 @@ fn state(state: &StandingState, opened: Duration, boot: Duration) -> Option<Stat
     }
 }
 
-fn shadowed(report: &ShadowReport) -> Shadowed {
+fn shadowed(report: &ShadowReport, boot: Duration) -> Shadowed {
     Shadowed {
         since_ms: report.since_ms,
         judged_packets: report.judged_packets,
@@ -62,6 +62,7 @@ fn shadowed(report: &ShadowReport) -> Shadowed {
         further_flows: report.further_flows,
         cuts_must_flow: report.cuts_must_flow,
         not_judged: report.not_judged.clone(),
+        judged_ms: milliseconds(boot.saturating_sub(report.since_boot)),
     }
 }
 
@@ -151,6 +152,20 @@ mod tests {
             (20_000, 40_000, true)
         );
         assert!(!trial(true, 11 * SECOND).confirmable && !trial(false, 12 * SECOND).confirmable);
+    }
+
+    #[test]
+    fn how_long_shadow_judged_is_as_of_the_moment_of_the_report() {
+        let report = ShadowReport {
+            since_boot: 12 * SECOND,
+            ..ShadowReport::default()
+        };
+        let Some(State::Shadow(shadow)) =
+            shown(StandingState::Shadow(Some(report)), SECOND, 30 * SECOND).state
+        else {
+            panic!("it is in its shadow");
+        };
+        assert_eq!(shadow.judged_ms, 18_000);
     }
 
     #[test]

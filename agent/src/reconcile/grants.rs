@@ -56,7 +56,8 @@ impl Keeping {
 impl<K: Kernel, W: Workplace> Reconciler<K, W> {
     /// How long until it is time for [`super::Occasion::Due`]; `None`: nothing changes by itself.
     pub fn due(&self) -> Option<Duration> {
-        let due = self.keeping.due.into_iter().chain(self.change_due).min()?;
+        let dues = [self.keeping.due, self.change_due, self.shadow_due()];
+        let due = dues.into_iter().flatten().min()?;
         Some(due.saturating_sub(self.keeping.timepiece.now().boot))
     }
 

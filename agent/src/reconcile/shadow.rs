@@ -5,21 +5,29 @@
 //!
 //! Not here: how packets and operations are judged by it ([`crate::kernel`]).
 
+use std::time::Duration;
+
 use penstock_policy::ids::Digest;
 use penstock_proto::event::AgentStep;
 use penstock_proto::v1::Fault;
 
-use super::{Reconciler, Workplace};
+use super::{Reconciler, TICK, Workplace};
 use crate::audit::record;
 use crate::kernel::{Kernel, ShadowReport};
 use crate::policy_store::StoredPolicy;
 use crate::policy_store::journal::Upto;
+
+/// The first look at what it came to; the next ones come at twice the age, until those at each [`TICK`] take over. A short shadow is
+/// seen before it is over, and a long one costs no more reports.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
 
 /// What the reconciler keeps of it.
 #[derive(Debug, Default)]
 pub(super) struct Shadow {
     /// Whose the kernel was asked for last; `None`: it was not asked by this process, and has perhaps one of an agent before.
     asked: Option<Option<Digest>>,
+    /// When it began and when the next look is due, on the boot's clock; `None`: with the next tick.
+    due: Option<(Duration, Duration)>,
     /// What it came to at the last look.
     report: Option<ShadowReport>,
     /// Why the kernel did not follow.
@@ -40,6 +48,8 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         if self.shadow.asked != Some(statement) || tries_again {
             self.shadow.asked = Some(statement);
             self.shadow.report = None;
+            let now = self.keeping.timepiece.now().boot;
+            self.shadow.due = statement.map(|_| (now, now + FIRST_LOOK));
             // Grants open it as they do now: one that begins or ends later is not followed.
             let next = wanted.as_ref();
             let next = next.map(|policy| (self.as_of_now(&policy.plan), policy.mark.revision));
@@ -67,9 +77,20 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             }
             self.shadow.fault = fault;
         }
-        if looks && self.is_shadowed() {
+        let now = self.keeping.timepiece.now().boot;
+        let is_early = self.shadow.due.take_if(|(_, due)| *due <= now);
+        if let Some((began, _)) = is_early {
+            let next = now + (now.saturating_sub(began));
+            self.shadow.due = (next < began + TICK).then_some((began, next));
+        }
+        if (looks || is_early.is_some()) && self.is_shadowed() {
             self.shadow.report = self.kernel.shadowed().await;
         }
+    }
+
+    /// When to look at it again, on the boot's clock; `None`: with the next tick.
+    pub(super) fn shadow_due(&self) -> Option<Duration> {
+        self.shadow.due.map(|(_, due)| due)
     }
 
     fn is_to_be_shadowed(&self, desired: &StoredPolicy) -> bool {

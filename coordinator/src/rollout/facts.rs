@@ -63,7 +63,11 @@ pub enum Standing {
     Shadow {
         /// Enforcing it would cut a flow that must not stop.
         cuts_must_flow: bool,
+        /// For how long it has judged when it said so, milliseconds.
+        judged_ms: u64,
     },
+    /// Its software knows no trials and no shadow: it is offered the release when it may activate it, and has it at once.
+    WithoutTrials,
     /// It may activate it and does not.
     Held {
         /// Why.

@@ -31,7 +31,7 @@ use self::clock::{Clock, LOOK_MS};
 use self::look::Census;
 use super::facts::{Fact, HardEvent, Now};
 use super::seats::{Mark, Seat, Strike};
-use penstock_policy::rollout::{Fleet, RolloutPlan, Wave};
+use penstock_policy::rollout::{Fleet, RolloutPlan, Span, Wave};
 
 pub use self::record::{Record, RestoreError};
 pub use self::steer::{Command, SteerError};
@@ -268,6 +268,8 @@ impl Rollout {
     /// whoever comes without it gets it.
     pub fn adopted(setup: Setup, now: Now) -> Self {
         let mut adopted = Self::new(setup, now);
+        // Elsewhere it is in force already, and whoever comes has no policy at all.
+        adopted.plan.shadow = Span::seconds(0);
         adopted.stage = Stage::CompletedWithExceptions;
         for seat in &mut adopted.seats {
             seat.set(Mark::Absent, 0);

@@ -171,6 +171,8 @@ pub(super) struct Seat {
     pub(super) marked_at: u64,
     /// When its session opened or ended, by the rollout's own clock.
     pub(super) linked_at: u64,
+    /// Since when it judges live traffic by the release, by the rollout's own clock; `None`: it does not report that it does.
+    pub(super) judges_since: Option<u64>,
     /// From this order on it knows what it may no longer do.
     pub(super) withdrawn_by: u64,
 }
@@ -186,6 +188,7 @@ impl Seat {
             heard: Standing::Unheard,
             marked_at: own_ms,
             linked_at: own_ms,
+            judges_since: None,
             withdrawn_by: 0,
         }
     }

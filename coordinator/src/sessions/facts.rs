@@ -261,7 +261,7 @@ impl GatewayFacts {
         let about = |facts: &Self| {
             let standing = facts.standing.as_ref()?;
             let state = standing.state.as_ref().map(|state| match state {
-                State::Shadow(shadow) => (0, i32::from(shadow.cuts_must_flow), 0),
+                State::Shadow(shadow) => (0, i32::from(shadow.cuts_must_flow), shadow.since_ms),
                 State::Held(held) => (1, held.reason, held.until_ms),
                 State::Trial(trial) => (2, i32::from(trial.confirmable), 0),
                 State::Reverted(reverted) => (3, i32::from(reverted.ordered), reverted.at_ms),

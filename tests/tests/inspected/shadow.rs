@@ -86,6 +86,7 @@ fn an_inspected_write_that_the_next_release_forbids_is_counted_and_passes() {
                     let report = read(&agent).await;
                     let expected = ShadowReport {
                         since_ms: report.since_ms,
+                        since_boot: report.since_boot,
                         judged_packets: report.judged_packets,
                         would_deny_operations: 1,
                         flows: vec!["supply/flow-1".to_owned()],

@@ -74,6 +74,7 @@ fn a_release_that_would_cut_a_must_flow_is_seen_in_its_shadow_and_nothing_is_dro
             let report = read(&agent).await;
             let expected = ShadowReport {
                 since_ms: report.since_ms,
+                since_boot: report.since_boot,
                 judged_packets: 10,
                 would_deny_packets: 8,
                 would_cut_connections: 2,

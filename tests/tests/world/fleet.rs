@@ -126,7 +126,7 @@ impl World {
         }
         let mut facts = Vec::new();
         for gateway in &mut self.gateways {
-            gateway.report(&mut self.chance, self.calm, &mut facts);
+            gateway.report(self.time, &mut self.chance, self.calm, &mut facts);
         }
         self.step(&facts)?;
         for gateway in &mut self.gateways {

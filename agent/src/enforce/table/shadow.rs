@@ -4,19 +4,20 @@
 //! is killed leaves it behind; the next one removes it when it is asked for a shadow, or for none.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use penstock_policy::plan::Plan;
 use penstock_policy::terms::GatewayMode;
 
 use super::generation::generation;
 use super::{Table, TableState, blocking};
-use crate::clock;
 use crate::enforce::EnforceError;
 use crate::enforce::nft::readback::shadow::ShadowCounts;
 use crate::enforce::nft::render;
 use crate::enforce::shape::lower::lower;
 use crate::enforce::shape::shadow::{kept, opened};
 use crate::enforce::shape::structure::structure;
+use crate::{clock, timepiece};
 
 /// The shadow that was asked for.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub(in crate::enforce) struct LoadedShadow {
     /// What it is compared with: in force when it was made; nothing: no policy.
     in_force: Option<Arc<Plan>>,
     since_ms: u64,
+    since_boot: Duration,
     /// On a bridged gateway: addresses or zones are elsewhere than in force, which only the bridge's own table could judge.
     moves_sides: bool,
 }
@@ -39,6 +41,7 @@ pub(in crate::enforce) struct ShadowReading {
     pub(in crate::enforce) judged: Arc<Plan>,
     pub(in crate::enforce) in_force: Option<Arc<Plan>>,
     pub(in crate::enforce) since_ms: u64,
+    pub(in crate::enforce) since_boot: Duration,
     pub(in crate::enforce) moves_sides: bool,
 }
 
@@ -84,6 +87,7 @@ impl Table {
             judged: Arc::clone(&shadow.judged),
             in_force: shadow.in_force.clone(),
             since_ms: shadow.since_ms,
+            since_boot: shadow.since_boot,
             moves_sides: shadow.moves_sides,
         }))
     }
@@ -133,6 +137,7 @@ impl Table {
             judged,
             in_force: state.loaded.as_ref().map(|loaded| Arc::clone(&loaded.plan)),
             since_ms: clock::now_ms(),
+            since_boot: timepiece::since_boot(),
             moves_sides,
         });
         Ok(())

@@ -113,6 +113,20 @@ fn an_order_that_the_disk_does_not_take_is_obeyed_and_stored_as_soon_as_the_disk
 }
 
 #[test]
+fn what_shadow_came_to_is_seen_soon_after_it_began_and_ever_more_rarely_until_the_ticks_take_over() {
+    let (mut gateway, second, _) = with_one();
+    gateway.step(Occasion::Offer(second, to(Upto::Shadow, 1)));
+    assert_eq!(standing(&gateway), StandingState::Shadow(None));
+    let mut looks = Vec::new();
+    while let Some(due) = gateway.reconciler.due() {
+        gateway.pass(due);
+        assert!(matches!(standing(&gateway), StandingState::Shadow(Some(_))));
+        looks.push(due.as_secs());
+    }
+    assert_eq!(looks, [1, 1, 2, 4]);
+}
+
+#[test]
 fn a_shadow_that_the_kernel_does_not_cast_is_a_fault_and_is_tried_again() {
     let (mut gateway, second, two) = with_one();
     gateway.step(Occasion::Offer(second, to(Upto::Staged, 1)));

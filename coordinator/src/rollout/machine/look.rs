@@ -266,6 +266,20 @@ impl Rollout {
         has_turn && seat.is_connected && seat.heard != Standing::OtherTrial && !seat.is_elsewhere
     }
 
+    /// When live traffic on it will have been judged by the release for as long as the plan wants; `None`: it reports no such thing. An
+    /// agent that knows no shadow is not waited for.
+    pub(super) fn judged_at(&self, seat: &Seat) -> Option<u64> {
+        if !self.shadows() || seat.heard == Standing::WithoutTrials {
+            return Some(0);
+        }
+        let since = seat.judges_since?;
+        Some(since.saturating_add(self.plan.shadow.as_ms()))
+    }
+
+    fn has_judged(&self, seat: &Seat) -> bool {
+        self.judged_at(seat).is_some_and(|at| at <= self.clock.own_ms)
+    }
+
     /// Whether the other of its pair may be enforcing something unconfirmed.
     pub(super) fn partner_blocks(&self, gateway: u32) -> bool {
         let partner = self
@@ -300,6 +314,7 @@ impl Rollout {
         for at in &self.order {
             if let Some(seat) = self.seats.get(*at as usize)
                 && self.is_due(seat, &census)
+                && self.has_judged(seat)
             {
                 turns.push((seat.marked_at, *at));
             }
@@ -341,11 +356,16 @@ impl Rollout {
         };
         let own_ms = self.clock.own_ms;
         let stage = stage.filter(|due| *due > own_ms);
-        let seats = self
-            .seats
-            .iter()
+        let seats = self.seats.iter();
+        let aging = seats
+            .clone()
             .filter_map(|seat| self.ages(seat))
             .map(|(due, _)| due);
-        seats.chain(stage).min()
+        let is_asked = !self.is_stopped() && self.asks();
+        let waits =
+            |seat: &&Seat| is_asked && seat.is_connected && matches!(seat.mark, Mark::Waiting | Mark::Absent);
+        let judging = seats.filter(waits).filter_map(|seat| self.judged_at(seat));
+        let judging = judging.filter(|due| *due > own_ms);
+        aging.chain(judging).chain(stage).min()
     }
 }

@@ -20,7 +20,11 @@ impl Rollout {
             Fact::Hello { gateway, standing } => {
                 let has_none = matches!(
                     standing,
-                    Standing::Behind | Standing::Staged | Standing::Shadow { .. } | Standing::Held { .. }
+                    Standing::Behind
+                        | Standing::Staged
+                        | Standing::Shadow { .. }
+                        | Standing::WithoutTrials
+                        | Standing::Held { .. }
                 );
                 let mark = self.mark(gateway);
                 // A replaced gateway, or one that lost its disk: its turn comes again, as for one that was absent.
@@ -52,6 +56,10 @@ impl Rollout {
         };
         seat.link(true, own_ms);
         seat.heard = standing;
+        seat.judges_since = match standing {
+            Standing::Shadow { judged_ms, .. } => Some(own_ms.saturating_sub(judged_ms)),
+            _ => None,
+        };
         let (mark, knows) = (seat.mark, order >= seat.withdrawn_by);
         let asked = self.target(gateway).map(|target| target.upto);
         match standing {
@@ -74,7 +82,11 @@ impl Rollout {
             Standing::Refused if knows && !(mark == Mark::Trial || mark.is_confirmed() || mark.is_back()) => {
                 self.set(gateway, Mark::Refused);
             }
-            Standing::Behind | Standing::Staged | Standing::Shadow { .. } | Standing::Held { .. } => {
+            Standing::Behind
+            | Standing::Staged
+            | Standing::Shadow { .. }
+            | Standing::WithoutTrials
+            | Standing::Held { .. } => {
                 // It is not activated, and will not be by an order that is on its way.
                 let returns = matches!(mark, Mark::Withdrawing | Mark::Silent | Mark::Unknown) && knows;
                 // It went back, and a person cleared it; or it takes what it refused.
@@ -88,7 +100,13 @@ impl Rollout {
         if self.target(gateway).map(|target| target.upto) < asked {
             self.retarget(gateway, actions);
         }
-        let cuts = matches!(standing, Standing::Shadow { cuts_must_flow: true });
+        let cuts = matches!(
+            standing,
+            Standing::Shadow {
+                cuts_must_flow: true,
+                ..
+            }
+        );
         if cuts && !self.accepts_shadow && self.carries() {
             self.halt_for(gateway, |gateway| HaltReason::Shadow { gateway }, actions);
         }

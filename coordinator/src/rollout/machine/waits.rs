@@ -34,6 +34,8 @@ pub enum WaitReason {
     Start(u64),
     /// So many milliseconds of shadow are left.
     Shadow(u64),
+    /// It judges live traffic by the release for as long as the plan wants.
+    Judging,
     /// So many milliseconds of looking on are left.
     Soak(u64),
     /// One of the wave activates, or a person passes on.
@@ -73,6 +75,7 @@ impl fmt::Display for WaitReason {
             Self::Next(what) => write!(f, "being {what}"),
             Self::Start(at_ms) => write!(f, "its start at {at_ms} ms since 1970"),
             Self::Shadow(ms) => write!(f, "the end of shadow in {} s", ms / 1_000),
+            Self::Judging => f.write_str("the gateway's shadow to have lasted as long as the plan wants"),
             Self::Soak(ms) => write!(f, "the end of the soak in {} s", ms / 1_000),
             Self::Evidence => {
                 f.write_str("one gateway of the wave to activate, or a person to pass on without")
@@ -212,7 +215,7 @@ impl Rollout {
     }
 
     /// Whether gateways are still to come.
-    fn asks(&self) -> bool {
+    pub(super) fn asks(&self) -> bool {
         matches!(
             self.stage,
             Stage::Staging { .. }
@@ -237,6 +240,9 @@ impl Rollout {
         }
         if !self.is_due(seat, census) {
             return WaitReason::Turn;
+        }
+        if self.judged_at(seat).is_none_or(|at| at > self.clock.own_ms) {
+            return WaitReason::Judging;
         }
         let partner = self
             .fleet

@@ -8,12 +8,16 @@ use penstock_policy::ids::GatewayId;
 
 use super::standing::{hard, order_of, standing, wrong};
 use super::stored::{Because, Event, StoredRollout, Who, marks_in_words};
+use crate::clock;
 use crate::releases::CurrentRelease;
 use crate::rollout::{Action, Fact, HaltReason, Mark, Note, Now, Record, Rollout, Stage, Standing};
 use crate::sessions::GatewayFacts;
 
 /// Longest text about one step in the trail, bytes.
 const STEP_BYTES_MAX: usize = 1800;
+
+/// How many new faults of a gateway one event names.
+const FAULTS_NAMED: usize = 6;
 
 /// A rollout in memory.
 pub(super) struct Live {
@@ -31,6 +35,8 @@ pub(super) struct Live {
     pub(super) has_news: bool,
     /// What was wrong on gateways when they were last seen without the release: not its doing.
     faults: BTreeMap<u32, BTreeSet<String>>,
+    /// What came since, as far as it was written down.
+    named: BTreeMap<u32, BTreeSet<String>>,
     due_at: Option<Instant>,
 }
 
@@ -59,6 +65,7 @@ impl Live {
             unsaid: String::new(),
             has_news: false,
             faults: BTreeMap::new(),
+            named: BTreeMap::new(),
             due_at: Some(Instant::now()),
         }
     }
@@ -84,6 +91,7 @@ impl Live {
             unsaid: self.unsaid.clone(),
             has_news: self.has_news,
             faults: self.faults.clone(),
+            named: self.named.clone(),
             due_at: self.due_at,
         }
     }
@@ -128,13 +136,26 @@ impl Live {
         let before = self.faults.get(&gateway).filter(|_| has_it && concerns);
         let Some(before) = before else {
             self.faults.insert(gateway, codes);
+            self.named.remove(&gateway);
             return;
         };
         let new: BTreeSet<String> = codes.difference(before).cloned().collect();
+        self.name(gateway, &new);
         if let Some(event) = hard(&new) {
             self.inbox.push(Fact::Hard { gateway, event });
         } else if !new.is_empty() {
             self.inbox.push(Fact::Soft { gateway });
+        }
+    }
+
+    /// Writes down which faults these are: people who look at a halt have to know.
+    fn name(&mut self, gateway: u32, codes: &BTreeSet<String>) {
+        let fleet = self.machine.fleet().clone();
+        let named = self.named.entry(gateway).or_default();
+        if let Some(member) = fleet.member(gateway)
+            && let Some(words) = unnamed_in_words(&member.id, codes, named)
+        {
+            self.say("", "fault", words, clock::now_ms());
         }
     }
 
@@ -316,6 +337,18 @@ impl Live {
     }
 }
 
+/// Those of a gateway's faults that are not named yet, in words; from now on they are.
+fn unnamed_in_words(
+    id: &GatewayId,
+    codes: &BTreeSet<String>,
+    named: &mut BTreeSet<String>,
+) -> Option<String> {
+    let unnamed: Vec<String> = codes.difference(named).cloned().collect();
+    let shown = unnamed.get(..FAULTS_NAMED).unwrap_or(&unnamed).join(", ");
+    named.extend(unnamed);
+    (!shown.is_empty()).then(|| format!("{id} reports since it has the release: {shown}"))
+}
+
 /// It is stepped at least so often while it waits for time to pass, milliseconds.
 const LOOK_MS: u64 = 60_000;
 /// How much of a rollout's own time a restart may lose, milliseconds.
@@ -331,4 +364,30 @@ pub(super) fn is_end(stage: Stage) -> bool {
             | Stage::Cancelled
             | Stage::Superseded { .. }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn each_fault_that_counts_against_a_release_is_named_once() {
+        let id: GatewayId = "gw-a".parse().unwrap();
+        let mut named = BTreeSet::new();
+        let mut said = |codes: &[&str]| {
+            let codes = codes.iter().map(ToString::to_string).collect();
+            unnamed_in_words(&id, &codes, &mut named)
+        };
+        let first = said(&["kernel-failed", "spool-full"]).unwrap();
+        assert_eq!(
+            first,
+            "gw-a reports since it has the release: kernel-failed, spool-full"
+        );
+        assert_eq!(said(&["kernel-failed"]), None);
+        assert_eq!(said(&[]), None);
+        let next = said(&["interface-missing", "kernel-failed"]).unwrap();
+        assert!(next.ends_with(": interface-missing"), "{next}");
+    }
 }

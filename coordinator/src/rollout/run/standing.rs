@@ -58,6 +58,7 @@ pub(super) fn standing(facts: &GatewayFacts, mark: &PolicyMark) -> Standing {
         Some(State::Shadow(shadow)) => {
             return Standing::Shadow {
                 cuts_must_flow: shadow.cuts_must_flow,
+                judged_ms: shadow.judged_ms,
             };
         }
         Some(State::Held(held)) => {
@@ -79,8 +80,7 @@ pub(super) fn standing(facts: &GatewayFacts, mark: &PolicyMark) -> Standing {
     match (refused, is(&facts.staged)) {
         (true, _) => Standing::Refused,
         (false, true) => Standing::Staged,
-        // An agent that knows no trials stages nothing: it is not waited for before its turn.
-        (false, false) if !facts.knows_trials() => Standing::Staged,
+        (false, false) if !facts.knows_trials() => Standing::WithoutTrials,
         (false, false) => Standing::Behind,
     }
 }

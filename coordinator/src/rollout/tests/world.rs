@@ -121,7 +121,7 @@ pub(super) enum Nature {
 enum Policy {
     None,
     Staged,
-    Shadow,
+    Shadow { since: u64 },
     Trial { since: u64, sees: bool },
     Confirmed,
     Reverted(RevertReason),
@@ -141,6 +141,8 @@ struct Gateway {
     is_linked: bool,
     down_since: u64,
     order: Option<Target>,
+    /// It reported that it judges live traffic by the release.
+    has_judged: bool,
     down: VecDeque<Down>,
     up: VecDeque<Fact>,
 }
@@ -211,6 +213,7 @@ impl World {
             is_linked: false,
             down_since: 0,
             order: None,
+            has_judged: false,
             down: VecDeque::new(),
             up: VecDeque::new(),
         };
@@ -339,6 +342,7 @@ impl World {
         let standing = self.standing(at);
         let gateway = self.gateway(at);
         gateway.is_linked = true;
+        gateway.has_judged |= matches!(standing, Standing::Shadow { .. });
         if let Policy::Trial { sees, .. } = &mut gateway.policy {
             *sees = true;
         }

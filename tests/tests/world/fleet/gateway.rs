@@ -70,6 +70,8 @@ pub(super) struct Gateway {
     trial: Option<Option<Trial>>,
     staged: bool,
     held: Option<Hold>,
+    /// Since when its kernel judges live traffic by the release beside the one in force.
+    judges_since: Option<u64>,
     /// What the kernel holds, and since when in truth.
     kernel: (u64, u64),
     booted_at: u64,
@@ -123,6 +125,7 @@ impl Gateway {
             trial: None,
             staged: false,
             held: None,
+            judges_since: None,
             kernel: (BEFORE, 0),
             booted_at: 0,
             boots: 0,
@@ -185,7 +188,7 @@ impl Gateway {
     /// Its agent is.
     pub(super) fn kill(&mut self, for_ms: u64) {
         self.cut();
-        (self.trial, self.staged) = (None, false);
+        (self.trial, self.staged, self.judges_since) = (None, false, None);
         self.down_until += for_ms;
     }
 
@@ -337,7 +340,7 @@ impl Gateway {
             },
             number: 0,
         });
-        let (gateway, standing) = (self.index as u32, self.standing());
+        let (gateway, standing) = (self.index as u32, self.standing(time));
         self.up.push_back(Fact::Hello { gateway, standing });
     }
 

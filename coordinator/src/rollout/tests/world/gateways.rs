@@ -17,8 +17,10 @@ impl World {
             },
             Policy::None => Standing::Behind,
             Policy::Staged => Standing::Staged,
-            Policy::Shadow => Standing::Shadow {
+            _ if gateway.nature == Nature::Old => Standing::WithoutTrials,
+            Policy::Shadow { since } => Standing::Shadow {
                 cuts_must_flow: false,
+                judged_ms: self.time - since,
             },
         }
     }
@@ -60,6 +62,7 @@ impl World {
             let crashed = nature == Nature::Crashes && gateway.policy == Policy::Confirmed;
             let standing = self.standing(at);
             let gateway = self.gateway(at);
+            gateway.has_judged |= matches!(standing, Standing::Shadow { .. });
             gateway.up.push_back(Fact::Report {
                 gateway: at,
                 order,
@@ -80,6 +83,7 @@ impl World {
             if self.lots.once_in(4) {
                 break;
             }
+            let now = self.time;
             let gateway = self.gateway(at);
             gateway.down.pop_front();
             match message {
@@ -88,7 +92,9 @@ impl World {
                     let next = match (gateway.policy, target.upto) {
                         _ if gateway.nature == Nature::Refuses => gateway.policy,
                         (Policy::None, Upto::Staged) => Policy::Staged,
-                        (Policy::None | Policy::Staged, Upto::Shadow | Upto::Active) => Policy::Shadow,
+                        (Policy::None | Policy::Staged, Upto::Shadow | Upto::Active) => {
+                            Policy::Shadow { since: now }
+                        }
                         (policy, _) => policy,
                     };
                     gateway.policy = next;
@@ -107,7 +113,9 @@ impl World {
         }
         let gateway = &self.gateways[at as usize];
         let may = gateway.order.is_some_and(|order| order.upto == Upto::Active);
-        let can = gateway.is_linked && gateway.policy == Policy::Shadow && gateway.nature != Nature::Refuses;
+        let can = gateway.is_linked
+            && matches!(gateway.policy, Policy::Shadow { .. })
+            && gateway.nature != Nature::Refuses;
         if may && can && !self.is_held(at) && self.lots.once_in(2) {
             self.swap(at);
         }
@@ -117,6 +125,13 @@ impl World {
         assert!(
             self.opened.contains(&at),
             "gateway {at} activated without having been opened"
+        );
+        // Nobody enforces what was never judged there beside live traffic.
+        let gateway = &self.gateways[at as usize];
+        let is_asked = self.plan.shadow.as_ms() > 0 && gateway.nature != Nature::Old;
+        assert!(
+            !is_asked || gateway.has_judged,
+            "gateway {at} activated, and had reported no shadow"
         );
         let is_trial = |at: u32| matches!(self.gateways[at as usize].policy, Policy::Trial { .. });
         if let Some(partner) = self.fleet.partner(at) {

@@ -31,6 +31,11 @@ impl Gateway {
                 // An older release is refused by its number, a confirmed one is there.
                 Message::Order(CARRIED, target) => {
                     session.number = target.order;
+                    self.judges_since = match target.upto {
+                        Ordered::Shadow => self.judges_since.or(Some(time)),
+                        Ordered::Active => self.judges_since,
+                        _ => None,
+                    };
                     session.order = Order {
                         upto: match target.upto {
                             Ordered::Active => Upto::Active,
@@ -71,12 +76,18 @@ impl Gateway {
         Ok(())
     }
 
-    pub(in super::super) fn report(&mut self, chance: &mut Chance, calm: bool, facts: &mut Vec<Fact>) {
+    pub(in super::super) fn report(
+        &mut self,
+        time: u64,
+        chance: &mut Chance,
+        calm: bool,
+        facts: &mut Vec<Fact>,
+    ) {
         if let Some(session) = &self.session {
             self.up.push_back(Fact::Report {
                 gateway: self.index as u32,
                 order: session.number,
-                standing: self.standing(),
+                standing: self.standing(time),
             });
         }
         while let Some(fact) = self.up.front().copied() {
@@ -94,7 +105,7 @@ impl Gateway {
         }
     }
 
-    pub(super) fn standing(&self) -> Standing {
+    pub(super) fn standing(&self, time: u64) -> Standing {
         if let Some(Some(trial)) = &self.trial {
             let opened = self.session.as_ref().map(|session| session.opened.0);
             let confirmable = trial
@@ -122,7 +133,15 @@ impl Gateway {
             Some(Hold::Clock) => HoldReason::Clock,
             Some(Hold::Window { .. }) => HoldReason::Window,
             Some(Hold::Interlock(_)) => HoldReason::Interlock,
-            _ => return Standing::Staged,
+            _ if self.nature == Nature::Old => return Standing::WithoutTrials,
+            _ => {
+                return self
+                    .judges_since
+                    .map_or(Standing::Staged, |since| Standing::Shadow {
+                        cuts_must_flow: false,
+                        judged_ms: time - since,
+                    });
+            }
         };
         Standing::Held {
             reason,

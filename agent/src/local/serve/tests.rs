@@ -78,7 +78,11 @@ impl Local {
         let socket = self.settings.socket.clone();
         let spoken = move || {
             let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
-            stream.write_all(bytes).unwrap();
+            match stream.write_all(bytes) {
+                // Who is turned away may be so before a word is read.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+                sent => sent.unwrap(),
+            }
             let mut answer = String::new();
             let _ = stream.read_to_string(&mut answer);
             answer

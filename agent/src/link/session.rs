@@ -44,7 +44,7 @@ use crate::health::{self, HealthInputs};
 use crate::identity::Identity;
 use crate::jitter::random;
 use crate::kernel::Kernel;
-use crate::reconcile::{Inlet, PolicyView, StandingState};
+use crate::reconcile::{CommandRefused, Inlet, PolicyView, StandingState};
 use crate::timepiece;
 
 /// Messages under way out of this process.
@@ -301,8 +301,10 @@ impl<K: Kernel> Link<K> {
                 }
                 done = talk.obeyed() => {
                     machine.obeyed();
-                    if let Err(why) = done {
-                        tracing::warn!("what the coordinator asked for was not done: {why}");
+                    match done {
+                        // It is said again where the answer was not heard.
+                        Ok(()) | Err(CommandRefused::InForce) => {}
+                        Err(why) => tracing::warn!("what the coordinator asked for was not done: {why}"),
                     }
                 }
                 changed = audit_state.changed() => {

@@ -95,6 +95,20 @@ pub struct HeldState {
     pub until_ms: Option<u64>,
 }
 
+impl HeldState {
+    fn of(revision: Revision, hold: &Hold) -> Self {
+        Self {
+            revision: revision.0,
+            by: hold.code().to_owned(),
+            message: hold.to_string(),
+            until_ms: match hold {
+                Hold::Window { opens_ms } => *opens_ms,
+                _ => None,
+            },
+        }
+    }
+}
+
 /// An offer that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -142,16 +156,9 @@ impl Change {
                     not_judged: report.not_judged.clone(),
                 });
             }
-            StandingState::Held(hold) => {
-                held = Some(HeldState {
-                    revision: revision.0,
-                    by: hold.code().to_owned(),
-                    message: hold.to_string(),
-                    until_ms: match hold {
-                        Hold::Window { opens_ms } => *opens_ms,
-                        _ => None,
-                    },
-                });
+            StandingState::Held(hold) => held = Some(HeldState::of(revision, hold)),
+            StandingState::Staged if view.waits_for_order => {
+                held = Some(HeldState::of(revision, &Hold::Order));
             }
             _ => {}
         }

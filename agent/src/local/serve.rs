@@ -328,7 +328,11 @@ fn done_in_words(ask: &Ask, before: &Change, now: &LocalStanding) -> String {
             let mut reverted = before.reverted.iter();
             let cleared = reverted.find(|reverted| reverted.statement == *statement);
             let cleared = cleared.map_or(0, |cleared| cleared.revision.0);
-            format!("r{cleared} is cleared: it comes again when the coordinator orders it again")
+            let stays = match &now.change.held {
+                Some(held) if held.revision == cleared => " and staged",
+                _ => "",
+            };
+            format!("r{cleared} is cleared{stays}: it comes again when the coordinator orders it again")
         }
     }
 }

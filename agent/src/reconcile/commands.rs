@@ -62,6 +62,9 @@ pub enum CommandRefused {
     /// There is no trial.
     #[error("no release is on trial here")]
     NoTrial,
+    /// It stays already.
+    #[error("this release is in force for good already")]
+    InForce,
     /// Another release is on trial.
     #[error("another release is on trial here")]
     OtherRelease,
@@ -171,12 +174,30 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
                 self.change_journal(journal).await?;
                 self.refused = None;
                 self.note_command("cleared", &format!("{revision} by {by}"));
+                self.take_up_cleared(statement).await;
                 Ok(())
             }
         }
     }
 
+    /// What was cleared is staged again, as the next agent would find it: where it is still stored, and nothing newer took its place.
+    async fn take_up_cleared(&mut self, statement: Digest) {
+        let held = self.workplace.on_records(policy_store::load).await;
+        let newest = self.desired.as_ref().map(|desired| desired.mark.revision);
+        let staged = held.and_then(|held| held.staged);
+        let cleared =
+            staged.filter(|staged| staged.statement == statement && Some(staged.mark.revision) > newest);
+        if self.trial.is_none() && cleared.is_some() {
+            (self.desired, self.order_is_due) = (cleared, false);
+            self.bring_about("").await;
+        }
+    }
+
     async fn confirm(&mut self, statement: Digest, by: Confirmer) -> Result<(), CommandRefused> {
+        let is_settled = self.trial.is_none() && self.is_noted(statement);
+        if is_settled && self.effective.as_ref().map(|policy| policy.statement) == Some(statement) {
+            return Err(CommandRefused::InForce);
+        }
         self.is_that_trial(statement)?;
         // What is over is not confirmed, whoever comes first.
         self.look_at_change().await;

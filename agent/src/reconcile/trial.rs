@@ -149,7 +149,7 @@ impl Hold {
 impl std::fmt::Display for Hold {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Order => f.write_str("stays staged: its order goes no further"),
+            Self::Order => f.write_str("stays staged: the coordinator has not ordered it into force"),
             Self::Person { by, why } => write!(f, "stays staged: {by} holds this gateway ({why})"),
             Self::NotCleared => write!(
                 f,

@@ -6,6 +6,7 @@ use penstock_policy::plan::Plan;
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1::{Drift, Fault, PolicyState, TrustedRelease};
 
+use super::trial::Hold;
 use super::{Reconciler, Standing, Workplace};
 use crate::kernel::Kernel;
 use crate::policy_store::journal::{PersonHold, RevertedRelease};
@@ -25,6 +26,8 @@ pub struct PolicyView {
     pub plan: Option<Arc<Plan>>,
     /// How far the newest release is.
     pub standing: Standing,
+    /// The release that `standing` is about is staged because its order goes no further.
+    pub waits_for_order: bool,
     /// A person holds this gateway.
     pub hold: Option<PersonHold>,
     /// Releases that are refused until a person clears them.
@@ -65,6 +68,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             tls_ends: self.tls_ends.clone(),
             plan: self.effective.as_ref().map(|policy| policy.plan.clone()),
             standing: self.standing(),
+            waits_for_order: self.held == Some(Hold::Order),
             hold: self.journal.hold.clone(),
             reverted: self.journal.reverted.clone(),
             confirms_itself: self.trial.as_ref().is_some_and(|trial| trial.record.islanded),

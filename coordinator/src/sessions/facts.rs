@@ -40,12 +40,21 @@ pub struct HeldPolicy {
 }
 
 impl HeldPolicy {
-    /// Whether the gateway should be offered `wanted`. One that is ahead would take nothing with a lower number; health says so.
-    pub fn is_behind(&self, wanted: &PolicyMark) -> bool {
-        let holds = |mark: Option<PolicyMark>| {
-            mark.is_some_and(|held| held.is(wanted) || held.revision > wanted.revision)
-        };
-        !holds(self.effective) && !holds(self.staged)
+    /// Whether the gateway should be offered `wanted`, to be in force at once. That it has it staged is not enough: by an order that went
+    /// no further it never puts it in force. One that is ahead would take nothing with a lower number; health says so.
+    pub fn lacks(&self, wanted: &PolicyMark) -> bool {
+        let is_ahead = |held: PolicyMark| held.revision > wanted.revision;
+        let is_in_force = self
+            .effective
+            .is_some_and(|held| held.is(wanted) || is_ahead(held));
+        !is_in_force && !self.staged.is_some_and(is_ahead)
+    }
+
+    /// The release that was reverted there by this report, and stays refused until a person clears it.
+    pub(super) fn reverted(policy: &v1::PolicyState) -> Option<Digest> {
+        let standing = policy.standing.as_ref()?;
+        let is_reverted = matches!(standing.state, Some(v1::policy_standing::State::Reverted(_)));
+        statement(&standing.statement_digest).filter(|_| is_reverted)
     }
 }
 

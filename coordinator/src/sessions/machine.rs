@@ -137,6 +137,8 @@ pub struct Machine {
     is_pending: bool,
     /// What it was offered last, as long as it did not report since.
     under_way: Option<PolicyMark>,
+    /// What was reverted there by its last report.
+    reverted: Option<Digest>,
     word: Option<Word>,
     intake: Intake,
     /// By when the gateway has to take the next message, if one waits for it.
@@ -168,6 +170,7 @@ impl Machine {
             wanted: None,
             is_pending: false,
             under_way: None,
+            reverted: None,
             word: None,
             intake: Intake::new(random),
             taken_by: None,
@@ -372,6 +375,11 @@ impl Machine {
     fn take_policy(&mut self, policy: &PolicyState) {
         self.holds = policy.into();
         self.under_way = None;
+        let reverted = HeldPolicy::reverted(policy);
+        let before = std::mem::replace(&mut self.reverted, reverted).filter(|_| self.reverted.is_none());
+        // A person cleared it: where no rollout does, this session orders it again.
+        let at_once = self.wanted.as_ref().filter(|wanted| wanted.order.is_none());
+        self.is_pending |= before.is_some() && before == at_once.and_then(|wanted| wanted.mark.statement);
         // What waits to be offered may have come to it on another way.
         self.is_pending &= self.due().is_some();
     }
@@ -385,7 +393,7 @@ impl Machine {
             verified: self.holds.trusted.map(|(_, digest)| digest),
         };
         let Some(order) = &wanted.order else {
-            return self.holds.is_behind(&mark).then(offer);
+            return self.holds.lacks(&mark).then(offer);
         };
         let is = |held: Option<PolicyMark>| held.is_some_and(|held| held.is(&mark));
         let is_in_force = is(self.holds.effective);

@@ -170,9 +170,7 @@ fn a_person_at_the_cabinet_holds_confirms_and_reverts_and_reads_what_the_kernel_
             });
             let said = world.done("clear", &["--revision", &number]);
             assert!(said.contains("it comes again when"), "{said}");
-            // In the session that stands nothing orders it again where no rollout does.
-            coordinator.kill();
-            coordinator = world.start_coordinator();
+            // In the session that stands, and where no rollout orders it.
             world.wait_for_effective(three);
 
             // On trial, and confirmed by a person: it outlives the agent and the trial's time.

@@ -130,10 +130,11 @@ fn a_confirmation_without_a_trial_a_revert_of_what_is_confirmed_and_words_about_
     let one = Digest(one.statement_digest.as_ref().try_into().unwrap());
     // Of what is in force for good, of what was never there, and of what is only staged.
     for statement in [one, two, Digest([9; 32])] {
-        assert_eq!(
-            asked(&mut gateway, remote(statement, 1_000)),
-            Err(CommandRefused::NoTrial)
-        );
+        let why = match statement == one {
+            true => CommandRefused::InForce,
+            false => CommandRefused::NoTrial,
+        };
+        assert_eq!(asked(&mut gateway, remote(statement, 1_000)), Err(why));
         let reverted = revert(statement);
         assert_eq!(asked(&mut gateway, reverted), Err(CommandRefused::NoTrial));
     }
@@ -195,4 +196,40 @@ fn an_older_release_another_child_of_the_one_that_is_held_and_another_gateways_p
     assert_eq!((given(&gateway), believed(&gateway)), (vec![1, 2], 2));
     gateway.step(Occasion::Offer(next, Order::default()));
     assert_eq!(given(&gateway), [1, 2, 3]);
+}
+
+#[test]
+fn a_trial_that_is_ordered_for_an_instant_or_for_years_lasts_ten_seconds_or_a_week() {
+    for (ordered_ms, lasts) in [(1, 10), (9_999, 10), (u64::MAX, 7 * 86_400), (120_000, 120)] {
+        let (mut gateway, second, two) = with_one();
+        let order = Order {
+            trial_ms: Some(ordered_ms),
+            ..on_trial()
+        };
+        gateway.step(Occasion::Offer(second, order));
+        let StandingState::Trial { began, ends, .. } = standing(&gateway) else {
+            panic!("{ordered_ms} ms: {:?}", standing(&gateway));
+        };
+        assert_eq!(ends - began, Duration::from_secs(lasts));
+        gateway.pass(Duration::from_secs(lasts - 1));
+        assert_eq!((given(&gateway), believed(&gateway)), (vec![1, 2], 1));
+        // What is ordered in between neither lengthens it nor begins another.
+        let longer = Order {
+            trial_ms: Some(u64::MAX),
+            ..on_trial()
+        };
+        gateway.step(Occasion::Order(two, longer));
+        gateway.pass(Duration::from_secs(2));
+        assert_eq!((given(&gateway), believed(&gateway)), (vec![1, 2, 1], 1));
+    }
+}
+
+#[test]
+fn a_confirmation_that_is_said_again_is_no_refusal_of_what_is_in_force_already() {
+    let (mut gateway, second, two) = with_one();
+    gateway.step(Occasion::Offer(second, on_trial()));
+    assert_eq!(asked(&mut gateway, confirm(two)), Ok(()));
+    assert_eq!(asked(&mut gateway, confirm(two)), Err(CommandRefused::InForce));
+    let mut gateway = gateway.restarted();
+    assert_eq!(asked(&mut gateway, confirm(two)), Err(CommandRefused::InForce));
 }

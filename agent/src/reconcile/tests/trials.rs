@@ -151,12 +151,49 @@ fn a_trial_that_nobody_confirms_goes_back_and_its_release_stays_refused_until_a_
         Err(CommandRefused::NothingThere)
     );
     assert_eq!(asked(&mut gateway, clear(two)), Ok(()));
-    // It may come again, and does not come by itself.
+    // It may come again, and does not come by itself: by this agent as by the next.
+    let is_staged = |gateway: &Gateway| {
+        assert_eq!(gateway.view.borrow().standing.release, Some((Revision(2), two)));
+        assert_eq!(standing(gateway), StandingState::Staged);
+        let staged = gateway.view.borrow().state.staged.clone();
+        assert_eq!((staged.unwrap().revision, given(gateway)), (2, vec![1]));
+        let change = crate::local::change::Change::of_view(&gateway.view.borrow(), Duration::ZERO);
+        assert_eq!(change.held.unwrap().by, "order");
+    };
+    is_staged(&gateway);
     let mut gateway = gateway.restarted();
     gateway.step(Occasion::Tick);
-    assert_eq!(given(&gateway), [1]);
-    gateway.step(Occasion::Offer(second, on_trial()));
+    is_staged(&gateway);
+    gateway.step(Occasion::Order(two, on_trial()));
     assert_eq!(given(&gateway), [1, 2]);
+}
+
+#[test]
+fn what_a_person_clears_is_staged_again_only_where_nothing_newer_took_its_place() {
+    let (mut gateway, second, two) = with_one();
+    let (third, _) = offer(&over(), 3, gateway_trusts(&gateway));
+    gateway.step(Occasion::Offer(second, on_trial()));
+    gateway.pass(Duration::from_secs(61));
+    let staged = Order {
+        upto: Upto::Staged,
+        ..on_trial()
+    };
+    gateway.step(Occasion::Offer(third, staged));
+    let clear = Command::Clear {
+        statement: two,
+        by: "anna".to_owned(),
+    };
+    assert_eq!(asked(&mut gateway, clear), Ok(()));
+    let is_third = |gateway: &Gateway| gateway.view.borrow().standing.release.unwrap().0 == Revision(3);
+    assert!(is_third(&gateway));
+    let mut gateway = gateway.restarted();
+    gateway.step(Occasion::Tick);
+    assert!(is_third(&gateway));
+}
+
+fn gateway_trusts(gateway: &Gateway) -> Option<Digest> {
+    let trusted = gateway.view.borrow().state.trusted.clone()?;
+    Some(Digest(trusted.statement_digest.as_ref().try_into().unwrap()))
 }
 
 #[test]

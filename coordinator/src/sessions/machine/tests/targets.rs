@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::sessions::{Order, Word};
+use penstock_proto::v1;
 
 struct Session(Machine, Instant);
 
@@ -134,4 +135,47 @@ fn a_target_that_is_overtaken_is_not_sent_and_a_word_follows_what_waits() {
     );
     session.step(Fact::Target(None));
     assert_eq!(session.sent(), None);
+}
+
+#[test]
+fn what_a_person_cleared_and_what_is_only_staged_is_offered_again_where_no_rollout_orders_it() {
+    let reverted = |revision: u64| {
+        let state = v1::policy_standing::State::Reverted(v1::Reverted::default());
+        let standing = v1::PolicyStanding {
+            statement_digest: marked(revision).statement.unwrap().0.to_vec().into(),
+            state: Some(state),
+            ..v1::PolicyStanding::default()
+        };
+        let reported = PolicyState {
+            standing: Some(standing),
+            ..policy(1, 0)
+        };
+        message(Message::Policy(reported))
+    };
+    let mut session = Session::of(1, 0);
+    session.wants(Wanted::at_once(marked(2)));
+    session.is_offered(2);
+    session.step(reverted(2));
+    assert_eq!(session.sent(), None, "it would be refused");
+    // By what the agent makes of it, it is staged then, or gone.
+    for staged in [2, 0] {
+        session.reports(1, staged);
+        session.is_offered(2);
+        session.reports(1, staged);
+        assert_eq!(session.sent(), None, "it is offered once");
+        session.step(reverted(2));
+    }
+    // What was cleared and is not wanted is not offered, nor is anything for it.
+    session.step(reverted(3));
+    session.reports(1, 0);
+    assert_eq!(session.sent(), None);
+    let mut another = Session::of(1, 2);
+    another.wants(Wanted::at_once(marked(2)));
+    another.is_offered(2);
+    // A rollout orders by itself.
+    another.step(reverted(2));
+    another.wants(wanted(2, 1, Upto::Staged));
+    another.is_offered(2);
+    another.reports(1, 2);
+    assert_eq!(another.sent(), None);
 }

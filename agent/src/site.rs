@@ -139,9 +139,11 @@ impl<K: Kernel> Site for GatewaySite<K> {
             seen: flow.ago.map(|ago| now.saturating_sub(ago)),
         };
         let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let link = self.link.borrow();
         Facts {
             must_flows: self.kernel.must_flows().into_iter().map(must_flow).collect(),
-            session: self.link.borrow().opened,
+            session: link.opened,
+            answered: link.answered,
             islanded: self.is_islanded,
             denials: counted.denied.count(),
             denials_max: counted.foretold.bound(),

@@ -8,7 +8,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::Uri;
@@ -125,6 +125,8 @@ pub struct ConnectError {
     pub attempts: Vec<(Address, String)>,
     /// A coordinator answered, and did not accept our own certificate: another one may do.
     pub own_refused: bool,
+    /// An address answered, be it that nobody listens there: packets come there and back.
+    pub answered: bool,
 }
 
 impl fmt::Display for ConnectError {
@@ -151,6 +153,7 @@ impl ConnectError {
         Self {
             attempts: Vec::new(),
             own_refused: false,
+            answered: false,
         }
     }
 
@@ -182,6 +185,7 @@ pub async fn connect(addresses: Vec<Address>, tls: ClientTls) -> Result<Channel,
                 .unwrap_or_else(|| ConnectError {
                     attempts: first.into_iter().map(|a| (a, text::sentence(&error))).collect(),
                     own_refused: false,
+                    answered: false,
                 })
         })
 }
@@ -221,7 +225,7 @@ fn connector(
         let (addresses, last_good, tls) = (addresses.clone(), last_good.clone(), tls.clone());
         async move {
             let mut attempts = Vec::new();
-            let mut own_refused = false;
+            let (mut own_refused, mut answered) = (false, false);
             let begin = last_good.load(Ordering::Relaxed);
             for (index, address) in addresses
                 .iter()
@@ -237,6 +241,7 @@ fn connector(
                     }
                     Err(failed) => {
                         own_refused |= failed.own_refused;
+                        answered |= failed.answered;
                         attempts.push((address.clone(), failed.why));
                     }
                 }
@@ -244,6 +249,7 @@ fn connector(
             Err(ConnectError {
                 attempts,
                 own_refused,
+                answered,
             })
         }
     })
@@ -253,6 +259,7 @@ fn connector(
 struct AddressFailure {
     why: String,
     own_refused: bool,
+    answered: bool,
 }
 
 impl From<String> for AddressFailure {
@@ -260,6 +267,7 @@ impl From<String> for AddressFailure {
         Self {
             why,
             own_refused: false,
+            answered: false,
         }
     }
 }
@@ -270,10 +278,15 @@ async fn dial(
     own_validity_ms: Option<(u64, u64)>,
 ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, AddressFailure> {
     let name = ServerName::try_from(address.host.clone()).map_err(|error| error.to_string())?;
+    let answered = AtomicBool::new(false);
     let attempt = async {
-        let stream = TcpStream::connect((address.host.as_str(), address.port))
-            .await
-            .map_err(|error| error.to_string())?;
+        let connected = TcpStream::connect((address.host.as_str(), address.port)).await;
+        let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
+        answered.store(
+            connected.as_ref().map_or_else(refused, |_| true),
+            Ordering::Relaxed,
+        );
+        let stream = connected.map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         let mut stream = tls
             .connect(name, stream)
@@ -289,9 +302,13 @@ async fn dial(
             Err(error) => Err(explain_tls(&error, own_validity_ms)),
         }
     };
-    tokio::time::timeout(CONNECT_TIMEOUT, attempt)
-        .await
+    let stream = tokio::time::timeout(CONNECT_TIMEOUT, attempt).await;
+    stream
         .unwrap_or_else(|_| Err(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()).into()))
+        .map_err(|failed: AddressFailure| AddressFailure {
+            answered: answered.load(Ordering::Relaxed),
+            ..failed
+        })
 }
 
 /// A failed handshake in a person's words.
@@ -325,6 +342,7 @@ fn explain_rustls(error: &rustls::Error, own_validity_ms: Option<(u64, u64)>) ->
             return AddressFailure {
                 why: times::own_refused(own_validity_ms.unwrap_or_default(), clock_ms()),
                 own_refused: true,
+                answered: true,
             };
         }
         Error::AlertReceived(
@@ -339,6 +357,7 @@ fn explain_rustls(error: &rustls::Error, own_validity_ms: Option<(u64, u64)>) ->
                 why: "the coordinator does not accept our certificate; was it issued by another plant?"
                     .to_owned(),
                 own_refused: true,
+                answered: true,
             };
         }
         Error::AlertReceived(AlertDescription::ProtocolVersion) => {

@@ -106,6 +106,8 @@ pub struct LinkState {
     pub coordinator: Option<String>,
     /// When the session was opened, on the boot's clock, while connected: before the first packet of its connection.
     pub opened: Option<Duration>,
+    /// When the last connection was begun that an address of a coordinator answered, whatever came of it, on that clock.
+    pub answered: Option<Duration>,
     /// Why it is not, in words.
     pub problem: Option<String>,
 }
@@ -164,9 +166,9 @@ impl<K: Kernel> Link<K> {
             if connected {
                 self.audit.note(record::agent(AgentStep::Disconnected, &problem));
             }
-            self.state.send_replace(LinkState {
-                problem: Some(problem.clone()),
-                ..LinkState::default()
+            self.state.send_modify(|state| {
+                (state.coordinator, state.opened) = (None, None);
+                state.problem = Some(problem.clone());
             });
             let (wait, asked) = match &end {
                 SessionEnd::Stopping => return,
@@ -204,7 +206,11 @@ impl<K: Kernel> Link<K> {
             ended = async {
                 // Before the first packet of the connection: it is no newer than this.
                 let mut talk = Talk::open(timepiece::since_boot(), self.audit.clone());
-                let channel = match self.connect(identity).await {
+                let connected = self.connect(identity).await;
+                if is_answered(&connected) {
+                    self.state.send_modify(|state| state.answered = Some(talk.opened));
+                }
+                let channel = match connected {
                     Ok(channel) => channel,
                     Err(end) => return end,
                 };
@@ -347,6 +353,7 @@ impl<K: Kernel> Link<K> {
                 self.state.send_replace(LinkState {
                     coordinator: Some(coordinator),
                     opened: Some(talk.opened),
+                    answered: Some(talk.opened),
                     problem: None,
                 });
             }
@@ -415,6 +422,15 @@ async fn changes(policy: &mut watch::Receiver<PolicyView>, in_force: &Option<Rev
         .is_err()
     {
         std::future::pending().await
+    }
+}
+
+/// Whether packets went to a coordinator's address and came back.
+fn is_answered(connected: &Result<Channel, SessionEnd>) -> bool {
+    match connected {
+        Ok(_) => true,
+        Err(SessionEnd::Connect(error)) => error.answered,
+        Err(_) => false,
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Facts {
     pub must_flows: Vec<MustFlow>,
     /// When the session that stands was opened, on the boot's clock; `None`: there is none.
     pub session: Option<Duration>,
+    /// When the last connection was begun that a coordinator's address answered, be it that nobody listens there, on the boot's clock.
+    pub answered: Option<Duration>,
     /// This site is declared to be without a coordinator most of the time: its own test confirms a trial that nobody else did.
     pub islanded: bool,
     /// What was denied within the last minute.

@@ -39,7 +39,7 @@ pub const SILENCE_MIN: Duration = Duration::from_secs(5);
 pub const TRIAL_MIN: Duration = Duration::from_secs(10);
 /// See [`TRIAL_MIN`].
 pub const TRIAL_MAX: Duration = Duration::from_secs(7 * 86_400);
-/// A session that stood before has to be back after this part of the trial.
+/// Where a session stood before, the coordinator has to be reached over the new rules within this part of the trial.
 const MANAGEMENT_PART: u32 = 2;
 
 /// Why a release that is staged is not put in force.
@@ -196,7 +196,7 @@ pub enum RevertReason {
         /// For how long.
         silent: Duration,
     },
-    /// The session with the coordinator did not come back.
+    /// A session with the coordinator stood, and under the new rules nothing came from there.
     Management,
     /// More was denied within a minute than may be: so many more than before.
     Denials(u64),
@@ -235,7 +235,7 @@ impl std::fmt::Display for RevertReason {
             Self::MustFlow { flow, silent } => {
                 write!(f, "must-flow {flow} was silent for {} s", silent.as_secs())
             }
-            Self::Management => f.write_str("the session with the coordinator did not come back"),
+            Self::Management => f.write_str("the coordinator could not be reached under its rules"),
             Self::Denials(count) => write!(
                 f,
                 "it denied {count} packets or operations more within a minute than before it, which is more than was foretold"
@@ -277,8 +277,8 @@ pub struct Trial {
     pub record: TrialRecord,
     /// Since when the kernel has it by this process; `None`: not yet.
     swapped: Option<Duration>,
-    /// The last moment at which the session that it needs was there.
-    managed_at: Duration,
+    /// The coordinator's address was reached over its rules.
+    is_reached: bool,
 }
 
 impl Trial {
@@ -314,7 +314,7 @@ impl Trial {
         };
         Some(Self {
             statement,
-            managed_at: now.boot,
+            is_reached: false,
             record,
             swapped: None,
         })
@@ -340,8 +340,7 @@ impl Trial {
             statement,
             record,
             swapped: None,
-            // Sessions and counters began with this agent.
-            managed_at: now.boot,
+            is_reached: false,
         };
         if trial.left(now.boot).is_zero() {
             return Err(RevertReason::Timer);
@@ -356,7 +355,8 @@ impl Trial {
     /// The kernel has it.
     pub fn swapped(&mut self, at: Duration) {
         self.swapped = Some(at);
-        self.managed_at = at;
+        // What came before shows nothing of what the kernel has now.
+        self.is_reached = false;
     }
 
     /// Since when the kernel has it by this process.
@@ -406,11 +406,12 @@ impl Trial {
             }
         }
         // One from before the swap shows nothing: it may stand by rules that would not let it come again.
-        if facts.session.is_some_and(|opened| opened >= swapped) {
-            self.managed_at = boot;
-        }
+        let shows = |begun: Option<Duration>| begun.is_some_and(|begun| begun >= swapped);
+        self.is_reached |= shows(facts.session) || shows(facts.answered);
+        // A coordinator that is away although its rules let through what goes there is not their doing: then the trial has its time.
+        let is_missed = self.record.managed && !self.record.islanded && !self.is_reached;
         let limit = Duration::from_millis(self.record.length_ms) / MANAGEMENT_PART;
-        if self.record.managed && !self.record.islanded && boot.saturating_sub(self.managed_at) > limit {
+        if is_missed && boot.saturating_sub(swapped) > limit {
             return Some(RevertReason::Management);
         }
         if let Some(bound) = self.record.denials {

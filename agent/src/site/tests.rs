@@ -84,11 +84,13 @@ fn facts_are_the_session_that_stands_and_must_flows_by_the_boots_clock() {
     assert_eq!(site.facts().session, None);
     link.send_replace(LinkState {
         opened: Some(7 * SECOND),
+        answered: Some(8 * SECOND),
         ..LinkState::default()
     });
     let before = timepiece::since_boot();
     let facts = site.facts();
     assert_eq!((facts.session, facts.denials_max), (Some(7 * SECOND), None));
+    assert_eq!(facts.answered, Some(8 * SECOND));
     let seen: Vec<_> = facts
         .must_flows
         .iter()

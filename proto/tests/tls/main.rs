@@ -429,3 +429,26 @@ async fn a_replaced_certificate_serves_the_next_connection() {
     channel::connect(vec![address], tls).await.unwrap();
     assert!(validity_ms(&new.chain()[0]).unwrap().1 > validity_ms(&old.chain()[0]).unwrap().1);
 }
+
+#[tokio::test]
+async fn who_cannot_connect_hears_whether_anything_answered_at_an_address() {
+    let ca = Authority::new();
+    let tls = profile(Trust::Roots(vec![ca.root()]), None).config().unwrap();
+    let failed = async |addresses: &[Address]| {
+        let connected = channel::connect(addresses.to_vec(), tls.clone()).await;
+        connected.unwrap_err()
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address: Address = listener.local_addr().unwrap().to_string().parse().unwrap();
+    // Somebody listens, and is no coordinator.
+    let hangs_up = tokio::spawn(async move { drop(listener.accept().await.unwrap()) });
+    let hung_up = failed(std::slice::from_ref(&address)).await;
+    assert!(hung_up.answered, "{hung_up}");
+    hangs_up.await.unwrap();
+    // Nobody listens there any more; and to where no connection can go, nothing leaves this machine.
+    let nowhere: Address = "255.255.255.255:7643".parse().unwrap();
+    let refused = failed(&[nowhere.clone(), address]).await;
+    assert!(refused.answered, "{refused}");
+    let lost = failed(&[nowhere]).await;
+    assert!(!lost.answered, "{lost}");
+}

@@ -209,10 +209,47 @@ fn only_a_session_that_was_opened_under_the_new_rules_confirms_a_trial_or_counts
     };
     assert_eq!(trial.look(&after, Duration::from_secs(312)), None);
     assert_eq!(trial.look(&Facts::default(), Duration::from_secs(600)), None);
+    assert_eq!(trial.look(&Facts::default(), Duration::from_secs(609)), None);
     // Where there was none before, none is missed.
     let mut islanded = begun(600_000, &Facts::default(), 10_000);
     islanded.swapped(Duration::from_secs(12));
     assert_eq!(islanded.look(&Facts::default(), Duration::from_secs(600)), None);
+}
+
+#[test]
+fn a_coordinator_that_is_away_reverts_no_trial_before_its_time_once_its_address_answered_under_the_new_rules()
+{
+    let stood = Facts {
+        session: Some(Duration::from_secs(1)),
+        ..Facts::default()
+    };
+    let answered = |seconds| Facts {
+        answered: Some(Duration::from_secs(seconds)),
+        ..Facts::default()
+    };
+    let came_back = Facts {
+        session: Some(Duration::from_secs(12)),
+        ..answered(12)
+    };
+    for (facts, is_reached) in [
+        (came_back, true),
+        // Nobody listens there, which packets that went there and came back say.
+        (answered(12), true),
+        // That was under the rules before.
+        (answered(11), false),
+    ] {
+        let mut trial = begun(600_000, &stood, 10_000);
+        trial.swapped(Duration::from_secs(12));
+        assert_eq!(trial.look(&facts, Duration::from_secs(13)), None);
+        let mut away = |seconds| trial.look(&Facts::default(), Duration::from_secs(seconds));
+        if is_reached {
+            assert_eq!(away(609), None);
+            assert_eq!(away(610), Some(TrialEnd::Reverted(RevertReason::Timer)));
+        } else {
+            assert_eq!(away(312), None);
+            assert_eq!(away(313), Some(TrialEnd::Reverted(RevertReason::Management)));
+        }
+    }
 }
 
 #[test]

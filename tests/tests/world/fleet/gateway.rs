@@ -356,6 +356,7 @@ impl Gateway {
                 seen: Some(if is_cut { since } else { boot }),
             }],
             session: self.session.as_ref().map(|session| session.opened.0),
+            answered: None,
             denials: if has_it && self.nature == Nature::Denies {
                 100
             } else {

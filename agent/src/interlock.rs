@@ -32,6 +32,7 @@ use penstock_policy::ids::GatewayId;
 use penstock_policy::plan::{AskedFrom, Condition, Interlock as Wanted, Plan};
 use penstock_policy::text::sentence;
 use penstock_proto::event::AgentStep;
+use penstock_proto::tls::times::instant;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -130,10 +131,13 @@ impl Asker {
     /// Asks while somebody wants to know.
     pub async fn run(self, stop: CancellationToken) {
         let asked = stop.run_until_cancelled(async {
+            let mut silence = Silence::default();
             loop {
                 match self.shared.with(|asking, now| asking.next(now)) {
                     Next::Ask(question) => {
                         let answer = self.ask(&question).await;
+                        let now_ms = self.shared.timepiece.now().wall_ms;
+                        let answer = silence.heard(&question, answer, now_ms);
                         if let Some(turned) = self.shared.with(|asking, _| asking.answered(answer)) {
                             self.tell(&question, &turned);
                         }
@@ -158,7 +162,10 @@ impl Asker {
     }
 
     /// One question and its answer, within [`ANSWER_WITHIN`].
-    async fn ask(&self, question: &Question) -> Answer {
+    ///
+    /// # Errors
+    /// There is none that means anything; why.
+    async fn ask(&self, question: &Question) -> Result<Answer, String> {
         let asked = async {
             let stream = reach(&question.wanted).await?;
             match &question.wanted.condition {
@@ -175,9 +182,9 @@ impl Asker {
         };
         let place = place(&question.wanted);
         match tokio::time::timeout(ANSWER_WITHIN, asked).await {
-            Ok(Ok(value)) => judge(&question.wanted.condition, &value, &place),
-            Ok(Err(error)) => Answer::NotSafe(format!("{place}: {}", sentence(&error))),
-            Err(_) => Answer::NotSafe(match &question.wanted.condition {
+            Ok(Ok(value)) => Ok(judge(&question.wanted.condition, &value, &place)),
+            Ok(Err(error)) => Err(format!("{place}: {}", sentence(&error))),
+            Err(_) => Err(match &question.wanted.condition {
                 Condition::Coil { .. } => {
                     format!("{place} does not answer within {} s", ANSWER_WITHIN.as_secs())
                 }
@@ -186,6 +193,31 @@ impl Asker {
                     ANSWER_WITHIN.as_secs()
                 ),
             }),
+        }
+    }
+}
+
+/// Since when one question has no answer: where an asset is gone for good, that is what people need to read.
+#[derive(Debug, Default)]
+struct Silence {
+    since: Option<(Question, u64)>,
+}
+
+impl Silence {
+    /// What came of a question, at this time (milliseconds since 1970): with no answer, it is not safe.
+    fn heard(&mut self, question: &Question, answer: Result<Answer, String>, now_ms: u64) -> Answer {
+        match answer {
+            Ok(answer) => {
+                self.since = None;
+                answer
+            }
+            Err(why) => {
+                let known = self.since.take().filter(|(asked, _)| asked == question);
+                let (_, since_ms) = self
+                    .since
+                    .insert(known.unwrap_or_else(|| (question.clone(), now_ms)));
+                Answer::NotSafe(format!("{why}; no answer since {}", instant(*since_ms)))
+            }
         }
     }
 }

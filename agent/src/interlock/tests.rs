@@ -59,6 +59,11 @@ fn asker() -> (Asker, Interlocks, mpsc::Receiver<AuditEvent>) {
     (asker, interlocks, events)
 }
 
+/// One question, and what comes of it; that there is no answer says why.
+async fn said(asker: &Asker, question: &Question) -> Answer {
+    asker.ask(question).await.unwrap_or_else(Answer::NotSafe)
+}
+
 /// What an asker makes of an asset that answers the first bytes it hears with these, and then goes on as it says.
 async fn answered(
     with: impl Fn(&[u8]) -> Vec<u8> + Send + 'static,
@@ -87,7 +92,7 @@ async fn answered(
     });
     let began = Instant::now();
     let (asker, ..) = asker();
-    let answer = asker.ask(&question(ask(port))).await;
+    let answer = said(&asker, &question(ask(port))).await;
     assert!(
         began.elapsed() < ANSWER_WITHIN + Duration::from_secs(1),
         "{answer:?}"
@@ -243,7 +248,7 @@ async fn what_cannot_be_asked_is_not_safe_and_says_why() {
         .local_addr()
         .unwrap()
         .port();
-    let refused = asker.ask(&question(coil(nobody, 1))).await;
+    let refused = said(&asker, &question(coil(nobody, 1))).await;
     let refused = why(refused);
     assert!(
         refused.contains("cannot be reached") && refused.contains("refused"),
@@ -253,13 +258,13 @@ async fn what_cannot_be_asked_is_not_safe_and_says_why() {
         from: AskedFrom::Address("192.0.2.1".parse().unwrap()),
         ..coil(nobody, 1)
     };
-    let astray = why(asker.ask(&question(from_elsewhere)).await);
+    let astray = why(said(&asker, &question(from_elsewhere)).await);
     assert!(astray.contains("cannot leave from 192.0.2.1"), "{astray}");
     let through_nothing = Wanted {
         from: AskedFrom::Interface("nosuch0".to_owned()),
         ..coil(nobody, 1)
     };
-    let astray = why(asker.ask(&question(through_nothing)).await);
+    let astray = why(said(&asker, &question(through_nothing)).await);
     assert!(astray.contains("cannot leave from nosuch0"), "{astray}");
     let inside_tls = Wanted {
         condition: Condition::Topic {
@@ -270,7 +275,7 @@ async fn what_cannot_be_asked_is_not_safe_and_says_why() {
         ..topic(nobody)
     };
     // Refused before TLS begins: nobody listens.
-    why(asker.ask(&question(inside_tls)).await);
+    why(said(&asker, &question(inside_tls)).await);
 }
 
 /// CONNACK of MQTT 5, and SUBACK of packet 1.
@@ -443,4 +448,31 @@ async fn it_is_asked_while_somebody_wants_to_change_and_the_trail_has_what_turns
         "{told:?}"
     );
     assert!(told[2].starts_with("not safe to change"), "{told:?}");
+}
+
+#[test]
+fn since_when_nobody_answers_is_said_until_somebody_does_and_of_each_question_apart() {
+    let question = |port| Question {
+        gateway: "gw-1".parse().unwrap(),
+        wanted: coil(port, 1),
+    };
+    let mut silence = Silence::default();
+    let mut asked = |port, answer: Result<Answer, &str>, now_ms| {
+        let answer = answer.map_err(str::to_owned);
+        match silence.heard(&question(port), answer, now_ms) {
+            Answer::Safe => "safe".to_owned(),
+            Answer::NotSafe(why) => why,
+        }
+    };
+    let since_one = "it does not answer; no answer since 1970-01-01T00:00:01Z";
+    assert_eq!(asked(1, Err("it does not answer"), 1_000), since_one);
+    // The same words while it lasts: what holds a change is not news each second.
+    assert_eq!(asked(1, Err("it does not answer"), 86_400_000), since_one);
+    assert!(asked(2, Err("gone"), 3_000).ends_with("since 1970-01-01T00:00:03Z"));
+    assert_eq!(
+        asked(2, Ok(Answer::NotSafe("it runs".to_owned())), 4_000),
+        "it runs"
+    );
+    assert!(asked(2, Err("gone"), 5_000).ends_with("since 1970-01-01T00:00:05Z"));
+    assert_eq!(asked(2, Ok(Answer::Safe), 6_000), "safe");
 }

@@ -135,6 +135,7 @@ pub async fn run<K: Kernel>(
         identity.clone(),
         audit.clone(),
     );
+    let (local_faults, local_faulty) = watch::channel(Vec::new());
     let link = Link {
         identity,
         bridges: bridge_states,
@@ -143,7 +144,7 @@ pub async fn run<K: Kernel>(
         inlet: inlet.clone(),
         policy: policy.clone(),
         certificate: certificate.clone(),
-        faults,
+        faults: [faults, local_faulty],
         kernel: kernel.clone(),
         started,
         state: link_in,
@@ -155,6 +156,8 @@ pub async fn run<K: Kernel>(
         inlet,
         timepiece,
         audit: audit.clone(),
+        faults: local_faults,
+        again: local::serve::AGAIN,
     };
     parts.spawn(local.run(stop.clone()));
     parts.spawn(reconciler.run(inbox, nudge, stop.clone()));

@@ -276,6 +276,13 @@ pub fn read(config: &Config) -> Status {
             (agent_faults, live_identity) = (standing.faults, standing.identity);
         }
         Err(AskError::NotThere(_)) if !running => {}
+        Err(AskError::NotThere(socket)) => {
+            unanswered = Some(format!(
+                "it runs, and nobody can ask or steer it here: there is no socket at {}; it is made within 30 s, or the agent's log and its \
+                 fault `local-socket` in health say why not",
+                socket.display()
+            ));
+        }
         Err(error) => unanswered = Some(sentence(&error)),
     }
     let policy = |policy: policy_store::StoredPolicy| Policy {

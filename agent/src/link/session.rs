@@ -126,8 +126,8 @@ pub struct Link<K> {
     pub policy: watch::Receiver<PolicyView>,
     /// What is wrong with the certificate.
     pub certificate: watch::Receiver<Option<Fault>>,
-    /// Why nothing is learned where zones observe, if so.
-    pub faults: watch::Receiver<Vec<Fault>>,
+    /// Why nothing is learned where zones observe, and why nobody can steer this gateway locally, if so.
+    pub faults: [watch::Receiver<Vec<Fault>>; 2],
     /// The bridges, for health.
     pub bridges: watch::Receiver<Vec<BridgeState>>,
     /// For capabilities and counters.
@@ -394,7 +394,8 @@ impl<K: Kernel> Link<K> {
         let time_ms = crate::clock::now_ms();
         let mut faults = self.kernel.faults();
         faults.extend(self.certificate.borrow().iter().cloned());
-        faults.extend(self.faults.borrow().iter().cloned());
+        let further = self.faults.iter();
+        faults.extend(further.flat_map(|faults| faults.borrow().clone()));
         faults.extend(supervisor::faults(&self.bridges.borrow(), time_ms));
         health::report(HealthInputs {
             policy: &policy,

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_policy::text::sentence;
+use penstock_proto::event::AgentStep;
+use penstock_proto::v1::{Drift, Fault};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
@@ -19,11 +21,10 @@ use super::{
     ANSWER_BYTES_MAX, Answer, Ask, InKernel, LocalSettings, LocalStanding, REQUEST_BYTES_MAX, Request,
     is_reason,
 };
-use crate::audit::Audit;
+use crate::audit::{Audit, record};
 use crate::reconcile::trial::Confirmer;
 use crate::reconcile::{Command, CommandRefused, Inlet, PolicyView};
 use crate::timepiece::Timepiece;
-use penstock_proto::v1::Drift;
 
 /// Connections that are answered at once; those of people are few.
 const SEATS: usize = 4;
@@ -33,8 +34,8 @@ const SPOKEN_WITHIN: Duration = Duration::from_secs(5);
 const DONE_WITHIN: Duration = Duration::from_secs(60);
 /// How long an answer waits for the trail to be on the disk.
 const RECORDED_WITHIN: Duration = Duration::from_secs(2);
-/// How long until a socket that could not be made is tried again.
-const AGAIN: Duration = Duration::from_secs(30);
+/// How long until a socket that could not be made is tried again, and how often it is looked whether it is still there.
+pub const AGAIN: Duration = Duration::from_secs(30);
 /// How often it is logged that somebody was turned away.
 const LOGGED_EVERY: Duration = Duration::from_secs(60);
 /// The most faults in an answer.
@@ -53,7 +54,14 @@ pub struct Server {
     pub timepiece: Timepiece,
     /// The trail.
     pub audit: Audit,
+    /// Why nobody, or not everybody who may, can ask here, for health.
+    pub faults: watch::Sender<Vec<Fault>>,
+    /// [`AGAIN`].
+    pub again: Duration,
 }
+
+/// The stable word of what health shows of the socket.
+const SOCKET_FAULT: &str = "local-socket";
 
 /// Who may ask here beside root.
 #[derive(Debug, Clone, Copy)]
@@ -63,29 +71,64 @@ struct Rights {
 }
 
 impl Server {
-    /// Runs until `stop` is cancelled. A socket that cannot be made is a warning in the log, and tried again: nothing else waits for it.
+    /// Runs until `stop` is cancelled. A socket that cannot be made, or that somebody took away, is a fault in health, and made again:
+    /// nothing else waits for it.
     pub async fn run(self, stop: CancellationToken) {
+        let socket = &self.settings.socket;
         loop {
             match listen(&self.settings) {
-                Ok((listener, rights)) => {
+                Ok(listening) => {
+                    self.shows(listening.unshared);
                     tokio::select! {
-                        () = stop.cancelled() => {}
-                        () = self.take(listener, rights) => {}
+                        () = stop.cancelled() => {
+                            let _ = std::fs::remove_file(socket);
+                            return;
+                        }
+                        () = self.take(listening.listener, listening.rights) => {}
+                        () = self.is_gone(listening.place) => {
+                            tracing::warn!(socket = %socket.display(), "the local socket is gone, and is made again");
+                        }
                     }
-                    let _ = std::fs::remove_file(&self.settings.socket);
-                    return;
                 }
-                Err(error) => tracing::warn!(
-                    %error,
-                    socket = %self.settings.socket.display(),
-                    "nobody can steer this gateway locally: the socket cannot be made"
-                ),
-            }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(AGAIN) => {}
+                Err(error) => {
+                    self.shows(Some(format!(
+                        "nobody can steer this gateway locally: the socket {} cannot be made: {}; it is tried again every {} s",
+                        socket.display(),
+                        sentence(&error),
+                        self.again.as_secs()
+                    )));
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = tokio::time::sleep(self.again) => {}
+                    }
+                }
             }
         }
+    }
+
+    /// Waits until another file is there, or none: then nobody new can ask.
+    async fn is_gone(&self, place: (u64, u64)) {
+        while place_of(&self.settings.socket) == Some(place) {
+            tokio::time::sleep(self.again).await;
+        }
+    }
+
+    /// What health shows of the socket from now on; the same again is no news.
+    fn shows(&self, wrong: Option<String>) {
+        let faults: Vec<Fault> = wrong
+            .into_iter()
+            .map(|wrong| Fault::new(SOCKET_FAULT, record::bounded(&wrong)))
+            .collect();
+        self.faults.send_if_modified(|shown| {
+            let is_news = *shown != faults;
+            if let Some(fault) = faults.first().filter(|_| is_news) {
+                tracing::warn!(code = SOCKET_FAULT, "{}", fault.message);
+                self.audit
+                    .note(record::agent(AgentStep::LocalSocket, &fault.message));
+            }
+            *shown = faults;
+            is_news
+        });
     }
 
     async fn take(&self, listener: UnixListener, rights: Rights) {
@@ -183,7 +226,8 @@ impl Server {
             ),
             rules: view.plan.as_ref().map_or(0, |plan| plan.rules.len()),
         });
-        let faults = view.faults.iter().take(FAULTS_MAX);
+        let own = self.faults.borrow().clone();
+        let faults = own.iter().chain(&view.faults).take(FAULTS_MAX);
         LocalStanding {
             identity,
             in_kernel,
@@ -223,8 +267,24 @@ async fn question(stream: &mut UnixStream) -> Option<Vec<u8>> {
     Some(line)
 }
 
+/// A socket that can be connected to.
+struct Listening {
+    listener: UnixListener,
+    rights: Rights,
+    /// Which file it is: device and number.
+    place: (u64, u64),
+    /// Why the group cannot use it.
+    unshared: Option<String>,
+}
+
+/// Which file is there; `None`: none.
+fn place_of(path: &Path) -> Option<(u64, u64)> {
+    let found = std::fs::symlink_metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
 /// The socket, ready to be connected to by those who may.
-fn listen(settings: &LocalSettings) -> io::Result<(UnixListener, Rights)> {
+fn listen(settings: &LocalSettings) -> io::Result<Listening> {
     let own = rustix::process::geteuid().as_raw();
     // Under another name until nobody else can write to it; then it takes the place of one that an agent before left.
     let path = &settings.socket;
@@ -234,22 +294,30 @@ fn listen(settings: &LocalSettings) -> io::Result<(UnixListener, Rights)> {
         _ => {}
     }
     let listener = std::os::unix::net::UnixListener::bind(&unready)?;
-    let group = settings.group.as_deref().and_then(|name| {
-        let shared = share(&unready, name);
-        if let Err(error) = &shared {
-            tracing::warn!(
-                group = name,
-                "this group cannot steer this gateway locally: {}",
-                sentence(error)
-            );
-        }
-        shared.ok()
+    let shared = settings.group.as_deref().map(|name| {
+        let failed = |error: io::Error| {
+            format!(
+                "the group `{name}` cannot steer this gateway locally: {}",
+                sentence(&error)
+            )
+        };
+        share(&unready, name).map_err(failed)
     });
+    let (group, unshared) = match shared {
+        Some(Ok(group)) => (Some(group), None),
+        Some(Err(why)) => (None, Some(why)),
+        None => (None, None),
+    };
     let mode = if group.is_some() { 0o660 } else { 0o600 };
     std::fs::set_permissions(&unready, std::fs::Permissions::from_mode(mode))?;
     std::fs::rename(&unready, path)?;
     listener.set_nonblocking(true)?;
-    Ok((UnixListener::from_std(listener)?, Rights { own, group }))
+    Ok(Listening {
+        listener: UnixListener::from_std(listener)?,
+        rights: Rights { own, group },
+        place: place_of(path).ok_or_else(|| io::Error::other("it is gone already"))?,
+        unshared,
+    })
 }
 
 /// Gives the socket to a group, where it has not got that from its folder.

@@ -73,6 +73,7 @@ steps! {
     TrailLost = "trail-lost", Alarm, "the spool could not be used any more: a new epoch of the trail begins";
     TrailForked = "trail-forked", Alarm, "the coordinator holds another trail under this name: a new epoch begins";
     TrailAhead = "trail-ahead", Alarm, "the coordinator holds a trail under this name that cannot be followed";
+    LocalSocket = "local-socket", Warning, "nobody, or not everybody who may, can steer the gateway on site, and why";
     Interlock = "interlock", Notice, "what the process says of a change that waits for its word: safe, or not and why";
     BridgeUp = "bridge-up", Info, "a bridge is connected to a broker";
     BridgeDown = "bridge-down", Warning, "a bridge is not connected to a broker, and why";

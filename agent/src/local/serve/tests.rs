@@ -46,6 +46,8 @@ impl Local {
             inlet,
             timepiece: Timepiece::Told(Arc::new(std::sync::Mutex::new(time))),
             audit: Audit::without_spool().0,
+            faults: watch::channel(Vec::new()).0,
+            again: AGAIN,
         };
         tokio::spawn(server.run(stop.clone()));
         while !settings.socket.exists() {
@@ -316,7 +318,11 @@ async fn the_socket_is_closed_to_others_from_the_first_moment_and_takes_the_plac
     };
     let left = std::os::unix::net::UnixListener::bind(&settings.socket).unwrap();
     drop(left);
-    let (_listener, rights) = listen(&settings).unwrap();
+    let Listening {
+        listener: _listener,
+        rights,
+        ..
+    } = listen(&settings).unwrap();
     let mode = std::fs::metadata(&settings.socket).unwrap().permissions().mode();
     assert_eq!(
         (mode & 0o777, rights.group),
@@ -337,4 +343,53 @@ fn without_an_agent_a_person_reads_that_there_is_none() {
     let error = ask::standing(&settings).unwrap_err();
     assert!(matches!(error, AskError::NotThere(_)));
     assert!(error.to_string().contains("start it"), "{error}");
+}
+
+#[tokio::test]
+async fn a_socket_that_cannot_be_made_is_a_fault_until_it_is_made_and_one_that_somebody_took_away_is_made_again()
+ {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let socket = run.join(crate::local::SOCKET);
+    let (_view, policy) = watch::channel(with_seven());
+    let (audit, mut recorded) = Audit::without_spool();
+    let (faults, mut shown) = watch::channel(Vec::new());
+    let server = Server {
+        settings: LocalSettings {
+            socket: socket.clone(),
+            group: Some("no-such-group".to_owned()),
+        },
+        policy,
+        inlet: inbox().0,
+        timepiece: Timepiece::Kernel,
+        audit,
+        faults,
+        again: Duration::from_millis(5),
+    };
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(server.run(stop.clone()));
+    let is_said = |words: &'static str| {
+        move |faults: &Vec<Fault>| {
+            let fault = faults.first();
+            fault.is_some_and(|fault| fault.code == "local-socket" && fault.message.contains(words))
+        }
+    };
+    shown.wait_for(is_said("cannot be made")).await.unwrap();
+    std::fs::create_dir(&run).unwrap();
+    shown
+        .wait_for(is_said("`no-such-group` cannot steer"))
+        .await
+        .unwrap();
+    std::fs::remove_file(&socket).unwrap();
+    while !socket.exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut said = 0;
+    while recorded.try_recv().is_ok() {
+        said += 1;
+    }
+    assert_eq!(said, 2, "the same again is no news");
+    stop.cancel();
+    server.await.unwrap();
+    assert!(!socket.exists());
 }

@@ -6,7 +6,7 @@
 //!
 //! Invariants: at most one audit read, one resumption and one report are in hand; what waits to go out is one policy state, one
 //! health report and the blocks of one read; of offers, of orders, and of what is asked of a trial that nobody has taken yet only the
-//! newest is kept, an offer takes the place of an order that came before it, and of a flood of orders few are obeyed. Blocks go out
+//! newest is kept, an offer takes the place of an order that came before it, and of a flood of offers or orders few are looked at. Blocks go out
 //! behind everything else, so a long trail holds up neither state nor health.
 //!
 //! Not here: the connection, tasks and timers (`link/session.rs`, the shell), and which blocks are sent next ([`Upload`]).
@@ -43,6 +43,10 @@ const READ_BLOCKS_MAX: usize = OUTBOUND_MAX - 1;
 const ORDERS_AT_ONCE: u32 = 8;
 /// ... until there is one more.
 const ORDERS_EACH: Duration = Duration::from_secs(10);
+/// The same for offers: releases are rarer, and a test or a laboratory may make some in a row.
+const OFFERS_AT_ONCE: u32 = 16;
+/// See [`OFFERS_AT_ONCE`].
+const OFFERS_EACH: Duration = Duration::from_secs(5);
 
 /// Why the machine ends the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -98,30 +102,35 @@ pub enum Asked {
     Revert(RevertTrial),
 }
 
-/// How many orders may be obeyed: each may cost a write to the disk and a line in the trail, and whoever sends them may lie.
+/// How many offers or orders may be looked at: each may cost a write to the disk and a line in the trail, and whoever sends them may
+/// lie.
 #[derive(Debug)]
 struct Allowance {
     left: u32,
+    most: u32,
+    each: Duration,
     /// When there is one more.
     next: Instant,
 }
 
 impl Allowance {
-    fn full(now: Instant) -> Self {
+    fn full((most, each): (u32, Duration), now: Instant) -> Self {
         Self {
-            left: ORDERS_AT_ONCE,
+            left: most,
+            most,
+            each,
             next: now,
         }
     }
 
     /// Whether one more may be obeyed now; then it is taken.
     fn take(&mut self, now: Instant) -> bool {
-        while self.next <= now && self.left < ORDERS_AT_ONCE {
+        while self.next <= now && self.left < self.most {
             self.left += 1;
-            self.next += ORDERS_EACH;
+            self.next += self.each;
         }
-        if self.left == ORDERS_AT_ONCE {
-            self.next = now + ORDERS_EACH;
+        if self.left == self.most {
+            self.next = now + self.each;
         }
         let may = self.left > 0;
         self.left = self.left.saturating_sub(1);
@@ -158,7 +167,8 @@ struct Talk {
     asked: Option<Asked>,
     /// What was asked of a trial is being done.
     obeys: bool,
-    allowance: Allowance,
+    orders: Allowance,
+    offers: Allowance,
     acknowledged: Option<Position>,
 }
 
@@ -208,8 +218,9 @@ impl SessionMachine {
             None => self.welcome_due,
             Some(talk) => {
                 let report = (talk.report == Request::Due).then_some(talk.report_at);
-                let order = talk.has_ordered().then_some(talk.allowance.next);
-                let own = [Some(talk.look_at), report, order];
+                let order = talk.has_ordered().then_some(talk.orders.next);
+                let offer = talk.offer.is_some().then_some(talk.offers.next);
+                let own = [Some(talk.look_at), report, order, offer];
                 own.into_iter().flatten().min().unwrap_or(talk.look_at)
             }
         };
@@ -335,11 +346,12 @@ impl SessionMachine {
         if let Some(coordinator) = talk.connected.take() {
             return Some(Action::Connected(coordinator));
         }
-        if let Some(offer) = talk.offer.take() {
-            return Some(Action::Offer(offer));
+        if talk.offer.is_some() && talk.offers.take(now) {
+            return talk.offer.take().map(Action::Offer);
         }
-        if talk.has_ordered() && talk.allowance.take(now) {
-            if let Some(order) = talk.order.take() {
+        if talk.has_ordered() && talk.orders.take(now) {
+            // One that came behind an offer is obeyed behind it.
+            if let Some(order) = talk.order.take_if(|_| talk.offer.is_none()) {
                 return Some(Action::Order(order));
             }
             if let Some(asked) = talk.asked.take() {
@@ -433,14 +445,16 @@ impl Talk {
             order: None,
             asked: None,
             obeys: false,
-            allowance: Allowance::full(now),
+            orders: Allowance::full((ORDERS_AT_ONCE, ORDERS_EACH), now),
+            offers: Allowance::full((OFFERS_AT_ONCE, OFFERS_EACH), now),
             acknowledged: None,
         }
     }
 
     /// Whether there is something to obey.
     fn has_ordered(&self) -> bool {
-        self.order.is_some() || (self.asked.is_some() && !self.obeys)
+        let has_order = self.order.is_some() && self.offer.is_none();
+        has_order || (self.asked.is_some() && !self.obeys)
     }
 
     fn acknowledged_by(&mut self, ack: &AuditAck, now: Instant) {

@@ -224,6 +224,49 @@ fn of_a_flood_of_orders_a_few_are_obeyed_and_the_newest_within_seconds() {
 }
 
 #[test]
+fn of_a_flood_of_offers_a_few_are_looked_at_and_the_newest_and_its_order_within_seconds() {
+    let began = Instant::now();
+    let mut machine = talking(0, began);
+    let mut now = began;
+    let mut seen = Vec::new();
+    let mut see = |machine: &mut SessionMachine, now| {
+        while let Some(action) = machine.action(now) {
+            match action {
+                Action::Offer(offer) => seen.push((offer.leaf_index, false)),
+                Action::Order(order) => seen.push((order.number, true)),
+                Action::Report => machine.reported(HealthReport::default(), now, 7),
+                other => panic!("{other:?}"),
+            }
+        }
+        machine.outgoing(now);
+        seen.clone()
+    };
+    for leaf_index in 1..=30_000 {
+        let offer = PolicyOffer {
+            leaf_index,
+            ..PolicyOffer::default()
+        };
+        machine.received(Some(Inbound::Offer(offer)), now).unwrap();
+        machine.wake(now, codes(&[])).unwrap();
+        see(&mut machine, now);
+        now += Duration::from_millis(1);
+    }
+    assert!(see(&mut machine, now).len() <= 16 + 6);
+    // What follows the last one is obeyed after it, and not before.
+    let order = Order {
+        number: 30_001,
+        ..Order::default()
+    };
+    machine.received(Some(Inbound::Order(order)), now).unwrap();
+    let ends = now + OFFERS_EACH;
+    while !see(&mut machine, now).ends_with(&[(30_000, false), (30_001, true)]) {
+        now = machine.deadline();
+        assert!(now <= ends);
+        machine.wake(now, codes(&[])).unwrap();
+    }
+}
+
+#[test]
 fn a_coordinator_that_takes_nothing_is_given_up_after_the_time_to_send_and_one_that_acknowledges_nothing_after_its_own()
  {
     let began = Instant::now();

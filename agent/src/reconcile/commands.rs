@@ -76,6 +76,9 @@ pub enum CommandRefused {
         "the session is older than the rules on trial, so that it does not show that they let it pass: connect again"
     )]
     OldSession,
+    /// Who is far away confirms what has been shown, not what may be.
+    #[error("not all of the flows that must flow, and did before, have flowed under the rules on trial yet")]
+    NotFlowing,
     /// The disk does not take it.
     #[error("nothing was changed: the gateway's disk did not take it")]
     NotStored,
@@ -204,6 +207,10 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         let trial = self.trial.as_ref().ok_or(CommandRefused::Over)?;
         if !trial.is_confirmed_by(&by) {
             return Err(CommandRefused::OldSession);
+        }
+        // A person on site sees the process; whoever is far away sees what this gateway reports.
+        if matches!(by, Confirmer::Remote { .. }) && !trial.flows(&self.site.facts()) {
+            return Err(CommandRefused::NotFlowing);
         }
         self.stays(&by).await
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::trials::{asked, believed, confirm, given, on_trial, over, standing, with_one};
 use super::*;
+use crate::reconcile::site::MustFlow;
 use crate::reconcile::trial::Confirmer;
 
 /// Anna or Ben sign a release, and both of them an emergency.
@@ -222,6 +223,43 @@ fn a_trial_that_is_ordered_for_an_instant_or_for_years_lasts_ten_seconds_or_a_we
         gateway.pass(Duration::from_secs(2));
         assert_eq!((given(&gateway), believed(&gateway)), (vec![1, 2, 1], 1));
     }
+}
+
+#[test]
+fn who_is_far_away_confirms_no_trial_before_the_must_flows_flowed_under_its_rules_and_a_person_on_site_does()
+{
+    let now = |gateway: &Gateway| gateway.time.lock().unwrap().boot;
+    let flow = |seen| MustFlow {
+        name: "telemetry/poll".to_owned(),
+        rhythm: Some(Duration::from_secs(1)),
+        seen: Some(seen),
+    };
+    let trial = || {
+        let (mut gateway, second, two) = with_one();
+        let before = flow(now(&gateway) - Duration::from_secs(1));
+        *gateway.site.must_flows.lock().unwrap() = vec![before];
+        gateway.step(Occasion::Offer(second, on_trial()));
+        let remote = Command::Confirm {
+            statement: two,
+            by: Confirmer::Remote {
+                session_opened: now(&gateway),
+            },
+        };
+        assert_eq!(
+            asked(&mut gateway, remote.clone()),
+            Err(CommandRefused::NotFlowing)
+        );
+        assert_eq!(believed(&gateway), 1);
+        (gateway, remote, confirm(two))
+    };
+    let (mut gateway, remote, _) = trial();
+    let seen = flow(now(&gateway));
+    *gateway.site.must_flows.lock().unwrap() = vec![seen];
+    assert_eq!(asked(&mut gateway, remote), Ok(()));
+    assert_eq!(believed(&gateway), 2);
+    let (mut gateway, _, by_anna) = trial();
+    assert_eq!(asked(&mut gateway, by_anna), Ok(()));
+    assert_eq!(believed(&gateway), 2);
 }
 
 #[test]

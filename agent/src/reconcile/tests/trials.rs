@@ -16,7 +16,7 @@ pub(super) struct Steered {
     /// No change window is open for weeks.
     pub(super) is_closed: AtomicBool,
     session: Mutex<Option<Duration>>,
-    must_flows: Mutex<Vec<MustFlow>>,
+    pub(super) must_flows: Mutex<Vec<MustFlow>>,
     is_islanded: AtomicBool,
 }
 

@@ -278,7 +278,7 @@ pub fn read(config: &Config) -> Status {
         Err(AskError::NotThere(_)) if !running => {}
         Err(AskError::NotThere(socket)) => {
             unanswered = Some(format!(
-                "it runs, and nobody can ask or steer it here: there is no socket at {}; it is made within 30 s, or the agent's log and its \
+                "there is no socket at {}, so that nobody can ask or steer it here; it is made within 30 s, or the agent's log and its \
                  fault `local-socket` in health say why not",
                 socket.display()
             ));

@@ -12,7 +12,7 @@ use crate::policy_store::journal::{OrderNumber, RevertedRelease};
 /// How it stands.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Standing {
-    /// The order that was taken up last, whatever came of it: the rest is what is so since.
+    /// The order that was taken up last, whatever came of it: the rest is what is so since. None while the disk does not have it.
     pub order: OrderNumber,
     /// Which release the rest is about; `None`: none.
     pub release: Option<(Revision, Digest)>,
@@ -50,6 +50,12 @@ pub enum StandingState {
 impl<K: Kernel, W: Workplace> Reconciler<K, W> {
     pub(super) fn standing(&self) -> Standing {
         let (order, about) = self.ordered;
+        // For the next agent it is the order before, which may let it begin: it is answered once the disk has it.
+        let order = if self.order_is_due {
+            OrderNumber::default()
+        } else {
+            order
+        };
         let in_force = self.effective.as_ref();
         let desired = self.desired.as_ref();
         let of = |release, state| Standing {

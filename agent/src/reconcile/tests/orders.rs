@@ -95,7 +95,7 @@ fn an_order_about_another_release_or_about_one_that_began_does_nothing_but_is_an
 }
 
 #[test]
-fn an_order_that_the_disk_does_not_take_is_obeyed_and_stored_as_soon_as_the_disk_takes_it() {
+fn an_order_that_the_disk_does_not_take_is_obeyed_and_answered_only_once_the_disk_has_it() {
     let (mut gateway, second, two) = with_one();
     gateway.site.is_running.store(true, Ordering::Relaxed);
     gateway.step(Occasion::Offer(second, to(Upto::Active, 1)));
@@ -104,9 +104,10 @@ fn an_order_that_the_disk_does_not_take_is_obeyed_and_stored_as_soon_as_the_disk
     gateway.step(Occasion::Order(two, to(Upto::Staged, 2)));
     gateway.site.is_running.store(false, Ordering::Relaxed);
     gateway.pass(Duration::from_secs(5));
-    assert_eq!(given(&gateway), [1]);
+    assert_eq!((given(&gateway), obeyed(&gateway, 7)), (vec![1], 0));
     gateway.records.lock().unwrap().unwritable = None;
     gateway.step(Occasion::Tick);
+    assert_eq!(obeyed(&gateway, 7), 2);
     let mut gateway = gateway.restarted();
     gateway.step(Occasion::Tick);
     assert_eq!(given(&gateway), [1]);

@@ -54,6 +54,7 @@ fn under_way() -> Rollout {
         .unwrap();
     rollout.steer(now(1), Command::Start).unwrap();
     let hello = |gateway| Fact::Hello {
+        keeps_order: true,
         gateway,
         standing: Standing::Staged,
     };

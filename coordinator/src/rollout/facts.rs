@@ -18,6 +18,8 @@ pub enum Fact {
     Hello {
         /// Who.
         gateway: u32,
+        /// Its agent keeps the last order on its disk, and goes on by it until it gets another.
+        keeps_order: bool,
         /// How it stands to the release.
         standing: Standing,
     },
@@ -86,7 +88,7 @@ pub enum Standing {
     Reverted(RevertReason),
     /// It refuses it.
     Refused,
-    /// It tries another release.
+    /// It tries another release, or may begin to at any time.
     OtherTrial,
 }
 

@@ -12,7 +12,8 @@
 //! that jumps forward ends no soak, one that jumps back stops none for long, and a time in which the coordinator heard
 //! nothing counts for nothing. Invariants: nothing is opened while frozen, paused or halted; a hard event halts before anything
 //! is opened in the same step; of a pair, one is opened only while the other cannot be unconfirmed; an opened gateway that is
-//! withdrawn counts as opened until it says that it knows.
+//! withdrawn counts as opened until it says that it knows. A gateway keeps the last order on its disk, and may begin by it when nobody
+//! reaches it: that a session ended, or another one opened, takes nothing back that was ordered.
 
 mod asked;
 mod clock;
@@ -239,6 +240,8 @@ impl Rollout {
         for at in in_earlier_trial.iter().filter_map(|id| fleet.find(id)) {
             if let Some(seat) = seats.get_mut(at as usize) {
                 seat.set(Mark::Unknown, 0);
+                // Only an order of this rollout takes the place of what it was ordered before.
+                seat.withdrawn_by = 1;
             }
         }
         Self {

@@ -1,2 +1,3 @@
+mod orders;
 mod properties;
 mod world;

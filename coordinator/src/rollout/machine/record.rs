@@ -46,8 +46,12 @@ impl Record {
         self.stage
     }
 
-    /// Whether both say the same of everything but the time and the number of the last order: after a restart all sessions are new, and
-    /// orders count in theirs alone.
+    /// The number of the last order.
+    pub fn orders(&self) -> u64 {
+        self.orders
+    }
+
+    /// Whether both say the same of everything but the time and the number of the last order.
     pub fn is_but_for_time(&self, other: &Self) -> bool {
         let timeless = (self.stage, &self.stop, &self.marks, &self.strikes);
         timeless == (other.stage, &other.stop, &other.marks, &other.strikes)

@@ -17,7 +17,11 @@ impl Rollout {
     pub(super) fn take(&mut self, fact: Fact, actions: &mut Vec<Action>) {
         let own_ms = self.clock.own_ms;
         match fact {
-            Fact::Hello { gateway, standing } => {
+            Fact::Hello {
+                gateway,
+                keeps_order,
+                standing,
+            } => {
                 let has_none = matches!(
                     standing,
                     Standing::Behind
@@ -27,12 +31,14 @@ impl Rollout {
                         | Standing::Held { .. }
                 );
                 let mark = self.mark(gateway);
-                // A replaced gateway, or one that lost its disk: its turn comes again, as for one that was absent.
+                // A replaced gateway, one that lost its disk, or one whose kernel did not take it: its turn comes again, as for one
+                // that was absent, once it knows.
                 if has_none && mark.is_some_and(|mark| mark == Mark::Trial || mark.is_confirmed()) {
-                    self.set(gateway, Mark::Absent);
+                    self.withdraw(gateway, Mark::Withdrawing, actions);
                 }
-                // What was under way in an older session does not reach it any more.
-                self.heard(gateway, u64::MAX, standing, actions);
+                // What was under way in an older session does not reach it any more; what did reach it may be on its disk.
+                let order = if keeps_order { 0 } else { u64::MAX };
+                self.heard(gateway, order, standing, actions);
             }
             Fact::Report {
                 gateway,

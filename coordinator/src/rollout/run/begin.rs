@@ -123,10 +123,8 @@ impl Shared {
         now: Now,
     ) -> Result<(), Obstacle> {
         let revision = release.revision();
-        let in_earlier_trial = desk.in_earlier_trial();
-        if !desk.make_room() {
-            return Err(Obstacle::Full);
-        }
+        let mut in_earlier_trial = desk.in_earlier_trial();
+        in_earlier_trial.extend(desk.make_room().ok_or(Obstacle::Full)?);
         let mut crossed = Vec::new();
         for (at, live) in desk.lives.iter_mut().enumerate() {
             if !is_end(live.machine.stage()) {

@@ -304,7 +304,9 @@ impl Desk {
         if let Some((mark, target)) = asks {
             match (mark, target.upto) {
                 (_, Upto::Active) | (Mark::Trial, _) => return Some(active(newest, target)),
-                (Mark::Withdrawing, Upto::None) => return Some(withdrawn(newest, target)),
+                (Mark::Withdrawing | Mark::Silent | Mark::Unknown, Upto::None) => {
+                    return Some(withdrawn(newest, target));
+                }
                 _ => {}
             }
         }
@@ -316,7 +318,10 @@ impl Desk {
             match mark {
                 Mark::Trial => return Some(active(live, target)),
                 Mark::Opened if target.upto == Upto::Active => return Some(active(live, target)),
-                Mark::Opened | Mark::Withdrawing => return Some(withdrawn(live, target)),
+                // What it was ordered may be on its disk: it is withdrawn first, whatever comes after.
+                Mark::Opened | Mark::Withdrawing | Mark::Silent | Mark::Unknown => {
+                    return Some(withdrawn(live, target));
+                }
                 // Its turn comes there first: whoever has nothing of the baseline does not wait for the newest one's waves.
                 Mark::Waiting | Mark::Absent if self.is_baseline(live) && lacks => {
                     return Some(Asked {
@@ -361,11 +366,11 @@ impl Desk {
         });
     }
 
-    /// Makes room for a new one: of those that are over, the oldest goes. What it may have unconfirmed is not connected, and passed on to
-    /// the new one.
-    pub(super) fn make_room(&mut self) -> bool {
+    /// Makes room for a new one: of those that are over, the oldest goes. Answers with what it may have unconfirmed, which is passed on
+    /// to the new one; `None`: there is no room.
+    pub(super) fn make_room(&mut self) -> Option<Vec<GatewayId>> {
         if self.lives.len() < LIVES_MAX {
-            return true;
+            return Some(Vec::new());
         }
         let baseline = self.baseline;
         let is_over = |live: &Live| {
@@ -373,7 +378,7 @@ impl Desk {
             is_end(live.machine.stage()) && live.machine.is_over() && !is_baseline
         };
         let oldest = self.lives.iter().position(is_over);
-        oldest.map(|at| self.lives.remove(at)).is_some()
+        oldest.map(|at| self.lives.remove(at).machine.may_be_unconfirmed())
     }
 
     /// Those that may be in a trial of what is here and are not connected.

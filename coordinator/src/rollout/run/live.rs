@@ -116,7 +116,11 @@ impl Live {
             (Some(seen), Some(session)) if seen == session => self.inbox.push(report),
             (seen, Some(_)) => {
                 self.inbox.extend(seen.map(|_| Fact::Gone { gateway }));
-                self.inbox.push(Fact::Hello { gateway, standing });
+                self.inbox.push(Fact::Hello {
+                    gateway,
+                    keeps_order: facts.knows_trials(),
+                    standing,
+                });
             }
             // How it stood at the end says whether it may be activating now.
             (Some(_), None) => self.inbox.extend([report, Fact::Gone { gateway }]),
@@ -313,6 +317,13 @@ impl Live {
             Some((stored, _)) => !self.log.rollout.is_but_for_time(stored) || self.has_news,
             None => true,
         }
+    }
+
+    /// Whether the store has an older number of the last order. It is there before the order is given: after a restart, orders have
+    /// higher numbers than any that a gateway may repeat.
+    pub(super) fn is_numbered_on(&self) -> bool {
+        let stored = self.stored.as_ref();
+        stored.is_some_and(|(stored, _)| stored.orders() != self.log.rollout.orders())
     }
 
     /// Whether it is over, and no gateway may have its release unconfirmed.

@@ -22,13 +22,13 @@ pub(super) fn order_number(rollout: u64, order: u64) -> u64 {
     (rollout << ORDER_BITS) | within
 }
 
-/// Which order of a rollout a gateway obeys by what it repeats. One of a newer rollout took the place of all orders of this one.
+/// Which order of a rollout a gateway obeys by what it repeats. One of another rollout says nothing of it: its release may have been
+/// refused there, and the one before may still begin.
 pub(super) fn order_of(rollout: u64, facts: &GatewayFacts) -> u64 {
     let repeated = facts.standing.as_ref().map_or(0, |standing| standing.order);
-    match (repeated >> ORDER_BITS).cmp(&rollout) {
-        std::cmp::Ordering::Less => 0,
-        std::cmp::Ordering::Equal => repeated & (u64::MAX >> ORDER_BITS),
-        std::cmp::Ordering::Greater => u64::MAX,
+    match repeated >> ORDER_BITS == rollout {
+        true => repeated & (u64::MAX >> ORDER_BITS),
+        false => 0,
     }
 }
 
@@ -53,6 +53,11 @@ pub(super) fn standing(facts: &GatewayFacts, mark: &PolicyMark) -> Standing {
     let is_ahead = |held: PolicyMark| held.revision > mark.revision;
     if is(&facts.effective) || facts.effective.is_some_and(is_ahead) {
         return Standing::Confirmed;
+    }
+    match state {
+        // By an order that it was given before, it begins with that one as soon as nothing holds it.
+        Some(State::Held(_)) if !is_ours => return Standing::OtherTrial,
+        _ => {}
     }
     match state.filter(|_| is_ours) {
         Some(State::Shadow(shadow)) => {

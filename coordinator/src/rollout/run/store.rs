@@ -229,8 +229,11 @@ impl Shared {
     pub(super) async fn save(&self, desk: &mut Desk, baseline: Option<Baseline>) -> Result<(), Refusal> {
         let baseline = self.settle(desk, baseline);
         let unstored = desk.is_unstored();
-        let has_aged = desk.lives.iter().any(Live::has_aged);
-        if !unstored && !has_aged && baseline.is_none() {
+        let goes_on = desk
+            .lives
+            .iter()
+            .any(|live| live.has_aged() || live.is_numbered_on());
+        if !unstored && !goes_on && baseline.is_none() {
             return Ok(());
         }
         let change = if unstored {
@@ -267,7 +270,7 @@ impl Shared {
         for live in desk
             .lives
             .iter()
-            .filter(|live| live.is_unstored() || live.has_aged())
+            .filter(|live| live.is_unstored() || live.has_aged() || live.is_numbered_on())
         {
             let at = live.stored.as_ref().map(|(_, at)| *at);
             change = change.json(&key_of(live.number()), expect(at), &live.log)?;

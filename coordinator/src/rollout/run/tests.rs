@@ -88,6 +88,8 @@ enum Happens {
     Reports(usize),
     Connects(usize),
     Leaves(usize),
+    /// It goes on by the order that it has.
+    Alone(usize),
     Store(Mood),
     /// The coordinator is killed and started again.
     Killed,
@@ -102,7 +104,8 @@ fn happenings() -> impl Strategy<Value = Happens> {
         30 => which.clone().prop_map(Happens::Acts),
         5 => which.clone().prop_map(Happens::Reports),
         8 => which.clone().prop_map(Happens::Connects),
-        4 => which.prop_map(Happens::Leaves),
+        4 => which.clone().prop_map(Happens::Leaves),
+        4 => which.prop_map(Happens::Alone),
         4 => Just(Happens::Store(Mood::Works)),
         4 => Just(Happens::Store(Mood::Fails(FaultCause::Full))),
         4 => Just(Happens::Store(Mood::FailsLate(FaultCause::Disk))),
@@ -118,6 +121,8 @@ struct Gateway {
     staged: Option<PolicyMark>,
     on_trial: bool,
     order: u64,
+    /// What it may go on to without a session.
+    kept: Option<PolicyMark>,
     words: u64,
     session: Option<BegunSession>,
     confirmed: u32,
@@ -303,10 +308,13 @@ impl World {
                 let opened = mark.may_be_unconfirmed() || mark.is_confirmed();
                 assert!(opened, "it may activate, which the store does not have: {mark:?}");
             }
-            if order.upto == v1::Upto::Active && gateway.effective != Some(wanted.mark) {
-                (gateway.effective, gateway.on_trial) = (Some(wanted.mark), true);
+            gateway.kept = (order.upto == v1::Upto::Active).then_some(wanted.mark);
+            // Not at once, if its window is closed.
+            if order.number % 3 > 0 {
+                self.goes_on(at);
             }
         }
+        let gateway = &mut self.gateways[at];
         if let Some((number, word)) = directive.word.filter(|(number, _)| *number > gateway.words) {
             gateway.words = number;
             assert_eq!(word, Word::Confirm(self.wanted));
@@ -314,9 +322,16 @@ impl World {
                 gateway.confirmed += 1;
             }
         }
+        self.report(at);
+    }
+
+    fn goes_on(&mut self, at: usize) {
+        let gateway = &mut self.gateways[at];
+        if gateway.kept.is_some() && gateway.effective != gateway.kept {
+            (gateway.effective, gateway.on_trial) = (gateway.kept, true);
+        }
         // Of a pair, one at a time.
         assert!(!(self.gateways[0].on_trial && self.gateways[1].on_trial));
-        self.report(at);
     }
 
     async fn killed(&mut self) {
@@ -338,6 +353,10 @@ impl World {
                     self.rollouts.shared.fleet.end(&name(at), session.number);
                 }
             }
+            Happens::Alone(at) => {
+                self.goes_on(at);
+                self.report(at);
+            }
             Happens::Store(mood) => self.set(mood),
             Happens::Killed => self.killed().await,
             Happens::Freezes(frozen) => {
@@ -345,13 +364,9 @@ impl World {
                 let _ = self.rollouts.freeze(Freeze { frozen, who: who() }, event).await;
             }
             Happens::Steers(pauses) => {
+                let why = "wait".to_owned();
                 let (command, what) = match pauses {
-                    true => (
-                        Command::Pause {
-                            why: "wait".to_owned(),
-                        },
-                        "paused",
-                    ),
+                    true => (Command::Pause { why }, "paused"),
                     false => (Command::Resume, "resumed"),
                 };
                 let before = self.stored().await;
@@ -384,6 +399,7 @@ impl World {
             let _ = self.pass().await;
             for at in 0..GATEWAYS {
                 self.acts(at).await;
+                self.happens(Happens::Alone(at)).await;
             }
         }
         let stored = self.stored().await;

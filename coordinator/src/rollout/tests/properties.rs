@@ -127,7 +127,7 @@ const START: Now = Now {
     frozen: false,
 };
 
-fn rollout(fleet: Fleet, change: impl FnOnce(&mut RolloutPlan)) -> Rollout {
+pub(super) fn rollout(fleet: Fleet, change: impl FnOnce(&mut RolloutPlan)) -> Rollout {
     let mut plan = default_plan(&fleet, 1);
     plan.shadow = Span::seconds(0);
     change(&mut plan);
@@ -148,21 +148,22 @@ fn rollout(fleet: Fleet, change: impl FnOnce(&mut RolloutPlan)) -> Rollout {
     rollout
 }
 
-fn at(seconds: u64) -> Now {
+pub(super) fn at(seconds: u64) -> Now {
     Now {
         wall_ms: seconds * 1_000,
         frozen: false,
     }
 }
 
-fn hello(gateway: u32) -> Fact {
+pub(super) fn hello(gateway: u32) -> Fact {
     Fact::Hello {
         gateway,
+        keeps_order: true,
         standing: Standing::Staged,
     }
 }
 
-fn says(gateway: u32, standing: Standing) -> Fact {
+pub(super) fn says(gateway: u32, standing: Standing) -> Fact {
     Fact::Report {
         gateway,
         order: u64::MAX,
@@ -247,6 +248,7 @@ fn a_gateway_that_returns_late_converges_in_one_step() {
         at(2_401),
         [Fact::Hello {
             gateway: late,
+            keeps_order: true,
             standing: Standing::Behind,
         }],
     );
@@ -450,6 +452,7 @@ fn a_gateway_that_falls_silent_in_its_trial_is_a_failure_and_its_return_mends_th
         at(401),
         [Fact::Hello {
             gateway: 0,
+            keeps_order: true,
             standing: Standing::Confirmed,
         }],
     );

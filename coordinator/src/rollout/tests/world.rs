@@ -140,9 +140,12 @@ struct Gateway {
     policy: Policy,
     is_linked: bool,
     down_since: u64,
+    /// The last order: it is kept without a session, but by one that knows no trials.
     order: Option<Target>,
     /// It reported that it judges live traffic by the release.
     has_judged: bool,
+    /// The number of the last order of this session.
+    number: u64,
     down: VecDeque<Down>,
     up: VecDeque<Fact>,
 }
@@ -214,6 +217,7 @@ impl World {
             down_since: 0,
             order: None,
             has_judged: false,
+            number: 0,
             down: VecDeque::new(),
             up: VecDeque::new(),
         };
@@ -333,7 +337,8 @@ impl World {
             gateway.is_linked = false;
             gateway.down_since = time;
             gateway.down.clear();
-            gateway.order = None;
+            gateway.number = 0;
+            gateway.order.take_if(|_| gateway.nature == Nature::Old);
             gateway.up.push_back(Fact::Gone { gateway: at });
         }
     }
@@ -348,6 +353,7 @@ impl World {
         }
         gateway.up.push_back(Fact::Hello {
             gateway: at,
+            keeps_order: gateway.nature != Nature::Old,
             standing,
         });
     }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use penstock_agent::policy_store::journal::{Journal, Order, PreviousPolicy, RevertedRelease, Upto};
+use penstock_agent::policy_store::journal::{Journal, Order, PreviousPolicy, RevertedRelease};
 use penstock_agent::reconcile::site::{Facts, Interlock, MustFlow};
 use penstock_agent::reconcile::trial::{Gate, Hold, RevertReason, Trial, TrialEnd};
 use penstock_agent::reconcile::window::Windows;
@@ -47,7 +47,6 @@ struct Session {
     /// By the boot's clock, and in truth.
     opened: (Duration, u64),
     down: VecDeque<Message>,
-    order: Order,
     number: u64,
 }
 
@@ -56,6 +55,8 @@ struct Session {
 struct Disk {
     journal: Journal,
     confirmed: u64,
+    /// The last order about the carried release: it is gone on by without a session, and by the next agent.
+    order: Option<Order>,
 }
 
 pub(super) struct Gateway {
@@ -176,6 +177,7 @@ impl Gateway {
         if self.session.take().is_some() {
             let gateway = self.index as u32;
             self.up.push_back(Fact::Gone { gateway });
+            self.forget_order();
         }
     }
 
@@ -183,6 +185,12 @@ impl Gateway {
     pub(super) fn forget_session(&mut self) {
         self.session = None;
         self.up.clear();
+        self.forget_order();
+    }
+
+    /// An agent that knows no trials has an order as long as its session stands.
+    fn forget_order(&mut self) {
+        self.disk.order.take_if(|_| self.nature == Nature::Old);
     }
 
     /// Its agent is.
@@ -334,14 +342,14 @@ impl Gateway {
         self.session = Some(Session {
             opened,
             down: VecDeque::new(),
-            order: Order {
-                upto: Upto::Staged,
-                ..Order::default()
-            },
             number: 0,
         });
         let (gateway, standing) = (self.index as u32, self.standing(time));
-        self.up.push_back(Fact::Hello { gateway, standing });
+        self.up.push_back(Fact::Hello {
+            gateway,
+            keeps_order: self.nature != Nature::Old,
+            standing,
+        });
     }
 
     fn facts(&self, time: u64) -> Facts {
@@ -376,7 +384,7 @@ impl Gateway {
         tally: &mut Tally,
     ) -> Result<(), String> {
         self.held = None;
-        let Some(order) = self.session.as_ref().map(|session| session.order.clone()) else {
+        let Some(order) = self.disk.order.clone() else {
             return Ok(());
         };
         let is_wanted = self.staged
@@ -460,10 +468,8 @@ impl Gateway {
             ordered: matches!(why, RevertReason::Asked { ordered: true, .. }),
         });
         self.trial = Some(None);
-        // The order is used up: the release has to be ordered again, when a person has cleared it.
-        if let Some(session) = &mut self.session {
-            session.order.upto = Upto::Staged;
-        }
+        // The order went with the release: it has to be ordered again, when a person has cleared it.
+        self.disk.order = None;
         self.load(BEFORE, time);
         Ok(())
     }

@@ -99,14 +99,15 @@ fn what_a_gateway_reports_is_read_as_it_concerns_this_release_and_no_other() {
         until_ms: Some(7),
     };
     assert_eq!(of(1, 2, 2, held(v1::HoldReason::Window)), window);
+    // What it was ordered before this release, and may begin as soon as its window opens.
+    assert_eq!(of(1, 3, 3, held(v1::HoldReason::Window)), Standing::OtherTrial);
 }
 
 #[test]
-fn an_order_of_a_newer_rollout_takes_the_place_of_all_orders_of_an_older_one_and_none_of_an_older_one_counts()
-{
+fn an_order_of_one_rollout_says_nothing_of_what_a_gateway_may_still_begin_by_another() {
     let facts = facts(1, 0, 2, None);
     assert_eq!(order_of(3, &facts), 9);
-    assert_eq!(order_of(2, &facts), u64::MAX);
+    assert_eq!(order_of(2, &facts), 0);
     assert_eq!(order_of(4, &facts), 0);
     assert!(order_number(4, 1) > order_number(3, u64::from(u32::MAX)));
 }

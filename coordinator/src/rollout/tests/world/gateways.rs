@@ -55,10 +55,11 @@ impl World {
             };
             if let Some(why) = back {
                 gateway.policy = Policy::Reverted(why);
+                gateway.order = None;
             }
         }
         if gateway.is_linked {
-            let order = gateway.order.map_or(0, |order| order.order);
+            let order = gateway.number;
             let crashed = nature == Nature::Crashes && gateway.policy == Policy::Confirmed;
             let standing = self.standing(at);
             let gateway = self.gateway(at);
@@ -89,6 +90,7 @@ impl World {
             match message {
                 Down::Target(target) => {
                     gateway.order = Some(target);
+                    gateway.number = target.order;
                     let next = match (gateway.policy, target.upto) {
                         _ if gateway.nature == Nature::Refuses => gateway.policy,
                         (Policy::None, Upto::Staged) => Policy::Staged,
@@ -107,15 +109,14 @@ impl World {
                 Down::Revert => {
                     if let Policy::Trial { .. } = gateway.policy {
                         gateway.policy = Policy::Reverted(RevertReason::Ordered);
+                        gateway.order = None;
                     }
                 }
             }
         }
         let gateway = &self.gateways[at as usize];
         let may = gateway.order.is_some_and(|order| order.upto == Upto::Active);
-        let can = gateway.is_linked
-            && matches!(gateway.policy, Policy::Shadow { .. })
-            && gateway.nature != Nature::Refuses;
+        let can = matches!(gateway.policy, Policy::Shadow { .. }) && gateway.nature != Nature::Refuses;
         if may && can && !self.is_held(at) && self.lots.once_in(2) {
             self.swap(at);
         }
@@ -160,6 +161,10 @@ impl World {
             },
         };
         self.trace.push(format!("{} {at} activated", self.time));
+        if !self.gateways[at as usize].is_linked {
+            self.gateway(at).down_since = time;
+            return;
+        }
         // Its session goes with the old rules.
         self.cut(at);
         self.link(at);

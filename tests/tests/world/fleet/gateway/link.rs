@@ -5,11 +5,11 @@ use std::time::Duration;
 use penstock_agent::policy_store::journal::{Order, Upto};
 use penstock_agent::reconcile::trial::{Confirmer, Hold, RevertReason};
 use penstock_coordinator::rollout::{
-    Fact, HardEvent, HoldReason, RevertReason as Told, Standing, Upto as Ordered,
+    Fact, HardEvent, HoldReason, RevertReason as Told, Standing, Target, Upto as Ordered,
 };
 
 use super::super::{CARRIED, Tally};
-use super::{Gateway, Message, Nature};
+use super::{Gateway, Message, Nature, statement};
 use crate::chance::Chance;
 
 impl Gateway {
@@ -31,19 +31,7 @@ impl Gateway {
                 // An older release is refused by its number, a confirmed one is there.
                 Message::Order(CARRIED, target) => {
                     session.number = target.order;
-                    self.judges_since = match target.upto {
-                        Ordered::Shadow => self.judges_since.or(Some(time)),
-                        Ordered::Active => self.judges_since,
-                        _ => None,
-                    };
-                    session.order = Order {
-                        upto: match target.upto {
-                            Ordered::Active => Upto::Active,
-                            _ => Upto::Staged,
-                        },
-                        trial_ms: (self.nature != Nature::Old).then_some(target.trial_seconds * 1_000),
-                        ..Order::default()
-                    };
+                    self.ordered(time, target);
                 }
                 Message::Confirm(CARRIED) => {
                     let opened = session.opened;
@@ -57,6 +45,27 @@ impl Gateway {
             }
         }
         Ok(())
+    }
+
+    /// Keeps an order; what is on trial, in force or refused goes on without.
+    fn ordered(&mut self, time: u64, target: Target) {
+        let is_refused = self.disk.journal.is_reverted(statement(CARRIED));
+        if self.is_on_trial() || self.disk.confirmed == CARRIED || is_refused {
+            return;
+        }
+        self.judges_since = match target.upto {
+            Ordered::Shadow => self.judges_since.or(Some(time)),
+            Ordered::Active => self.judges_since,
+            _ => None,
+        };
+        self.disk.order = Some(Order {
+            upto: match target.upto {
+                Ordered::Active => Upto::Active,
+                _ => Upto::Staged,
+            },
+            trial_ms: (self.nature != Nature::Old).then_some(target.trial_seconds * 1_000),
+            ..Order::default()
+        });
     }
 
     fn confirm(&mut self, (session_opened, truly): (Duration, u64), tally: &mut Tally) -> Result<(), String> {

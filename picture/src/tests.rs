@@ -47,6 +47,7 @@ pub(crate) fn plant(title: &str, zones: &[(ZoneKind, usize)], conduits: &[(usize
         assets: BTreeMap::new(),
         conduits: BTreeMap::new(),
         remote_access: BTreeMap::new(),
+        break_glass: None,
         compensating_controls: BTreeMap::new(),
         risk: Vec::new(),
     };

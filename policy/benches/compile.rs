@@ -93,6 +93,7 @@ fn plant(conduits: usize, gateways: usize) -> Plant {
         assets: BTreeMap::new(),
         conduits: BTreeMap::new(),
         remote_access: BTreeMap::new(),
+        break_glass: None,
         compensating_controls: BTreeMap::new(),
         risk: Vec::new(),
     };

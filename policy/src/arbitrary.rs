@@ -4,7 +4,7 @@
 //! UDP and echo, assets inside and outside their zone's networks, ports and networks that overlap, flows in both
 //! directions of a conduit, several gateways, routed and bridged, zones behind zones, observe and enforce mixed,
 //! flows limited to operations, TLS that ends at the gateway, bridges between brokers, conduits that only grants of remote
-//! access open.
+//! access open, people and codes that may override gateways.
 //! Connections are drawn near the edges of a plan's rules, where mistakes live: the address before a network, the
 //! port after a range, the right tuple on the wrong interface.
 //!

@@ -13,11 +13,13 @@
 //! | `PC015x` | zones and sides: observing too long, overlapping | `zones` |
 //! | `PC016x` | what stops with the agent, and must flow | `agent_loss`, `rules` |
 //! | `PC017x` | when a gateway changes, and what it asks before | `change_control` |
+//! | `PC018x` | who may override a gateway in front of it | `break_glass` |
 //!
 //! Codes are stable. An [`Severity::Error`] means: do not release this. A warning is for a person to weigh; a note
 //! is for the record.
 
 mod agent_loss;
+mod break_glass;
 mod change_control;
 mod codes;
 mod faithful;
@@ -85,6 +87,7 @@ pub fn check(
         neighbours::check(plan, &mut findings);
         faithful::check(plant, &index, plan, &mut findings);
         change_control::check(plant, plan, &mut findings);
+        break_glass::check(plant, plan, &mut findings);
         rules::check(plan, &mut findings);
         zones::sides(plan, &mut findings);
     }

@@ -20,8 +20,8 @@ pub use self::flow_ids::FlowIds;
 use crate::ids::{ConduitId, FlowId, FlowName, GatewayId, ZoneId};
 use crate::model::{Asset, BridgeSource, Conduit, Flow, FlowEnd, Gateway, Interface, Plant, Service};
 use crate::plan::{
-    Bridge, Broker, Capability, ChangeWindows, Endpoint, Grant, Hardware, Interlock, Management, Observing,
-    PLAN_FORMAT, Plan, PlanInterface, Rule,
+    BreakGlass, Bridge, Broker, Capability, ChangeWindows, Endpoint, Grant, Hardware, Interlock, Management,
+    Observing, PLAN_FORMAT, Plan, PlanInterface, Rule,
 };
 use crate::protocol::mqtt::MqttOperation;
 use crate::terms::{Enforcement, GatewayMode, Mac, MacError, PortRange, Tls, Transport};
@@ -151,12 +151,13 @@ impl<'a> Compiler<'a> {
         let grants: BTreeMap<ConduitId, Vec<Grant>> = crossed
             .filter_map(|(conduit, _)| Some(((*conduit).clone(), self.grants.get(conduit)?.clone())))
             .collect();
+        let break_glass = self.break_glass(id, gateway);
         Ok(Plan {
             format: PLAN_FORMAT.to_owned(),
             plant: self.plant.id.clone(),
             gateway: id.clone(),
             mode: gateway.mode,
-            requires: requires(gateway, &rules, &bridges, &grants),
+            requires: requires(gateway, &rules, &bridges, &grants, break_glass.as_ref()),
             on_drift: gateway.on_drift,
             interfaces,
             management: gateway.management.as_ref().map(|management| Management {
@@ -168,7 +169,7 @@ impl<'a> Compiler<'a> {
             grants,
             windows: self.windows(id, gateway)?,
             interlock: self.interlock(id, gateway)?,
-            break_glass: None,
+            break_glass,
             open: BTreeSet::new(),
         })
     }
@@ -209,6 +210,21 @@ impl<'a> Compiler<'a> {
             from,
             condition: safe.condition.clone(),
         }))
+    }
+
+    /// Who may override the gateway; `None` where the document permits nobody enough.
+    fn break_glass(&self, id: &GatewayId, gateway: &Gateway) -> Option<BreakGlass> {
+        let permitting = self.plant.break_glass.as_ref()?;
+        let here = permitting
+            .people
+            .iter()
+            .filter(|(_, person)| person.may_at(&gateway.site));
+        let whole = BreakGlass {
+            longest_s: permitting.longest_s,
+            people: here.map(|(name, person)| (name.clone(), person.key)).collect(),
+            codes: permitting.sealed.get(id).cloned().unwrap_or_default(),
+        };
+        whole.permits_somebody().then_some(whole)
     }
 
     /// The MAC addresses of the assets that live on a side.
@@ -296,6 +312,7 @@ fn requires(
     rules: &[Rule],
     bridges: &[Bridge],
     grants: &BTreeMap<ConduitId, Vec<Grant>>,
+    break_glass: Option<&BreakGlass>,
 ) -> BTreeSet<Capability> {
     let mut needed = BTreeSet::from([Capability::of(Capability::KERNEL)]);
     if gateway.mode == GatewayMode::Bridged {
@@ -310,6 +327,9 @@ fn requires(
     }
     if !grants.is_empty() {
         needed.insert(Capability::of(Capability::REMOTE_ACCESS));
+    }
+    if break_glass.is_some() {
+        needed.insert(Capability::of(Capability::OVERRIDES));
     }
     needed
 }

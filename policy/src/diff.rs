@@ -9,6 +9,7 @@ mod gateway;
 mod granted;
 mod numbers;
 mod operations;
+mod overriders;
 mod permits;
 mod record;
 #[cfg(test)]
@@ -101,6 +102,7 @@ pub enum Subject {
     Gateway(GatewayId),
     Approvers,
     RemoteAccess(GrantId),
+    BreakGlass,
     CompensatingControl(ControlId),
     Risk,
     Site(SiteId),
@@ -210,6 +212,7 @@ impl fmt::Display for Subject {
             Self::Gateway(id) => write!(f, "gateway {id}"),
             Self::Approvers => f.write_str("approvers"),
             Self::RemoteAccess(id) => write!(f, "remote access {id}"),
+            Self::BreakGlass => f.write_str("break-glass"),
             Self::CompensatingControl(id) => write!(f, "compensating control {id}"),
             Self::Risk => f.write_str("risk assessment"),
             Self::Site(id) => write!(f, "site {id}"),

@@ -5,6 +5,7 @@
 //! fault, so that all of them come at once; none of them returns a plant if there was any error.
 
 pub(crate) mod addresses;
+pub(crate) mod break_glass;
 pub mod files;
 pub(crate) mod grammar;
 pub mod limits;

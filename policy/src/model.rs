@@ -6,6 +6,7 @@
 
 mod conduit;
 mod gateway;
+mod overriders;
 mod people;
 mod records;
 mod zone;
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 pub use conduit::{BridgeSource, Conduit, Flow, FlowEnd, Service};
 pub use gateway::{Gateway, Interface, ManagementAccess, SafeToChange, Site};
+pub use overriders::{LONGEST_DEFAULT_S, Overrider, Overriders};
 pub use people::{Approver, ApproverSet, Owner, PublicKey, PublicKeyError};
 pub use records::{CompensatingControl, RemoteAccess, Risk};
 pub use zone::{Asset, Assurance, Consequence, SlVector, Zone, ZoneKind};
@@ -46,6 +48,8 @@ pub struct Plant {
     pub conduits: BTreeMap<ConduitId, Conduit>,
     /// Time-boxed remote access.
     pub remote_access: BTreeMap<GrantId, RemoteAccess>,
+    /// Who may override a gateway in front of it; `None`: nobody.
+    pub break_glass: Option<Overriders>,
     /// Compensating controls (IEC 62443-3-2 ZCR 5.12, 62443-2-1).
     pub compensating_controls: BTreeMap<ControlId, CompensatingControl>,
     /// Risk assessment (IEC 62443-3-2 ZCR 5), as recorded.

@@ -17,7 +17,6 @@ mod apply;
 mod code;
 mod permit;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -28,8 +27,8 @@ use serde::{Deserialize, Serialize};
 pub use self::apply::{Fit, fit, overridden};
 pub use self::code::{Code, NoCode};
 pub use self::permit::{Authority, OverrideRefused, Signed, Warrant};
-use crate::ids::{ApproverId, Digest, GatewayId, PlantId};
-use crate::model::PublicKey;
+pub use crate::break_glass::{BreakGlass, LONGEST, PEOPLE_NEEDED, SHORTEST};
+use crate::ids::{Digest, GatewayId, PlantId};
 use crate::terms::Mac;
 
 /// The format that this code writes and reads.
@@ -42,42 +41,6 @@ pub const BYTES_MAX: usize = 16 * 1024;
 pub const EFFECTS_MAX: usize = 16;
 /// Longest reason, and longest ticket, bytes.
 pub const TEXT_BYTES_MAX: usize = 400;
-/// How many different people have to sign.
-pub const PEOPLE_NEEDED: usize = 2;
-/// The longest that any override may last.
-pub const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
-/// The shortest.
-pub const SHORTEST: Duration = Duration::from_secs(60);
-
-/// Who may override what a gateway enforces; stands in its signed plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BreakGlass {
-    /// The longest that an override may last, seconds; from [`SHORTEST`] to [`LONGEST`].
-    pub longest_s: u32,
-    /// The people of whom two may do it together, with their keys.
-    pub people: BTreeMap<ApproverId, PublicKey>,
-    /// The digests of codes that may do it once each ([`Code::digest`]).
-    pub codes: BTreeSet<Digest>,
-}
-
-impl BreakGlass {
-    /// Why this permits nobody anything, in words.
-    pub(crate) fn fault(&self) -> Option<String> {
-        let longest = Duration::from_secs(self.longest_s.into());
-        if !(SHORTEST..=LONGEST).contains(&longest) {
-            return Some("its overrides may last too short or too long a time".to_owned());
-        }
-        let keys: BTreeSet<_> = self.people.values().collect();
-        if keys.len() < self.people.len() {
-            return Some("two people who may override it have the same key".to_owned());
-        }
-        if self.people.len() < PEOPLE_NEEDED && self.codes.is_empty() {
-            return Some("nobody may override it: that takes two people or a sealed code".to_owned());
-        }
-        None
-    }
-}
 
 /// What an override changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -99,6 +62,19 @@ pub enum Effect {
     },
     /// The process is not asked before a change (`safe_to_change`), because what would answer is gone.
     Unasked,
+}
+
+impl Effect {
+    fn has_host_bits(&self) -> bool {
+        matches!(self, Self::Observe { one, other } if [one, other].into_iter().any(|end| *end != end.trunc()))
+    }
+}
+
+/// Whether what these effects do together would depend on their order; they are sorted.
+fn is_divided(effects: &[Effect]) -> bool {
+    effects.windows(2).any(|pair| {
+        matches!(pair, [Effect::Device { address: one, .. }, Effect::Device { address: next, .. }] if one == next)
+    })
 }
 
 /// `192.0.2.10 is the device 02:00:00:00:00:01`, and so on: what is so while it lasts.
@@ -182,6 +158,10 @@ impl Override {
             "it has no effect, or more than 16"
         } else if !read.effects.is_sorted_by(|one, next| one < next) {
             "its effects are not in order, or one stands there twice"
+        } else if read.effects.iter().any(Effect::has_host_bits) {
+            "it names a network with bits set beyond its prefix"
+        } else if is_divided(&read.effects) {
+            "two of its effects say what device has one address"
         } else if read.to_bytes() != bytes {
             "it is not in its one form"
         } else {

@@ -23,9 +23,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use self::grants::{Grant, moment, opened_by};
+pub use crate::break_glass::BreakGlass;
 pub use crate::change::{AskedFrom, ChangeWindows, Condition, Interlock, Window};
 use crate::ids::{AssetId, ConduitId, Digest, FlowId, FlowName, GatewayId, PlantId, ZoneId};
-use crate::overrides::BreakGlass;
 use crate::protocol::mqtt::MqttOperation;
 use crate::protocol::{Operations, Protocol};
 use crate::terms::{Answers, Enforcement, GatewayMode, Mac, OnAgentLoss, OnDrift, OnRefusal, Tls, Transport};

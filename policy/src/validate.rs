@@ -5,6 +5,7 @@
 //! `model` promises. Nothing here compiles or decides.
 
 mod assets;
+mod break_glass;
 mod conduits;
 mod flows;
 mod gateways;
@@ -67,6 +68,7 @@ pub(crate) fn validate(document: &Document, today: Date, faults: &mut Faults) ->
     let remote_access = records::remote_access(&context, faults);
     let compensating_controls = records::compensating_controls(&context, faults);
     let risk = records::risk(&context, faults);
+    let break_glass = break_glass::break_glass(&context, faults);
     granted::check(document, faults);
     recorded::say(document, faults);
     let id = document.plant.value()?.clone();
@@ -80,6 +82,7 @@ pub(crate) fn validate(document: &Document, today: Date, faults: &mut Faults) ->
         assets: assets?,
         conduits: conduits?,
         remote_access: remote_access?,
+        break_glass: break_glass?,
         compensating_controls: compensating_controls?,
         risk: risk?,
         id,

@@ -204,6 +204,7 @@ pub(crate) fn waterworks() -> Plant {
         ]),
         conduits: BTreeMap::new(),
         remote_access: BTreeMap::new(),
+        break_glass: None,
         compensating_controls: BTreeMap::new(),
         risk: Vec::new(),
     };

@@ -7,10 +7,10 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
 
 use super::{GRANTED_MS, flow};
-use crate::ids::{ApproverId, ConduitId, FlowName, GatewayId, GrantId, NameError, SiteId, ZoneId};
+use crate::ids::{ApproverId, ConduitId, Digest, FlowName, GatewayId, GrantId, NameError, SiteId, ZoneId};
 use crate::model::{
-    Approver, ApproverSet, Asset, Conduit, Flow, Gateway, Interface, ManagementAccess, Plant, PublicKey,
-    RemoteAccess, Site, SlVector, Zone, ZoneKind,
+    Approver, ApproverSet, Asset, Conduit, Flow, Gateway, Interface, ManagementAccess, Overrider, Overriders,
+    Plant, PublicKey, RemoteAccess, Site, SlVector, Zone, ZoneKind,
 };
 use crate::plan::moment;
 use crate::terms::{Enforcement, GatewayMode, OnAgentLoss, OnDrift};
@@ -24,6 +24,8 @@ pub(super) struct Recipe {
     gateways: Vec<[u8; 5]>,
     /// Per conduit: gateway, side, other side, zone on each, agent loss, and its flows.
     conduits: Vec<([u8; 6], Vec<flow::FlowRecipe>)>,
+    /// Who may override gateways: nobody, people, codes; where the people may, and for how long.
+    break_glass: [u8; 3],
 }
 
 pub(super) fn recipes() -> impl Strategy<Value = Recipe> {
@@ -34,11 +36,13 @@ pub(super) fn recipes() -> impl Strategy<Value = Recipe> {
             (any::<[u8; 6]>(), prop::collection::vec(flow::recipes(), 1..4)),
             0..9,
         ),
+        any::<[u8; 3]>(),
     )
-        .prop_map(|(zones, gateways, conduits)| Recipe {
+        .prop_map(|(zones, gateways, conduits, break_glass)| Recipe {
             zones,
             gateways,
             conduits,
+            break_glass,
         })
 }
 
@@ -69,6 +73,7 @@ pub(super) fn build(recipe: &Recipe) -> Plant {
         assets: BTreeMap::new(),
         conduits: BTreeMap::new(),
         remote_access: BTreeMap::new(),
+        break_glass: None,
         compensating_controls: BTreeMap::new(),
         risk: Vec::new(),
     };
@@ -81,15 +86,54 @@ pub(super) fn build(recipe: &Recipe) -> Plant {
     for (index, (numbers, flows)) in recipe.conduits.iter().enumerate() {
         add_conduit(&mut plant, index, numbers, flows);
     }
+    plant.break_glass = break_glass(&plant, &recipe.break_glass);
     plant
 }
 
-/// One approver whose key is that of RFC 8032 section 7.1, test 1.
-fn approvers() -> ApproverSet {
-    let key = PublicKey([
+/// RFC 8032, section 7.1, tests 1 and 2.
+const KEYS: [PublicKey; 2] = [
+    PublicKey([
         0xd7, 0x5a, 0x98, 0x01, 0x82, 0xb1, 0x0a, 0xb7, 0xd5, 0x4b, 0xfe, 0xd3, 0xc9, 0x64, 0x07, 0x3a, 0x0e,
         0xe1, 0x72, 0xf3, 0xda, 0xa6, 0x23, 0x25, 0xaf, 0x02, 0x1a, 0x68, 0xf7, 0x07, 0x51, 0x1a,
-    ]);
+    ]),
+    PublicKey([
+        0x3d, 0x40, 0x17, 0xc3, 0xe8, 0x43, 0x89, 0x5a, 0x92, 0xb7, 0x0a, 0xa7, 0x4d, 0x1b, 0x7e, 0xbc, 0x9c,
+        0x98, 0x2c, 0xcf, 0x2e, 0xc4, 0x96, 0x8c, 0xc0, 0xcd, 0x55, 0xf1, 0x2a, 0xf4, 0x66, 0x0c,
+    ]),
+];
+
+/// In most plants somebody may override some gateway.
+fn break_glass(plant: &Plant, [who, sites, longest]: &[u8; 3]) -> Option<Overriders> {
+    let people = KEYS.iter().zip(["kim", "lee"]).map(|(key, person)| {
+        let sites = (sites % 2 == 0).then(|| BTreeSet::from([name::<SiteId>("works".to_owned())]));
+        (name(person.to_owned()), Overrider { key: *key, sites })
+    });
+    let codes = plant.gateways.keys().take(usize::from(who / 4 % 3));
+    let codes = codes.map(|gateway| {
+        (
+            gateway.clone(),
+            BTreeSet::from([Digest::of(gateway.as_str().as_bytes())]),
+        )
+    });
+    let made = Overriders {
+        longest_s: 60 + u32::from(*longest),
+        people: if who % 4 > 1 {
+            people.collect()
+        } else {
+            BTreeMap::new()
+        },
+        sealed: if who % 2 == 0 {
+            BTreeMap::new()
+        } else {
+            codes.collect()
+        },
+    };
+    (!made.people.is_empty() || !made.sealed.is_empty()).then_some(made)
+}
+
+/// One approver.
+fn approvers() -> ApproverSet {
+    let [key, _] = KEYS;
     ApproverSet {
         emergency_threshold: None,
         threshold: 1,

@@ -232,6 +232,16 @@ pub const FINDING_CODES: &[FindingCode] = &[
         "No change window of a gateway is as long as a trial by the default rollout plan.",
         "A change begins only if its trial and a minute more end before the window does. Where every window is shorter, the gateway stays at what it has. Make a window longer; or write the rollout plan with a shorter `trial`, if that is enough to see whether the process goes on.",
     ),
+    error(
+        "PC0181",
+        "A plan lets others override its gateway, or for longer, than the document says.",
+        UNFAITHFUL,
+    ),
+    note(
+        "PC0182",
+        "A gateway that asks the process before it changes can be overridden by nobody.",
+        "Without an answer nothing is safe. If the asset that is asked is replaced or burnt out, the gateway enforces what it has and takes nothing new, not even the release that would name another asset. With `break_glass`, two people or a sealed code can let it change without the answer for a while (`penstock-agent override request --unasked`).",
+    ),
 ];
 
 #[cfg(test)]
@@ -244,6 +254,7 @@ mod tests {
     fn every_code_that_the_checker_gives_is_explained_and_no_other() {
         let sources = [
             include_str!("agent_loss.rs"),
+            include_str!("break_glass.rs"),
             include_str!("change_control.rs"),
             include_str!("faithful.rs"),
             include_str!("history.rs"),

@@ -143,6 +143,8 @@ codes! {
         "`server_authorities` holds the certificates of the authorities that vouch for the server, each from `-----BEGIN CERTIFICATE-----` to `-----END CERTIFICATE-----`; beside them only blank lines and lines that begin with `#`. Write it as a block: `server_authorities: |` and the lines below, indented. A private key never belongs into a plant document: if one stood here, take it for known to others and replace it."
     222 Error NotADnsName "This is not a DNS name."
         "`server_name` is the name that the server's certificate bears, such as `broker.example`: labels of letters, digits and `-` with dots between them, no `*`, no port. Where the certificate bears the server's address, leave the key out."
+    223 Error NotACodeDigest "This is not the digest of a sealed code."
+        "Under `break_glass`, `sealed` holds digests: `sha256:` and 64 hexadecimal digits, as `penstock override seal` prints them. The code itself is on paper in its envelope and nowhere else. If it was written into the document, it is no longer a secret: make another, and seal that."
 
     301 Error UnknownName "Nothing of that name exists in the document."
         "Sites, gateways, zones, assets, conduits and approvers are referred to by the names under which they are defined. The help names the nearest one."
@@ -278,6 +280,12 @@ codes! {
         "Grants open a conduit for a person and a time. A flow that must flow, or a bridge that carries messages by itself, would stand still between them; `only_by_grant: no` contradicts a grant that names the conduit. Put what stands at all times into a conduit of its own."
     713 Error EmergencyThreshold "An emergency needs more signatures than any other release, and no more than there are approvers."
         "An emergency skips the change window, the shadow and the soak between waves: what others would notice in that time, more people have to see before they sign. `emergency_threshold` is higher than `threshold`; where `threshold` is the number of `people` already, it is that number too. Without the key there are no emergencies, and every release waits for its windows."
+    714 Error OverriddenByNobody "Nobody can override a gateway by this."
+        "An override takes two people of `break_glass` together, or one sealed code. One person alone, or a section with neither people nor codes, promises a way in an emergency that there is not. Name two `people` or more, list a code under `sealed`, or remove `break_glass`."
+    715 Warning NotOverridable "Nobody may override some of the gateways."
+        "The document has `break_glass`, but at these gateways' sites there are not two people of it, and no code is sealed for them. What is replaced there at night waits for the approvers. Name two people whose `sites` have the site, or seal a code: `penstock override seal --gateway NAME`."
+    716 Error CodeOfTwoGateways "The same sealed code is listed for two gateways."
+        "A code is made for one gateway, and its digest is bound to that gateway's name: at any other it opens nothing. One of the two lines is a slip, and whoever opens that envelope at night finds a code that is refused. Make one code for each gateway: `penstock override seal`."
 
     801 Warning NotEnforced "The key is recorded, not enforced in this version."
         "The document holds what was written, the diff and the approvers show it, and nothing acts on it: a conduit with `tunnel: yes` crosses as it is. Do not rely on it: see to it by other means, or leave the key out until a version enforces it."

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::gateway::gateway;
 use super::granted::{self, Times};
-use super::{Change, Effect, Subject};
+use super::{Change, Effect, Subject, overriders};
 use crate::ids::{ConduitId, GatewayId, SiteId, ZoneId};
 use crate::model::{Approver, ApproverSet, Conduit, Gateway, Plant, Site, Zone};
 use crate::neighbours::{Neighbours, neighbours};
@@ -53,6 +53,7 @@ pub(super) fn changes(old: Option<&Plant>, new: &Plant, changes: &mut Vec<Change
         gateway
     );
     granted::changes(old, new, changes);
+    overriders::changes(old, new, changes);
     each!(compensating_controls, Subject::CompensatingControl, &[], unsaid);
     let site = |name: &SiteId, old: &Site, new_site: &Site| clock(name, (old, new_site), new);
     each!(sites, Subject::Site, &[], site);

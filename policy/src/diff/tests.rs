@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod operations;
+mod overriders;
 mod values;
 
 use proptest::prelude::*;

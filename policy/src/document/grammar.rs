@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::addresses::{HardwareAddress, InterfaceAddress, Peer};
+use super::break_glass::BreakGlass;
 use super::names::{InterfaceName, LabelKey};
 use super::node::{Kind, Node};
 use super::per_end::PerEnd;
@@ -48,6 +49,8 @@ record! {
         optional conduits: Table<ConduitId, Conduit>,
         /// Remote access, each grant for a time.
         optional remote_access: Table<GrantId, RemoteAccess>,
+        /// Who in front of a gateway may override it for a while (break-glass).
+        optional break_glass: BreakGlass,
         /// What is done instead where a requirement cannot be met.
         optional compensating_controls: Table<ControlId, CompensatingControl>,
         /// The risk assessment, one entry for each threat.

@@ -7,6 +7,7 @@
     clippy::panic
 )]
 
+mod break_glass;
 mod changes;
 mod codes;
 mod effects;

@@ -1,4 +1,4 @@
-//! Days, moments, change windows and time zones, in spellings that everyone reads the same.
+//! Days, moments, lengths of time, change windows and time zones, in spellings that everyone reads the same.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -9,7 +9,7 @@ use super::read::{Term, scalar};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::model::Window;
-use crate::times;
+use crate::times::{self, Span};
 
 /// A day, `2027-06-30`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +73,30 @@ fn not_a_date(node: &Node, text: &str, expected: &str, faults: &mut Faults) {
         )
         .label(format!("expected: {expected}")),
     );
+}
+
+impl Term for Span {
+    fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
+        let text = scalar(node, "a length of time such as 30m", faults)?;
+        match text.parse() {
+            Ok(span) => Some(span),
+            Err(error) => {
+                let error: times::SpanError = error;
+                faults.add(
+                    Fault::new(Code::NotANumber, node.place, error.to_string())
+                        .label("expected: such as 30m")
+                        .help(
+                            "`90s`, `30m`, `2h` and `8d` are seconds, minutes, hours and days; `0s` is none",
+                        ),
+                );
+                None
+            }
+        }
+    }
+
+    fn schema() -> Value {
+        json!({ "type": "string", "pattern": "^[0-9]+[smhd]$" })
+    }
 }
 
 /// One written window; `daily` makes seven.

@@ -148,30 +148,6 @@ impl Term for Rate {
     }
 }
 
-impl Term for Span {
-    fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
-        let text = scalar(node, "a length of time such as 30m", faults)?;
-        match text.parse() {
-            Ok(span) => Some(span),
-            Err(error) => {
-                let error: super::plan::SpanError = error;
-                faults.add(
-                    Fault::new(Code::NotANumber, node.place, error.to_string())
-                        .label("expected: such as 30m")
-                        .help(
-                            "`90s`, `30m`, `2h` and `8d` are seconds, minutes, hours and days; `0s` is none",
-                        ),
-                );
-                None
-            }
-        }
-    }
-
-    fn schema() -> Value {
-        json!({ "type": "string", "pattern": "^[0-9]+[smhd]$" })
-    }
-}
-
 impl Term for Selector {
     fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
         const EXPECTED: &str = "`all`, or one of labels, site, percent and list";

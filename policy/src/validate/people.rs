@@ -6,6 +6,7 @@ use super::{Context, each, text};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::Place;
+use crate::document::read::Field;
 use crate::ids::ApproverId;
 use crate::model::{Approver, ApproverSet, PublicKey};
 
@@ -73,9 +74,34 @@ pub(super) fn approvers(context: &Context<'_>, faults: &mut Faults) -> Option<Ap
             ));
         }
     }
+    own_keys(
+        people.readable().map(|(name, _, person)| (name, &person.key)),
+        faults,
+    );
+    let made = each(Some(people), |_, person| {
+        Some(Approver {
+            key: *person.key.value()?,
+            role: text(&person.role),
+        })
+    })?;
+    Some(ApproverSet {
+        threshold: u8::try_from(approvers.threshold.value()?.0).ok()?,
+        emergency_threshold: match approvers.emergency_threshold.value() {
+            Some(more) => Some(u8::try_from(more.0).ok()?),
+            None => None,
+        },
+        people: made,
+    })
+}
+
+/// Each of these people has a key of their own.
+pub(super) fn own_keys<'a>(
+    people: impl Iterator<Item = (&'a ApproverId, &'a Field<PublicKey>)>,
+    faults: &mut Faults,
+) {
     let mut keys: BTreeMap<PublicKey, (Place, &ApproverId)> = BTreeMap::new();
-    for (name, _, person) in people.readable() {
-        let Some(key) = person.key.get() else { continue };
+    for (name, key) in people {
+        let Some(key) = key.get() else { continue };
         match keys.get(&key.value) {
             None => {
                 keys.insert(key.value, (key.place, name));
@@ -92,18 +118,4 @@ pub(super) fn approvers(context: &Context<'_>, faults: &mut Faults) -> Option<Ap
             ),
         }
     }
-    let made = each(Some(people), |_, person| {
-        Some(Approver {
-            key: *person.key.value()?,
-            role: text(&person.role),
-        })
-    })?;
-    Some(ApproverSet {
-        threshold: u8::try_from(approvers.threshold.value()?.0).ok()?,
-        emergency_threshold: match approvers.emergency_threshold.value() {
-            Some(more) => Some(u8::try_from(more.0).ok()?),
-            None => None,
-        },
-        people: made,
-    })
 }

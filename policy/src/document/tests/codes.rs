@@ -4,11 +4,11 @@
 
 mod examples;
 mod made;
+mod of_people;
 
 use std::fmt::Write as _;
 use std::path::Path;
 
-use self::examples::EXAMPLES;
 use super::{BASE, TODAY};
 use crate::diagnostics::{Code, Severity, SourceFile, Style};
 use crate::document::{LoadedDocument, load};
@@ -28,6 +28,10 @@ enum Spoil {
     Plan(&'static str),
 }
 use Spoil::{Beside, Edit, Made, Plan, Whole};
+
+fn examples() -> impl Iterator<Item = &'static (Code, Spoil)> {
+    examples::EXAMPLES.iter().chain(of_people::EXAMPLES)
+}
 
 fn spoilt(spoil: &Spoil) -> LoadedDocument {
     let file = |text: &str| SourceFile::new("plant.yaml", text);
@@ -62,11 +66,11 @@ fn the_base_document_itself_has_no_fault() {
 fn every_code_has_an_example_that_gives_it() {
     for code in Code::ALL {
         assert!(
-            EXAMPLES.iter().any(|(example, _)| example == code),
+            examples().any(|(example, _)| example == code),
             "{code} has no example"
         );
     }
-    for (code, spoil) in EXAMPLES {
+    for (code, spoil) in examples() {
         let loaded = spoilt(spoil);
         let found = super::codes(&loaded);
         assert!(found.contains(code), "{code} is not among {found:?}");
@@ -96,7 +100,7 @@ fn codes_are_numbered_in_order_and_explained() {
 #[test]
 fn golden_texts_of_all_diagnostics() {
     let mut text = String::new();
-    for (code, spoil) in EXAMPLES {
+    for (code, spoil) in examples() {
         let loaded = spoilt(spoil);
         writeln!(text, "=== {code} {}", code.meaning()).unwrap();
         // Only the code in question: what else the spoilt document brings is another example's business.
@@ -136,7 +140,7 @@ fn golden_texts_of_all_diagnostics() {
 
 #[test]
 fn an_error_always_has_a_place_or_concerns_the_whole() {
-    for (code, spoil) in EXAMPLES {
+    for (code, spoil) in examples() {
         for diagnostic in &spoilt(spoil).diagnostics {
             let whole = matches!(
                 diagnostic.code,

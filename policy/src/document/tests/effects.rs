@@ -48,6 +48,11 @@ const PAIR: &str = "gateways:\n  gw-2:\n    redundant_with: gw-1\n    site: work
                     eth3: { zone: safety, address: 10.3.0.2/24 }\n    management: { interface: eth0, peers: 192.0.2.10 }\n  gw-1:\n    \
                     redundant_with: gw-2\n";
 
+/// Two people, and a code.
+const BREAK_GLASS: &str = "break_glass:\n  longest: 4h\n  people:\n    kim: { key: \"ed25519:0ac89f326ec1a4d2cfe9fa3a92deab2eabf9e532f72b39c14830d1a03edce4c8\" }\n    \
+                           lee: { key: \"ed25519:8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c\" }\n  sealed:\n    \
+                           gw-1: \"sha256:1111111111111111111111111111111111111111111111111111111111111111\"\nrisk:\n";
+
 #[rustfmt::skip] // A table, one key a line.
 const LINES: &[Line] = &[
     ("plant", Plan, "plant: test-works", "plant: other-works"),
@@ -145,6 +150,12 @@ const LINES: &[Line] = &[
     ("remote_access.*.from", Plan, "2026-12-01T08:00:00Z", "2026-12-01T09:00:00Z"),
     ("remote_access.*.until", Plan, "2026-12-01T16:00:00Z", "2026-12-01T17:00:00Z"),
     ("remote_access.*.approved_by", Record, "approved_by: anna", "approved_by: ben"),
+    ("break_glass", Plan, "risk:\n", BREAK_GLASS),
+    ("break_glass.longest", Plan, "longest: 4h", "longest: 90m"),
+    ("break_glass.people", Plan, "    kim: {", "    kit: {"),
+    ("break_glass.people.*.key", Plan, "ed25519:0ac89f326ec1a4d2cfe9fa3a92deab2eabf9e532f72b39c14830d1a03edce4c8", "ed25519:8142899829d38d0f3bec25a6be45e90ea4c9c9382fa1fb20673a186a2f4137fd"),
+    ("break_glass.people.*.sites", Plan, "edce4c8\" }", "edce4c8\", sites: annex }"),
+    ("break_glass.sealed", Plan, "    gw-1: \"sha256:1", "    gw-1: \"sha256:2"),
     ("compensating_controls", Record, "  no-login:\n", "  no-password:\n"),
     ("compensating_controls.*.zone", Record, "    zone: safety\n    asset: plc\n", "    asset: plc\n"),
     ("compensating_controls.*.asset", Record, "    zone: safety\n    asset: plc\n", "    zone: safety\n"),
@@ -184,6 +195,7 @@ fn ground(key: &str) -> String {
         }
         // Windows are read by the site's clock.
         "sites.*.timezone" => BASE.replace(GATEWAY, "    mode: routed\n    window: Sun 02:00-04:00\n"),
+        _ if key.starts_with("break_glass.") => BASE.replace("risk:\n", BREAK_GLASS),
         _ if key.starts_with("gateways.*.safe_to_change.") => {
             let of_topic = ["mqtt", "topic", "tls"].iter().any(|word| key.contains(word));
             let asked = if of_topic {

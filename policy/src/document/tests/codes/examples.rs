@@ -1,4 +1,4 @@
-//! For each code a document that has it, made from one that has none.
+//! For each code a document that has it, made from one that has none. Those of people and rollout plans: `of_people`.
 
 use super::Spoil::{self, Beside, Edit, Made, Whole};
 use super::made::*;
@@ -431,69 +431,6 @@ pub(super) const EXAMPLES: &[(Code, Spoil)] = &[
         Edit(
             "service: mqtt\n",
             "service: mqtts\n        allow: [connect]\n      shout:\n        source: zone:safety\n        destination: zone:ops\n        service: mqtt:8883\n",
-        ),
-    ),
-    (Code::ThresholdUnreachable, Edit("threshold: 2", "threshold: 3")),
-    (
-        Code::EmergencyThreshold,
-        Edit("threshold: 2", "threshold: 2\n  emergency_threshold: 3"),
-    ),
-    (
-        Code::EmergencyThreshold,
-        Edit("threshold: 2", "threshold: 1\n  emergency_threshold: 1"),
-    ),
-    (
-        Code::SharedKey,
-        Edit(
-            "8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c",
-            "3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29",
-        ),
-    ),
-    (Code::UnknownRequirement, Edit("SR 1.2", "SR 1.22")),
-    (Code::Expired, Edit("expires: 2027-06-30", "expires: 2026-11-21")),
-    (Code::NoSubject, Edit("    zone: safety\n    asset: plc\n", "")),
-    (
-        Code::SubjectsDisagree,
-        Edit(
-            "    zone: safety\n    asset: plc\n",
-            "    zone: ops\n    asset: plc\n",
-        ),
-    ),
-    (
-        Code::EndsBeforeItBegins,
-        Edit("until: 2026-12-01T16:00:00Z", "until: 2026-12-01T07:00:00Z"),
-    ),
-    (
-        Code::GrantTooLong,
-        Edit("until: 2026-12-01T16:00:00Z", "until: 2027-12-01T16:00:00Z"),
-    ),
-    (Code::ResidualAboveRisk, Edit("residual: 4", "residual: 11")),
-    (Code::OneSignature, Edit("threshold: 2", "threshold: 1")),
-    (Code::StandsWithoutGrant, Edit("    only_by_grant: yes\n", "")),
-    (Code::NotByGrant, Edit("only_by_grant: yes", "only_by_grant: no")),
-    (
-        Code::NotByGrant,
-        Edit("service: ssh }", "service: ssh, must_flow: yes }"),
-    ),
-    (
-        Code::NotEnforced,
-        Edit(
-            "    on_agent_loss: block",
-            "    on_agent_loss: block\n    tunnel: yes",
-        ),
-    ),
-    (
-        Code::RolloutPlanUnfit,
-        Plan(
-            "shadow: 1h\ntrial: 30s\nsilence: 5m\npatience: 8d\ngate: { soft_rate: 0.02 }\nconverge: { at_once: 1 }\n\
-             waves:\n  - { name: first, gateways: { list: [gw-9] }, per_cell: 1, soak: 1h }\n",
-        ),
-    ),
-    (
-        Code::RolloutPlanDoubtful,
-        Plan(
-            "shadow: 0s\ntrial: 10m\nsilence: 5m\npatience: 8d\ngate: { soft_rate: 0.02 }\nconverge: { at_once: 1 }\n\
-             waves:\n  - { name: all, gateways: all, per_cell: 1, soak: 1h }\n",
         ),
     ),
 ];

@@ -16,6 +16,8 @@
 mod apply;
 mod code;
 mod permit;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::net::IpAddr;

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::Effect;
 use crate::plan::{Hardware, Observing, Plan, PlanInterface};
-use crate::terms::{Enforcement, GatewayMode};
+use crate::terms::{GatewayMode, Mac};
 
 /// How an effect fits a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,30 +28,54 @@ pub fn fit(plan: &Plan, effect: &Effect) -> Fit {
                     "this gateway routes, and knows no device by its MAC address".to_owned(),
                 );
             }
-            let Some(side) = plan.interfaces.iter().find(|side| side.holds(*address)) else {
+            if !plan.interfaces.iter().any(|side| side.holds(*address)) {
                 return Fit::Nothing(format!("{address} is on no side of this gateway"));
-            };
-            let declared: Vec<_> = declared(side, *address).collect();
-            match declared.as_slice() {
-                [] => Fit::Nothing(format!("no MAC address is declared for {address}")),
-                [only] if only == mac => Fit::Already,
-                _ => Fit::Changes,
+            }
+            // Two ports of a bridge in one zone have the same assets.
+            let mut sides = plan
+                .interfaces
+                .iter()
+                .filter(|side| declares(side, *address))
+                .peekable();
+            if sides.peek().is_none() {
+                return Fit::Nothing(format!("no MAC address is declared for {address}"));
+            }
+            if sides.all(|side| declared(side, *address).eq([*mac])) {
+                Fit::Already
+            } else {
+                Fit::Changes
             }
         }
         Effect::Observe { one, other } => {
-            let [first, second] =
-                [one, other].map(|end| plan.interfaces.iter().find(|side| spans(side, end)));
-            match (first, second) {
-                (None, _) => Fit::Nothing(format!("{one} is on no side of this gateway")),
-                (_, None) => Fit::Nothing(format!("{other} is on no side of this gateway")),
-                (Some(first), Some(second)) if first.name == second.name => Fit::Nothing(format!(
-                    "{one} and {other} are on the same side, {}: nothing between them crosses this gateway",
-                    first.name
-                )),
-                (Some(first), Some(second)) if observes(first, one) && observes(second, other) => {
-                    Fit::Already
+            if one.addr().is_ipv4() != other.addr().is_ipv4() {
+                return Fit::Nothing(format!(
+                    "{one} and {other} are of two families of addresses: nothing passes between them"
+                ));
+            }
+            let [these, those] = [one, other].map(|end| sides(plan, end));
+            for (end, found) in [(one, &these), (other, &those)] {
+                if found.is_empty() {
+                    return Fit::Nothing(format!(
+                        "{end} is not within the networks of one side of this gateway"
+                    ));
                 }
-                (Some(_), Some(_)) => Fit::Changes,
+            }
+            // Two ports of a bridge in one zone are the same side to its hosts.
+            if let Some(same) = these
+                .iter()
+                .find(|side| those.iter().any(|other| other.name == side.name))
+            {
+                return Fit::Nothing(format!(
+                    "{one} and {other} are on the same side, {}: nothing between them crosses this gateway",
+                    same.name
+                ));
+            }
+            let already =
+                |(sides, end): (&[&PlanInterface], &IpNet)| sides.iter().all(|side| observes(side, end));
+            if [(&*these, one), (&*those, other)].into_iter().all(already) {
+                Fit::Already
+            } else {
+                Fit::Changes
             }
         }
         Effect::Unasked => match plan.interlock {
@@ -70,7 +94,7 @@ pub fn overridden(plan: &Plan, effects: &[Effect]) -> Plan {
         }
         match effect {
             Effect::Device { address, mac } => {
-                for side in plan.interfaces.iter_mut().filter(|side| side.holds(*address)) {
+                for side in plan.interfaces.iter_mut().filter(|side| declares(side, *address)) {
                     side.hardware.retain(|declared| declared.address != *address);
                     side.hardware.push(Hardware {
                         address: *address,
@@ -92,33 +116,47 @@ pub fn overridden(plan: &Plan, effects: &[Effect]) -> Plan {
     plan
 }
 
-fn declared(side: &PlanInterface, address: IpAddr) -> impl Iterator<Item = crate::terms::Mac> {
+fn declared(side: &PlanInterface, address: IpAddr) -> impl Iterator<Item = Mac> {
     let hardware = side.hardware.iter();
     hardware
         .filter(move |declared| declared.address == address)
         .map(|declared| declared.mac)
 }
 
-/// Whether all of `end` may be seen on this side.
+fn declares(side: &PlanInterface, address: IpAddr) -> bool {
+    declared(side, address).next().is_some()
+}
+
+/// The sides on which all of `end` may be seen.
+fn sides<'a>(plan: &'a Plan, end: &IpNet) -> Vec<&'a PlanInterface> {
+    plan.interfaces.iter().filter(|side| spans(side, end)).collect()
+}
+
 fn spans(side: &PlanInterface, end: &IpNet) -> bool {
     side.networks.iter().any(|network| network.contains(end))
 }
 
 fn observes(side: &PlanInterface, end: &IpNet) -> bool {
     match &side.observing {
+        Observing::Nothing => false,
+        Observing::Everything => true,
         Observing::Only(networks) => networks.iter().any(|network| network.contains(end)),
-        all => all.mode(Some(end.addr())) == Enforcement::Observe,
     }
 }
 
+/// Those that observe, and `end` with them: disjoint, sorted, each within a network of the side, as a plan has them.
 fn with(observing: &Observing, end: &IpNet) -> Observing {
     let mut networks = match observing {
         Observing::Everything => return Observing::Everything,
         Observing::Nothing => Vec::new(),
         Observing::Only(networks) => networks.clone(),
     };
-    networks.push(end.trunc());
-    let mut networks = IpNet::aggregate(&networks);
+    if networks.iter().any(|network| network.contains(end)) {
+        return Observing::Only(networks);
+    }
+    let end = end.trunc();
+    networks.retain(|network| !end.contains(network));
+    networks.push(end);
     networks.sort_unstable();
     Observing::Only(networks)
 }

@@ -258,6 +258,7 @@ impl Enforcer {
                 Capability::BRIDGE_MQTT,
                 Capability::REMOTE_ACCESS,
                 Capability::CHANGE_CONTROL,
+                Capability::OVERRIDES,
             ]
             .map(Capability::of),
         );

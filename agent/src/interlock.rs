@@ -21,7 +21,7 @@ mod asking;
 mod modbus;
 mod mqtt;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -43,6 +43,7 @@ pub mod log;
 pub mod memory;
 pub mod observed;
 pub mod offer;
+pub mod overrides;
 pub mod policy_store;
 pub mod reconcile;
 pub mod service_manager;

@@ -19,11 +19,14 @@
 use std::path::PathBuf;
 
 use penstock_policy::ids::Digest;
+use penstock_policy::overrides::Effect;
 use penstock_policy::text::is_hidden;
 use serde::{Deserialize, Serialize};
 
 pub mod ask;
+pub mod asking;
 pub mod change;
+pub mod overrides;
 pub mod people;
 pub mod serve;
 
@@ -31,8 +34,8 @@ use self::change::Change;
 
 /// The socket's name, where the configuration gives none: in the state folder.
 pub const SOCKET: &str = "local.sock";
-/// The longest question, bytes.
-pub const REQUEST_BYTES_MAX: usize = 4096;
+/// The longest question, bytes: one with a signed override.
+pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// The longest answer, bytes.
 pub const ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// The longest reason, bytes.
@@ -89,6 +92,49 @@ pub enum Ask {
         /// Which.
         statement: Digest,
     },
+    /// What people in front of the gateway change of what it enforces, for a while.
+    Override(OverrideQuestion),
+}
+
+/// What is asked of overrides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum OverrideQuestion {
+    /// A request to be signed; the answer is that file.
+    Request {
+        /// What is to change.
+        effects: Vec<Effect>,
+        /// For how long, seconds.
+        seconds: u32,
+        /// Why.
+        reason: String,
+        /// What a change management calls it.
+        ticket: Option<String>,
+    },
+    /// It begins.
+    Begin {
+        /// The file, with its signatures.
+        signed: String,
+        /// The sealed code that opens it in their place.
+        code: Option<TypedCode>,
+    },
+    /// It ends.
+    End {
+        /// Which; `None`: all.
+        number: Option<Digest>,
+    },
+}
+
+/// A code as somebody typed it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TypedCode(pub String);
+
+/// Shows nothing of itself.
+impl std::fmt::Debug for TypedCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TypedCode(…)")
+    }
 }
 
 /// What came of it.

@@ -14,7 +14,9 @@ use penstock_agent::config::{Config, ConfigError, DEFAULT_TEXT, LogFormat};
 use penstock_agent::enforce::standing;
 use penstock_agent::enforce::{Base, EnforceSettings, Enforcer};
 use penstock_agent::link::enrol::{EnrolError, enrol};
+use penstock_agent::local::asking::{Asking, CONFIG_PATH};
 use penstock_agent::local::change::TrialState;
+use penstock_agent::local::overrides::OverrideCommand;
 use penstock_agent::local::{Ask, LocalSettings, ask};
 use penstock_agent::service_manager::{ServiceManager, StoredDescriptor};
 use penstock_agent::{app, audit, status};
@@ -27,9 +29,6 @@ use tokio_util::sync::CancellationToken;
 const EXIT_FAILED: u8 = 1;
 const EXIT_CONFIG: u8 = 3;
 const EXIT_ENROLMENT: u8 = 4;
-
-/// Where the configuration is by default.
-const CONFIG_PATH: &str = "/etc/penstock/agent.toml";
 
 #[derive(Parser)]
 #[command(
@@ -118,6 +117,14 @@ enum Command {
         #[arg(long, value_name = "N")]
         revision: u64,
     },
+    /// Override what this gateway enforces, for a while (break-glass).
+    ///
+    /// For the hour at which a device is replaced and nobody can make a release: two people of the document's `break_glass` sign a
+    /// request, or a sealed code opens it. It ends by itself, and when a release says the same.
+    Override {
+        #[command(subcommand)]
+        command: OverrideCommand,
+    },
     /// Check a configuration, or print the default one.
     Config {
         /// The configuration.
@@ -127,30 +134,6 @@ enum Command {
         #[arg(long)]
         default: bool,
     },
-}
-
-/// What each command to the agent that runs takes.
-#[derive(clap::Args)]
-struct Asking {
-    /// The configuration.
-    #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
-    config: PathBuf,
-    /// Who you are, for the audit trail. Root has to say it; by default the user who called sudo.
-    #[arg(long, value_name = "NAME")]
-    by: Option<String>,
-}
-
-impl Asking {
-    fn settings(&self) -> Result<LocalSettings, ConfigError> {
-        Ok(Config::load(&self.config)?.local())
-    }
-
-    fn steer(self, settings: &LocalSettings, ask_for: Ask) -> anyhow::Result<()> {
-        let said = self.by.or_else(|| std::env::var("SUDO_USER").ok());
-        let done = ask::steer(settings, said.filter(|said| !said.is_empty()), ask_for)?;
-        println!("{}", text::printable(&done));
-        Ok(())
-    }
 }
 
 fn main() -> ExitCode {
@@ -258,6 +241,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             let statement = reverted.statement;
             asking.steer(&settings, Ask::Clear { statement })
         }
+        Command::Override { command } => command.execute(),
         Command::Config { config, default } => {
             if default {
                 print!("{DEFAULT_TEXT}");

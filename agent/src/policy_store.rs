@@ -37,6 +37,7 @@ use self::journal::{Journal, Order, Upto};
 use crate::store::{Records, StoreError};
 
 pub mod journal;
+pub mod overrides;
 mod peek;
 
 pub use self::peek::peek;

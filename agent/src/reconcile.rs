@@ -47,6 +47,7 @@ mod activate;
 mod commands;
 mod grants;
 mod orders;
+pub mod overrides;
 mod run;
 mod shadow;
 pub mod site;
@@ -59,6 +60,7 @@ mod workplace;
 
 pub use self::commands::{Command, CommandRefused, Reply};
 use self::grants::Keeping;
+use self::overrides::{OverrideAsk, OverrideReply, Overriding};
 pub use self::run::{Asked, Inbox, Inlet, TICK, inbox};
 use self::shadow::Shadow;
 use self::site::{Site, Unguarded};
@@ -79,6 +81,8 @@ pub enum Occasion {
     Order(Digest, Order),
     /// Somebody who may asks for something.
     Command(Command, Option<Reply>),
+    /// Somebody in front of the gateway asks for an override, or for its end.
+    Override(OverrideAsk, Option<OverrideReply>),
     /// Somebody else changed the data plane's rules, which it took back, or could not.
     Drift(DriftStep),
     /// The time that [`Reconciler::due`] named has come.
@@ -134,6 +138,7 @@ pub struct Reconciler<K, W> {
     drift: Drift,
     /// Conduits that grants of remote access open.
     keeping: Keeping,
+    overriding: Overriding,
     shadow: Shadow,
     /// Which revision the kernel did not take last (0: no policy), and why.
     kernel_fault: Option<(u64, Fault)>,
@@ -186,6 +191,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             waiting: None,
             drift: Drift::None,
             keeping: Keeping::new(Timepiece::Kernel),
+            overriding: Overriding::default(),
             shadow: Shadow::default(),
             kernel_fault: None,
             findings: Vec::new(),
@@ -219,6 +225,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             Occasion::Offer(offered, order) => self.consider((offered, order)).await,
             Occasion::Order(statement, order) => self.ordered((statement, order)).await,
             Occasion::Command(command, reply) => self.obey(command, reply).await,
+            Occasion::Override(ask, reply) => self.override_asked(ask, reply).await,
             Occasion::Drift(step) => self.drifted(step),
             Occasion::Due => {
                 self.keep_grants().await;
@@ -227,6 +234,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             Occasion::Nudge => self.look_closely().await,
             Occasion::Tick => self.look().await,
         }
+        self.keep_overrides().await;
         self.keep_shadow(looks).await;
         self.publish();
     }
@@ -383,6 +391,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         // What is on trial is not believed yet.
         let believed = (!self.trial_in_kernel(statement)).then(|| self.believe(&policy));
         self.effective = Some(policy);
+        self.overriding.in_kernel();
         self.drift = Drift::None;
         // The kernel still ends grants as the policy before had them: only then is this one in force for anybody.
         self.grants_in_force(open).await;
@@ -406,6 +415,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
     /// The periodic look: retries what failed. The data plane watches for drift by itself.
     async fn look(&mut self) {
         self.refresh_store_faults().await;
+        self.take_up_overrides_again().await;
         self.take_up_what_is_readable_again().await;
         let _ = self.note_what_is_due().await;
         self.note_journal().await;
@@ -475,4 +485,4 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

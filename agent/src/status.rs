@@ -20,6 +20,7 @@ use crate::identity::{IdentityError, IdentityFolder};
 use crate::local::InKernel;
 use crate::local::ask::{self, AskError};
 use crate::local::change::{Change, hold_in_words, reverted_in_words};
+use crate::policy_store::overrides::StoredOverrides;
 use crate::timepiece::Timepiece;
 use crate::{audit, boot, policy_store, store};
 
@@ -222,6 +223,7 @@ impl Status {
             hold,
             reverted,
             refused,
+            overrides,
         } = &self.change;
         let on_trial = trial.as_ref().map(|trial| trial.revision);
         let shown = |policy: &Option<Policy>| policy.as_ref().map(|policy| policy.revision);
@@ -229,6 +231,9 @@ impl Status {
         let is_waiting = |revision| Some(revision) != on_trial && Some(revision) != in_kernel;
         if shown(&self.staged).is_some_and(is_waiting) {
             writeln!(f, "staged       {}", in_words(self.staged.as_ref()))?;
+        }
+        for lasting in overrides {
+            writeln!(f, "override     {lasting}")?;
         }
         if let Some(shadow) = shadow {
             writeln!(f, "shadow       {shadow}")?;
@@ -267,12 +272,21 @@ pub fn read(config: &Config) -> Status {
     // Who may ask the agent need not be able to read its files.
     let running = asked.is_ok() || store::is_locked(state_folder);
     let held = policy_store::peek(state_folder);
-    let now = Timepiece::Host.now().boot;
-    let mut change = Change::of_disk(&held, &boot::id(), now);
+    let now = Timepiece::Kernel.now();
+    let mut change = Change::of_disk(&held, &boot::id(), now.boot);
+    let mut overrides_fault = None;
+    match policy_store::overrides::peek(state_folder) {
+        StoredOverrides::Known(record) => change = change.with_overrides(record, &boot::id(), now),
+        StoredOverrides::Unread(why) | StoredOverrides::Damaged(why) => {
+            overrides_fault = Some(format!("whether anything is overridden is not known: {why}"));
+        }
+    }
     let (mut in_kernel, mut agent_faults, mut live_identity, mut unanswered) = (None, Vec::new(), None, None);
     match asked {
         Ok(standing) => {
             (change, in_kernel) = (standing.change, standing.in_kernel);
+            // It has said what it knows of that.
+            overrides_fault = None;
             (agent_faults, live_identity) = (standing.faults, standing.identity);
         }
         Err(AskError::NotThere(_)) if !running => {}
@@ -299,6 +313,7 @@ pub fn read(config: &Config) -> Status {
             .collect(),
     };
     let mut faults: Vec<_> = held.faults.into_iter().map(|fault| fault.message).collect();
+    faults.extend(overrides_fault);
     let (mut identity, mut certificate_from_ms, mut certificate_expires_ms) = (None, None, None);
     let mut approvers = held.trust.as_ref().map(|trust| Approvers::from(&trust.approvers));
     match IdentityFolder::peek_enrolment(state_folder) {

@@ -2,6 +2,8 @@
 
 use crate::v1::Fault;
 
+/// The code under which a gateway reports what people in front of it override, one fault for each override.
+pub const OVERRIDDEN: &str = "overridden";
 /// Flows named in one fault at most; further ones are counted.
 pub const FLOWS_MAX: usize = 8;
 /// Zones named in one fault at most; one that concerns more concerns all.
@@ -15,6 +17,11 @@ impl Fault {
             message,
             ..Self::default()
         }
+    }
+
+    /// Whether people in front of the gateway override what it enforces.
+    pub fn is_override(&self) -> bool {
+        self.code == OVERRIDDEN
     }
 }
 

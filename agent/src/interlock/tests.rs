@@ -27,7 +27,7 @@ fn wanted(port: u16, condition: Condition) -> Wanted {
     }
 }
 
-fn coil(port: u16, coil: u16) -> Wanted {
+pub(crate) fn coil(port: u16, coil: u16) -> Wanted {
     let condition = Condition::Coil {
         unit: 7,
         coil,

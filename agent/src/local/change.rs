@@ -12,10 +12,13 @@ use penstock_policy::ids::{Digest, Revision};
 use penstock_proto::tls::times::instant;
 use serde::{Deserialize, Serialize};
 
+use crate::overrides::OverrideState;
 use crate::policy_store::StoredPolicies;
 use crate::policy_store::journal::{PersonHold, RevertedRelease};
+use crate::policy_store::overrides::OverridesRecord;
 use crate::reconcile::trial::{Hold, Trial};
 use crate::reconcile::{PolicyView, StandingState};
+use crate::timepiece::Time;
 
 /// How it stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +36,9 @@ pub struct Change {
     pub reverted: Vec<RevertedRelease>,
     /// The offer that was refused last.
     pub refused: Option<RefusedState>,
+    /// Overrides of what is enforced that last.
+    #[serde(default)]
+    pub overrides: Vec<OverrideState>,
 }
 
 /// A trial.
@@ -173,6 +179,11 @@ impl Change {
                 code: refused.code.clone(),
                 message: refused.message.clone(),
             }),
+            overrides: view
+                .overrides
+                .iter()
+                .map(|shown| OverrideState::of_shown(shown, boot))
+                .collect(),
         }
     }
 
@@ -184,7 +195,7 @@ impl Change {
         let begun = journal.trial.as_ref().zip(journal.applying.as_ref());
         let trial = begun.and_then(|(record, applying)| {
             let statement = applying.current?;
-            let time = crate::timepiece::Time {
+            let time = Time {
                 wall_ms: 0,
                 synchronised: false,
                 boot: now,
@@ -208,7 +219,18 @@ impl Change {
             hold: journal.hold.clone(),
             reverted: journal.reverted.clone(),
             refused: None,
+            overrides: Vec::new(),
         }
+    }
+
+    /// The same with the overrides that the disk has.
+    #[must_use]
+    pub fn with_overrides(mut self, stored: OverridesRecord, boot: &str, now: Time) -> Self {
+        let lasting = stored.lasting.into_iter().filter(|one| one.ended.is_none());
+        self.overrides = lasting
+            .map(|one| OverrideState::of_stored(one, boot, now))
+            .collect();
+        self
     }
 
     /// The reverted release of this revision: the one that was reverted last.

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use penstock_policy::ids::Digest;
+use penstock_policy::overrides::{Code, Signed};
 use penstock_policy::text::sentence;
 use penstock_proto::event::AgentStep;
 use penstock_proto::v1::{Drift, Fault};
@@ -18,10 +20,11 @@ use tokio_util::sync::CancellationToken;
 use super::change::{Change, HeldState, TrialState};
 use super::people::{self, Peer};
 use super::{
-    ANSWER_BYTES_MAX, Answer, Ask, InKernel, LocalSettings, LocalStanding, REQUEST_BYTES_MAX, Request,
-    is_reason,
+    ANSWER_BYTES_MAX, Answer, Ask, InKernel, LocalSettings, LocalStanding, OverrideQuestion,
+    REQUEST_BYTES_MAX, Request, is_reason,
 };
 use crate::audit::{Audit, record};
+use crate::reconcile::overrides::OverrideAsk;
 use crate::reconcile::trial::Confirmer;
 use crate::reconcile::{Command, CommandRefused, Inlet, PolicyView};
 use crate::timepiece::Timepiece;
@@ -189,10 +192,14 @@ impl Server {
         let reasons = match &ask {
             Ask::Hold { reason } => Some(reason),
             Ask::Revert { reason, .. } => reason.as_ref(),
+            Ask::Override(OverrideQuestion::Request { reason, .. }) => Some(reason),
             _ => None,
         };
         if reasons.is_some_and(|reason| !is_reason(reason)) {
             return Answer::Refused("a reason is one line of at most 500 bytes of visible text".to_owned());
+        }
+        if let Ask::Override(question) = ask {
+            return self.overridden(question, by).await;
         }
         let before = self.standing().change;
         let Some(command) = command(&ask, by) else {
@@ -204,10 +211,49 @@ impl Server {
         match done {
             Ok(Ok(())) => Answer::Done(done_in_words(&ask, &before, &self.standing())),
             Ok(Err(why)) => Answer::Refused(refused_in_words(why, &before)),
-            Err(_) => Answer::Refused(
-                "the agent is still at it, or at something else: `penstock-agent status` shows what came of it"
-                    .to_owned(),
-            ),
+            Err(_) => Answer::Refused(STILL_AT_IT.to_owned()),
+        }
+    }
+
+    async fn overridden(&self, question: OverrideQuestion, by: String) -> Answer {
+        let ask = match question {
+            OverrideQuestion::Request {
+                effects,
+                seconds,
+                reason,
+                ticket,
+            } => {
+                let mut number = [0; 32];
+                if getrandom::fill(&mut number).is_err() {
+                    return Answer::Refused("the machine gives no random number".to_owned());
+                }
+                OverrideAsk::Request {
+                    number: Digest(number),
+                    effects,
+                    seconds,
+                    reason,
+                    ticket,
+                }
+            }
+            OverrideQuestion::Begin { signed, code } => {
+                let signed = match Signed::from_json(&signed) {
+                    Ok(signed) => signed,
+                    Err(error) => return Answer::Refused(sentence(&error)),
+                };
+                let code = match code.map(|typed| Code::parse(&typed.0)).transpose() {
+                    Ok(code) => code,
+                    Err(error) => return Answer::Refused(error.to_string()),
+                };
+                OverrideAsk::Begin { signed, code, by }
+            }
+            OverrideQuestion::End { number } => OverrideAsk::End { number, by },
+        };
+        let done = timeout(DONE_WITHIN, self.inlet.ask_override(ask)).await;
+        self.audit.recorded(RECORDED_WITHIN).await;
+        match done {
+            Ok(Ok(words)) => Answer::Done(words),
+            Ok(Err(why)) => Answer::Refused(sentence(&why)),
+            Err(_) => Answer::Refused(STILL_AT_IT.to_owned()),
         }
     }
 
@@ -237,6 +283,9 @@ impl Server {
         }
     }
 }
+
+const STILL_AT_IT: &str =
+    "the agent is still at it, or at something else: `penstock-agent status` shows what came of it";
 
 const NO_RIGHTS: &str =
     "only root, the agent's own user and the members of the group in `local.group` may ask this agent";
@@ -332,7 +381,7 @@ fn share(socket: &Path, name: &str) -> io::Result<u32> {
 
 fn command(ask: &Ask, by: String) -> Option<Command> {
     Some(match ask.clone() {
-        Ask::Standing => return None,
+        Ask::Standing | Ask::Override(_) => return None,
         Ask::Confirm { statement } => Command::Confirm {
             statement,
             by: Confirmer::Person(by),
@@ -368,7 +417,7 @@ fn done_in_words(ask: &Ask, before: &Change, now: &LocalStanding) -> String {
     let was = revision(&before.trial);
     let in_kernel = now.in_kernel.as_ref().map(|held| held.revision);
     match ask {
-        Ask::Standing => String::new(),
+        Ask::Standing | Ask::Override(_) => String::new(),
         Ask::Confirm { .. } => format!("r{was} is confirmed: it stays in force"),
         Ask::Revert { .. } if in_kernel == Some(was) => {
             let why = now.faults.first().map_or("see the agent's log", String::as_str);

@@ -43,6 +43,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             Some(policy) => &policy.plan,
             None => &desired.plan,
         };
+        let plan = &self.as_overridden(plan);
         let gate = Gate {
             order: &desired.order,
             emergency: desired.emergency,
@@ -393,6 +394,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         match self.kernel.withdraw(&ground).await {
             Ok(()) => {
                 (self.effective, self.kernel_fault, self.in_doubt) = (None, None, false);
+                self.overriding.withdrawn();
                 let journal = Journal {
                     ground: None,
                     ..self.journal.clone()

@@ -1,4 +1,5 @@
-//! Opens and closes the conduits that grants of remote access open, as `crate::grants` says, and reports it.
+//! Opens and closes the conduits that grants of remote access open, as `crate::grants` says, and reports it; and what a plan is in the
+//! kernel: with its grants of now, and what people override of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -56,21 +57,26 @@ impl Keeping {
 impl<K: Kernel, W: Workplace> Reconciler<K, W> {
     /// How long until it is time for [`super::Occasion::Due`]; `None`: nothing changes by itself.
     pub fn due(&self) -> Option<Duration> {
-        let dues = [self.keeping.due, self.change_due, self.shadow_due()];
-        let due = dues.into_iter().flatten().min()?;
-        Some(due.saturating_sub(self.keeping.timepiece.now().boot))
+        let now = self.keeping.timepiece.now();
+        let dues = [
+            self.keeping.due,
+            self.change_due,
+            self.overriding.due(now),
+            self.shadow_due(),
+        ];
+        Some(dues.into_iter().flatten().min()?.saturating_sub(now.boot))
     }
 
     /// `plan` as it would be in the kernel now.
     pub(super) fn as_of_now(&self, plan: &Arc<Plan>) -> Arc<Plan> {
-        opening(plan, &self.look_at(plan))
+        opening(&self.as_overridden(plan), &self.look_at(plan))
     }
 
     /// The same for the plan that the kernel is asked to hold next: it hears how long its grants last before its tables judge.
     pub(super) fn as_applied_now(&self, plan: &Arc<Plan>) -> Arc<Plan> {
         let look = self.look_at(plan);
         self.kernel.foretell(look.open.clone());
-        opening(plan, &look)
+        opening(&self.as_overridden(plan), &look)
     }
 
     fn look_at(&self, plan: &Plan) -> GrantsReport {
@@ -141,10 +147,11 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         boot: Duration,
     ) -> Result<(), KernelError> {
         if !look.open.keys().eq(&self.keeping.open) {
-            let plan = opening(plan, look);
+            let plan = opening(&self.as_overridden(plan), look);
             self.kernel.foretell(look.open.clone());
             self.kernel.apply(Arc::clone(&plan), revision).await?;
             self.keeping.open.clone_from(&plan.open);
+            self.overriding.in_kernel();
         }
         let ends: BTreeMap<ConduitId, Duration> = look
             .open

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::overrides::{NotOverridden, OverrideAsk, OverrideReply};
 use super::{Command, CommandRefused, Occasion, Reconciler, Reply, Workplace};
 use crate::kernel::Kernel;
 use crate::policy_store::journal::Order;
@@ -28,12 +29,16 @@ type OfferSlot = watch::Sender<Option<(Arc<PolicyOffer>, Order)>>;
 /// What somebody asks for, and where the answer goes.
 pub type Asked = (Command, Option<Reply>);
 
+/// What somebody asks of overrides, and where the answer goes.
+type OverrideAsked = (OverrideAsk, Option<OverrideReply>);
+
 /// Where offers, orders and commands go in.
 #[derive(Debug, Clone)]
 pub struct Inlet {
     offers: OfferSlot,
     orders: watch::Sender<Option<(Digest, Order)>>,
     commands: mpsc::Sender<Asked>,
+    overrides: mpsc::Sender<OverrideAsked>,
 }
 
 /// Where they come out.
@@ -43,6 +48,7 @@ pub struct Inbox {
     offers: watch::Receiver<Option<(Arc<PolicyOffer>, Order)>>,
     orders: watch::Receiver<Option<(Digest, Order)>>,
     commands: mpsc::Receiver<Asked>,
+    overrides: mpsc::Receiver<OverrideAsked>,
 }
 
 /// What a reconciler waits for, and the way in.
@@ -50,16 +56,19 @@ pub fn inbox() -> (Inlet, Inbox) {
     let (slot, offers) = watch::channel(None);
     let (orders, ordered) = watch::channel(None);
     let (commands, asked) = mpsc::channel(COMMANDS_MAX);
+    let (overrides, overridden) = mpsc::channel(COMMANDS_MAX);
     let inlet = Inlet {
         offers: slot.clone(),
         orders,
         commands,
+        overrides,
     };
     let inbox = Inbox {
         slot,
         offers,
         orders: ordered,
         commands: asked,
+        overrides: overridden,
     };
     (inlet, inbox)
 }
@@ -103,6 +112,17 @@ impl Inlet {
         sent.map_err(|_| CommandRefused::Stopping)?;
         answer.await.unwrap_or(Err(CommandRefused::Stopping))
     }
+
+    /// Asks for an override, or for its end; a form to be signed, or what is so then, in a sentence.
+    ///
+    /// # Errors
+    /// Nothing was changed, and why; [`NotOverridden::Stopping`] where the agent ends.
+    pub async fn ask_override(&self, ask: OverrideAsk) -> Result<String, NotOverridden> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.overrides.send((ask, Some(reply))).await;
+        sent.map_err(|_| NotOverridden::Stopping)?;
+        answer.await.unwrap_or(Err(NotOverridden::Stopping))
+    }
 }
 
 impl<K: Kernel, W: Workplace> Reconciler<K, W> {
@@ -113,6 +133,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             mut offers,
             mut orders,
             mut commands,
+            mut overrides,
         } = inbox;
         let mut tick = tokio::time::interval_at(Instant::now() + TICK, TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -126,6 +147,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => Occasion::Due,
                 Some((command, reply)) = commands.recv() => Occasion::Command(command, reply),
+                Some((ask, reply)) = overrides.recv() => Occasion::Override(ask, reply),
                 changed = offers.changed() => {
                     if changed.is_err() {
                         return;

@@ -32,6 +32,8 @@ pub(super) struct Shadow {
     report: Option<ShadowReport>,
     /// Why the kernel did not follow.
     fault: Option<Fault>,
+    /// What it is compared with is another one: it begins again.
+    again: bool,
 }
 
 impl<K: Kernel, W: Workplace> Reconciler<K, W> {
@@ -45,7 +47,8 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             .cloned();
         let statement = wanted.as_ref().map(|policy| policy.statement);
         let tries_again = looks && self.shadow.fault.is_some();
-        if self.shadow.asked != Some(statement) || tries_again {
+        let again = std::mem::take(&mut self.shadow.again) && statement.is_some();
+        if self.shadow.asked != Some(statement) || tries_again || again {
             self.shadow.asked = Some(statement);
             self.shadow.report = None;
             let now = self.keeping.timepiece.now().boot;
@@ -91,6 +94,11 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
     /// When to look at it again, on the boot's clock; `None`: with the next tick.
     pub(super) fn shadow_due(&self) -> Option<Duration> {
         self.shadow.due.map(|(_, due)| due)
+    }
+
+    /// Overrides changed what both are.
+    pub(super) fn shadow_again(&mut self) {
+        self.shadow.again = true;
     }
 
     fn is_to_be_shadowed(&self, desired: &StoredPolicy) -> bool {

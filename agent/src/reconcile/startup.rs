@@ -21,12 +21,13 @@ const CODE: AgentStep = AgentStep::StoredPolicyUnusable;
 impl<K: Kernel, W: Workplace> Reconciler<K, W> {
     /// Puts the stored policy in force. Call it before anything that waits for the network.
     pub async fn start(&mut self) {
-        let held = self
-            .workplace
-            .on_records(policy_store::load)
-            .await
-            .unwrap_or_default();
+        let load =
+            |store: &mut dyn Records| (policy_store::load(store), policy_store::overrides::load(store));
+        let (held, overrides) = self.workplace.on_records(load).await.unwrap_or_default();
+        // What lasts is in the kernel with the policy, not after it.
+        self.take_up_overrides(overrides);
         self.take_up(held, "loaded from the store at start").await;
+        self.keep_overrides().await;
         self.keep_shadow(false).await;
         self.publish();
     }

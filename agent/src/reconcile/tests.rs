@@ -28,6 +28,7 @@ mod lies;
 mod machine;
 mod naming;
 mod orders;
+mod overrides;
 mod properties;
 mod trials;
 
@@ -121,6 +122,8 @@ struct FakeKernel {
     /// The revisions that it was given, one after the other.
     given: Mutex<Vec<u64>>,
     open: Mutex<BTreeSet<ConduitId>>,
+    /// What it holds.
+    holds: Mutex<Option<Arc<Plan>>>,
     /// Which revision others saw as in force when it heard of that last.
     shown_at_hold: Mutex<Option<u64>>,
     shown: Mutex<Option<watch::Receiver<PolicyView>>>,
@@ -153,9 +156,13 @@ impl FakeKernel {
 
 impl Kernel for FakeKernel {
     fn capabilities(&self) -> BTreeSet<Capability> {
-        [Capability::KERNEL, Capability::REMOTE_ACCESS]
-            .map(|name| Capability(name.to_owned()))
-            .into()
+        let names = [
+            Capability::KERNEL,
+            Capability::REMOTE_ACCESS,
+            Capability::OVERRIDES,
+            Capability::CHANGE_CONTROL,
+        ];
+        names.map(Capability::of).into()
     }
 
     async fn check(&self, _: Arc<Plan>) -> Result<(), KernelError> {
@@ -180,6 +187,7 @@ impl Kernel for FakeKernel {
         }
         pass(&self.time, *self.takes.lock().unwrap());
         self.open.lock().unwrap().clone_from(&plan.open);
+        *self.holds.lock().unwrap() = Some(plan);
         Ok(Vec::new())
     }
 
@@ -262,6 +270,7 @@ impl Gateway {
             takes: Mutex::default(),
             given: Mutex::default(),
             open: Mutex::default(),
+            holds: Mutex::default(),
             ends: Mutex::default(),
             shown: Mutex::default(),
             shown_at_hold: Mutex::default(),
@@ -359,7 +368,7 @@ fn first_trust() -> Trust {
 }
 
 /// A plan whose one conduit hangs on a grant between these times.
-fn granted(from_ms: u64, until_ms: u64) -> Plan {
+pub(crate) fn granted(from_ms: u64, until_ms: u64) -> Plan {
     let end = |name: &str, address: [u8; 4]| Endpoint {
         name: name.into(),
         network: std::net::IpAddr::from(address).into(),

@@ -9,6 +9,7 @@ use penstock_proto::v1::{Drift, Fault, PolicyState, TrustedRelease};
 use super::trial::Hold;
 use super::{Reconciler, Standing, Workplace};
 use crate::kernel::Kernel;
+use crate::overrides::ShownOverride;
 use crate::policy_store::journal::{PersonHold, RevertedRelease};
 
 /// What others may know of the policy.
@@ -34,6 +35,8 @@ pub struct PolicyView {
     pub reverted: Vec<RevertedRelease>,
     /// The trial that runs confirms itself at its end.
     pub confirms_itself: bool,
+    /// Overrides that last.
+    pub overrides: Vec<ShownOverride>,
 }
 
 impl<K: Kernel, W: Workplace> Reconciler<K, W> {
@@ -61,6 +64,8 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         faults.extend(self.shadow_fault());
         faults.extend(self.findings.iter().cloned());
         self.grant_faults(&mut faults);
+        let overrides = self.shown_overrides();
+        self.override_faults(&overrides, &mut faults);
         let view = PolicyView {
             state,
             drift: self.drift,
@@ -72,6 +77,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             hold: self.journal.hold.clone(),
             reverted: self.journal.reverted.clone(),
             confirms_itself: self.trial.as_ref().is_some_and(|trial| trial.record.islanded),
+            overrides,
         };
         self.view.send_if_modified(|current| {
             let changed = *current != view;

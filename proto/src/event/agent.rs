@@ -68,6 +68,10 @@ steps! {
     RemoteAccessEnding = "remote-access-ending", Notice, "a grant of remote access ends soon";
     RemoteAccessClosed = "remote-access-closed", Notice, "a conduit of remote access is closed again";
     RemoteAccessFailed = "remote-access-failed", Alarm, "a conduit could not be opened or closed as its grant says";
+    OverrideBegan = "override-began", Warning, "people in front of the gateway override what it enforces: what, for how long, by whom, why";
+    OverrideEnded = "override-ended", Notice, "an override is over, and why";
+    OverrideRefused = "override-refused", Warning, "an override was not permitted, and why";
+    OverrideFailed = "override-failed", Alarm, "the kernel did not take the beginning or the end of an override; it is tried again";
     NotLearning = "not-learning", Notice, "the gateway does not learn from copies of packets, and why";
     TrailBegun = "trail-begun", Notice, "the first trail of this gateway";
     TrailLost = "trail-lost", Alarm, "the spool could not be used any more: a new epoch of the trail begins";

@@ -5,9 +5,11 @@
 //! dies there, and a next one that takes up what the disk has, in the same boot or in another.
 
 use super::machine::{Alive, Stays, releases, revision_of};
+use super::overrides::{begin, code, request, signed};
 use super::trials::on_trial;
 use super::*;
 use crate::policy_store::journal::Upto;
+use crate::reconcile::overrides::OverrideAsk;
 use crate::reconcile::trial::Confirmer;
 
 /// What happens to a gateway, one after the other.
@@ -27,8 +29,16 @@ enum Act {
     Hold,
     Release,
     Clear(usize),
+    /// Two people override what is enforced for a minute, or a code does.
+    People,
+    Code,
+    /// All overrides end.
+    End,
 }
-use Act::{Clear, Confirm, Hold as Held, Offer, Order as Ordered, Pass, Release, Revert, Runs};
+use Act::{
+    Clear, Code, Confirm, End as Ended, Hold as Held, Offer, Order as Ordered, Pass, People, Release, Revert,
+    Runs,
+};
 use Upto::{Active, Shadow, Staged};
 
 macro_rules! states {
@@ -47,6 +57,7 @@ macro_rules! states {
 states! {
     Settled: StandingState::Settled, in: [
         [Offer(1, Active, false), Offer(2, Active, false), Pass(10), Offer(3, Active, false)],
+        [Offer(1, Active, false), People, Pass(70), Code, Pass(5), Code, Ended, Code],
     ];
     Staged: StandingState::Staged, in: [
         [Offer(1, Active, false), Offer(2, Staged, true), Ordered(2, Active), Confirm(2)],
@@ -62,9 +73,11 @@ states! {
     Trial: StandingState::Trial { .. }, in: [
         [Offer(1, Active, false), Offer(2, Active, true), Pass(5), Confirm(2), Offer(3, Active, true), Confirm(3)],
         [Offer(1, Active, true), Pass(5), Confirm(1)],
+        [Offer(1, Active, false), People, Offer(2, Active, true), Pass(5), Confirm(2), Pass(70)],
     ];
     Reverted: StandingState::Reverted(_), in: [
         [Offer(1, Active, false), Offer(2, Active, true), Pass(61), Offer(2, Active, true)],
+        [Offer(1, Active, false), Code, Offer(2, Active, true), Pass(61), Offer(2, Active, true)],
         [Offer(1, Active, false), Offer(2, Active, true), Revert(2), Offer(3, Active, true), Confirm(3)],
         [Offer(1, Active, true), Pass(61), Offer(1, Active, true)],
         [Offer(1, Active, true), Revert(1), Clear(1), Offer(1, Active, true), Confirm(1)],
@@ -88,6 +101,10 @@ struct Run {
     seams: u64,
     /// It dies once, and the machine then with it.
     reboots: bool,
+    /// What was recorded of overrides.
+    trail: Vec<String>,
+    /// Requests so far.
+    requests: u8,
 }
 
 impl Run {
@@ -129,8 +146,54 @@ impl Run {
                 statement: statement(revision),
                 by: by(),
             }),
+            People => return self.overrides(None),
+            Code => return self.overrides(Some(code())),
+            Ended => Occasion::Override(
+                OverrideAsk::End {
+                    number: None,
+                    by: by(),
+                },
+                None,
+            ),
         };
         self.agent.step(occasion)
+    }
+
+    /// Whether the agent lives on. Where nothing may be overridden, or the code was used, nothing is.
+    fn overrides(&mut self, code: Option<penstock_policy::overrides::Code>) -> bool {
+        self.requests += 1;
+        let Some(made) = self.agent.ask(request(self.requests, 60)) else {
+            return false;
+        };
+        let Ok(form) = made else { return true };
+        let people: &[_] = if code.is_some() {
+            &[]
+        } else {
+            &[("bert", 11), ("dora", 12)]
+        };
+        let is_spent = self.stays.overrides().spent.len() == 1;
+        let by_code = code.is_some();
+        let Some(begun) = self.agent.ask(begin(signed(&form, people), code)) else {
+            return false;
+        };
+        // What the disk calls used opens nothing.
+        assert!(!(by_code && is_spent) || begun.is_err());
+        true
+    }
+
+    /// What its agent recorded.
+    fn hear(&mut self) {
+        let recorded = self.agent.recorded();
+        self.trail
+            .extend(recorded.into_iter().filter(|step| step.starts_with("override-")));
+    }
+
+    /// The numbers of overrides of which the trail has this step.
+    fn numbers(&self, step: &str) -> BTreeSet<&str> {
+        let of_step = self.trail.iter().filter_map(|words| words.strip_prefix(step));
+        of_step
+            .filter_map(|words| words.split_whitespace().next())
+            .collect()
     }
 
     /// Lets time pass, looks when it is time to, and ticks.
@@ -162,6 +225,8 @@ impl Run {
             died_in: BTreeSet::new(),
             seams: 0,
             reboots,
+            trail: Vec::new(),
+            requests: 0,
         };
         let mut has_died = !starts && run.next_agent();
         for act in acts {
@@ -180,6 +245,23 @@ impl Run {
             assert!(run.act(rest));
         }
         run.check(rest);
+        run.hear();
+        // Each that began has ended, in the kernel, on the disk and in the trail.
+        assert!(!run.stays.table.lock().unwrap().overridden);
+        assert!(run.stays.overrides().lasting.is_empty());
+        assert_eq!(
+            run.numbers("override-began "),
+            run.numbers("override-ended "),
+            "{:?}",
+            run.trail
+        );
+        let by_code: BTreeSet<_> = run
+            .trail
+            .iter()
+            .filter(|words| words.starts_with("override-began") && words.contains("the sealed code"))
+            .filter_map(|words| words.split_whitespace().nth(1))
+            .collect();
+        assert!(by_code.len() <= 1, "{:?}", run.trail);
         let reverted = run.stays.journal().reverted;
         let end = End {
             holds: run.stays.holds(),
@@ -192,6 +274,7 @@ impl Run {
 
     /// The agent died: another one comes, in the same boot or in the next.
     fn next_agent(&mut self) -> bool {
+        self.hear();
         self.died_in.insert(name_of(&self.agent.standing()));
         self.seams += 1;
         let before = (self.agent.believed(), self.stays.journal());
@@ -227,12 +310,22 @@ impl Run {
                 change.marked.map(revision_of),
                 before.map(|previous| revision_of(previous.statement)),
             ];
+            // Overridden is only what the disk has, and what is not over there.
+            let lasts = change.overrides.lasting.iter().any(|one| one.ended.is_none());
+            assert!(lasts || !change.overridden, "{act:?}: {change:?}");
             let is_bare = change.holds == 0 && change.journal.ground.is_some();
             assert!(
                 is_bare || allowed.contains(&Some(change.holds)),
                 "{act:?}: {change:?}"
             );
         }
+        // After each step the kernel holds what lasts, and nothing else is overridden.
+        let mut lasting = self.stays.overrides().lasting.into_iter();
+        assert_eq!(
+            table.overridden,
+            lasting.any(|one| one.ended.is_none()),
+            "{act:?}"
+        );
         let journal = self.stays.journal();
         if let Some(named) = journal.names().filter(|_| journal.trial.is_some()) {
             let believed = self.agent.believed();

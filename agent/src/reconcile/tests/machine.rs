@@ -7,8 +7,11 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::OnceLock;
 
+use super::overrides::{is_overridden, overridable};
 use super::*;
 use crate::policy_store::journal::Journal;
+use crate::policy_store::overrides::OverridesRecord;
+use crate::reconcile::overrides::{NotOverridden, OverrideAsk};
 use crate::reconcile::site::{Facts, Interlock, MustFlow};
 use crate::reconcile::window::Windows;
 
@@ -53,6 +56,10 @@ impl Life {
 pub(super) struct Change {
     /// The revision that it holds; 0: none.
     pub(super) holds: u64,
+    /// Its plan is overridden.
+    pub(super) overridden: bool,
+    /// The overrides on the disk at that moment.
+    pub(super) overrides: OverridesRecord,
     /// The journal at that moment, and the mark of what is in force.
     pub(super) journal: Journal,
     pub(super) marked: Option<Digest>,
@@ -76,7 +83,9 @@ pub(super) enum Mood {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     journal: Read<Journal>,
+    overrides: Read<OverridesRecord>,
     pub(super) holds: Option<u64>,
+    pub(super) overridden: bool,
     pub(super) changes: Vec<Change>,
     pub(super) mood: Mood,
     /// Revisions that it did not take, or not surely.
@@ -137,8 +146,8 @@ pub(super) struct SeamKernel {
 }
 
 impl SeamKernel {
-    /// Has the kernel hold `revision`, as its mood is.
-    fn change(&self, revision: u64) -> Result<(), KernelError> {
+    /// Has the kernel hold `revision`, overridden or not, as its mood is.
+    fn change(&self, revision: u64, overridden: bool) -> Result<(), KernelError> {
         let mut table = self.table.lock().unwrap();
         let error = |in_doubt| {
             Err(KernelError {
@@ -157,9 +166,13 @@ impl SeamKernel {
         if matches!(table.mood, Mood::Works | Mood::TakesUnseen) {
             let records = self.records.lock().unwrap();
             let journal = table.journal.of(&records, "trial");
+            let overrides = table.overrides.of(&records, "overrides");
             table.holds = (revision > 0).then_some(revision);
+            table.overridden = overridden;
             table.changes.push(Change {
                 holds: revision,
+                overridden,
+                overrides,
                 journal,
                 marked: records
                     .records
@@ -188,9 +201,13 @@ impl<T: Clone + Default + serde::de::DeserializeOwned> Read<T> {
 
 impl Kernel for SeamKernel {
     fn capabilities(&self) -> BTreeSet<Capability> {
-        [Capability::KERNEL, Capability::REMOTE_ACCESS]
-            .map(Capability::of)
-            .into()
+        [
+            Capability::KERNEL,
+            Capability::REMOTE_ACCESS,
+            Capability::OVERRIDES,
+        ]
+        .map(Capability::of)
+        .into()
     }
 
     async fn check(&self, _: Arc<Plan>) -> Result<(), KernelError> {
@@ -199,9 +216,9 @@ impl Kernel for SeamKernel {
         if refuses { Err(no_memory()) } else { Ok(()) }
     }
 
-    async fn apply(&self, _: Arc<Plan>, revision: Revision) -> Result<Vec<String>, KernelError> {
+    async fn apply(&self, plan: Arc<Plan>, revision: Revision) -> Result<Vec<String>, KernelError> {
         self.life.seam().await;
-        let done = self.change(revision.0);
+        let done = self.change(revision.0, is_overridden(&plan));
         self.life.seam().await;
         done.map(|()| Vec::new())
     }
@@ -214,7 +231,7 @@ impl Kernel for SeamKernel {
     async fn withdraw(&self, ground: &str) -> Result<(), KernelError> {
         assert_eq!(ground, "bare");
         self.life.seam().await;
-        let done = self.change(0);
+        let done = self.change(0, false);
         self.life.seam().await;
         done
     }
@@ -327,6 +344,7 @@ pub(super) struct Stays {
     pub(super) table: Arc<Mutex<Table>>,
     pub(super) says: Arc<Mutex<Says>>,
     journal: Arc<Mutex<Read<Journal>>>,
+    overrides: Arc<Mutex<Read<OverridesRecord>>>,
 }
 
 impl Stays {
@@ -342,6 +360,7 @@ impl Stays {
             table: Arc::default(),
             says: Arc::default(),
             journal: Arc::default(),
+            overrides: Arc::default(),
         }
     }
 
@@ -358,11 +377,18 @@ impl Stays {
         self.table.lock().unwrap().holds
     }
 
+    /// The overrides on the disk.
+    pub(super) fn overrides(&self) -> OverridesRecord {
+        let records = self.records.lock().unwrap();
+        self.overrides.lock().unwrap().of(&records, "overrides")
+    }
+
     /// The machine loses power.
     pub(super) fn reboot(&self) {
         self.says.lock().unwrap().boot += 1;
         self.time.lock().unwrap().boot = Duration::from_secs(1);
-        self.table.lock().unwrap().holds = None;
+        let mut table = self.table.lock().unwrap();
+        (table.holds, table.overridden) = (None, false);
     }
 }
 
@@ -418,6 +444,13 @@ impl Alive {
         is_done(self.reconciler.step(occasion))
     }
 
+    /// The same, and what it answers; `None`: it dies, or says nothing.
+    pub(super) fn ask(&mut self, ask: OverrideAsk) -> Option<Result<String, NotOverridden>> {
+        let (reply, mut answer) = tokio::sync::oneshot::channel();
+        let lives = self.step(Occasion::Override(ask, Some(reply)));
+        answer.try_recv().ok().filter(|_| lives)
+    }
+
     pub(super) fn due(&self) -> Option<Duration> {
         self.reconciler.due()
     }
@@ -435,8 +468,14 @@ impl Alive {
     pub(super) fn recorded(&mut self) -> VecDeque<String> {
         let mut steps = VecDeque::new();
         while let Ok(event) = self.recorded.try_recv() {
-            if let Some(Kind::Policy(policy)) = event.kind {
-                steps.push_back(format!("{} r{} {}", policy.step, policy.revision, policy.message));
+            match event.kind {
+                Some(Kind::Policy(policy)) => {
+                    steps.push_back(format!("{} r{} {}", policy.step, policy.revision, policy.message));
+                }
+                Some(Kind::Agent(agent)) if agent.step.starts_with("override-") => {
+                    steps.push_back(format!("{} {}", agent.step, agent.message));
+                }
+                _ => {}
             }
         }
         steps
@@ -451,8 +490,8 @@ pub(super) fn releases() -> &'static [(Arc<PolicyOffer>, Digest)] {
         let mut chain = Vec::new();
         for revision in 1..=4 {
             let parent = releases.last().map(|(_, digest)| *digest);
-            // A plan whose one grant is long over.
-            let (offered, digest) = offer(&granted(1, 2), revision, parent);
+            // A plan whose one grant is long over, and which people may override.
+            let (offered, digest) = offer(&overridable(), revision, parent);
             let signed = offered.release.clone().unwrap();
             let offered = PolicyOffer {
                 chain: chain.clone(),

@@ -3,7 +3,8 @@
 //!
 //! Every trial ends; nothing begins outside its window, without the interlock's word, while a person holds, unordered, or again after
 //! it was reverted; the kernel goes back only by a revert that the journal has, or from what it did not surely take; the floor never
-//! sinks; and a gateway that is left alone with an order waits for nobody.
+//! sinks; and a gateway that is left alone with an order waits for nobody. What is overridden is on the disk before, lasts no longer than
+//! was permitted, survives releases, agents and machines, and ends; a code opens it once; the trail has each beginning and each end.
 //!
 //! Changes of the machine that were made by hand, and what caught them besides the examples in `trials.rs`, `orders.rs` and `doubt.rs`:
 //!
@@ -21,6 +22,7 @@
 //! stored; a kernel fault that stays; a slot that is taken from a release which the kernel perhaps holds.
 
 mod judge;
+mod overrides;
 
 use jiff::tz::TimeZone;
 use penstock_policy::model::Window;
@@ -61,6 +63,7 @@ struct Tally {
     withdrawn: u64,
     deaths: u64,
     by_its_own_test: u64,
+    overridden: u64,
 }
 
 struct History {
@@ -80,6 +83,16 @@ struct History {
     trust: Read<Option<Trust>>,
     /// Releases of which the trail or the journal says that they were reverted.
     reverted: BTreeSet<u64>,
+    /// Draws what becomes of overrides, so that the rest goes on as it would without.
+    overriding: Chance,
+    /// For how long machines have run, and since when this one's boot was looked at.
+    ran: (Duration, Duration),
+    /// When each override was first on the disk, by that, and for how long it may last.
+    begun: BTreeMap<Digest, (Duration, Duration)>,
+    /// The disk has perhaps not heard how long they still last.
+    is_unheard: bool,
+    /// The numbers whose beginning, and whose end, the trail has.
+    trail: [BTreeSet<String>; 2],
     tally: Tally,
     /// What happened, for whoever reads of a failure; kept only where one is repeated.
     story: Vec<String>,
@@ -122,6 +135,11 @@ impl History {
             floor: 0,
             trust: Read::default(),
             reverted: BTreeSet::new(),
+            overriding: Chance(seed ^ 0x6f76_6572_7269_6465),
+            ran: (Duration::ZERO, Duration::from_secs(100)),
+            begun: BTreeMap::new(),
+            is_unheard: false,
+            trail: Default::default(),
             tally: Tally::default(),
             story: Vec::new(),
             tells,
@@ -136,7 +154,8 @@ impl History {
 
     fn go_through(&mut self) -> Judged {
         for _ in 0..24 {
-            self.trouble();
+            self.trouble()?;
+            self.people()?;
             let occasion = self.occasion();
             self.step(occasion)?;
         }
@@ -144,7 +163,7 @@ impl History {
     }
 
     /// Something changes around the agent.
-    fn trouble(&mut self) {
+    fn trouble(&mut self) -> Judged {
         let now = self.stays.now();
         match self.chance.below(12) {
             0 => {
@@ -188,11 +207,17 @@ impl History {
             }
             10 if self.chance.once_in(4) => {
                 self.tally.deaths += 1;
+                self.before_reboot()?;
                 self.stays.reboot();
                 self.restart();
             }
             _ => self.stays.time.lock().unwrap().synchronised = true,
         }
+        if self.overriding.once_in(24) {
+            self.stays.records.lock().unwrap().unwritable = Some("overrides");
+            self.is_unheard = true;
+        }
+        Ok(())
     }
 
     fn restart(&mut self) {
@@ -217,6 +242,10 @@ impl History {
         let recorded = self.agent.recorded();
         self.story
             .extend(recorded.iter().map(|step| format!("    {step}")));
+        for (step, numbers) in ["override-began ", "override-ended "].iter().zip(&mut self.trail) {
+            let words = recorded.iter().filter_map(|words| words.strip_prefix(step));
+            numbers.extend(words.filter_map(|words| Some(words.split(' ').next()?.to_owned())));
+        }
         self.reverted.extend(recorded.iter().filter_map(|step| {
             let rest = step.strip_prefix("reverted r")?;
             rest.split(' ').next()?.parse::<u64>().ok()
@@ -319,6 +348,7 @@ impl History {
         let looks = matches!(occasion, Occasion::Due | Occasion::Tick);
         let lives = self.agent.step(occasion);
         let is_certain = lives && self.stays.records.lock().unwrap().unwritable.is_none();
+        self.is_unheard = !is_certain;
         self.hear();
         self.judge(&before, lives)?;
         if let Some((revision, order)) = is_about.filter(|_| is_certain)
@@ -384,6 +414,7 @@ impl History {
             }
         }
         self.step(Occasion::Tick)?;
+        self.is_over()?;
         self.tally.reverted = self.reverted.len() as u64;
         let view = self.agent.view.borrow();
         let is_left = match &view.standing.state {
@@ -443,6 +474,7 @@ fn in_ten_thousand_histories_trials_end_nothing_begins_that_may_not_and_nothing_
                     all.withdrawn += tally.withdrawn;
                     all.deaths += tally.deaths;
                     all.by_its_own_test += tally.by_its_own_test;
+                    all.overridden += tally.overridden;
                 }
                 all
             })
@@ -461,7 +493,9 @@ fn in_ten_thousand_histories_trials_end_nothing_begins_that_may_not_and_nothing_
             "{tally:?}"
         );
         assert!(
-            tally.withdrawn > count / 100 && tally.by_its_own_test > count / 100,
+            tally.withdrawn > count / 100
+                && tally.by_its_own_test > count / 100
+                && tally.overridden > count / 20,
             "{tally:?}"
         );
     }

@@ -11,13 +11,15 @@ use crate::reconcile::window::Windows;
 /// A site that a test steers.
 #[derive(Default)]
 pub(super) struct Steered {
-    boot: Mutex<String>,
+    pub(super) boot: Mutex<String>,
     pub(super) is_running: AtomicBool,
     /// No change window is open for weeks.
     pub(super) is_closed: AtomicBool,
     session: Mutex<Option<Duration>>,
     pub(super) must_flows: Mutex<Vec<MustFlow>>,
     is_islanded: AtomicBool,
+    /// It was last asked for a plan whose process says something.
+    pub(super) is_asked: AtomicBool,
 }
 
 impl Site for Steered {
@@ -30,7 +32,8 @@ impl Site for Steered {
         is_closed.then(|| Ok(Windows::new(jiff::tz::TimeZone::UTC, Vec::new())))
     }
 
-    fn interlock(&self, _: &Plan) -> Interlock {
+    fn interlock(&self, plan: &Plan) -> Interlock {
+        self.is_asked.store(plan.interlock.is_some(), Ordering::Relaxed);
         if self.is_running.load(Ordering::Relaxed) {
             return Interlock::NotSafe("the pumps run".to_owned());
         }

@@ -26,8 +26,15 @@ impl History {
         if let Some(statement) = after.names().filter(|named| before.names() != Some(*named)) {
             self.begun(statement, before, &after)?;
         }
+        self.judge_overrides(is_alive)?;
         let table = self.stays.table.lock().unwrap();
         for change in &table.changes[self.judged..] {
+            let mut lasting = change.overrides.lasting.iter();
+            if change.overridden && !lasting.any(|one| one.ended.is_none()) {
+                return Err(format!(
+                    "overridden: the kernel is, and the disk knows nothing of it: {change:?}"
+                ));
+            }
             let known = &change.journal;
             self.named.extend(
                 [known.names(), change.marked]

@@ -292,6 +292,7 @@ fn a_gateway_is_opened_only_once_it_has_judged_live_traffic_for_as_long_as_the_p
         at(145),
         [Fact::Hello {
             gateway: 1,
+            keeps_order: true,
             standing: shadow(3),
         }],
     );

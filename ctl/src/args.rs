@@ -6,6 +6,7 @@
 mod early;
 mod names;
 mod online;
+mod overrides;
 mod release;
 mod rollout;
 
@@ -19,6 +20,7 @@ use penstock_policy::model::PublicKey;
 
 pub use self::early::{Early, parse};
 pub use self::online::*;
+pub use self::overrides::Override;
 pub use self::release::{EndRelease, Release};
 pub use self::rollout::{Because, Rollout, SteerRollout, StopRollout};
 use crate::{exit, times};
@@ -141,6 +143,9 @@ pub enum Command {
     /// Carry an approved release to its gateways, step by step, and stop that at any time
     #[command(subcommand)]
     Rollout(Rollout),
+    /// Override a gateway in front of it for a while (break-glass): seal a code, read a request, sign it
+    #[command(subcommand)]
+    Override(Override),
     /// Enrol this machine's user with a coordinator by a single-use token
     #[command(after_help = "Example:\n  penstock login --token operator.token")]
     Login(Login),

@@ -6,6 +6,7 @@ pub mod consequences;
 pub mod explain;
 pub mod init;
 pub mod learn;
+pub mod overrides;
 pub mod plans;
 pub mod reach;
 pub mod records;

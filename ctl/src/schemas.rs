@@ -6,7 +6,7 @@ use crate::args;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::offline::{
-    check, explain, init, plans, reach, records, replay, rollout as rollout_plans, signing,
+    check, explain, init, overrides, plans, reach, records, replay, rollout as rollout_plans, signing,
 };
 use crate::online::{audit, devices, fleet, health, login, releases, rollout, why};
 use crate::output::{Output, Report};
@@ -47,6 +47,9 @@ fn all() -> Vec<(&'static str, Schema)> {
         of::<rollout::Freeze>("rollout-freeze"),
         of::<rollout::RecordWritten>("rollout-record"),
         of::<records::RecordVerified>("rollout-verify"),
+        of::<overrides::Sealed>("override-seal"),
+        of::<overrides::OverrideShown>("override-show"),
+        of::<overrides::OverrideSigned>("override-sign"),
         of::<login::LoggedIn>("login"),
         of::<login::Whoami>("whoami"),
         of::<login::ContextList>("context"),
@@ -115,6 +118,9 @@ rollout-list: RolloutList EventLine FreezeLine GatewayState RolloutView ShadowLi
 rollout-freeze: Freeze FreezeLine\n\
 rollout-record: RecordWritten\n\
 rollout-verify: RecordVerified ClaimLine\n\
+override-seal: Sealed\n\
+override-show: OverrideShown EffectShown SignatureShown\n\
+override-sign: OverrideSigned EffectShown OverrideShown SignatureShown\n\
 login: LoggedIn\n\
 whoami: Whoami\n\
 context: ContextList ContextLine\n\

@@ -32,6 +32,7 @@ pub use self::permit::{Authority, OverrideRefused, Signed, Warrant};
 pub use crate::break_glass::{BreakGlass, LONGEST, PEOPLE_NEEDED, SHORTEST};
 use crate::ids::{Digest, GatewayId, PlantId};
 use crate::terms::Mac;
+use crate::text::is_hidden;
 
 /// The format that this code writes and reads.
 pub const OVERRIDE_FORMAT: &str = "penstock-override/1";
@@ -147,7 +148,9 @@ impl Override {
         let seconds = Duration::from_secs(read.seconds.into());
         let text = [Some(&read.reason), read.ticket.as_ref()];
         let is_text = |text: &String| {
-            !text.trim().is_empty() && text.len() <= TEXT_BYTES_MAX && !text.chars().any(char::is_control)
+            !text.trim().is_empty()
+                && text.len() <= TEXT_BYTES_MAX
+                && !text.chars().any(|c| c.is_control() || is_hidden(c))
         };
         let is_all_text = text.into_iter().flatten().all(is_text);
         let fault = if read.format != OVERRIDE_FORMAT {
@@ -155,7 +158,7 @@ impl Override {
         } else if !(SHORTEST..=LONGEST).contains(&seconds) {
             "it lasts less than a minute or more than seven days"
         } else if !is_all_text {
-            "its reason or ticket is empty, too long, or has control characters"
+            "its reason or ticket is empty, too long, or has characters that cannot be seen"
         } else if read.effects.is_empty() || read.effects.len() > EFFECTS_MAX {
             "it has no effect, or more than 16"
         } else if !read.effects.is_sorted_by(|one, next| one < next) {

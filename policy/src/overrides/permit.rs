@@ -7,9 +7,11 @@ use super::{
     BYTES_MAX, BreakGlass, Code, Effect, Fit, Override, OverrideError, PAYLOAD_TYPE, PEOPLE_NEEDED, fit,
 };
 use crate::ids::{ApproverId, Digest};
+use crate::model::PublicKey;
 use crate::plan::Plan;
 use crate::release::signing::ApproverKey;
 use crate::release::{EnvelopeError, Signature, envelope};
+use crate::times::Span;
 
 /// An override with its signatures so far, as it rests in a file: the standard's JSON envelope (DSSE).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +35,11 @@ impl Signed {
     pub fn from_json(text: &str) -> Result<Self, EnvelopeError> {
         let (payload, signatures) = envelope::opened(text, PAYLOAD_TYPE, BYTES_MAX)?;
         Ok(Self { payload, signatures })
+    }
+
+    /// Whether `key` made this signature over it.
+    pub fn verifies(&self, signature: &Signature, key: &PublicKey) -> bool {
+        signature.verifies(&envelope::encoding(PAYLOAD_TYPE, &self.payload), key)
     }
 
     /// Signs it, in place of an earlier signature of the same person; nobody signs what is no override.
@@ -95,7 +102,7 @@ pub enum OverrideRefused {
     #[error("another release is in force than when it was asked for: ask again, and have it signed again")]
     OtherRelease,
     /// Longer than the document permits.
-    #[error("it would last {asked} s, and the document permits {longest} s at most")]
+    #[error("it would last {}, and the document permits {} at most", length(*.asked), length(*.longest))]
     TooLong {
         /// Asked for, seconds.
         asked: u32,
@@ -103,7 +110,7 @@ pub enum OverrideRefused {
         longest: u32,
     },
     /// Not enough people.
-    #[error("it takes two people of the document's `break_glass`, and {} of them signed it", .0.len())]
+    #[error("it takes two people of the document's `break_glass`, {}", signed_by(.0))]
     TooFew(Vec<ApproverId>),
     /// The code is none of this gateway's.
     #[error("this code is none of this gateway's")]
@@ -114,6 +121,22 @@ pub enum OverrideRefused {
     /// An effect changes nothing.
     #[error("it changes nothing: {0}")]
     NoEffect(String),
+}
+
+fn length(seconds: u32) -> Span {
+    Span::seconds(seconds.into())
+}
+
+/// Those whose signatures hold, and are not enough.
+fn signed_by(people: &[ApproverId]) -> String {
+    match people {
+        [] => "and none of them has signed it".to_owned(),
+        [one] => format!("and only {one} has signed it"),
+        several => {
+            let names: Vec<_> = several.iter().map(ToString::to_string).collect();
+            format!("and {} have signed it with one key", names.join(" and "))
+        }
+    }
 }
 
 impl OverrideRefused {

@@ -67,7 +67,14 @@ fn what_no_override_may_say_is_refused() {
     for seconds in [0, 59, 7 * 24 * 3600 + 1, u32::MAX] {
         assert!(refused(|it| it.seconds = seconds).contains("less than a minute or more than seven days"));
     }
-    for text in ["", " \t", "a\nb", "a\u{1b}[2Jb", &"x".repeat(TEXT_BYTES_MAX + 1)] {
+    for text in [
+        "",
+        " \t",
+        "a\nb",
+        "a\u{1b}[2Jb",
+        "a\u{202e}b",
+        &"x".repeat(TEXT_BYTES_MAX + 1),
+    ] {
         assert!(
             refused(|it| it.reason = text.to_owned()).contains("reason or ticket"),
             "{text:?}"

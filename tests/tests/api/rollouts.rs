@@ -2,6 +2,7 @@
 //! the coordinator.
 
 mod begin;
+mod killed;
 
 use std::time::Duration;
 

@@ -20,6 +20,8 @@ pub enum Conduct {
     Good,
     /// A must-flow stops: it goes back.
     LosesMustFlow,
+    /// It goes on trial, and cannot be confirmed yet.
+    Waits,
     /// A person holds it.
     Held,
     /// Its agent knows no trials.
@@ -166,11 +168,15 @@ async fn session(disk: &Mutex<Disk>, channel: Channel) {
 impl Disk {
     fn policy(&self) -> v1::PolicyState {
         let about = self.about.clone().unwrap_or_default();
+        let mut state = self.state.clone();
+        if let Some(State::Trial(trial)) = &mut state {
+            trial.confirmable = self.conduct == Conduct::Good;
+        }
         let standing = v1::PolicyStanding {
             order: self.order,
             revision: about.revision,
             statement_digest: about.statement_digest,
-            state: self.state.clone(),
+            state,
         };
         v1::PolicyState {
             effective: self.effective.clone(),
@@ -276,7 +282,7 @@ impl Disk {
         self.state = Some(State::Trial(v1::OnTrial {
             elapsed_ms: 0,
             left_ms: 60_000,
-            confirmable: self.conduct == Conduct::Good,
+            confirmable: false,
         }));
         let trial = self.policy();
         if self.conduct == Conduct::LosesMustFlow {

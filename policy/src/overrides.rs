@@ -7,9 +7,10 @@
 //!            plan as enforced ◀── overridden(plan, effects) ◀── journal, trail ◀── BreakGlass::permits
 //! ```
 //!
-//! The signed plan says who may, for how long at most, and the digests of the codes that lie sealed in an envelope. An override has few
-//! effects, each as small as the need that it serves: it never opens a port that no flow has, but lets two ends be *observed* instead
-//! of refused. It ends by itself; or when a release says the same ([`Fit::Already`]), or leaves nothing to override ([`Fit::Nothing`]).
+//! The signed plan says who may, for how long at most, and the digests of the codes that lie sealed in an envelope. An override has
+//! few effects, each as small as the need that it serves. It adds no rule: it lets two ends be *observed* instead of refused, so that
+//! what passes between them stays on record as what enforcing would refuse. It ends by itself; or when a release says the same
+//! ([`Fit::Already`]), or leaves nothing to override ([`Fit::Nothing`]).
 //!
 //! Pure. What a gateway keeps of overrides is in its agent.
 
@@ -56,7 +57,8 @@ pub enum Effect {
         /// The MAC address of the device that has it now.
         mac: Mac,
     },
-    /// What crosses between these two is reported where it would be refused, and passes.
+    /// What crosses between these two is reported where it would be refused, and passes; so does what either of them exchanges with
+    /// whoever observes anyhow. On a bridged gateway their sides are then sides on which somebody observes (`docs/overrides.md`).
     Observe {
         /// One end: addresses of one side of the gateway.
         one: IpNet,

@@ -14,10 +14,10 @@ const LENGTH: usize = 26;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Code([u8; LENGTH]);
 
-/// What is no code.
+/// What is not a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "this is no code: one has 26 letters and digits, hyphens between them or not; look for a letter that was left out or doubled"
+    "this is not a code: a code has 26 letters and digits, with or without hyphens; look for one that was left out or doubled"
 )]
 pub struct NoCode;
 

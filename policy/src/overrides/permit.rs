@@ -113,7 +113,7 @@ pub enum OverrideRefused {
     #[error("it takes two people of the document's `break_glass`, {}", signed_by(.0))]
     TooFew(Vec<ApproverId>),
     /// The code is none of this gateway's.
-    #[error("this code is none of this gateway's")]
+    #[error("this code does not belong to this gateway, or is not in the release in force")]
     WrongCode,
     /// It was used.
     #[error("this code was used before, and is good for one override")]

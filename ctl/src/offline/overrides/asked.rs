@@ -131,7 +131,8 @@ fn shown(effect: &Effect, documents: Option<(&Plant, &Plan)>) -> EffectShown {
         Effect::Observe { one, other } => (
             assets(plant, |known| one.contains(&known) || other.contains(&known)),
             "what would be refused between the two passes and is recorded; so does what each of them exchanges with zones that \
-             observe, and with networks behind interfaces that the gateway does not guard",
+             observe, and with networks behind interfaces that the gateway does not guard. On a bridged gateway, false claims of MAC \
+             addresses on their two sides are recorded instead of refused, too",
         ),
         Effect::Unasked => (
             Vec::new(),

@@ -303,6 +303,11 @@ impl Session {
     }
 
     async fn end(mut self, end: Result<(), Refusal>, out: Out) {
+        // The last place is for why it ends: a gateway that hears no reason takes it for a broken line.
+        let last = end
+            .as_ref()
+            .err()
+            .and_then(|_| out.clone().try_reserve_owned().ok());
         // What was stored and is still to be acknowledged, if there is room for it.
         while let Ok(permit) = out.try_reserve()
             && let Some(message) = self.machine.message(now()).and_then(|next| self.write(next))
@@ -322,8 +327,10 @@ impl Session {
                     "session refused"
                 };
                 tracing::warn!(%gateway, %refusal, "{what}");
-                // The gateway may be gone already.
-                let _ = out.try_send(Box::new(ToGateway::End(refusal.into())));
+                // The gateway may be gone already, or take nothing.
+                if let Some(last) = last {
+                    last.send(Box::new(ToGateway::End(refusal.into())));
+                }
             }
         }
         drop(out);

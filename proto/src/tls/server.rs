@@ -10,7 +10,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, RwLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use penstock_policy::ids::PlantId;
@@ -57,6 +57,9 @@ pub struct AcceptLimits {
     pub anonymous_max: usize,
     /// How long a connection without a certificate may stand.
     pub anonymous_lifetime: Duration,
+    /// How long what a peer still sends is taken, and thrown away, after this side said its last. A socket that is closed with unread
+    /// bytes is reset, and a peer that is just sending would hear of that instead of what was said to it.
+    pub linger: Duration,
 }
 
 impl Default for AcceptLimits {
@@ -67,6 +70,7 @@ impl Default for AcceptLimits {
             connections_max: 20_000,
             anonymous_max: 256,
             anonymous_lifetime: Duration::from_secs(60),
+            linger: Duration::from_secs(1),
         }
     }
 }
@@ -192,6 +196,9 @@ pub struct PeerStream {
     place: CrowdPlace<Whose>,
     /// Ready when it is cut; none once nobody can cut it any more.
     cut: Option<oneshot::Receiver<()>>,
+    /// When this side is done with listening, once it said its last.
+    lingers: Option<Pin<Box<Sleep>>>,
+    linger: Duration,
     /// Why it may not stand any longer: asked again, it says the same.
     ended: Option<CloseReason>,
 }
@@ -249,6 +256,26 @@ impl PeerStream {
             .poll(cx)
             .is_ready()
             .then_some(CloseReason::Overdue)
+    }
+
+    /// Throws away what still comes, until the peer closes or the time for that is over.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let linger = self.linger;
+        let lingers = self
+            .lingers
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(linger)));
+        if lingers.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut room = [0; 4096];
+        loop {
+            let mut bytes = ReadBuf::new(&mut room);
+            // Below TLS: nobody reads it any more.
+            let read = ready!(Pin::new(self.stream.get_mut().0).poll_read(cx, &mut bytes));
+            if read.is_err() || bytes.filled().is_empty() {
+                return Poll::Ready(());
+            }
+        }
     }
 }
 
@@ -383,6 +410,8 @@ impl Reception {
             deadline,
             place,
             cut: Some(cut),
+            lingers: None,
+            linger: self.limits.linger,
             ended: None,
         })
     }
@@ -432,6 +461,9 @@ impl AsyncWrite for PeerStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stands(cx)?;
-        Pin::new(&mut *self.stream).poll_shutdown(cx)
+        if self.lingers.is_none() {
+            ready!(Pin::new(&mut *self.stream).poll_shutdown(cx))?;
+        }
+        self.poll_linger(cx).map(Ok)
     }
 }

@@ -182,6 +182,7 @@ async fn one_source_that_holds_all_handshakes_or_all_connections_keeps_no_other_
     let ca = Authority::named("root of water");
     let limits = AcceptLimits {
         handshake_timeout: Duration::from_secs(600),
+        linger: Duration::from_secs(1),
         handshakes_max: 8,
         connections_max: 8,
         anonymous_max: 4,

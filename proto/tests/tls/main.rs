@@ -19,6 +19,7 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_stream::StreamExt as _;
 use tonic::{Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -267,6 +268,40 @@ async fn the_next_address_is_tried_when_one_is_dead_or_false() {
 }
 
 #[tokio::test]
+async fn a_peer_that_is_just_sending_is_not_reset_but_reads_the_last_that_was_said_to_it() {
+    let ca = Authority::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let ours = ServerCredentials::new(&ca.issue(COORDINATOR)).unwrap();
+    let config = server_config(&plant(), ours, &[ca.root()]).unwrap();
+    let limits = AcceptLimits {
+        linger: PATIENCE,
+        ..AcceptLimits::default()
+    };
+    let mut incoming = Reception::start(config, limits).unwrap().incoming(listener);
+    let server = tokio::spawn(async move {
+        let mut peer = incoming.next().await.unwrap().unwrap();
+        peer.write_all(b"the last").await.unwrap();
+        peer.shutdown().await.unwrap();
+    });
+    let profile = profile(Trust::Roots(vec![ca.root()]), Some(ca.issue(GATEWAY)));
+    let tls = tokio_rustls::TlsConnector::from(profile.config().unwrap().config);
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = "coordinator.penstock".try_into().unwrap();
+    let (mut down, mut up) = tokio::io::split(tls.connect(name, stream).await.unwrap());
+    let mut heard = Vec::new();
+    up.write_all(&[7; 16 * 1024]).await.unwrap();
+    down.read_to_end(&mut heard).await.unwrap();
+    assert_eq!(heard, b"the last");
+    // More than sockets hold: the other side takes it, though nobody reads it there.
+    for _ in 0..512 {
+        up.write_all(&[7; 16 * 1024]).await.unwrap();
+    }
+    drop((down, up));
+    tokio::time::timeout(PATIENCE, server).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn tls_1_2_is_refused_with_the_alert_for_it() {
     let ca = Authority::new();
     let server = serve(&ca.issue(COORDINATOR), ca.root(), AcceptLimits::default()).await;
@@ -298,6 +333,7 @@ async fn garbage_silence_and_crowds_without_certificates_do_not_keep_others_out(
     // Long enough for a handshake on a loaded machine; three times over for those that keep silent first.
     let limits = AcceptLimits {
         handshake_timeout: Duration::from_secs(2),
+        linger: Duration::from_secs(1),
         handshakes_max: 4,
         connections_max: 8,
         anonymous_max: 2,

@@ -244,6 +244,9 @@ impl Disk {
     }
 
     fn obey(&mut self, order: v1::Order) -> Vec<v1::PolicyState> {
+        assert!(order.number > self.order, "orders rise: {order:?}");
+        // It is answered, also about a release that is not here.
+        self.order = order.number;
         let Some(staged) = self
             .staged
             .clone()
@@ -251,8 +254,6 @@ impl Disk {
         else {
             return vec![self.policy()];
         };
-        assert!(order.number > self.order, "orders rise: {order:?}");
-        self.order = order.number;
         let word = match order.upto() {
             v1::Upto::Active => "active",
             v1::Upto::Shadow => "shadow",

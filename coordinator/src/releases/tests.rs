@@ -14,6 +14,8 @@ use penstock_policy::release::{
 use proptest::prelude::*;
 use prost::Message as _;
 
+mod wire;
+
 use super::take_up::REFRESH_AGAIN;
 use super::*;
 use crate::journal::Journal;
@@ -390,15 +392,7 @@ fn offered(current: &Arc<CurrentRelease>, held: &Trust) -> Result<Trust, OfferRe
     };
     assert_eq!(offer.plan, current.release.plan(&held.gateway).unwrap().plan);
     let chain = offer.chain;
-    let read = |signed: &v1::SignedRelease| -> Vec<Signature> {
-        let signatures = signed.signatures.iter();
-        signatures
-            .map(|one| {
-                Signature::new(ApproverId::new(one.approver.as_str()).unwrap(), &one.signature).unwrap()
-            })
-            .collect()
-    };
-    let signatures: Vec<_> = chain.iter().map(read).collect();
+    let signatures: Vec<_> = chain.iter().map(wire::signatures).collect();
     let links: Vec<_> = chain
         .iter()
         .zip(&signatures)

@@ -1,5 +1,6 @@
 //! What one step of a rollout over 100,000 gateways costs, with all that its shell does for it: the machine's step, the record as
-//! it is stored, and the folded view (issue 12: ≤ 50 ms). `cargo bench -p penstock-coordinator --bench rollout`.
+//! it is stored, and the folded view (issue 12: ≤ 50 ms). Also the largest step, in which all say hello after a restart, and what a
+//! rollout and its fleet take of memory, which has to be linear. `cargo bench -p penstock-coordinator --bench rollout`.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -16,7 +17,25 @@ const GATEWAYS: u32 = 100_000;
 const REPORTS: u32 = 1000;
 
 fn main() {
+    if std::env::args().any(|argument| argument == "--bench") {
+        for gateways in [10_000, GATEWAYS] {
+            let before = resident_bytes();
+            let rollout = under_way(gateways);
+            let own = resident_bytes() - before;
+            println!(
+                "a rollout over {gateways} gateways and its fleet: {} bytes of memory a gateway",
+                own / u64::from(gateways),
+            );
+            drop(rollout);
+        }
+    }
     divan::main();
+}
+
+fn resident_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = text.split_whitespace().nth(1).unwrap().parse().unwrap();
+    pages * 4096
 }
 
 fn now(wall_ms: u64) -> Now {
@@ -27,8 +46,23 @@ fn now(wall_ms: u64) -> Now {
 }
 
 /// A rollout amid a large wave: all are connected and have staged the release.
-fn under_way() -> Rollout {
-    let members = (0..GATEWAYS).map(|n| Member {
+fn under_way(gateways: u32) -> Rollout {
+    let mut rollout = approved(gateways);
+    rollout.step(now(2), hellos(gateways));
+    rollout
+}
+
+fn hellos(gateways: u32) -> impl Iterator<Item = Fact> {
+    (0..gateways).map(|gateway| Fact::Hello {
+        keeps_order: true,
+        gateway,
+        standing: Standing::Staged,
+    })
+}
+
+/// The same before anybody was heard.
+fn approved(gateways: u32) -> Rollout {
+    let members = (0..gateways).map(|n| Member {
         id: format!("gw-{n:06}").parse().unwrap(),
         site: format!("site-{}", n / 10),
         cell: format!("site-{}/{}", n / 10, n % 10),
@@ -53,12 +87,6 @@ fn under_way() -> Rollout {
         .steer(now(1), Command::Approved { emergency: false })
         .unwrap();
     rollout.steer(now(1), Command::Start).unwrap();
-    let hello = |gateway| Fact::Hello {
-        keeps_order: true,
-        gateway,
-        standing: Standing::Staged,
-    };
-    rollout.step(now(2), (0..GATEWAYS).map(hello));
     rollout
 }
 
@@ -72,7 +100,7 @@ fn reports(round: u32, standing: Standing) -> impl Iterator<Item = Fact> {
 
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn one_step_with_a_thousand_reports(bencher: Bencher<'_, '_>) {
-    let mut rollout = under_way();
+    let mut rollout = under_way(GATEWAYS);
     let mut round = 0;
     bencher.bench_local(|| {
         round += 1;
@@ -85,13 +113,20 @@ fn one_step_with_a_thousand_reports(bencher: Bencher<'_, '_>) {
 }
 
 #[divan::bench(sample_count = 20, sample_size = 1)]
+fn one_step_in_which_all_say_hello(bencher: Bencher<'_, '_>) {
+    bencher
+        .with_inputs(|| approved(GATEWAYS))
+        .bench_local_values(|mut rollout| (rollout.step(now(2), hellos(GATEWAYS)), rollout));
+}
+
+#[divan::bench(sample_count = 20, sample_size = 1)]
 fn its_record_as_it_is_stored(bencher: Bencher<'_, '_>) {
-    let rollout = under_way();
+    let rollout = under_way(GATEWAYS);
     bencher.bench_local(|| serde_json::to_vec(&rollout.record()).unwrap().len());
 }
 
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn what_is_waited_for_folded(bencher: Bencher<'_, '_>) {
-    let rollout = under_way();
+    let rollout = under_way(GATEWAYS);
     bencher.bench_local(|| rollout.folded_waits(50));
 }

@@ -1,7 +1,10 @@
-//! The kernel path (DESIGN §12): throughput with 10 and with 100,000 flows against no filter, interleaved in one run,
-//! and the time until one changed flow of 10,000 is in force for packets ([`change`]).
+//! The kernel path (DESIGN §12). Each part has a name:
 //!
-//! Run by `make bench`; needs `iperf3`. `PENSTOCK_BENCH=change` leaves the throughput out.
+//! - `change`: the time until one changed flow of 10,000 is in force for packets ([`change`]);
+//! - `throughput`: with 10 and with 100,000 flows against no filter, interleaved in one run;
+//! - `shadow`: with the table of a next plan beside the one in force, against that alone ([`shadow`]).
+//!
+//! Run by `make bench`; needs `iperf3`. `PENSTOCK_BENCH=shadow` runs that part alone.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -23,7 +26,9 @@ use penstock_policy::plan::{Endpoint, Observing, PLAN_FORMAT, Plan, PlanInterfac
 use penstock_policy::terms::{GatewayMode, OnAgentLoss, OnDrift, PortRange, Transport};
 
 mod change;
+mod shadow;
 
+const PARTS: [&str; 3] = ["change", "throughput", "shadow"];
 const ROUNDS: usize = 5;
 const SECONDS: &str = "2";
 
@@ -32,6 +37,14 @@ fn main() {
         println!("this is a bench: cargo bench -p penstock-tests --bench kernel");
         return;
     }
+    let selected = std::env::var("PENSTOCK_BENCH").ok();
+    assert!(
+        selected
+            .as_deref()
+            .is_none_or(|selected| PARTS.contains(&selected)),
+        "PENSTOCK_BENCH is none of {PARTS:?}"
+    );
+    let runs = |part| selected.as_deref().is_none_or(|selected| selected == part);
     if !sandbox::inside() {
         let status = sandbox::reexecute(&["--bench"]).unwrap();
         std::process::exit(status.code().unwrap_or(1));
@@ -40,6 +53,7 @@ fn main() {
     let lab = Lab::new("/run/penstock-bench").unwrap();
     let (client, gateway, server) = plant(&lab);
     let wires = change::Wires::open(&client, &server).unwrap();
+    let beside = shadow::Wires::open(&client, &server).unwrap();
     let _iperf = server.spawn("iperf3", "iperf3", &["-s"]).unwrap();
     server
         .wait_for_tcp("10.2.0.9:5201", Duration::from_secs(5))
@@ -53,9 +67,14 @@ fn main() {
                 .build()
                 .unwrap();
             runtime.block_on(async {
-                change::measure(wires).await;
-                if std::env::var("PENSTOCK_BENCH").as_deref() != Ok("change") {
+                if runs("change") {
+                    change::measure(wires).await;
+                }
+                if runs("throughput") {
                     throughput(&client).await;
+                }
+                if runs("shadow") {
+                    shadow::measure(beside).await;
                 }
             });
         })
@@ -161,12 +180,7 @@ async fn throughput(client: &Namespace) {
             gigabits[place].push(measured);
         }
     }
-    let median = |values: &[f64]| {
-        let mut sorted = values.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        sorted[sorted.len() / 2]
-    };
-    let [none, ten, many] = [0, 1, 2].map(|place| median(&gigabits[place]));
+    let [none, ten, many] = gigabits.map(median);
     println!("kernel path, median of {ROUNDS} interleaved rounds of {SECONDS} s, one TCP stream:");
     println!("  no filter      {none:6.2} Gbit/s");
     println!("  10 flows       {ten:6.2} Gbit/s  {:.2} x no filter", ten / none);
@@ -175,6 +189,12 @@ async fn throughput(client: &Namespace) {
         many / none
     );
     println!("  100,000 flows to 10 flows: {:.2} (budget 0.90)", many / ten);
+}
+
+/// The middle of some figures.
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
 }
 
 fn run_iperf(client: &Namespace) -> f64 {

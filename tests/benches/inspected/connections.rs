@@ -41,9 +41,9 @@ pub(super) fn rate(plant: &Plant, count: usize, dial: impl Dial) -> f64 {
 pub(super) fn rates(plant: &Plant) {
     let program = modbus::compile();
     let _server = modbus::serve(plant, &program);
-    let inspected = gateway::plan(modbus::PORT, Some(modbus::rules()));
+    let inspected = gateway::plan(modbus::PORT, Some(modbus::rules(modbus::RULES)));
     // The same kernel rules, which take another port to the inspector.
-    let beside = gateway::plan(haproxy::PORT + 1, Some(modbus::rules()));
+    let beside = gateway::plan(haproxy::PORT + 1, Some(modbus::rules(modbus::RULES)));
     let names = ["HAProxy", "inspected", "HAProxy, same kernel rules"];
     let mut figures = names.map(Figures::new);
     for _ in 0..ROUNDS {

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use penstock_agent::enforce::nft::names::TABLE_SHADOW;
 use penstock_agent::enforce::nft::render;
 use penstock_agent::identity::{Enrolment, IdentityFolder};
 use penstock_agent::policy_store;
+use penstock_agent::policy_store::journal::{Order, Upto};
 use penstock_agent::store::Store;
 use penstock_policy::ids::{ConduitId, Digest, FlowId, FlowName, Revision, ZoneId};
 use penstock_policy::model::ApproverSet;
@@ -26,6 +28,7 @@ use super::Plant;
 /// The real agent, enforcing one stored plan in the gateway's namespace until it is dropped.
 pub(super) struct Inspecting {
     agent: Child,
+    config: PathBuf,
     /// From the start of its process until the plan was in force.
     pub(super) start: Duration,
     _folder: tempfile::TempDir,
@@ -59,8 +62,48 @@ impl Inspecting {
         Self::in_folder(plant, plan, folder)
     }
 
+    /// As [`Inspecting::start`], with `next` as a release in its shadow; comes back when live traffic is judged by that too.
+    pub(super) fn start_shadowing(plant: &Plant, plan: &Plan, next: &Plan) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        store(folder.path(), plan, Some(next));
+        let agent = Self::in_stored_folder(plant, folder);
+        let began = Instant::now();
+        while plant
+            .gateway
+            .run("nft", &["list", "table", "inet", TABLE_SHADOW])
+            .is_err()
+        {
+            assert!(began.elapsed() < Duration::from_secs(10), "there is no shadow");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        agent
+    }
+
+    /// Waits until the agent shows that the release in its shadow would have refused so many operations.
+    pub(super) fn wait_for_refused(&self, plant: &Plant, operations: u64) {
+        let began = Instant::now();
+        loop {
+            let mut status = plant.gateway.command(program().to_str().unwrap());
+            status.args(["status", "--json", "--config"]).arg(&self.config);
+            // It fails where the gateway is not enrolled, and has said all that it knows.
+            let said = String::from_utf8(status.output().unwrap().stdout).unwrap();
+            let status: serde_json::Value = serde_json::from_str(&said).unwrap();
+            let refused = &status["change"]["shadow"]["would_deny_operations"];
+            if refused.as_u64().is_some_and(|refused| refused >= operations) {
+                return;
+            }
+            // It is looked at every ten seconds.
+            assert!(began.elapsed() < Duration::from_secs(30), "{said}");
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
     fn in_folder(plant: &Plant, plan: &Plan, folder: tempfile::TempDir) -> Self {
-        store(folder.path(), plan);
+        store(folder.path(), plan, None);
+        Self::in_stored_folder(plant, folder)
+    }
+
+    fn in_stored_folder(plant: &Plant, folder: tempfile::TempDir) -> Self {
         let config = folder.path().join("agent.toml");
         let text = format!(
             "[agent]\nstate_folder = {:?}\n",
@@ -92,6 +135,7 @@ impl Inspecting {
         std::thread::spawn(move || log.count());
         Self {
             agent,
+            config,
             start,
             _folder: folder,
         }
@@ -122,11 +166,28 @@ fn program() -> PathBuf {
     program
 }
 
-/// Leaves a policy as if it had been in force when the agent last ran.
-fn store(folder: &Path, plan: &Plan) {
+/// Leaves a policy as if it had been in force when the agent last ran, and `next` as a release that is judged by beside it.
+fn store(folder: &Path, plan: &Plan, next: Option<&Plan>) {
+    let mut store = Store::open(folder);
+    let (trust, offer) = accepted(plan, 1);
+    let order = Order::default();
+    policy_store::stage(&mut store, None, (&trust, &order), &offer).unwrap();
+    policy_store::set_effective(&mut store, trust.current.unwrap(), &trust).unwrap();
+    if let Some(next) = next {
+        let order = Order {
+            upto: Upto::Shadow,
+            trial_ms: Some(300_000),
+            ..Order::default()
+        };
+        let (next, offer) = accepted(next, 2);
+        policy_store::stage(&mut store, trust.current, (&next, &order), &offer).unwrap();
+    }
+}
+
+/// A release of this number as if it had been verified.
+fn accepted(plan: &Plan, revision: u64) -> (Trust, PolicyOffer) {
     // What is in the store was verified once: the statement is only compared by its digest.
-    let statement = b"statement".to_vec();
-    let digest = Digest::of(&statement);
+    let statement = format!("statement {revision}").into_bytes();
     let trust = Trust {
         plant: plan.plant.clone(),
         gateway: plan.gateway.clone(),
@@ -135,8 +196,8 @@ fn store(folder: &Path, plan: &Plan) {
             threshold: 1,
             people: BTreeMap::new(),
         },
-        floor: Revision(1),
-        current: Some(digest),
+        floor: Revision(revision),
+        current: Some(Digest::of(&statement)),
     };
     let offer = PolicyOffer {
         release: Some(SignedRelease {
@@ -149,15 +210,7 @@ fn store(folder: &Path, plan: &Plan) {
         chain: Vec::new(),
         order: None,
     };
-    let mut store = Store::open(folder);
-    policy_store::stage(
-        &mut store,
-        None,
-        (&trust, &policy_store::journal::Order::default()),
-        &offer,
-    )
-    .unwrap();
-    policy_store::set_effective(&mut store, digest, &trust).unwrap();
+    (trust, offer)
 }
 
 /// Takes all rules out of the gateway.

@@ -4,6 +4,7 @@
 //!   controller: routed with no filter, through HAProxy in TCP mode (which inspects nothing) and through the inspector
 //!   with 100 rules, enforcing and observing.
 //! - `loaded`: the same beside four programs that never rest.
+//! - `shadow`: the same, enforcing, with a release in its shadow and without.
 //! - `connections`: new Modbus/TCP connections up to their first answer, through HAProxy in TCP mode and the inspector.
 //! - `mqtt`: MQTT publications to a mosquitto: through the inspector with one and with 1,000 topic rules, and routed to a
 //!   mosquitto that has a list of 1,000 lines itself.
@@ -31,6 +32,7 @@ mod mqtt;
 #[path = "../../tests/inspected/pki.rs"]
 mod pki;
 mod process;
+mod shadow;
 mod tls;
 mod tuples;
 
@@ -50,6 +52,7 @@ type Part = fn(&Plant);
 const PARTS: &[(&str, Part)] = &[
     ("modbus", modbus::latency),
     ("loaded", modbus::latency_beside_load),
+    ("shadow", shadow::beside),
     ("connections", connections::rates),
     ("mqtt", mqtt::rates),
     ("tls", tls::all),

@@ -37,7 +37,10 @@ fn of_connections(plant: &Plant) {
     gateway::clear(plant);
     let program = modbus::compile();
     let _server = modbus::serve(plant, &program);
-    let agent = Inspecting::start(plant, &gateway::plan(modbus::PORT, Some(modbus::rules())));
+    let agent = Inspecting::start(
+        plant,
+        &gateway::plan(modbus::PORT, Some(modbus::rules(modbus::RULES))),
+    );
     std::thread::sleep(SETTLE);
     let idle = process::resident_mb(agent.id());
     let port = modbus::PORT.to_string();

@@ -16,7 +16,7 @@ const ROUNDS: usize = 21;
 /// Reads of one round.
 const READS: usize = 6000;
 /// Reads that the client makes before those that it times.
-const WARM_UP: usize = 500;
+pub(super) const WARM_UP: usize = 500;
 /// What a controller of some age takes for an answer.
 const SLOW: Duration = Duration::from_millis(5);
 const SLOW_ROUNDS: usize = 5;
@@ -26,7 +26,7 @@ const LOAD: usize = 4;
 const LOADED_ROUNDS: usize = 9;
 const LOADED_READS: usize = 500;
 /// Rules of the inspected flow; the last one is what permits the reads.
-const RULES: u32 = 100;
+pub(super) const RULES: u32 = 100;
 /// The server's port.
 pub(super) const PORT: u16 = 502;
 
@@ -67,19 +67,31 @@ fn serve_after(plant: &Plant, program: &Path, delay: Duration) -> Daemon {
     server
 }
 
-/// 100 rules for different units and functions, the last of which permits what the client reads.
-pub(super) fn rules() -> Operations {
+/// So many rules for different units and functions, the last of which permits what the client reads.
+pub(super) fn rules(count: u32) -> Operations {
+    let others = (1..count).map(of_others);
+    Operations::from(others.chain([rule(1, 0)]).collect::<Vec<_>>())
+}
+
+/// So many rules, none of which permits what the client reads.
+pub(super) fn others(count: u32) -> Operations {
+    Operations::from((1..=count).map(of_others).collect::<Vec<_>>())
+}
+
+fn of_others(n: u32) -> ModbusOperation {
+    rule(1 + n % 4, 1000 + 20 * n)
+}
+
+fn rule(unit: u32, from: u32) -> ModbusOperation {
     let one = |first: u32, last: u32| Some(vec![NumberRange { first, last }]);
-    let rule = |unit: u32, from: u32| ModbusOperation {
+    ModbusOperation {
         function: "read-holding-registers".to_owned(),
         units: one(unit, unit),
         addresses: one(from, from + 9),
         read_addresses: None,
         values: None,
         sub_functions: None,
-    };
-    let others = (1..RULES).map(|n| rule(1 + n % 4, 1000 + 20 * n));
-    Operations::from(others.chain([rule(1, 0)]).collect::<Vec<_>>())
+    }
 }
 
 /// p50 and p99 of `reads` on one connection, in microseconds.
@@ -143,10 +155,10 @@ impl Drop for Restless {
 }
 
 fn by_each_way(plant: &Plant, program: &Path, rounds: usize, reads: usize) {
-    let inspected = gateway::plan(PORT, Some(rules()));
+    let inspected = gateway::plan(PORT, Some(rules(RULES)));
     let observed = gateway::observing(inspected.clone());
     // The same kernel rules, which take another port to the inspector: HAProxy beside the agent.
-    let beside = gateway::plan(haproxy::PORT + 1, Some(rules()));
+    let beside = gateway::plan(haproxy::PORT + 1, Some(rules(RULES)));
     let asleep = haproxy::Settings::default();
     let ways = [
         ("routed, no filter", None, None),

@@ -25,15 +25,12 @@ use tonic::transport::Channel;
 use super::PATIENCE;
 use super::document::PLANT;
 
-/// No outgoing connection of this machine has it, so nobody takes a port of it between two runs of the program.
-const ADDRESS: &str = "127.0.84.1:0";
-
 pub(super) type Control = ControlClient<Channel>;
 
 pub(super) struct Coordinator {
     pub(super) authority: Arc<Authority>,
     pub(super) address: Address,
-    config: Config,
+    pub(super) config: Config,
     file: PathBuf,
     program: Option<Child>,
     _folder: tempfile::TempDir,
@@ -46,10 +43,12 @@ pub(super) struct People {
 }
 
 impl Coordinator {
-    pub(super) fn new() -> Self {
+    /// At a port of this address that is free, with this `rollouts.after_approval`. An address that no outgoing connection of
+    /// the machine has: nobody takes a port of it between two runs of the program.
+    pub(super) fn new(address: &str, after_approval: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("coordinator.toml");
-        let free = std::net::TcpListener::bind(ADDRESS).unwrap();
+        let free = std::net::TcpListener::bind((address, 0)).unwrap();
         let listen = free.local_addr().unwrap();
         let mut typed = ConfigFile::with_defaults(
             PlantId::new(PLANT).unwrap(),
@@ -62,7 +61,7 @@ impl Coordinator {
         std::fs::write(
             &file,
             format!(
-                "plant = \"{PLANT}\"\nname = \"c1\"\ndata = {:?}\n[listen]\ngrpc = [\"{listen}\"]\nmetrics = \"\"\n[rollouts]\nafter_approval = \"at-once\"\n[log]\nlevel = \"error\"\n",
+                "plant = \"{PLANT}\"\nname = \"c1\"\ndata = {:?}\n[listen]\ngrpc = [\"{listen}\"]\nmetrics = \"\"\n[rollouts]\nafter_approval = \"{after_approval}\"\n[log]\nlevel = \"error\"\n",
                 config.data.display().to_string()
             ),
         )
@@ -127,7 +126,7 @@ impl Coordinator {
         channel::connect(vec![self.address.clone()], tls).await
     }
 
-    async fn control(&self, credentials: Credentials) -> Control {
+    pub(super) async fn control(&self, credentials: Credentials) -> Control {
         ControlClient::new(self.channel(Some(credentials)).await.unwrap())
             .max_decoding_message_size(channel::OPERATOR_RESPONSE_BYTES_MAX)
             .max_encoding_message_size(channel::OPERATOR_REQUEST_BYTES_MAX)

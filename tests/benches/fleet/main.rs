@@ -70,7 +70,7 @@ fn main() {
 
 async fn measure(size: u32) {
     println!("{size} gateways");
-    let mut coordinator = Coordinator::new();
+    let mut coordinator = Coordinator::new("127.0.84.1", "at-once");
     coordinator.start().await;
     let empty = coordinator.resident_mb();
     let mut people = coordinator.people().await;
@@ -100,7 +100,7 @@ async fn measure(size: u32) {
     let lost = fleet.lost();
     let mut parent = None;
     for number in 1..=PROPOSALS {
-        let release = plant::release(size, number, parent);
+        let release = plant::release(document::document(size, number), number, parent);
         parent = Some(release.digest());
         let began = Instant::now();
         people

@@ -5,7 +5,7 @@ use penstock_policy::ids::{ApproverId, Digest, OperatorId, Revision};
 use penstock_policy::release::{DocumentFile, Draft, build, document_digest};
 use penstock_proto::v1;
 
-use super::document::{document, key};
+use super::document::key;
 
 /// A release as its author sends it.
 pub(super) struct Built {
@@ -33,9 +33,8 @@ impl Built {
     }
 }
 
-/// The release of this number for so many gateways; each has another plan than in the one before.
-pub(super) fn release(gateways: u32, revision: u64, parent: Option<Digest>) -> Built {
-    let text = document(gateways, revision);
+/// The release of this number, of this document.
+pub(super) fn release(text: String, revision: u64, parent: Option<Digest>) -> Built {
     let source = SourceFile {
         name: "plant.yaml".to_owned(),
         text: text.clone(),

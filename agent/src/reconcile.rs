@@ -72,6 +72,9 @@ pub use self::workplace::{Handed, SharedStore, Workplace};
 /// How long a release that the kernel checks well and does not take is left alone at most.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
+/// Why an older policy takes the place of a newer one, for the trail.
+const NOT_TAKEN: &str = "the newer policy could not be put in force";
+
 /// What makes the reconciler act.
 #[derive(Debug)]
 pub enum Occasion {
@@ -260,7 +263,8 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             !is_asked && Some(*revision) != before
         });
         if !may_begin {
-            self.put_back(why).await;
+            // While it rests after a rejection, that is why the one before takes its place.
+            self.put_back(if pauses { NOT_TAKEN } else { why }).await;
             return;
         }
         let resumes = self.is_on_trial(desired.statement);
@@ -286,7 +290,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         // At start nothing is in the kernel yet: then the policy before is better than none. And what the kernel perhaps holds of the
         // newer one goes again.
         if !self.is_noted(desired.statement) || resumes {
-            self.put_back("the newer policy could not be put in force").await;
+            self.put_back(NOT_TAKEN).await;
         }
         // The kernel holds something else than what it was asked for, and no longer perhaps that.
         if let Some(effective) = self.effective.clone()

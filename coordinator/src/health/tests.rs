@@ -1,9 +1,11 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use penstock_policy::ids::Digest;
+use penstock_proto::v1;
 use proptest::prelude::*;
 
 use super::*;
+use crate::sessions::GatewayFacts;
 
 const STALE_AFTER_MS: u64 = 30_000;
 const NOW_MS: u64 = 1_000_000;
@@ -419,4 +421,23 @@ fn gateways_that_enforce_different_releases_as_they_should_are_well_and_no_revis
         "{:?}",
         judgement.reasons
     );
+}
+
+#[test]
+fn what_people_override_at_a_gateway_degrades_the_zones_that_it_concerns_in_its_own_words() {
+    let overridden = v1::Fault {
+        zones: vec!["control".to_owned()],
+        ..v1::Fault::new(
+            "overridden",
+            "overridden until noon by anna and bert: a device".to_owned(),
+        )
+    };
+    let facts = GatewayFacts {
+        faults: vec![overridden],
+        ..GatewayFacts::default()
+    };
+    let evidence = facts.evidence(None);
+    let fault = &evidence.faults[0];
+    assert_eq!(fault.words, "overridden until noon by anna and bert: a device");
+    assert!(fault.concerns(&"control".parse().unwrap()) && !fault.concerns(&"office".parse().unwrap()));
 }

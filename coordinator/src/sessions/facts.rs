@@ -323,7 +323,11 @@ fn reported(fault: &v1::Fault) -> ReportedFault {
         .map(|zone| ZoneId::new(zone.as_str()).ok())
         .collect();
     ReportedFault {
-        words: format!("{}{flows} ({})", fault.message, fault.code),
+        words: match fault.is_override() {
+            // Its words say so.
+            true => fault.message.clone(),
+            false => format!("{}{flows} ({})", fault.message, fault.code),
+        },
         zones: zones.unwrap_or_default(),
     }
 }

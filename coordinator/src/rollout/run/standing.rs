@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use penstock_policy::ids::Digest;
 use penstock_proto::convert::PolicyMark;
+use penstock_proto::fault::OVERRIDDEN;
 use penstock_proto::v1;
 use penstock_proto::v1::policy_standing::State;
 
@@ -95,8 +96,9 @@ pub(super) fn wrong(facts: &GatewayFacts) -> BTreeSet<String> {
     let drift = facts.drift == i32::from(v1::Drift::Present);
     let codes = facts.faults.iter().map(|fault| fault.code.as_str());
     let codes = codes.chain(drift.then_some("drift"));
-    // What enforcing would change, and who has access for a time, is nothing wrong.
-    let codes = codes.filter(|code| !matches!(*code, "not-ready-to-enforce" | "remote-access"));
+    // What enforcing would change, and who has access for a time, is nothing wrong; nor is what people override at the gateway, which
+    // the next release ratifies.
+    let codes = codes.filter(|code| !matches!(*code, "not-ready-to-enforce" | "remote-access" | OVERRIDDEN));
     codes.map(str::to_owned).collect()
 }
 

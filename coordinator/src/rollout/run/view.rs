@@ -1,5 +1,6 @@
 //! Rollouts as operators see them. What grows with the fleet is folded, or counted beyond a bound.
 
+use penstock_policy::ids::GatewayId;
 use penstock_proto::v1;
 
 use super::desk::Desk;
@@ -7,11 +8,11 @@ use super::live::Live;
 use super::stored::{Because, Event, FreezeRecord, StoredRollout};
 use crate::clock;
 use crate::rollout::{Mark, Record, Stage, Wait};
-use crate::sessions::Fleet;
+use crate::sessions::{Fleet, GatewayFacts};
 
 /// Things that are waited for and shown, at most.
 const WAITS_MAX: usize = 50;
-/// Gateways by name: of those that failed, and of all.
+/// Gateways by name: of those that failed or are overridden, and of all.
 const FAILED_MAX: usize = 100;
 const GATEWAYS_MAX: usize = 20_000;
 
@@ -42,7 +43,18 @@ pub(super) fn rollout(desk: &Desk, live: &Live, (fleet, gateways): (&Fleet, bool
     };
     let members = (0_u32..).zip(machine.fleet().members());
     let most = if gateways { GATEWAYS_MAX } else { FAILED_MAX };
-    for (at, member) in members.filter(|(at, _)| gateways || machine.has_failed(*at)) {
+    let overridden = |name: &GatewayId| {
+        let words = |facts: &GatewayFacts| {
+            let overrides = facts.faults.iter().filter(|fault| fault.is_override());
+            overrides.map(|fault| fault.message.clone()).collect::<Vec<_>>()
+        };
+        fleet.look_at(name, words).unwrap_or_default()
+    };
+    for (at, member) in members {
+        let overridden = overridden(&member.id);
+        if !gateways && !machine.has_failed(at) && overridden.is_empty() {
+            continue;
+        }
         let Some((mark, target)) = machine.mark(at).zip(machine.target(at)) else {
             continue;
         };
@@ -62,6 +74,7 @@ pub(super) fn rollout(desk: &Desk, live: &Live, (fleet, gateways): (&Fleet, bool
             connected: machine.is_connected(at),
             standing,
             without_trials,
+            overridden,
         });
     }
     shown

@@ -114,7 +114,11 @@ impl From<Gateway> for GatewayLine {
             faults: gateway
                 .faults
                 .into_iter()
-                .map(|fault| format!("{}: {}", fault.code, fault.message))
+                .map(|fault| match fault.is_override() {
+                    // Its words say so.
+                    true => fault.message,
+                    false => format!("{}: {}", fault.code, fault.message),
+                })
                 .collect(),
             capabilities: gateway.capabilities,
             certificate_expires_ms: gateway.certificate_expires_ms,

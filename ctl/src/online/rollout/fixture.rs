@@ -65,6 +65,7 @@ pub(super) fn sent() -> Rollout {
                 })),
             }),
             without_trials: false,
+            overridden: Vec::new(),
         }],
         events: vec![RolloutEvent {
             time_ms: 1_000,

@@ -58,7 +58,7 @@ pub struct RolloutView {
     pub waits: Vec<WaitLine>,
     /// Things that are waited for beyond those.
     pub further_waits: u32,
-    /// Each gateway where it was asked for, else those that failed.
+    /// Each gateway where it was asked for, else those that failed or are overridden.
     pub gateways: Vec<GatewayState>,
     /// Gateways beyond those.
     pub further_gateways: u32,
@@ -105,6 +105,9 @@ pub struct GatewayState {
     pub connected: bool,
     /// It knows no trials: what it is offered is in force at once, and does not come back by itself.
     pub without_trials: bool,
+    /// What people in front of it override of what it enforces, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub overridden: Vec<String>,
     /// How it stands to the release, if it says more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub standing: Option<StandingLine>,
@@ -182,6 +185,7 @@ impl From<RolloutGateway> for GatewayState {
             wave: gateway.wave,
             connected: gateway.connected,
             without_trials: gateway.without_trials,
+            overridden: gateway.overridden,
         }
     }
 }
@@ -208,6 +212,9 @@ impl GatewayState {
         }
         if self.without_trials {
             said.push_str(", knows no trials");
+        }
+        for overridden in &self.overridden {
+            said.push_str(&format!("; {overridden}"));
         }
         said
     }

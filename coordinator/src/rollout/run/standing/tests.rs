@@ -113,7 +113,7 @@ fn an_order_of_one_rollout_says_nothing_of_what_a_gateway_may_still_begin_by_ano
 }
 
 #[test]
-fn a_must_flow_that_fell_silent_is_hard_and_what_is_only_foretold_or_granted_is_nothing() {
+fn a_must_flow_that_fell_silent_is_hard_and_what_is_only_foretold_granted_or_overridden_is_nothing() {
     let mut facts = facts(2, 0, 2, None);
     let report = |codes: &[&str]| v1::HealthReport {
         faults: codes
@@ -126,7 +126,11 @@ fn a_must_flow_that_fell_silent_is_hard_and_what_is_only_foretold_or_granted_is_
         ..v1::HealthReport::default()
     };
     facts.learn(
-        &News::Report(Box::new(report(&["not-ready-to-enforce", "remote-access"]))),
+        &News::Report(Box::new(report(&[
+            "not-ready-to-enforce",
+            "remote-access",
+            "overridden",
+        ]))),
         2,
     );
     assert!(wrong(&facts).is_empty());

@@ -17,6 +17,24 @@ fn page_of(report: &impl Report, width: usize, wrap: bool) -> String {
 }
 
 #[test]
+fn a_gateway_that_people_override_is_shown_with_until_when_and_by_whom_though_it_did_not_fail() {
+    let mut sent = sent();
+    sent.gateways = vec![RolloutGateway {
+        name: "gw-4".to_owned(),
+        state: "confirmed".to_owned(),
+        wave: 1,
+        connected: true,
+        overridden: vec!["overridden until noon by anna and bert: a device".to_owned()],
+        ..RolloutGateway::default()
+    }];
+    let shown = page_of(&RolloutView::of(sent).unwrap(), 120, false);
+    assert!(
+        shown.contains("confirmed; overridden until noon by anna and bert: a device"),
+        "{shown}"
+    );
+}
+
+#[test]
 fn a_rollout_is_shown_with_what_failed_first_and_who_waits_for_what() {
     crate::times::choose(jiff::tz::TimeZone::UTC);
     let mut view = rollout();

@@ -11,6 +11,7 @@
 mod at_the_cabinet;
 mod disk;
 mod killed;
+mod overrides;
 mod restored;
 mod trials;
 mod world;

@@ -2,10 +2,10 @@
 //! is good stays. The coordinator signs and orders what a test wants.
 
 #[path = "../../../agent/tests/link/world.rs"]
-mod fake;
+pub(super) mod fake;
 mod held;
 mod plant;
-mod traffic;
+pub(super) mod traffic;
 
 use std::time::{Duration, Instant};
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use penstock_lab::wait_until;
+use penstock_lab::{Namespace, wait_until};
 
 use super::plant::{BESIDE, Plant};
 use crate::world::PATIENCE;
@@ -37,18 +37,20 @@ pub struct Polling {
 impl Polling {
     /// Begins, with a controller that answers at this address.
     pub fn start(plant: &Plant<'_>, address: &str) -> Self {
+        Self::between(&plant.desk, &plant.controller, address)
+    }
+
+    /// The same from one host to another.
+    pub fn between(desk: &Namespace, controller: &Namespace, address: &str) -> Self {
         let address: SocketAddr = address.parse().unwrap();
-        let listener = plant
-            .controller
-            .enter(|| TcpListener::bind(address).unwrap())
-            .unwrap();
+        let listener = controller.enter(|| TcpListener::bind(address).unwrap()).unwrap();
         std::thread::spawn(move || {
             for connection in listener.incoming().flatten() {
                 std::thread::spawn(move || answer(connection));
             }
         });
         let seen = Arc::new(Seen::default());
-        let (polls, desk) = (Arc::clone(&seen), plant.desk.clone());
+        let (polls, desk) = (Arc::clone(&seen), desk.clone());
         let thread = std::thread::spawn(move || {
             desk.move_in().unwrap();
             let (mut connection, mut last) = (None, Instant::now());
@@ -77,6 +79,21 @@ impl Polling {
     /// Polls that nobody answered.
     pub fn missed(&self) -> u64 {
         self.seen.missed.load(Relaxed)
+    }
+
+    /// Waits until so many more polls in a row were not answered.
+    #[track_caller]
+    pub fn wait_for_silence(&self, count: u64) {
+        let so_far = || (self.seen.good.load(Relaxed), self.missed());
+        let (mut good, mut missed) = so_far();
+        wait_until("no answers", PATIENCE, || {
+            let (now_good, now_missed) = so_far();
+            if now_good > good {
+                (good, missed) = (now_good, now_missed);
+            }
+            now_missed >= missed + count
+        })
+        .unwrap();
     }
 
     pub fn wait_for_answers(&self, count: u64) {

@@ -22,6 +22,7 @@ pub mod audit;
 pub mod boot;
 pub mod bridge;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod data_plane;
 mod database;

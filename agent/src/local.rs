@@ -24,9 +24,7 @@ use penstock_policy::text::is_hidden;
 use serde::{Deserialize, Serialize};
 
 pub mod ask;
-pub mod asking;
 pub mod change;
-pub mod overrides;
 pub mod people;
 pub mod serve;
 

@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use penstock_agent::commands::asking::{Asking, CONFIG_PATH};
+use penstock_agent::commands::overrides::OverrideCommand;
 use penstock_agent::config::{Config, ConfigError, DEFAULT_TEXT, LogFormat};
 use penstock_agent::enforce::standing;
 use penstock_agent::enforce::{Base, EnforceSettings, Enforcer};
 use penstock_agent::link::enrol::{EnrolError, enrol};
-use penstock_agent::local::asking::{Asking, CONFIG_PATH};
 use penstock_agent::local::change::TrialState;
-use penstock_agent::local::overrides::OverrideCommand;
 use penstock_agent::local::{Ask, LocalSettings, ask};
 use penstock_agent::service_manager::{ServiceManager, StoredDescriptor};
 use penstock_agent::{app, audit, status};

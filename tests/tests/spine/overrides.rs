@@ -296,7 +296,10 @@ fn a_controller_that_is_replaced_at_night_is_polled_again_after_two_people_signe
             let file = plant.path("again.json");
             plant.request(&file);
             let (exit, said) = plant.begin(&[&file, "--code"], "wrong\n");
-            assert!(exit == Some(1) && said.contains("this is no code"), "{said}");
+            assert!(
+                exit == Some(1) && said.contains("26 letters and digits"),
+                "{said}"
+            );
             let typed = format!("{}\n", code().to_string().to_lowercase());
             let (exit, said) = plant.begin(&[&file, "--code"], &typed);
             assert_eq!(exit, Some(0), "{said}");

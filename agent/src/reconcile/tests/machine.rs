@@ -11,7 +11,6 @@ use super::overrides::{is_overridden, overridable};
 use super::*;
 use crate::policy_store::journal::Journal;
 use crate::policy_store::overrides::OverridesRecord;
-use crate::reconcile::overrides::{NotOverridden, OverrideAsk};
 use crate::reconcile::site::{Facts, Interlock, MustFlow};
 use crate::reconcile::window::Windows;
 
@@ -344,7 +343,7 @@ pub(super) struct Stays {
     pub(super) table: Arc<Mutex<Table>>,
     pub(super) says: Arc<Mutex<Says>>,
     journal: Arc<Mutex<Read<Journal>>>,
-    overrides: Arc<Mutex<Read<OverridesRecord>>>,
+    pub(super) stored_overrides: Arc<Mutex<Read<OverridesRecord>>>,
 }
 
 impl Stays {
@@ -360,7 +359,7 @@ impl Stays {
             table: Arc::default(),
             says: Arc::default(),
             journal: Arc::default(),
-            overrides: Arc::default(),
+            stored_overrides: Arc::default(),
         }
     }
 
@@ -375,12 +374,6 @@ impl Stays {
 
     pub(super) fn holds(&self) -> Option<u64> {
         self.table.lock().unwrap().holds
-    }
-
-    /// The overrides on the disk.
-    pub(super) fn overrides(&self) -> OverridesRecord {
-        let records = self.records.lock().unwrap();
-        self.overrides.lock().unwrap().of(&records, "overrides")
     }
 
     /// The machine loses power.
@@ -442,13 +435,6 @@ impl Alive {
     /// Whether it lives on.
     pub(super) fn step(&mut self, occasion: Occasion) -> bool {
         is_done(self.reconciler.step(occasion))
-    }
-
-    /// The same, and what it answers; `None`: it dies, or says nothing.
-    pub(super) fn ask(&mut self, ask: OverrideAsk) -> Option<Result<String, NotOverridden>> {
-        let (reply, mut answer) = tokio::sync::oneshot::channel();
-        let lives = self.step(Occasion::Override(ask, Some(reply)));
-        answer.try_recv().ok().filter(|_| lives)
     }
 
     pub(super) fn due(&self) -> Option<Duration> {

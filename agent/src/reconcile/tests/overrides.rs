@@ -5,8 +5,10 @@ use std::sync::atomic::Ordering;
 use penstock_policy::overrides::{BreakGlass, Code, Effect, Signed};
 use penstock_policy::plan::{Observing, PlanInterface};
 
+use super::machine::{Alive, Stays};
 use super::trials::{asked, confirm, given, on_trial};
 use super::*;
+use crate::policy_store::overrides::OverridesRecord;
 use crate::reconcile::overrides::{NotOverridden, OverrideAsk};
 
 /// The record that this is about.
@@ -100,6 +102,23 @@ pub(super) fn begin(signed: Signed, code: Option<Code>) -> OverrideAsk {
         signed,
         code,
         by: "root (said to be carla) at the gateway".to_owned(),
+    }
+}
+
+impl Stays {
+    /// The overrides on the disk.
+    pub(super) fn overrides(&self) -> OverridesRecord {
+        let records = self.records.lock().unwrap();
+        self.stored_overrides.lock().unwrap().of(&records, "overrides")
+    }
+}
+
+impl Alive {
+    /// A step for what people ask, and its answer; `None`: it dies, or says nothing.
+    pub(super) fn ask(&mut self, ask: OverrideAsk) -> Option<Result<String, NotOverridden>> {
+        let (reply, mut answer) = tokio::sync::oneshot::channel();
+        let lives = self.step(Occasion::Override(ask, Some(reply)));
+        answer.try_recv().ok().filter(|_| lives)
     }
 }
 

@@ -213,10 +213,7 @@ impl History {
             }
             _ => self.stays.time.lock().unwrap().synchronised = true,
         }
-        if self.overriding.once_in(24) {
-            self.stays.records.lock().unwrap().unwritable = Some("overrides");
-            self.is_unheard = true;
-        }
+        self.trouble_overrides();
         Ok(())
     }
 
@@ -242,10 +239,7 @@ impl History {
         let recorded = self.agent.recorded();
         self.story
             .extend(recorded.iter().map(|step| format!("    {step}")));
-        for (step, numbers) in ["override-began ", "override-ended "].iter().zip(&mut self.trail) {
-            let words = recorded.iter().filter_map(|words| words.strip_prefix(step));
-            numbers.extend(words.filter_map(|words| Some(words.split(' ').next()?.to_owned())));
-        }
+        self.hear_of_overrides(&recorded);
         self.reverted.extend(recorded.iter().filter_map(|step| {
             let rest = step.strip_prefix("reverted r")?;
             rest.split(' ').next()?.parse::<u64>().ok()

@@ -1,5 +1,7 @@
 //! Overrides in these histories: what people ask for, and what is judged of it.
 
+use std::collections::VecDeque;
+
 use super::*;
 use crate::reconcile::overrides::OverrideAsk;
 use crate::reconcile::tests::overrides::{begin, code, request, signed};
@@ -17,6 +19,22 @@ impl History {
                 self.step(Occasion::Override(end, None))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The disk does not take the record of overrides.
+    pub(super) fn trouble_overrides(&mut self) {
+        if self.overriding.once_in(24) {
+            self.stays.records.lock().unwrap().unwritable = Some("overrides");
+            self.is_unheard = true;
+        }
+    }
+
+    /// Takes in what was recorded of their beginnings and ends.
+    pub(super) fn hear_of_overrides(&mut self, recorded: &VecDeque<String>) {
+        for (step, numbers) in ["override-began ", "override-ended "].iter().zip(&mut self.trail) {
+            let words = recorded.iter().filter_map(|words| words.strip_prefix(step));
+            numbers.extend(words.filter_map(|words| Some(words.split(' ').next()?.to_owned())));
         }
     }
 

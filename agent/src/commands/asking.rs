@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use penstock_policy::text;
 
-use super::{Ask, LocalSettings, ask};
 use crate::config::{Config, ConfigError};
+use crate::local::{Ask, LocalSettings, ask};
 
 /// Where the configuration is by default.
 pub const CONFIG_PATH: &str = "/etc/penstock/agent.toml";

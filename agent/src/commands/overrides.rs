@@ -12,7 +12,7 @@ use penstock_policy::terms::Mac;
 use penstock_policy::text;
 
 use super::asking::Asking;
-use super::{Ask, OverrideQuestion, TypedCode, ask};
+use crate::local::{Ask, OverrideQuestion, TypedCode, ask};
 use crate::overrides::{OverrideState, is_meant};
 use crate::status;
 

@@ -1,0 +1,4 @@
+//! Commands of `penstock-agent` that have more to do than to ask: who asks whom, and overrides. Nothing else of the library needs them.
+
+pub mod asking;
+pub mod overrides;

@@ -30,7 +30,7 @@ type OfferSlot = watch::Sender<Option<(Arc<PolicyOffer>, Order)>>;
 pub type Asked = (Command, Option<Reply>);
 
 /// What somebody asks of overrides, and where the answer goes.
-type OverrideAsked = (OverrideAsk, Option<OverrideReply>);
+pub(crate) type OverrideAsked = (OverrideAsk, Option<OverrideReply>);
 
 /// Where offers, orders and commands go in.
 #[derive(Debug, Clone)]
@@ -78,6 +78,11 @@ impl Inbox {
     /// The next command.
     pub(crate) async fn asked(&mut self) -> Option<Asked> {
         self.commands.recv().await
+    }
+
+    /// The next thing that is asked of overrides.
+    pub(crate) async fn override_asked(&mut self) -> Option<OverrideAsked> {
+        self.overrides.recv().await
     }
 
     /// Nothing was asked.

@@ -186,6 +186,65 @@ async fn what_a_person_asks_reaches_the_reconciler_with_their_name_and_they_read
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_override_is_asked_for_by_name_with_a_number_that_nobody_guesses_and_what_is_no_file_or_code_is_refused_here()
+ {
+    let mut local = Local::start(with_seven()).await;
+    let ask_for = |question: OverrideQuestion| {
+        let settings = local.settings.clone();
+        let asked = move || ask::steer(&settings, Some("anna".to_owned()), Ask::Override(question));
+        tokio::task::spawn_blocking(asked)
+    };
+    let request = |reason: &str| OverrideQuestion::Request {
+        effects: vec![penstock_policy::overrides::Effect::Unasked],
+        seconds: 60,
+        reason: reason.to_owned(),
+        ticket: None,
+    };
+    let begin = |signed: &str, code: Option<&str>| OverrideQuestion::Begin {
+        signed: signed.to_owned(),
+        code: code.map(|code| crate::local::TypedCode(code.to_owned())),
+    };
+    let form = Signed {
+        payload: b"{}".to_vec(),
+        signatures: Vec::new(),
+    }
+    .to_json();
+    for (question, why) in [
+        (request("two\nlines"), "a reason is one line"),
+        (begin("{}", None), ""),
+        (begin(&form, Some("ABC")), "26 letters and digits"),
+    ] {
+        let refused = ask_for(question).await.unwrap().unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
+    let mut numbers = std::collections::BTreeSet::new();
+    for _ in 0..2 {
+        let answer = ask_for(request("the PLC is gone"));
+        let (asked, reply) = local.inbox.override_asked().await.unwrap();
+        let OverrideAsk::Request { number, .. } = asked else {
+            panic!("{asked:?}");
+        };
+        numbers.insert(number);
+        reply.unwrap().send(Ok("a form".to_owned())).unwrap();
+        assert_eq!(answer.await.unwrap().unwrap(), "a form");
+    }
+    assert_eq!(numbers.len(), 2);
+    let answer = ask_for(OverrideQuestion::End { number: None });
+    let (asked, reply) = local.inbox.override_asked().await.unwrap();
+    let OverrideAsk::End { number: None, by } = asked else {
+        panic!("{asked:?}");
+    };
+    assert_eq!(by, words("anna"));
+    let nothing = crate::reconcile::overrides::NotOverridden::NothingThere;
+    reply.unwrap().send(Err(nothing)).unwrap();
+    let refused = answer.await.unwrap().unwrap_err().to_string();
+    assert!(refused.contains("`penstock-agent override list`"), "{refused}");
+    let hidden = format!("{:?}", begin("", Some("0123-secret")));
+    assert!(!hidden.contains("secret"), "{hidden}");
+    local.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_kernel_still_holds_is_not_said_to_be_reverted_or_in_force() {
     let mut local = Local::start(on_trial()).await;
     let ((_, reply), asked) = local

@@ -16,6 +16,8 @@
 //! | a kernel in doubt counts as before | examples of `doubt.rs` |
 //! | a trial goes on after a restart of the machine | alone |
 //! | a person's hold is not heeded | hold |
+//! | the disk has all that is left of an override | longer |
+//! | a code is not spent with its override | spent; killed |
 //!
 //! What was found by this test itself, one after the other: a first release that was only staged, or tried, and is believed after a restart;
 //! what was confirmed going back where its marks were not written yet; a cleared release that begins by itself; an order that is not
@@ -64,6 +66,7 @@ struct Tally {
     deaths: u64,
     by_its_own_test: u64,
     overridden: u64,
+    by_code: u64,
 }
 
 struct History {

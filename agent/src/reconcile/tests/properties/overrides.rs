@@ -52,12 +52,13 @@ impl History {
         } else {
             &[("bert", 11), ("emil", 13)]
         };
-        let was_spent = !self.stays.overrides().spent.is_empty();
+        let was_spent = self.tally.by_code > 0;
         let (reply, mut answer) = tokio::sync::oneshot::channel();
         let asked = begin(signed(&form, people), code);
         self.step(Occasion::Override(asked, Some(reply)))?;
         if let Ok(Ok(words)) = answer.try_recv() {
             self.tally.overridden += 1;
+            self.tally.by_code += u64::from(by_code);
             if by_code && was_spent {
                 return Err(format!("spent: the code was used before, and {words}"));
             }

@@ -240,6 +240,8 @@ pub fn load(store: &mut dyn Records) -> StoredPolicies {
     for policy in found {
         // Where the mark of what is in force is lost, each slot counts that was perhaps put in force: the floor must not sink.
         let was_in_force = match marked {
+            // What was confirmed was in force for good, though a newer one is named since and no mark was written.
+            _ if journal.confirmed == Some(policy.statement) => true,
             Some(statement) => statement == policy.statement,
             None => !is_first && !was_never_in_force(&journal, &policy),
         };

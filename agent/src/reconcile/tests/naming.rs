@@ -85,3 +85,19 @@ fn the_kernel_has_a_shorter_grant_before_anybody_learns_that_its_release_is_in_f
     );
     assert_eq!(*gateway.kernel.shown_at_hold.lock().unwrap(), Some(1));
 }
+
+#[test]
+fn a_release_that_was_confirmed_stays_believed_where_no_mark_was_written_since_and_a_newer_one_was_put_in_force()
+ {
+    let (mut gateway, second, two) = super::trials::with_one();
+    gateway.records.lock().unwrap().unwritable = Some("effective");
+    gateway.step(Occasion::Offer(second, super::trials::on_trial()));
+    let confirmed = super::trials::asked(&mut gateway, super::trials::confirm(two));
+    assert_eq!(confirmed, Ok(()));
+    let (third, _) = offer(&super::trials::over(), 3, Some(two));
+    gateway.step(Occasion::Offer(third, Order::default()));
+    assert_eq!(super::trials::believed(&gateway), 3);
+    // An agent whose kernel takes nothing believes what the disk says, and no less.
+    let held = crate::policy_store::load(&mut *gateway.records.lock().unwrap());
+    assert_eq!(held.trust.unwrap().floor, Revision(2));
+}

@@ -170,7 +170,8 @@ async fn of_many_keys_at_once_one_token_serves_exactly_one() {
     let dir = tempfile::tempdir().unwrap();
     let world = std::sync::Arc::new(world(dir.path()));
     let secret = world.token("gateway/gw-1", None).await;
-    let tasks: Vec<_> = (0..16)
+    // No more than may be wrong from one address.
+    let tasks: Vec<_> = (0..10)
         .map(|_| {
             let (world, secret) = (world.clone(), secret.clone());
             tokio::spawn(async move { world.enrol("gw-1", &secret.0, &request(), NOW_MS).await })

@@ -303,7 +303,8 @@ fn compare(lab: &Lab, mode: GatewayMode) {
         }
     });
     println!("{counted:?}");
-    assert!(counted[1] > 100 && counted[0] > 2 * counted[1], "{counted:?}");
+    // Both ways are drawn often enough to show something.
+    assert!(counted[1] > 100 && counted[0] - counted[1] > 100, "{counted:?}");
 }
 
 /// Sends connections' first packets and their answers, all of which have to pass or not as without a shadow. How many passed, and how

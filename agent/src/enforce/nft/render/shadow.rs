@@ -8,6 +8,9 @@
 //! What a flow carries that the next plan has alike, between the same places, needs no second look (`kept`). That is most, as a
 //! rule, and costs one lookup.
 //!
+//! What was judged of a connection holds for its further packets (`passing`, `refusing`): the plan stays the same while its shadow is
+//! there, and no packet of a connection that is under way is judged otherwise than the one before.
+//!
 //! Not judged here: what the inspector carries (it passes none of these hooks), what goes to it from the next plan on
 //! (`unread`: counted, and standing connections that would be reset for it), what only the tables of a bridge know: the port
 //! that a frame came in by, and neighbours' questions.
@@ -34,6 +37,13 @@ use crate::enforce::shape::structure::Structure;
 const FLOWS_MAX: u32 = 4096;
 /// Connections that are counted: each once.
 const CONNECTIONS_MAX: u32 = 65_536;
+
+/// Packets of connections of which all further ones are judged alike: the first packets of TCP say who opened it, and ICMP that is about a
+/// connection is judged apart from it.
+const UNDER_WAY: [&str; 2] = [
+    "meta l4proto tcp ct state established",
+    "meta l4proto udp ct state { new, established }",
+];
 
 /// What leads on from a tuple that the next plan permits, limits to operations, or does not have.
 const QUOTED: Quoted<'static> = Quoted {
@@ -83,7 +93,7 @@ fn objects() -> String {
             "set {set} {{ type mark; size {FLOWS_MAX}; flags dynamic; }}"
         );
     }
-    for set in ["cut", "midway"] {
+    for set in ["cut", "midway", "passing", "refusing"] {
         let _ = writeln!(
             script,
             "set {set} {{ typeof ct id . meta mark; size {CONNECTIONS_MAX}; flags dynamic; }}"
@@ -118,13 +128,25 @@ fn chains(structure: &Structure) -> String {
     };
     // Each ends the judgement: a chain that was jumped to would be gone on after it. What stands and is to be read from the next plan on
     // is reset, unless its zones only observe.
+    let [refusing, passing] = ["refusing", "passing"].map(remembered);
+    let [tcp, udp] = UNDER_WAY;
     let _ = write!(
         script,
         "chain refused {{
+         meta l4proto tcp ct state established update @cut {{ ct id . meta mark }}
+         {refusing}goto refused_again
+         }}
+         chain refused_again {{
          counter name would_deny
          update @refused {{ meta mark counter }}
-         meta l4proto tcp ct state established update @cut {{ ct id . meta mark }}
          accept
+         }}
+         chain permitted {{
+         {passing}accept
+         }}
+         chain known {{
+         ct id . meta mark @passing accept
+         ct id . meta mark @refusing goto refused_again
          }}
          chain unread {{
          update @unread {{ meta mark counter }}
@@ -173,6 +195,8 @@ fn chains(structure: &Structure) -> String {
          type filter hook forward priority filter + 2; policy accept;
          counter name judged
          meta mark @kept accept
+         {tcp} jump known
+         {udp} jump known
          {bound}meta nfproto ipv4 goto judge4
          meta nfproto ipv6 goto judge6
          goto miss
@@ -181,6 +205,13 @@ fn chains(structure: &Structure) -> String {
     );
     input(&mut script, structure);
     script + "}\n"
+}
+
+/// Keeps in `set` what was judged of a connection that is under way.
+fn remembered(set: &str) -> String {
+    UNDER_WAY
+        .map(|under_way| format!("{under_way} update @{set} {{ ct id . meta mark }}\n"))
+        .concat()
 }
 
 /// The judgement of one family, as `inet` has it for the rules in force.
@@ -193,7 +224,10 @@ fn judge(script: &mut String, family: &Family, structure: &Structure) {
         ..
     } = family;
     let asked = |tuple: &str| {
-        let ask = |(map, verdict): &(&str, &str)| format!("{tuple} @{map}{n} {verdict}\n");
+        let ask = |(map, verdict): &(&str, &str)| {
+            let verdict = verdict.replace("accept", "goto permitted");
+            format!("{tuple} @{map}{n} {verdict}\n")
+        };
         QUOTED.maps.iter().map(ask).collect::<String>()
     };
     let [(_, of_client), (_, of_server)] = shape::tuples(ip);
@@ -313,7 +347,8 @@ mod tests {
                 prop_assert!(done.is_empty(), "{done:?} in {line}");
                 prop_assert!(!line.contains("policy ") || line.contains("policy accept"), "{line}");
                 let writes = line.contains("update @");
-                let own = ["refused", "unread", "cut", "midway"].map(|set| format!("update @{set} {{"));
+                let own = ["refused", "unread", "cut", "midway", "passing", "refusing"];
+                let own = own.map(|set| format!("update @{set} {{"));
                 prop_assert!(!writes || own.iter().any(|own| line.contains(own)), "{line}");
                 // No word in it is about another table.
                 prop_assert!(!line.contains("inet penstock") || line.contains("inet penstock_shadow"), "{line}");

@@ -1,3 +1,4 @@
 mod orders;
 mod properties;
+mod shadow;
 mod world;

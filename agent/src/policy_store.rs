@@ -237,12 +237,16 @@ pub fn load(store: &mut dyn Records) -> StoredPolicies {
         && marked.is_none()
         && believed.is_none()
         && !held.faults.iter().any(|fault| marks.contains(&fault.record));
+    // Only a slot that is not in force is taken: where what was in force before is in neither, what is named was it since.
+    let gave_way = journal.confirmed.is_none_or(|confirmed| !is_stored(&confirmed));
     for policy in found {
         // Where the mark of what is in force is lost, each slot counts that was perhaps put in force: the floor must not sink.
         let was_in_force = match marked {
             // What was confirmed was in force for good, though a newer one is named since and no mark was written.
             _ if journal.confirmed == Some(policy.statement) => true,
-            Some(statement) => statement == policy.statement,
+            Some(statement) => {
+                statement == policy.statement || (gave_way && in_force == Some(policy.statement))
+            }
             None => !is_first && !was_never_in_force(&journal, &policy),
         };
         if was_in_force

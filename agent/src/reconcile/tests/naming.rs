@@ -100,4 +100,14 @@ fn a_release_that_was_confirmed_stays_believed_where_no_mark_was_written_since_a
     // An agent whose kernel takes nothing believes what the disk says, and no less.
     let held = crate::policy_store::load(&mut *gateway.records.lock().unwrap());
     assert_eq!(held.trust.unwrap().floor, Revision(2));
+    // Nor where the slot of what the mark names is gone: the one that is named was in force then.
+    let three = held.staged.or(held.effective).unwrap().statement;
+    let (fourth, _) = offer(&super::trials::over(), 4, Some(three));
+    let staged = Order {
+        upto: crate::policy_store::journal::Upto::Staged,
+        ..Order::default()
+    };
+    gateway.step(Occasion::Offer(fourth, staged));
+    let held = crate::policy_store::load(&mut *gateway.records.lock().unwrap());
+    assert_eq!(held.trust.unwrap().floor, Revision(3));
 }

@@ -1,10 +1,10 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use penstock_policy::overrides::OVERRIDE_FORMAT;
-use penstock_policy::plan::{Observing, PlanInterface};
 use penstock_policy::terms::GatewayMode;
 
 use super::*;
+use crate::reconcile::tests::overrides::side;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -50,15 +50,6 @@ fn begun(now: Time) -> LastingOverride {
 
 /// A bridged gateway on whose far side 10.0.2.9 has this MAC address.
 fn plan(mac: &str) -> Plan {
-    let side = |name: &str, zone: &str, network: &str| PlanInterface {
-        name: name.to_owned(),
-        zone: zone.parse().unwrap(),
-        behind: Vec::new(),
-        networks: vec![network.parse().unwrap()],
-        observing: Observing::Nothing,
-        routers: Vec::new(),
-        hardware: Vec::new(),
-    };
     let mut far = side("lan2", "pumps", "10.0.2.0/24");
     far.hardware.push(penstock_policy::plan::Hardware {
         address: "10.0.2.9".parse().unwrap(),

@@ -28,7 +28,7 @@ mod lies;
 mod machine;
 mod naming;
 mod orders;
-mod overrides;
+pub(crate) mod overrides;
 mod properties;
 mod trials;
 

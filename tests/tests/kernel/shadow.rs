@@ -210,6 +210,29 @@ fn the_shadow_of_an_agent_that_was_killed_goes_with_the_next_one() {
 }
 
 #[test]
+fn a_first_release_is_judged_where_no_policy_is_in_force() {
+    at_each_gateway(
+        "shadow::a_first_release_is_judged_where_no_policy_is_in_force",
+        async |mode, world, agent| {
+            begin(&agent, &in_force(mode)).await;
+            exchange(world, 1000);
+            // Nobody waits for a report that never comes: a rollout opens this gateway once it judged for long enough.
+            let report = agent.enforcer.shadowed().await.unwrap();
+            assert_eq!(report.would_deny_packets, 0, "{report:?}");
+            assert!(report.since_ms > 0 && !report.since_boot.is_zero(), "{report:?}");
+            let again = agent.enforcer.shadowed().await.unwrap();
+            assert_eq!(
+                (again.since_ms, again.since_boot),
+                (report.since_ms, report.since_boot),
+                "it does not begin again at each look"
+            );
+            agent.enforcer.shadow(None).await.unwrap();
+            assert!(!stands(world));
+        },
+    );
+}
+
+#[test]
 fn a_shadow_begins_again_where_somebody_removed_it_or_what_is_in_force_changed() {
     at_each_gateway(
         "shadow::a_shadow_begins_again_where_somebody_removed_it_or_what_is_in_force_changed",

@@ -30,9 +30,9 @@ pub(super) fn observe() -> Effect {
     }
 }
 
-/// A plan of which Bert and Dora, or a code, may override something for four hours.
-pub(super) fn overridable() -> Plan {
-    let side = |name: &str, zone: &str, network: &str| PlanInterface {
+/// A side of a gateway, all of whose zones enforce.
+pub(crate) fn side(name: &str, zone: &str, network: &str) -> PlanInterface {
+    PlanInterface {
         name: name.to_owned(),
         zone: zone.parse().unwrap(),
         behind: Vec::new(),
@@ -40,7 +40,11 @@ pub(super) fn overridable() -> Plan {
         observing: Observing::Nothing,
         routers: Vec::new(),
         hardware: Vec::new(),
-    };
+    }
+}
+
+/// A plan of which Bert and Dora, or a code, may override something for four hours.
+pub(super) fn overridable() -> Plan {
     let plan = granted(1, 2);
     let people = [("bert", 11), ("dora", 12), ("emil", 13)];
     let mut requires = plan.requires.clone();

@@ -23,6 +23,7 @@
 //! what was confirmed going back where its marks were not written yet; a cleared release that begins by itself; an order that is not
 //! stored; a kernel fault that stays; a slot that is taken from a release which the kernel perhaps holds.
 
+mod chance;
 mod judge;
 mod overrides;
 
@@ -30,31 +31,12 @@ use jiff::tz::TimeZone;
 use penstock_policy::model::Window;
 use proptest::test_runner::Config;
 
+use self::chance::Chance;
 use super::machine::{Alive, Mood, Read, Stays, releases, revision_of};
 use super::*;
 use crate::policy_store::journal::{Journal, Upto};
 use crate::reconcile::trial::{Confirmer, MARGIN, length_of};
 use crate::reconcile::window::{Opening, Windows};
-
-/// splitmix64.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % end
-    }
-
-    fn once_in(&mut self, times: u64) -> bool {
-        self.below(times) == 0
-    }
-
-    fn of<T: Clone>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len() as u64) as usize].clone()
-    }
-}
 
 /// What histories came to.
 #[derive(Debug, Default)]

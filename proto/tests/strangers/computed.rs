@@ -22,6 +22,8 @@ use super::shown::{Authority, client_showing, hostile_chains, plant, server_show
 
 /// What a refused peer may cost, as a multiple of an accepted one.
 const RATIO_MAX: u32 = 3;
+/// How often each side is measured, at least and at most.
+const GOES: std::ops::Range<usize> = 7..200;
 
 fn processor_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
@@ -61,50 +63,49 @@ fn meet(mut ours: Connection, mut theirs: Connection) -> (Duration, bool) {
     }
 }
 
-/// The least of several goes: what the machine does beside is none of ours.
-fn costs(go: impl Fn() -> (Duration, bool)) -> (Duration, bool) {
-    let goes: Vec<_> = (0..7).map(|_| go()).collect();
-    let accepted = goes[0].1;
-    assert!(goes.iter().all(|go| go.1 == accepted));
-    (goes.iter().map(|go| go.0).min().unwrap(), accepted)
-}
-
 fn as_server(ours: &Arc<ServerConfig>, theirs: &Arc<ClientConfig>) -> (Duration, bool) {
-    costs(|| {
-        let name = ServerName::try_from("broker.example").unwrap();
-        let client = ClientConnection::new(Arc::clone(theirs), name).unwrap();
-        meet(
-            ServerConnection::new(Arc::clone(ours)).unwrap().into(),
-            client.into(),
-        )
-    })
+    let name = ServerName::try_from("broker.example").unwrap();
+    let client = ClientConnection::new(Arc::clone(theirs), name).unwrap();
+    meet(
+        ServerConnection::new(Arc::clone(ours)).unwrap().into(),
+        client.into(),
+    )
 }
 
 fn as_client(ours: &Arc<ClientConfig>, theirs: &Arc<ServerConfig>) -> (Duration, bool) {
-    costs(|| {
-        let name = ServerName::try_from("broker.example").unwrap();
-        let client = ClientConnection::new(Arc::clone(ours), name).unwrap();
-        meet(
-            client.into(),
-            ServerConnection::new(Arc::clone(theirs)).unwrap().into(),
-        )
-    })
+    let name = ServerName::try_from("broker.example").unwrap();
+    let client = ClientConnection::new(Arc::clone(ours), name).unwrap();
+    meet(
+        client.into(),
+        ServerConnection::new(Arc::clone(theirs)).unwrap().into(),
+    )
 }
 
-fn holds(
-    listener: &str,
-    good: (Duration, bool),
-    hostile: impl Fn(&Credentials) -> (Duration, bool),
-    subject: &str,
-) {
-    assert!(good.1, "{listener}: the good peer is accepted");
+/// What the machine does beside is none of ours, and it only ever adds: each side is taken by the least of its goes, both
+/// by turns, until the claim holds. One that is false holds in no number of them.
+fn holds(listener: &str, meet: impl Fn(&Credentials) -> (Duration, bool), good: &Credentials, subject: &str) {
+    let accepted = || {
+        let (spent, accepted) = meet(good);
+        assert!(accepted, "{listener}: the good peer is accepted");
+        spent
+    };
+    let mut good = accepted();
     for (what, shown) in hostile_chains("root of water", subject) {
-        let (spent, accepted) = hostile(&shown);
-        assert!(!accepted, "{listener}: {what}");
+        let refused = || {
+            let (spent, accepted) = meet(&shown);
+            assert!(!accepted, "{listener}: {what}");
+            spent
+        };
+        let mut least = refused();
+        for go in 1..GOES.end {
+            if go >= GOES.start && least <= good * RATIO_MAX {
+                break;
+            }
+            (good, least) = (good.min(accepted()), least.min(refused()));
+        }
         assert!(
-            spent <= good.0 * RATIO_MAX,
-            "{listener}: {what}: {spent:?} of processor time; a good peer costs {:?}",
-            good.0
+            least <= good * RATIO_MAX,
+            "{listener}: {what}: {least:?} of processor time; a good peer costs {good:?}",
         );
     }
 }
@@ -117,20 +118,15 @@ fn no_client_that_is_refused_costs_a_listener_more_than_three_that_are_accepted(
     let shows = |credentials: &Credentials| as_server(&coordinator, &client_showing(credentials, &[b"h2"]));
     holds(
         "the coordinator's link",
-        shows(&ca.issue("gateway/gw-1")),
         shows,
+        &ca.issue("gateway/gw-1"),
         "gateway/gw-1",
     );
 
     let listed = Devices::Listed(BTreeSet::from(["hmi".parse().unwrap()]));
     let inspector = device_server(&plant(), own("gateway/gw-1"), &[ca.root()], listed).unwrap();
     let shows = |credentials: &Credentials| as_server(&inspector, &client_showing(credentials, &[]));
-    holds(
-        "the inspector",
-        shows(&ca.issue("device/hmi")),
-        shows,
-        "device/hmi",
-    );
+    holds("the inspector", shows, &ca.issue("device/hmi"), "device/hmi");
 }
 
 #[test]
@@ -152,7 +148,7 @@ fn no_server_that_is_refused_costs_us_more_than_three_that_are_accepted() {
         let ours = profile.config().unwrap();
         let shows =
             |credentials: &Credentials| as_client(&ours.config, &server_showing(credentials, &[b"h2"]));
-        holds(whose, shows(&ca.issue("coordinator/c1")), shows, "coordinator/c1");
+        holds(whose, shows, &ca.issue("coordinator/c1"), "coordinator/c1");
     }
     let foreign = Tls {
         server_authorities: Some(certificates_to_pem(&[ca.root()])),
@@ -167,7 +163,7 @@ fn no_server_that_is_refused_costs_us_more_than_three_that_are_accepted() {
         let profile = BrokerProfile::of_plan(&tls, &plant(), &roots, (&broker, address), own).unwrap();
         let ours = profile.config().unwrap();
         let shows = |credentials: &Credentials| as_client(&ours, &server_showing(credentials, &[]));
-        holds(whose, shows(&ca.issue("device/broker")), shows, "device/broker");
+        holds(whose, shows, &ca.issue("device/broker"), "device/broker");
     }
 }
 

@@ -91,23 +91,31 @@ impl Mark {
         }
     }
 
-    /// What became of a gateway by it, behind its name.
+    /// What became of gateways by it, behind their names and a colon.
     pub fn became(self) -> &'static str {
         match self {
-            Self::Waiting => "waits for its turn",
-            Self::Absent => "comes later",
+            Self::Waiting => "waiting for a turn",
+            Self::Absent => "to come later",
             Self::Opened => "may activate",
             Self::Withdrawing => "may no longer activate",
-            Self::Trial => "is on trial",
-            Self::Silent => "is silent, and may have activated",
-            Self::Unknown => "is silent; it was held when it was last heard",
-            Self::Confirmed => "is confirmed",
-            Self::ConfirmedSilent => "is silent after it was confirmed",
+            Self::Trial => "on trial",
+            Self::Silent => "silent, may have activated",
+            Self::Unknown => "silent, held when last heard",
+            Self::Confirmed => "confirmed",
+            Self::ConfirmedSilent => "silent after confirmation",
             Self::RevertedHard => "went back, which stops the rollout",
             Self::RevertedSoft => "went back",
-            Self::BroughtBack => "was brought back",
-            Self::Refused => "refuses the release",
+            Self::BroughtBack => "brought back",
+            Self::Refused => "refused the release",
         }
+    }
+
+    /// The rollout decided it, where others are what a gateway reported or how long it was silent.
+    pub fn is_decided(self) -> bool {
+        matches!(
+            self,
+            Self::Waiting | Self::Absent | Self::Opened | Self::Withdrawing
+        )
     }
 
     /// It may activate, or activated, and that is not over: a wave waits for it.

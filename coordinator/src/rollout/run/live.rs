@@ -185,8 +185,16 @@ impl Live {
         self.take(actions, "", now.wall_ms)
     }
 
-    /// Takes over what came of a step, or of what somebody wanted.
+    /// Takes over what came of a step, or of what somebody wanted. Its events stand in the order of cause and effect: what
+    /// gateways reported, what comes of that for the rollout, what it decided about gateways.
     pub(super) fn take(&mut self, actions: Vec<Action>, by: &str, now_ms: u64) -> Vec<(GatewayId, bool)> {
+        let record = self.machine.record();
+        let changes: Vec<(u32, Mark)> = record.changes(&self.log.rollout).collect();
+        let before: BTreeMap<u32, Mark> = self.log.rollout.changes(&record).collect();
+        self.log.rollout = record;
+        let (decided, reported): (Vec<_>, Vec<_>) =
+            changes.iter().copied().partition(|(_, mark)| mark.is_decided());
+        self.say_marks(&reported, by, now_ms);
         for action in actions {
             match action {
                 Action::Retarget(gateway) => {
@@ -202,25 +210,15 @@ impl Live {
                 Action::Note(note) => self.note(&note, by, now_ms),
             }
         }
+        self.say_marks(&decided, by, now_ms);
         let wait = self
             .machine
             .deadline()
             .map(|deadline| deadline.saturating_sub(now_ms));
         self.due_at = wait.map(|ms| Instant::now() + Duration::from_millis(ms.min(LOOK_MS)));
-        let record = self.machine.record();
-        let changes: Vec<(u32, Mark)> = record.changes(&self.log.rollout).collect();
-        let before: BTreeMap<u32, Mark> = self.log.rollout.changes(&record).collect();
-        self.log.rollout = record;
         self.pending
             .moved
             .extend(changes.iter().map(|(gateway, _)| *gateway));
-        let fleet = self.machine.fleet().clone();
-        let named = changes
-            .iter()
-            .filter_map(|(gateway, mark)| Some((fleet.member(*gateway)?.id.as_str(), *mark)));
-        for (what, words) in marks_in_words(named) {
-            self.say(by, what, words, now_ms);
-        }
         let is_over = is_end(self.machine.stage());
         if is_over && self.log.ended_ms.is_none() {
             self.log.ended_ms = Some(now_ms);
@@ -231,10 +229,21 @@ impl Live {
                 .is_some_and(|before| before.may_be_unconfirmed());
             before != mark.may_be_unconfirmed()
         });
+        let fleet = self.machine.fleet();
         let named = crossed.filter_map(|(gateway, mark)| {
             Some((fleet.member(gateway)?.id.clone(), mark.may_be_unconfirmed()))
         });
         named.collect()
+    }
+
+    fn say_marks(&mut self, changes: &[(u32, Mark)], by: &str, now_ms: u64) {
+        let fleet = self.machine.fleet().clone();
+        let named = changes
+            .iter()
+            .filter_map(|(gateway, mark)| Some((fleet.member(*gateway)?.id.as_str(), *mark)));
+        for (what, words) in marks_in_words(named) {
+            self.say(by, what, words, now_ms);
+        }
     }
 
     fn note(&mut self, note: &Note, by: &str, now_ms: u64) {

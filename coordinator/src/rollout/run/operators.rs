@@ -106,6 +106,10 @@ impl Rollouts {
             }
         }
         shared.begin(&mut desk, beginning, &start.who, event).await?;
+        // What is shown is what it waits for, and not that it has looked at nobody yet. What fails here is tried again soon.
+        if let Err(refusal) = shared.pass(&mut desk, false).await {
+            tracing::warn!(%refusal, "the first look of a rollout");
+        }
         desk.newest()
             .map(|live| view::rollout(&desk, live, (&shared.fleet, true)))
             .ok_or_else(gone)

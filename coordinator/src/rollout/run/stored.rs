@@ -147,7 +147,7 @@ pub(super) fn marks_in_words<'a>(
         };
         (
             mark.word(),
-            format!("{}{further} {}", names.join(", "), mark.became()),
+            format!("{}{further}: {}", names.join(", "), mark.became()),
         )
     });
     words.collect()

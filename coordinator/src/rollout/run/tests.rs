@@ -405,12 +405,13 @@ impl World {
         let stored = self.stored().await;
         let shown = self.rollouts.show(Revision(1), true).await.unwrap();
         assert_eq!(stored[0].rollout.stage().word(), "completed", "{shown:?}");
+        let last = |what| stored[0].events.iter().rposition(|event| event.what == what);
+        assert!(
+            last("confirmed") < last("completed"),
+            "the cause stands first: {shown:?}"
+        );
         for gateway in &self.gateways {
-            assert_eq!(
-                (gateway.confirmed, gateway.on_trial),
-                (1, false),
-                "it is confirmed once"
-            );
+            assert_eq!((gateway.confirmed, gateway.on_trial), (1, false), "once");
         }
     }
 }

@@ -188,14 +188,13 @@ impl ShownOverride {
         let zones = zones.filter(|zones| zones.len() <= ZONES_MAX).unwrap_or_default();
         let Override { reason, ticket, .. } = &self.asked;
         let message = format!(
-            "overridden until {} by {}: {}; why: {}{}; it ends by itself, by `penstock-agent override end {}` at the gateway, or by a \
-             release that says the same",
+            "overridden until {} by {} ({}): {}; why: {}{}",
             instant(self.until_ms),
             self.authority,
+            short(self.asked.number),
             in_words(&self.asked.effects),
             reason,
             ticket_in_words(ticket.as_deref()),
-            short(self.asked.number),
         );
         Fault {
             zones: zones.iter().map(ToString::to_string).collect(),

@@ -471,5 +471,5 @@ fn bounded_fault(fault: &v1::Fault) -> v1::Fault {
 }
 
 fn bounded(text: &str) -> String {
-    text::bounded(text, TEXT_BYTES_MAX).to_owned()
+    text::shortened(text, TEXT_BYTES_MAX).into_owned()
 }

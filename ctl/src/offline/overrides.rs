@@ -261,6 +261,17 @@ fn sign(out: &Output, request: &SignRequest<'_>) -> Result<Exit, Failure> {
     if let Some((_, plan)) = by {
         may_sign(plan, &person, &key)?;
     }
+    let earlier = signed
+        .signatures
+        .iter()
+        .find(|earlier| earlier.approver != person && signed.verifies(earlier, &key.public()));
+    if let Some(earlier) = earlier {
+        return Err(Failure::local(
+            "one-key",
+            format!("this key has signed it as {} already", earlier.approver),
+        )
+        .help("it takes two people, each with a key of their own"));
+    }
     if out.for_people() {
         let mut page = Page::new(out.style);
         OverrideShown::of(&signed, &asked, by).page(&mut page);

@@ -146,7 +146,7 @@ impl Report for KeyShown {
             None => {}
         }
         if self.made {
-            page.line("  the public half, for `approvers` in the plant document:");
+            page.line("  the public half, for `approvers` or `break_glass` in the plant document:");
         }
         let key = page.paint(Tone::Strong, &self.public);
         page.line(key);

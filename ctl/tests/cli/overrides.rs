@@ -124,6 +124,33 @@ fn two_people_sign_a_request_that_the_documents_then_permit() {
 }
 
 #[test]
+fn one_key_does_not_sign_under_two_names_also_where_no_documents_are_at_hand() {
+    let folder = overridable();
+    let folder = folder.path();
+    request(folder, &asked());
+    sign(folder, 0, "k.lang", &[]);
+    let again = [
+        "override",
+        "sign",
+        "asked",
+        "--key",
+        "k.lang.key",
+        "--as",
+        "m.ruiz",
+        "--yes",
+    ];
+    let said = ends(folder, 6, &again);
+    assert!(
+        said.err.contains("this key has signed it as k.lang already"),
+        "{}",
+        said.err
+    );
+    sign(folder, 0, "k.lang", &[]);
+    let page = ends(folder, 0, &["override", "show", "asked"]).out;
+    assert!(!page.contains("m.ruiz"), "{page}");
+}
+
+#[test]
 fn nobody_signs_whom_the_documents_do_not_let_and_a_strangers_signature_counts_nowhere() {
     let folder = overridable();
     let folder = folder.path();

@@ -42,8 +42,8 @@ use site::Site;
 
 /// Gateways, each with a client and a server.
 const GATEWAYS: u32 = 4;
-/// Releases that are counted, behind the first.
-const RELEASES: u64 = 100;
+/// Within one session a gateway looks at 16 offers at once and then at one every 5 s; a trial begins a session of its own.
+const PACE: Duration = Duration::from_millis(5_200);
 /// A step that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Where the gateways' management peer is.
@@ -58,6 +58,16 @@ const PARTS: [(&str, Begins); 2] = [("approval", Begins::Approved), ("rollout", 
 enum Begins {
     Approved,
     Started,
+}
+
+impl Begins {
+    /// Releases that are counted, behind the first, and how long to wait before each.
+    fn releases(self) -> (u64, Duration) {
+        match self {
+            Self::Approved => (30, PACE),
+            Self::Started => (100, Duration::ZERO),
+        }
+    }
 }
 
 fn main() {
@@ -112,7 +122,9 @@ async fn measure(begins: Begins, mut sites: Vec<Site>) {
     let mut parent = None;
     let mut times = [const { Vec::new() }; 2];
     let mut slowest = Vec::new();
-    for number in 1..=RELEASES + 1 {
+    let (releases, pace) = begins.releases();
+    for number in 1..=releases + 1 {
+        tokio::time::sleep(pace).await;
         let text = document::document(GATEWAYS, number % 2).replace("service: tcp/", "service: udp/");
         let release = plant::release(text, number, parent);
         parent = Some(release.digest());
@@ -163,7 +175,7 @@ async fn measure(begins: Begins, mut sites: Vec<Site>) {
         Begins::Approved => "the last signature",
         Begins::Started => "the start of its rollout",
     };
-    println!("{RELEASES} releases to {GATEWAYS} gateways (ms): from {what}");
+    println!("{releases} releases to {GATEWAYS} gateways (ms): from {what}");
     let [answered, requested] = times;
     for (from, times) in [
         ("acknowledged, to force at a gateway (budget: p99 500)", answered),

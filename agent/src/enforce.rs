@@ -471,6 +471,7 @@ fn nothing_permitted() -> Option<Plan> {
         bridges: Vec::new(),
         grants: BTreeMap::new(),
         open: BTreeSet::new(),
+        excepted: BTreeMap::new(),
     })
 }
 

@@ -171,6 +171,7 @@ impl<'a> Compiler<'a> {
             interlock: self.interlock(id, gateway)?,
             break_glass,
             open: BTreeSet::new(),
+            excepted: BTreeMap::new(),
         })
     }
 

@@ -77,6 +77,10 @@ pub struct Plan {
     /// has all of them closed.
     #[serde(skip)]
     pub open: BTreeSet<ConduitId>,
+    /// Of sides all of whose zones enforce, the networks that observe all the same, because people in front of the gateway override it
+    /// for a while. Never a part of its bytes, and empty in a plan that is read.
+    #[serde(skip)]
+    pub excepted: BTreeMap<String, Vec<IpNet>>,
 }
 
 /// Something that an agent must know how to enforce.

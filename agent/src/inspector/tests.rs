@@ -94,6 +94,7 @@ fn plan(port: u16, operations: Option<Operations>, enforcement: Enforcement) -> 
         interlock: None,
         break_glass: None,
         open: std::collections::BTreeSet::new(),
+        excepted: std::collections::BTreeMap::new(),
     }
 }
 

@@ -366,6 +366,7 @@ fn plan(wanted: Option<Wanted>) -> Plan {
         interlock: wanted,
         break_glass: None,
         open: Default::default(),
+        excepted: Default::default(),
     }
 }
 

@@ -409,6 +409,7 @@ pub(crate) fn granted(from_ms: u64, until_ms: u64) -> Plan {
         interlock: None,
         break_glass: None,
         open: BTreeSet::new(),
+        excepted: BTreeMap::new(),
     }
 }
 

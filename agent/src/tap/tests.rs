@@ -58,6 +58,7 @@ fn plan() -> Plan {
         interlock: None,
         break_glass: None,
         open: std::collections::BTreeSet::new(),
+        excepted: std::collections::BTreeMap::new(),
     }
 }
 

@@ -149,6 +149,7 @@ pub fn plan() -> Plan {
         interlock: None,
         break_glass: None,
         open: std::collections::BTreeSet::new(),
+        excepted: std::collections::BTreeMap::new(),
     }
 }
 

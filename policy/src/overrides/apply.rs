@@ -106,7 +106,14 @@ pub fn overridden(plan: &Plan, effects: &[Effect]) -> Plan {
             Effect::Observe { one, other } => {
                 for end in [one, other] {
                     for side in plan.interfaces.iter_mut().filter(|side| spans(side, end)) {
+                        let enforces = side.observing == Observing::Nothing;
                         side.observing = with(&side.observing, end);
+                        // All that observes there does so by an override.
+                        if let Observing::Only(networks) = &side.observing
+                            && (enforces || plan.excepted.contains_key(&side.name))
+                        {
+                            plan.excepted.insert(side.name.clone(), networks.clone());
+                        }
                     }
                 }
             }

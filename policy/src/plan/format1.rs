@@ -86,6 +86,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Plan, PlanError> {
         interlock: None,
         break_glass: None,
         open: BTreeSet::new(),
+        excepted: BTreeMap::new(),
     })
 }
 

@@ -249,6 +249,7 @@ mod tests {
             interlock: None,
             break_glass: None,
             open: std::collections::BTreeSet::new(),
+            excepted: std::collections::BTreeMap::new(),
         }
     }
 

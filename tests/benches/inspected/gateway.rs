@@ -310,5 +310,6 @@ pub(super) fn plan_of(count: u32, port: u16, operations: Option<Operations>) -> 
         interlock: None,
         break_glass: None,
         open: std::collections::BTreeSet::new(),
+        excepted: std::collections::BTreeMap::new(),
     }
 }

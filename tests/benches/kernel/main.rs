@@ -149,6 +149,7 @@ fn plan(count: u32) -> Plan {
         interlock: None,
         break_glass: None,
         open: std::collections::BTreeSet::new(),
+        excepted: std::collections::BTreeMap::new(),
     }
 }
 

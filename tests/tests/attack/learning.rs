@@ -12,7 +12,7 @@ use super::wire::{Mac, Part, Probe};
 use super::world::{PATIENCE, SILENCE, World, text};
 
 /// The port on which the bridge has learned a MAC address.
-fn learned(world: &World, mac: Mac) -> Option<String> {
+pub fn learned(world: &World, mac: Mac) -> Option<String> {
     let table = world
         .gateway
         .run("bridge", &["fdb", "show", "br", "br0"])
@@ -25,7 +25,7 @@ fn learned(world: &World, mac: Mac) -> Option<String> {
     Some(port.to_owned())
 }
 
-fn datagram(world: &World, way: (&str, &str), source: &str, mac: Mac, number: u16) -> Vec<u8> {
+pub fn datagram(world: &World, way: (&str, &str), source: &str, mac: Mac, number: u16) -> Vec<u8> {
     let probe = Probe {
         source: source.parse().unwrap(),
         destination: "10.2.0.9".parse().unwrap(),

@@ -17,6 +17,7 @@ mod icmp;
 mod learning;
 mod modes;
 mod neighbours;
+mod overridden;
 #[allow(dead_code)] // The rest of it serves the kernel tests.
 #[path = "../kernel/plans.rs"]
 mod plans;

@@ -89,6 +89,7 @@ pub fn plan(publications: Vec<MqttOperation>) -> Plan {
         interlock: None,
         break_glass: None,
         open: BTreeSet::new(),
+        excepted: std::collections::BTreeMap::new(),
         bridges: vec![Bridge {
             id: FlowId(7),
             conduit: ConduitId::new("up").unwrap(),

@@ -167,6 +167,7 @@ impl World {
             interlock: None,
             break_glass: None,
             open: std::collections::BTreeSet::new(),
+            excepted: std::collections::BTreeMap::new(),
         }
     }
 

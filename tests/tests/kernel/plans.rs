@@ -43,6 +43,7 @@ pub fn plan(mode: GatewayMode, rules: Vec<Rule>) -> Plan {
         interlock: None,
         break_glass: None,
         open: std::collections::BTreeSet::new(),
+        excepted: std::collections::BTreeMap::new(),
     }
 }
 

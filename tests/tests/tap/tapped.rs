@@ -97,6 +97,7 @@ pub fn plan(observing: &[u8]) -> Option<Arc<Plan>> {
         interlock: None,
         break_glass: None,
         open: BTreeSet::new(),
+        excepted: std::collections::BTreeMap::new(),
     }))
 }
 

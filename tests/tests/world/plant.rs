@@ -155,6 +155,7 @@ pub(crate) fn plan(index: usize, revision: u64) -> Plan {
         interlock: None,
         break_glass: None,
         open: BTreeSet::new(),
+        excepted: BTreeMap::new(),
     }
 }
 

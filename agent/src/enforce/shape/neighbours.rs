@@ -16,7 +16,8 @@ use super::lower::block_index::BlockIndex;
 /// What of a plan concerns neighbours on a bridge.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Neighbours {
-    /// Sides from which nothing undeclared can go anywhere: all their zones enforce, and no other side is the same zone.
+    /// Sides from which nothing undeclared can go anywhere: all their zones enforce, and no other side is the same zone. What an
+    /// override lets pass for a while opens its own ends there ([`Family::excepted`]), and not the side.
     pub closed: BTreeSet<String>,
     /// Pairs of sides all of whose zones observe.
     pub observed: BTreeSet<(String, String)>,
@@ -39,6 +40,8 @@ pub struct Family<A> {
     pub hops: BTreeMap<String, Vec<Span<A>>>,
     /// The MAC addresses that addresses are declared to have.
     pub hardware: BTreeMap<String, BTreeSet<(A, Mac)>>,
+    /// What an override lets pass of a closed side: who is there is admitted, and what is recorded of it is not refused.
+    pub excepted: BTreeMap<String, Vec<Span<A>>>,
     /// Pairs that a flow joins, opener first; disjoint.
     pub pairs: BTreeSet<(Span<A>, Span<A>)>,
 }
@@ -50,6 +53,7 @@ impl<A> Default for Family<A> {
             far: BTreeMap::new(),
             hops: BTreeMap::new(),
             hardware: BTreeMap::new(),
+            excepted: BTreeMap::new(),
             pairs: BTreeSet::new(),
         }
     }
@@ -66,7 +70,8 @@ impl Neighbours {
         let closed = plan
             .interfaces
             .iter()
-            .filter(|side| side.observing == Observing::Nothing && !twin(side))
+            .filter(|side| side.observing == Observing::Nothing || plan.excepted.contains_key(&side.name))
+            .filter(|side| !twin(side))
             .map(|side| side.name.clone())
             .collect();
         let observing = |side: &&PlanInterface| side.observing == Observing::Everything;
@@ -76,7 +81,7 @@ impl Neighbours {
             .filter(observing)
             .map(|side| &side.name)
             .collect();
-        let observed = observing
+        let observed: BTreeSet<_> = observing
             .iter()
             .flat_map(|one| {
                 observing
@@ -103,17 +108,17 @@ impl Neighbours {
             IpAddr::V6(address) => Some(address),
         };
         Self {
-            closed,
             observed,
-            v4: Family::of(plan, v4),
-            v6: Family::of(plan, v6),
+            v4: Family::of(plan, &closed, v4),
+            v6: Family::of(plan, &closed, v6),
+            closed,
             macs,
         }
     }
 }
 
 impl<A: Address> Family<A> {
-    fn of(plan: &Plan, own: impl Fn(IpAddr) -> Option<A>) -> Self {
+    fn of(plan: &Plan, closed: &BTreeSet<String>, own: impl Fn(IpAddr) -> Option<A>) -> Self {
         let sides = crate::enforce::shape::spans::sides::<A>(plan, |side| Some([&side.networks, &[]]));
         let mut family = Self::default();
         for side in &plan.interfaces {
@@ -128,6 +133,13 @@ impl<A: Address> Family<A> {
             let hardware = side.hardware.iter();
             let hardware = hardware.filter_map(|one| Some((own(one.address)?, one.mac)));
             family.hardware.insert(side.name.clone(), hardware.collect());
+        }
+        for (side, networks) in plan.excepted.iter().filter(|(side, _)| closed.contains(*side)) {
+            let spans: Vec<_> = networks.iter().filter_map(|net| A::span(*net)).collect();
+            if let Some(near) = family.near.get_mut(side).filter(|_| !spans.is_empty()) {
+                near.extend(&spans);
+                family.excepted.insert(side.clone(), spans);
+            }
         }
         // Who speaks with the gateway itself.
         let peers = plan
@@ -239,6 +251,7 @@ fn of_sides<A: Address>(
 
 #[cfg(test)]
 mod tests {
+    use penstock_policy::overrides::{Effect, overridden};
     use proptest::prelude::*;
 
     use super::*;
@@ -272,6 +285,28 @@ mod tests {
                     prop_assert_eq!(joined, !found.is_empty(), "{} {}", one, other);
                     let ranges = found.iter().filter(|(from, to)| !(from.is_one() && to.is_one()));
                     prop_assert!(ranges.count() <= 1, "{:?}", found);
+                }
+            }
+        }
+
+        #[test]
+        fn what_an_override_observes_closes_and_opens_no_side_and_admits_nobody_but_whom_it_names(
+            plan in penstock_policy::arbitrary::plans(),
+        ) {
+            let [one, other] = [plan.interfaces.first(), plan.interfaces.last()]
+                .map(|side| side.and_then(|side| side.networks.first()).copied());
+            let Some((one, other)) = one.zip(other) else { return Ok(()) };
+            let after = overridden(&plan, &[Effect::Observe { one, other }]);
+            let (before, after) = (Neighbours::of(&plan), Neighbours::of(&after));
+            prop_assert_eq!(&before.closed, &after.closed);
+            prop_assert_eq!(&before.v4.hardware, &after.v4.hardware);
+            for (side, spans) in &after.v4.near {
+                let was = &before.v4.near[side];
+                prop_assert!(after.closed.contains(side) || spans == was);
+                for address in spans.iter().flat_map(|span| [span.first, span.last]) {
+                    let is_named = [one, other].iter().any(|net| net.contains(&IpAddr::V4(address)));
+                    let was_near = was.iter().any(|span| (span.first..=span.last).contains(&address));
+                    prop_assert!(is_named || was_near, "{} on {}", address, side);
                 }
             }
         }

@@ -4,7 +4,8 @@
 //! What can be refused is refused in prerouting, before the bridge learns where a MAC address is (it learns when that hook is
 //! done): the claim of an address that belongs to another side, ARP and neighbour discovery that are longer than they need to
 //! be or contradict themselves, advertisements of routers that are not declared, and from a *closed* side (all of whose zones
-//! enforce) whatever is no flow's end.
+//! enforce) whatever is no flow's end. What an override lets pass of such a side is admitted as a flow's end is, and may have another MAC
+//! address than it is declared to have, which is recorded; the rest of that side stays as it is.
 //!
 //! A MAC address belongs to the side on which an end of a flow or a router was first seen with it, or on which the document
 //! declares it, and cannot move to another before [`BOUND`] without a word of it (ARP, neighbour discovery). It may move
@@ -22,7 +23,7 @@
 use std::fmt::Write;
 
 use super::lines::{log, within_limit};
-use super::shape::{name, side};
+use super::shape::{EXCEPTED, name, side};
 use crate::enforce::nft::names::{MARK_OBSERVED, TABLE, prefix};
 use crate::enforce::shape::structure::Structure;
 
@@ -168,6 +169,15 @@ fn of_others(structure: &Structure, interface: &str, claim: &str, asked: impl Fn
         .collect()
 }
 
+/// The rules about an address that is declared to have another MAC address than it has (`wrong` asks that, `address` is where it stands):
+/// refused as `forged` says; of what an override excepts only recorded.
+fn of_other_hardware(excepted: Option<String>, address: &str, wrong: &str, forged: &str) -> String {
+    let Some(excepted) = excepted else {
+        return format!("{wrong} {forged}");
+    };
+    format!("{address} @{excepted} {wrong} jump recorded_forged\n{address} != @{excepted} {wrong} {forged}")
+}
+
 /// Drops frames from ports that are not in the plan before the bridge learns from them: else it could take a side's MAC address,
 /// and with it the packets for that one.
 fn outsider(script: &mut String, structure: &Structure) {
@@ -256,14 +266,27 @@ fn admit(script: &mut String, structure: &Structure, interface: &str) {
          arp plen != 4 {malformed}
          arp operation != {{ request, reply }} {malformed}
          meta length > {ARP_BYTES_MAX} {malformed}
-         {of_others4}arp saddr ip @{declared} arp saddr ip . @nh,64,48 != @{hardware} {forged}
+         {of_others4}{other_hardware4}
          arp saddr ip @{near4} {ARP_SENDER} != @{macs} {forged}
          arp saddr ip @{near4} update @announcing {{ arp saddr ip . arp saddr ip }}
          goto {refresh}
          }}
         ",
-        declared = set("declared", '4'),
-        hardware = set("hardware", '4'),
+        other_hardware4 = of_other_hardware(
+            structure
+                .neighbours
+                .v4
+                .excepted
+                .contains_key(interface)
+                .then(|| set(EXCEPTED, '4')),
+            "arp saddr ip",
+            &format!(
+                "arp saddr ip @{} arp saddr ip . @nh,64,48 != @{}",
+                set("declared", '4'),
+                set("hardware", '4')
+            ),
+            &forged,
+        ),
     );
     let of_others6 = [
         "icmpv6 type nd-neighbor-advert",
@@ -297,14 +320,22 @@ fn admit(script: &mut String, structure: &Structure, interface: &str) {
          icmpv6 type nd-neighbor-solicit ip6 length 32 @th,192,16 != {{ 0x0101, 0x0e01 }} {malformed}
          icmpv6 type nd-neighbor-solicit ip6 length 40 @th,192,16 != 0x0101 {malformed}
          icmpv6 type nd-neighbor-solicit ip6 length 40 @th,256,16 != 0x0e01 {malformed}
-         icmpv6 type nd-neighbor-advert ip6 length 32 {TARGET} @{declared} {TARGET} . @th,208,48 != @{hardware} {forged}
+         {other_hardware6}
          {SENDER} @{macs} @th,192,16 {{ 0x0101, 0x0201 }} ip6 length {{ 32, 40 }} {ND_SENDER} != @{macs} {forged}
          goto {refresh}
          }}
         ",
         hops = set("hop", '6'),
-        declared = set("declarednd", '6'),
-        hardware = set("hardware", '6'),
+        other_hardware6 = of_other_hardware(
+            structure.neighbours.v6.excepted.contains_key(interface).then(|| set(EXCEPTED, '6')),
+            TARGET,
+            &format!(
+                "icmpv6 type nd-neighbor-advert ip6 length 32 {TARGET} @{} {TARGET} . @th,208,48 != @{}",
+                set("declarednd", '6'),
+                set("hardware", '6')
+            ),
+            &forged,
+        ),
     );
 }
 

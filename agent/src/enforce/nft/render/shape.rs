@@ -97,6 +97,9 @@ pub(super) fn around(
     );
 }
 
+/// The sets of what an override lets pass of a side whose zones all enforce: there only while one does.
+pub(super) const EXCEPTED: &str = "excepted";
+
 /// The sets that tell neighbours.
 fn neighbours(sets: &mut BTreeMap<String, Set>, structure: &Structure) {
     let known = &structure.neighbours;
@@ -104,6 +107,7 @@ fn neighbours(sets: &mut BTreeMap<String, Set>, structure: &Structure) {
         ("near", &known.v4.near, &known.v6.near),
         ("far", &known.v4.far, &known.v6.far),
         ("hop", &known.v4.hops, &known.v6.hops),
+        (EXCEPTED, &known.v4.excepted, &BTreeMap::new()),
     ] {
         sets.extend(sides(set, ADDRESSES[0], sides4));
         sets.extend(sides(set, ADDRESSES[1], sides6));
@@ -114,6 +118,7 @@ fn neighbours(sets: &mut BTreeMap<String, Set>, structure: &Structure) {
         ("hopnd", &known.v6.hops),
         ("sidend", &structure.sides6),
         ("routernd", &structure.routers6),
+        (EXCEPTED, &known.v6.excepted),
     ] {
         for (interface, spans) in spans {
             let spans = spans.iter().map(number).collect();

@@ -181,6 +181,7 @@ fn plan() -> impl Strategy<Value = Plan> {
         interlock: None,
         break_glass: None,
         open: std::collections::BTreeSet::new(),
+        excepted: std::collections::BTreeMap::new(),
         rules: (1..)
             .zip(rules)
             .map(|(number, (sources, destinations, transport, limits))| Rule {
@@ -347,6 +348,7 @@ async fn a_plan_whose_products_grow_without_bound_is_refused_with_the_flow_named
         interlock: None,
         break_glass: None,
         open: std::collections::BTreeSet::new(),
+        excepted: std::collections::BTreeMap::new(),
     };
     let error = PreparedPlan::of(Arc::new(plan), None).await.unwrap_err();
     let expected = LowerError::TooMany {

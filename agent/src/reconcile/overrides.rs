@@ -9,6 +9,7 @@
 //! ([`penstock_policy::overrides::BreakGlass::permits`]).
 
 mod asked;
+pub(super) mod refusals;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use penstock_proto::event::AgentStep;
 use penstock_proto::v1::Fault;
 
 pub use self::asked::{NotOverridden, OverrideAsk, OverrideReply};
+use self::refusals::Refusals;
 use super::{Reconciler, Workplace};
 use crate::audit::record;
 use crate::kernel::Kernel;
@@ -43,8 +45,7 @@ pub(super) struct Overriding {
     /// When the disk hears again how long they last, on the boot's clock.
     note_due: Duration,
     numbers: Numbers,
-    /// No attempt is judged before this, and how long the next pause is.
-    pause: (Duration, Duration),
+    refusals: Refusals,
     /// The effects that the kernel has.
     applied: Vec<Effect>,
     /// Why the kernel did not follow.
@@ -183,6 +184,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
 
     /// Brings what the kernel and the disk have to what lasts now.
     pub(super) async fn keep_overrides(&mut self) {
+        self.note_unrecorded_refusals();
         if self.overriding.unknown.is_some() {
             return;
         }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use penstock_policy::ids::Digest;
 use penstock_policy::overrides::{
@@ -21,11 +20,6 @@ use crate::overrides::{LASTING_MAX, NOTED_EVERY, in_words, short};
 use crate::policy_store::StoredPolicy;
 use crate::policy_store::overrides::{LastingOverride, OverrideEnd};
 use crate::reconcile::{Reconciler, Workplace};
-
-/// How long nothing more is judged after an attempt that was refused; twice as long after each further one.
-const PAUSE: Duration = Duration::from_secs(1);
-/// And at most: who has the right paper waits no longer for those who have not.
-const PAUSE_MAX: Duration = Duration::from_secs(8);
 
 /// What is asked for.
 #[derive(Debug)]
@@ -88,8 +82,8 @@ pub enum NotOverridden {
          override request`, and have that one signed"
     )]
     UnknownNumber,
-    /// Another attempt was refused just now.
-    #[error("another attempt was refused just now: try again in a few seconds")]
+    /// A wrong code was typed just now.
+    #[error("a wrong code was typed just now: try again in a few seconds")]
     Pausing,
     /// The disk does not take it.
     #[error("nothing was changed: the gateway's disk did not take it")]
@@ -152,22 +146,36 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             } => self.override_form((number, seconds), effects, (reason, ticket)),
             OverrideAsk::Begin { signed, code, by } => {
                 let boot = self.keeping.timepiece.now().boot;
-                let (until, next) = self.overriding.pause;
-                if boot < until {
+                if code.is_some() && self.overriding.refusals.is_pausing(boot) {
                     return Err(NotOverridden::Pausing);
                 }
                 let begun = self.begin_override(&signed, code.as_ref(), &by).await;
-                self.overriding.pause = (Duration::ZERO, PAUSE);
-                if let Err(why) = &begun {
-                    let next = next.max(PAUSE);
-                    self.overriding.pause = (boot + next, (next * 2).min(PAUSE_MAX));
-                    let message = format!("{}: {}; by {by}", why.code(), sentence(why));
-                    self.audit
-                        .note(record::agent(AgentStep::OverrideRefused, &message));
+                match &begun {
+                    Ok(_) if code.is_some() => self.overriding.refusals.code_was_right(),
+                    Ok(_) => {}
+                    Err(why) => {
+                        let is_wrong_code = matches!(why, NotOverridden::Refused(OverrideRefused::WrongCode));
+                        if self.overriding.refusals.refused(is_wrong_code, boot) {
+                            let message = format!("{}: {}; by {by}", why.code(), sentence(why));
+                            self.audit
+                                .note(record::agent(AgentStep::OverrideRefused, &message));
+                        }
+                    }
                 }
                 begun
             }
             OverrideAsk::End { number, by } => self.end_overrides(number, &by).await,
+        }
+    }
+
+    /// Records how many refusals there were that are not recorded by themselves.
+    pub(super) fn note_unrecorded_refusals(&mut self) {
+        let boot = self.keeping.timepiece.now().boot;
+        if let Some(count) = self.overriding.refusals.unrecorded(boot) {
+            let message =
+                format!("{count} further attempts at an override were refused within a minute or so");
+            self.audit
+                .note(record::agent(AgentStep::OverrideRefused, &message));
         }
     }
 

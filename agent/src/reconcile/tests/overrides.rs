@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 use penstock_policy::overrides::{BreakGlass, Code, Effect, Signed};
 use penstock_policy::plan::{Observing, PlanInterface};
 
+mod refusals;
+
 use super::machine::{Alive, Stays};
 use super::trials::{asked, confirm, given, on_trial};
 use super::*;
@@ -189,7 +191,6 @@ fn two_people_override_what_is_enforced_and_it_ends_by_itself_in_the_kernel_and_
     let alone = begin(signed(&form, &BOTH[..1]), None);
     assert_eq!(refusal(gateway.ask(alone)), "too-few");
     assert!(!gateway.is_overridden() && gateway.recorded("override-refused") == 1);
-    gateway.pass(Duration::from_secs(2));
     let words = gateway.ask(begin(signed(&form, &BOTH), None)).unwrap();
     assert!(
         words.contains("is in force for 60 min: nothing is refused between"),
@@ -417,7 +418,6 @@ fn after_a_record_was_lost_no_code_of_the_release_in_force_is_good_any_more_and_
     assert_eq!(refusal(gateway.by_code(2)), "spent-code");
     let mut gateway = gateway.restarted();
     assert_eq!(refusal(gateway.by_code(3)), "spent-code");
-    gateway.pass(Duration::from_secs(8));
     gateway.overridden(4, 60).unwrap();
     assert!(gateway.is_overridden());
 }
@@ -455,7 +455,6 @@ fn four_overrides_last_at_a_time_at_most_and_one_of_them_is_ended_by_its_number(
         gateway.overridden(number, 3600).unwrap();
     }
     assert_eq!(refusal(gateway.overridden(5, 3600)), "too-many");
-    gateway.pass(Duration::from_secs(8));
     let end = |number: Option<u8>| OverrideAsk::End {
         number: number.map(|number| Digest([number; 32])),
         by: "carla".to_owned(),

@@ -75,6 +75,7 @@ fn held(hold: &Hold) -> Held {
         Hold::Clock => (HoldReason::Clock, None),
         Hold::Window { opens_ms } => (HoldReason::Window, *opens_ms),
         Hold::Zone(_) => (HoldReason::Zone, None),
+        Hold::NoSession => (HoldReason::NoSession, None),
         Hold::Interlock(_) => (HoldReason::Interlock, None),
     };
     Held {
@@ -183,6 +184,7 @@ mod tests {
             (HoldReason::Interlock, 0)
         );
         assert_eq!(reason(Hold::Zone("no".to_owned())), (HoldReason::Zone, 0));
+        assert_eq!(reason(Hold::NoSession), (HoldReason::NoSession, 0));
         assert_eq!(reason(Hold::Clock), (HoldReason::Clock, 0));
         assert_eq!(reason(Hold::NotCleared), (HoldReason::NotCleared, 0));
     }

@@ -13,7 +13,9 @@ use super::trial::{Confirmer, Gate, RevertReason, Trial, TrialEnd};
 use super::{Reconciler, Workplace};
 use crate::audit::record;
 use crate::kernel::Kernel;
-use crate::policy_store::journal::{Journal, PreviousPolicy, REVERTED_MAX, RevertedRelease, TrialRecord};
+use crate::policy_store::journal::{
+    Journal, OrderNumber, PreviousPolicy, REVERTED_MAX, RevertedRelease, TrialRecord,
+};
 use crate::policy_store::{self, StoredPolicies, StoredPolicy};
 
 impl<K: Kernel, W: Workplace> Reconciler<K, W> {
@@ -49,6 +51,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             emergency: desired.emergency,
             journal: &self.journal,
             windows: self.site.windows(plan),
+            has_confirmer: self.site.has_confirmer(self.order_of(desired.statement)),
         };
         let held = gate.judge(now, || self.site.interlock(plan)).err();
         if held.is_some() {
@@ -70,6 +73,16 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         let is_free = held.is_none();
         self.held = held;
         is_free
+    }
+
+    /// The order about this release that was taken up last; none where the last one was about another.
+    fn order_of(&self, statement: Digest) -> OrderNumber {
+        let (number, about) = self.ordered;
+        if about == Some(statement) {
+            number
+        } else {
+            OrderNumber::default()
+        }
     }
 
     /// Whether a policy was ever in force for good here, as far as it is known.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use penstock_policy::plan::Plan;
 
 use super::window::Windows;
+use crate::policy_store::journal::OrderNumber;
 
 /// Whether the process says that it may be changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +49,14 @@ pub struct Facts {
     pub denials_max: Option<u64>,
 }
 
+impl Facts {
+    /// Whether somebody can confirm a trial that begins now by this order: the gateway's own test where it is islanded; else the
+    /// coordinator, in the session that stands, if it gave the order there.
+    pub fn has_confirmer(&self, order: OrderNumber) -> bool {
+        self.islanded || self.session == Some(order.session)
+    }
+}
+
 /// Whoever knows it.
 pub trait Site: Send + Sync + 'static {
     /// The kernel's identifier of this boot; empty if it is not known.
@@ -69,10 +78,19 @@ pub trait Site: Send + Sync + 'static {
     fn facts(&self) -> Facts {
         Facts::default()
     }
+
+    /// Whether somebody can confirm a trial that begins now by this order.
+    fn has_confirmer(&self, order: OrderNumber) -> bool {
+        self.facts().has_confirmer(order)
+    }
 }
 
 /// A site that knows nothing, and holds nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unguarded;
 
-impl Site for Unguarded {}
+impl Site for Unguarded {
+    fn has_confirmer(&self, _: OrderNumber) -> bool {
+        true
+    }
+}

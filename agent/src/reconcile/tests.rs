@@ -30,6 +30,8 @@ mod naming;
 mod orders;
 pub(crate) mod overrides;
 mod properties;
+mod said;
+mod sessions;
 mod trials;
 
 use trials::Steered;

@@ -1,12 +1,17 @@
 //! When a release may begin on this gateway, and what ends the trial that it is on. Pure: times and facts are arguments.
 //!
 //! ```text
-//! staged ─ no order ∧ person ∧ room ∧ clock ∧ window ∧ interlock ─▶ armed ─ journal, swap ─▶ trial ─┬─▶ confirmed
+//! staged ─ order ∧ person ∧ room ∧ clock ∧ window ∧ session ∧ interlock ─▶ armed ─ journal, swap ─▶ trial ─┬─▶ confirmed
 //!    └──────────────────────▶ held (which, until when)                                              └─▶ reverted (why)
 //! ```
 //!
+//! A trial that the coordinator cannot confirm goes back by itself, and stays refused until a person clears it. So none begins without a session
+//! in which the coordinator gave the order: a stored one may have been taken back while this gateway was out of reach. An emergency
+//! waits for it like any other release, since it goes back like any other. What is in force at once, on no trial, needs no session.
+//! One that is lost after this look loses nothing but time: the trial begins, and ends like every other.
+//!
 //! Where a site is declared to be islanded, nobody is expected to confirm: there a trial that came to its end with all must-flows
-//! flowing is confirmed by that.
+//! flowing is confirmed by that, and none waits for a session.
 //!
 //! A trial is measured on the boot's clock, which nobody sets, and ends by itself: a machine that was started again, or an agent that
 //! was away until its time was over, comes back with the policy before. An agent that comes back in time goes on with what is left.
@@ -65,6 +70,8 @@ pub enum Hold {
     },
     /// Its windows cannot be told: what is unknown is closed.
     Zone(String),
+    /// There is no session with the coordinator in which it was ordered into force, and which could confirm its trial.
+    NoSession,
     /// The process does not say that it is safe.
     Interlock(String),
 }
@@ -80,6 +87,8 @@ pub struct Gate<'a> {
     pub journal: &'a Journal,
     /// The windows; `None`: it has none, and any time will do.
     pub windows: Option<Result<Windows, String>>,
+    /// Somebody can confirm a trial that begins now ([`Facts::has_confirmer`](super::site::Facts::has_confirmer)).
+    pub has_confirmer: bool,
 }
 
 impl Gate<'_> {
@@ -113,6 +122,9 @@ impl Gate<'_> {
                 }
             }
         }
+        if length.is_some() && !self.has_confirmer {
+            return Err(Hold::NoSession);
+        }
         match interlock() {
             Interlock::NotDeclared | Interlock::Safe => Ok(()),
             Interlock::NotSafe(why) => Err(Hold::Interlock(why)),
@@ -141,6 +153,7 @@ impl Hold {
             Self::Clock => "clock",
             Self::Window { .. } => "window",
             Self::Zone(_) => "zone",
+            Self::NoSession => "no-session",
             Self::Interlock(_) => "interlock",
         }
     }
@@ -163,6 +176,10 @@ impl std::fmt::Display for Hold {
                 f.write_str("stays staged: no change window of the next two weeks is long enough")
             }
             Self::Zone(why) => write!(f, "stays staged: its change windows cannot be evaluated: {why}"),
+            Self::NoSession => f.write_str(
+                "stays staged: there is no session with the coordinator in which it is ordered into force, and which could confirm its \
+                 trial",
+            ),
             Self::Interlock(why) => write!(f, "stays staged: the process does not say that it is safe to change ({why})"),
         }
     }

@@ -107,6 +107,8 @@ pub enum HoldReason {
     NotCleared,
     /// The time zone of its windows is not known to it.
     Zone,
+    /// No session stands in which it was ordered to, and its trial could be confirmed.
+    NoSession,
 }
 
 /// Why a gateway went back.
@@ -159,6 +161,7 @@ impl HoldReason {
             Self::Clock => "a clock that it can trust",
             Self::NotCleared => "a person on site who clears releases that it reverted",
             Self::Zone => "the time zone of its windows, which its software does not know",
+            Self::NoSession => "its order in a session that stands, in which its trial can be confirmed",
         }
     }
 }

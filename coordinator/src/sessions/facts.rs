@@ -383,6 +383,7 @@ fn reason_of(held: &v1::Held) -> String {
         v1::HoldReason::Clock => "its clock is not synchronised",
         v1::HoldReason::NotCleared => "too many releases that it reverted are not cleared",
         v1::HoldReason::Zone => "the time zone of its windows is not known to it",
+        v1::HoldReason::NoSession => "it had no session in which its trial could be confirmed",
         v1::HoldReason::Unspecified => "it does not say why",
     }
     .to_owned()

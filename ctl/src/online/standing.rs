@@ -116,6 +116,7 @@ fn hold_word(reason: i32) -> &'static str {
         Ok(HoldReason::Clock) => "clock",
         Ok(HoldReason::NotCleared) => "not-cleared",
         Ok(HoldReason::Zone) => "zone",
+        Ok(HoldReason::NoSession) => "no-session",
         Ok(HoldReason::Unspecified) | Err(_) => "unknown",
     }
 }
@@ -129,6 +130,7 @@ fn holder(code: &str) -> &'static str {
         "clock" => "its clock cannot be trusted",
         "not-cleared" => "too many releases that went back are not cleared",
         "zone" => "it does not know the time zone of its windows",
+        "no-session" => "it has no session in which its trial could be confirmed",
         _ => "it does not say why",
     }
 }

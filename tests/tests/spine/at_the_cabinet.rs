@@ -79,6 +79,13 @@ impl World {
     }
 }
 
+/// From the next agent on, nobody may be there to confirm a trial.
+fn island(lab: &Lab) {
+    let config = lab.directory().join("agent.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{text}[link]\nislanded = true\n")).unwrap();
+}
+
 /// The release that waits in this state goes on trial for so long.
 fn put_on_trial(state: &Path, seconds: u64) {
     let mut store = Store::open(state);
@@ -121,8 +128,25 @@ fn a_person_at_the_cabinet_holds_confirms_and_reverts_and_reads_what_the_kernel_
                     .contains("no such hold")
             );
 
-            // On trial, and taken back by a person.
+            // Without a session, no trial begins but where the site gets by without its coordinator.
             let three = world.hold_back_for_trial((lab, &mut coordinator), &mut agent, (true, 600));
+            let said = world.done("release-hold", &[]);
+            assert!(
+                said.contains("there is no session with the coordinator"),
+                "{said}"
+            );
+            let status = world.status();
+            assert_eq!(status["change"]["held"]["by"], "no-session", "{status}");
+            assert!(!world.passes(SOMETIMES, false), "r{two} stays in force");
+            world.done("hold", &["--reason", "pump 3 is open (T-9)"]);
+            agent.terminate(PATIENCE).unwrap();
+            island(lab);
+            agent = world.start_agent();
+            world.wait_for_status("the agent, still held", |status| {
+                status["in_kernel"]["revision"] == two && status["change"]["held"]["by"] == "person"
+            });
+
+            // On trial, and taken back by a person.
             let said = world.done("release-hold", &[]);
             let on_trial = format!("the hold is released: r{three} is on trial: ");
             assert!(said.starts_with(&on_trial), "{said}");
@@ -226,9 +250,7 @@ fn where_nobody_may_be_there_a_release_on_trial_confirms_itself_at_its_end() {
         "at_the_cabinet::where_nobody_may_be_there_a_release_on_trial_confirms_itself_at_its_end",
         |lab| {
             let (world, mut coordinator) = World::new(lab, &lab.directory().join("state"));
-            let config = lab.directory().join("agent.toml");
-            let text = std::fs::read_to_string(&config).unwrap();
-            std::fs::write(&config, format!("{text}[link]\nislanded = true\n")).unwrap();
+            island(lab);
             let mut agent = world.start_agent();
             world.wait_for_effective(world.release(true));
             let two = world.hold_back_for_trial((lab, &mut coordinator), &mut agent, (false, 10));

@@ -108,7 +108,7 @@ impl Checkers {
         index: usize,
         table: &mut Table,
         disk: &Disk,
-        (tries, now): (bool, Duration),
+        (tries, now, in_session_at): (bool, Duration, Duration),
     ) -> Result<(), String> {
         let watched = &mut self.gateways[index];
         let known = watched.reverted.clone();
@@ -126,8 +126,14 @@ impl Checkers {
                     ));
                 }
             }
-            watched.named = named;
             let is_on_trial = journal.trial.is_some();
+            if named > watched.named && is_on_trial && in_session_at + SLOW < now {
+                return Err(format!(
+                    "session: at {now:?} gateway {index} begins a trial of r{named} that nobody can confirm; its last session stood at \
+                     {in_session_at:?}"
+                ));
+            }
+            watched.named = named;
             if is_on_trial && watched.tried.insert(named) {
                 self.trials.0 += 1;
             }

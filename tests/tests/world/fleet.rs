@@ -383,7 +383,7 @@ fn reached(all: &Tally) -> Result<(), String> {
         "management",
         "asked",
     ];
-    let holds = ["order", "person", "clock", "window", "interlock"];
+    let holds = ["order", "person", "clock", "window", "no-session", "interlock"];
     let missing: Vec<&str> = [
         stages
             .into_iter()

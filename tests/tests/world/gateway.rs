@@ -95,6 +95,8 @@ pub(crate) struct Gateway {
     pub(crate) troubled: bool,
     /// Releases go on trial here, and what holds them is heeded.
     pub(crate) tries: bool,
+    /// When it last had a session with the coordinator.
+    in_session_at: Duration,
     /// No way to the coordinator.
     pub(crate) cut_off_until: Duration,
     /// The clock is wrong, and not synchronised, from when until when, and by how much.
@@ -120,6 +122,7 @@ impl Gateway {
             spool_broken_until: Duration::ZERO,
             troubled: true,
             tries: false,
+            in_session_at: Duration::ZERO,
             cut_off_until: Duration::ZERO,
             clock_wrong: (Duration::ZERO, Duration::ZERO, 0),
             booted_at: Duration::ZERO,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use penstock_agent::policy_store::journal::{Order, Upto};
+use penstock_agent::policy_store::journal::{Order, OrderNumber, Upto};
 use penstock_agent::reconcile::site::{Facts, Interlock, Site};
 use penstock_agent::reconcile::window::Windows;
 use penstock_agent::timepiece::Time;
@@ -45,8 +45,8 @@ fn is_safe(second: u64) -> bool {
     second % PROCESS < PROCESS / 2
 }
 
-/// What a release's order is: one in four at once, the others on trial.
-pub(crate) fn order(index: usize, offer: &PolicyOffer, troubled: bool) -> Order {
+/// What a release's order is in the session that was opened then: one in four at once, the others on trial.
+pub(crate) fn order(index: usize, offer: &PolicyOffer, troubled: bool, session: Duration) -> Order {
     let statement = Digest::of(&offer.release.as_ref().unwrap().statement);
     let revision = plant::revision_named(&statement.0).unwrap_or_default();
     let at_once = (revision + index as u64).is_multiple_of(4);
@@ -54,7 +54,10 @@ pub(crate) fn order(index: usize, offer: &PolicyOffer, troubled: bool) -> Order 
         upto: Upto::Active,
         trial_ms: (!at_once).then_some(if troubled { 60_000 } else { 240_000 }),
         why: "a world's".to_owned(),
-        ..Order::default()
+        number: OrderNumber {
+            session,
+            number: revision,
+        },
     }
 }
 

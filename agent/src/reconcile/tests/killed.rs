@@ -24,6 +24,8 @@ enum Act {
     Revert(usize),
     /// The process does not say that it is safe, or does.
     Runs(bool),
+    /// Nobody is there who could confirm, or somebody is.
+    Away(bool),
     /// So many seconds pass.
     Pass(u64),
     Hold,
@@ -36,8 +38,8 @@ enum Act {
     End,
 }
 use Act::{
-    Clear, Code, Confirm, End as Ended, Hold as Held, Offer, Order as Ordered, Pass, People, Release, Revert,
-    Runs,
+    Away, Clear, Code, Confirm, End as Ended, Hold as Held, Offer, Order as Ordered, Pass, People, Release,
+    Revert, Runs,
 };
 use Upto::{Active, Shadow, Staged};
 
@@ -69,6 +71,7 @@ states! {
     Held: StandingState::Held(_), in: [
         [Offer(1, Active, false), Runs(true), Offer(2, Active, true), Pass(3), Runs(false), Pass(2), Confirm(2)],
         [Offer(1, Active, false), Held, Offer(2, Active, true), Pass(10), Release, Confirm(2)],
+        [Offer(1, Active, false), Away(true), Offer(2, Active, true), Pass(10), Away(false), Pass(10), Confirm(2)],
     ];
     Trial: StandingState::Trial { .. }, in: [
         [Offer(1, Active, false), Offer(2, Active, true), Pass(5), Confirm(2), Offer(3, Active, true), Confirm(3)],
@@ -134,6 +137,10 @@ impl Run {
             }),
             Runs(is_running) => {
                 self.stays.says.lock().unwrap().is_running = is_running;
+                Occasion::Tick
+            }
+            Away(needs_session) => {
+                self.stays.says.lock().unwrap().needs_session = needs_session;
                 Occasion::Tick
             }
             Pass(seconds) => return self.pass(Duration::from_secs(seconds)),

@@ -24,7 +24,7 @@ fn set() -> ApproverSet {
 }
 
 /// The release that names these approvers, as an emergency or not, with these signatures.
-fn signed(
+pub(super) fn signed(
     revision: u64,
     parent: Option<Digest>,
     emergency: bool,
@@ -56,7 +56,7 @@ fn refusal(gateway: &Gateway) -> String {
     refused.map(|refused| refused.code).unwrap_or_default()
 }
 
-const BOTH: &[(&str, u8)] = &[("anna", 1), ("ben", 2)];
+pub(super) const BOTH: &[(&str, u8)] = &[("anna", 1), ("ben", 2)];
 
 #[test]
 fn outside_its_window_a_gateway_takes_nothing_but_an_emergency_with_all_its_signatures_and_that_on_trial_and_by_the_interlock()

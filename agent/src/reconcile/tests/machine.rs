@@ -8,11 +8,10 @@ use std::future::poll_fn;
 use std::sync::OnceLock;
 
 use super::overrides::{is_overridden, overridable};
+use super::said::{SaidSite, Says};
 use super::*;
 use crate::policy_store::journal::Journal;
 use crate::policy_store::overrides::OverridesRecord;
-use crate::reconcile::site::{Facts, Interlock, MustFlow};
-use crate::reconcile::window::Windows;
 
 /// Counts seams; the agent dies at one of them.
 #[derive(Clone, Default)]
@@ -90,51 +89,6 @@ pub(super) struct Table {
     /// Revisions that it did not take, or not surely.
     pub(super) failed: BTreeSet<u64>,
     pub(super) shadow: Option<u64>,
-}
-
-/// What the site says; set by a test.
-#[derive(Debug, Default)]
-pub(super) struct Says {
-    pub(super) boot: u64,
-    pub(super) is_running: bool,
-    pub(super) session: Option<Duration>,
-    pub(super) seen: Option<Duration>,
-    pub(super) islanded: bool,
-    pub(super) windows: Option<Windows>,
-}
-
-pub(super) struct SaidSite(pub(super) Arc<Mutex<Says>>);
-
-impl Site for SaidSite {
-    fn boot(&self) -> String {
-        format!("boot{}", self.0.lock().unwrap().boot)
-    }
-
-    fn windows(&self, _: &Plan) -> Option<Result<Windows, String>> {
-        self.0.lock().unwrap().windows.clone().map(Ok)
-    }
-
-    fn interlock(&self, _: &Plan) -> Interlock {
-        match self.0.lock().unwrap().is_running {
-            true => Interlock::NotSafe("the pumps run".to_owned()),
-            false => Interlock::Safe,
-        }
-    }
-
-    fn facts(&self) -> Facts {
-        let says = self.0.lock().unwrap();
-        let poll = says.seen.map(|seen| MustFlow {
-            name: "telemetry/poll".to_owned(),
-            rhythm: Some(Duration::from_secs(1)),
-            seen: Some(seen),
-        });
-        Facts {
-            must_flows: poll.into_iter().collect(),
-            session: says.session,
-            islanded: says.islanded,
-            ..Facts::default()
-        }
-    }
 }
 
 /// The kernel as one agent has it.

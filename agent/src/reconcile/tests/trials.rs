@@ -15,9 +15,13 @@ pub(super) struct Steered {
     pub(super) is_running: AtomicBool,
     /// No change window is open for weeks.
     pub(super) is_closed: AtomicBool,
-    session: Mutex<Option<Duration>>,
+    pub(super) session: Mutex<Option<Duration>>,
+    /// A session has to stand, and its order to come in it; else somebody is always there to confirm.
+    pub(super) needs_session: AtomicBool,
+    /// What happens while the process is asked: the session is lost.
+    pub(super) loses_session: AtomicBool,
     pub(super) must_flows: Mutex<Vec<MustFlow>>,
-    is_islanded: AtomicBool,
+    pub(super) is_islanded: AtomicBool,
     /// It was last asked for a plan whose process says something.
     pub(super) is_asked: AtomicBool,
 }
@@ -34,6 +38,9 @@ impl Site for Steered {
 
     fn interlock(&self, plan: &Plan) -> Interlock {
         self.is_asked.store(plan.interlock.is_some(), Ordering::Relaxed);
+        if self.loses_session.load(Ordering::Relaxed) {
+            *self.session.lock().unwrap() = None;
+        }
         if self.is_running.load(Ordering::Relaxed) {
             return Interlock::NotSafe("the pumps run".to_owned());
         }
@@ -47,6 +54,10 @@ impl Site for Steered {
             islanded: self.is_islanded.load(Ordering::Relaxed),
             ..Facts::default()
         }
+    }
+
+    fn has_confirmer(&self, order: OrderNumber) -> bool {
+        !self.needs_session.load(Ordering::Relaxed) || self.facts().has_confirmer(order)
     }
 }
 

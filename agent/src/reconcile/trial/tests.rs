@@ -7,7 +7,7 @@ use penstock_policy::model::Window;
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy_store::journal::{PersonHold, RevertedRelease};
+use crate::policy_store::journal::{OrderNumber, PersonHold, RevertedRelease};
 use crate::reconcile::site::MustFlow;
 
 const STATEMENT: Digest = Digest([7; 32]);
@@ -90,6 +90,7 @@ proptest! {
         word in 0..3_usize,
         minute in 0..180_u64,
         emergency in any::<bool>(),
+        has_confirmer in any::<bool>(),
     ) {
         let order = Order {
             upto: if staged_only { Upto::Staged } else { Upto::Active },
@@ -127,11 +128,12 @@ proptest! {
                 && minute < 120,
             Some(Err(_)) => false,
         };
-        let free = !staged_only && !held && fits && (trial_ms.is_none() || reverted < REVERTED_MAX);
+        let may_be_tried = reverted < REVERTED_MAX && has_confirmer;
+        let free = !staged_only && !held && fits && (trial_ms.is_none() || may_be_tried);
         let words = [Interlock::NotDeclared, Interlock::Safe, Interlock::NotSafe("running".to_owned())];
         let now = Time { wall_ms: SUNDAY_MS + minute * 60_000, synchronised, boot: Duration::ZERO };
         let mut asked = false;
-        let gate = Gate { order: &order, emergency, journal: &journal, windows };
+        let gate = Gate { order: &order, emergency, journal: &journal, windows, has_confirmer };
         let judged = gate.judge(now, || { asked = true; words[word].clone() });
         prop_assert_eq!(asked, free);
         prop_assert_eq!(judged.is_ok(), free && word < 2, "{:?}", judged);
@@ -165,6 +167,25 @@ proptest! {
         let expected = alive && silent > (5 * rhythm).max(5_000);
         let over = trial.look(&facts, Duration::from_millis(boot));
         prop_assert_eq!(matches!(over, Some(TrialEnd::Reverted(RevertReason::MustFlow { .. }))), expected);
+    }
+}
+
+#[test]
+fn a_trial_is_confirmed_in_the_session_in_which_it_was_ordered_or_by_the_gateway_itself_where_it_is_islanded()
+{
+    let order = |seconds| OrderNumber {
+        session: Duration::from_secs(seconds),
+        number: 3,
+    };
+    let facts = |session: Option<u64>, islanded| Facts {
+        session: session.map(Duration::from_secs),
+        islanded,
+        ..Facts::default()
+    };
+    assert!(facts(Some(7), false).has_confirmer(order(7)));
+    for (session, ordered) in [(None, 7), (Some(8), 7), (None, 0)] {
+        assert!(!facts(session, false).has_confirmer(order(ordered)));
+        assert!(facts(session, true).has_confirmer(order(ordered)));
     }
 }
 

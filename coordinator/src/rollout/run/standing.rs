@@ -118,6 +118,7 @@ fn reason(wire: v1::HoldReason) -> HoldReason {
         v1::HoldReason::Clock => HoldReason::Clock,
         v1::HoldReason::NotCleared => HoldReason::NotCleared,
         v1::HoldReason::Zone => HoldReason::Zone,
+        v1::HoldReason::NoSession => HoldReason::NoSession,
         // A reason that is not known here waits for somebody who reads it.
         v1::HoldReason::Person | v1::HoldReason::Unspecified => HoldReason::Person,
     }

@@ -121,7 +121,7 @@ struct Gateway {
     staged: Option<PolicyMark>,
     on_trial: bool,
     order: u64,
-    /// What it may go on to without a session.
+    /// What it may go on to without a session, as one that is islanded does, or an agent of old.
     kept: Option<PolicyMark>,
     words: u64,
     session: Option<BegunSession>,

@@ -55,7 +55,7 @@ struct Session {
 struct Disk {
     journal: Journal,
     confirmed: u64,
-    /// The last order about the carried release: it is gone on by without a session, and by the next agent.
+    /// The last order about the carried release: the next agent has it, too.
     order: Option<Order>,
 }
 
@@ -352,6 +352,11 @@ impl Gateway {
         });
     }
 
+    /// An order came in the session that stands.
+    fn is_ordered(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.number > 0)
+    }
+
     fn facts(&self, time: u64) -> Facts {
         let boot = self.boot(time);
         let has_it = self.kernel.0 == CARRIED;
@@ -399,6 +404,7 @@ impl Gateway {
             journal: &self.disk.journal,
             emergency: self.emergency,
             windows: self.has_windows.then(|| Ok(windows())),
+            has_confirmer: self.nature == Nature::Islanded || self.is_ordered(),
         };
         let interlock = || match (self.has_interlock, self.is_safe(time)) {
             (false, _) => Interlock::NotDeclared,
@@ -483,6 +489,7 @@ fn word(hold: &Hold) -> &'static str {
         Hold::Clock => "clock",
         Hold::Window { .. } => "window",
         Hold::Zone(_) => "zone",
+        Hold::NoSession => "no-session",
         Hold::Interlock(_) => "interlock",
     }
 }

@@ -22,6 +22,9 @@ impl Gateway {
             let mut session = agent.session.lock().unwrap();
             let opened = session.unwrap_or(time.boot);
             *session = agent.connected.then_some(opened);
+            if session.is_some() {
+                self.in_session_at = now;
+            }
         }
         loop {
             agent.task = match std::mem::replace(&mut agent.task, Task::Gone) {
@@ -36,7 +39,10 @@ impl Gateway {
                     let confirmed = confirmation(agent, self.index, self.troubled);
                     let occasion = if let Some(offered) = agent.offered.take() {
                         let order = match self.tries {
-                            true => site::order(self.index, &offered, self.troubled),
+                            true => {
+                                let session = agent.session.lock().unwrap().unwrap_or_default();
+                                site::order(self.index, &offered, self.troubled, session)
+                            }
                             false => Order::default(),
                         };
                         Occasion::Offer(offered, order)
@@ -75,7 +81,7 @@ impl Gateway {
             self.index,
             &mut self.kernel.lock().unwrap(),
             &self.disk.lock().unwrap(),
-            (self.tries, now),
+            (self.tries, now, self.in_session_at),
         )?;
         if !self.agent.as_ref().is_some_and(|agent| agent.life.is_dead()) {
             self.write_trail(around)?;

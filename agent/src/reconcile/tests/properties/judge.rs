@@ -99,6 +99,15 @@ impl History {
             });
             order.upto == Upto::Active && order.trial_ms.is_some() == after.trial.is_some() && is_open
         };
+        let is_heard = |order: &Order| Some(order.number.session) == says.session;
+        let waits = says.needs_session && !says.islanded && after.trial.is_some();
+        if waits && !orders.clone().any(is_heard) {
+            return Err(format!(
+                "confirmer: r{revision} begins a trial that nobody can confirm: the session is {:?}, of {:?}",
+                says.session,
+                orders.collect::<Vec<_>>()
+            ));
+        }
         if !orders.clone().any(fits) {
             return Err(format!(
                 "ordered: r{revision} begins at {now:?}, on trial: {}, of {:?}",

@@ -99,6 +99,11 @@ fn what_a_gateway_reports_is_read_as_it_concerns_this_release_and_no_other() {
         until_ms: Some(7),
     };
     assert_eq!(of(1, 2, 2, held(v1::HoldReason::Window)), window);
+    let alone = Standing::Held {
+        reason: HoldReason::NoSession,
+        until_ms: Some(7),
+    };
+    assert_eq!(of(1, 2, 2, held(v1::HoldReason::NoSession)), alone);
     // What it was ordered before this release, and may begin as soon as its window opens.
     assert_eq!(of(1, 3, 3, held(v1::HoldReason::Window)), Standing::OtherTrial);
 }

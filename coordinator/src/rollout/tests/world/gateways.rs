@@ -15,6 +15,10 @@ impl World {
                 reason: HoldReason::Window,
                 until_ms: None,
             },
+            _ if is_active && self.lacks_session(at) => Standing::Held {
+                reason: HoldReason::NoSession,
+                until_ms: None,
+            },
             Policy::None => Standing::Behind,
             Policy::Staged => Standing::Staged,
             _ if gateway.nature == Nature::Old => Standing::WithoutTrials,
@@ -31,6 +35,13 @@ impl World {
             Nature::HeldForEver => true,
             _ => false,
         }
+    }
+
+    /// Nobody ordered it in a session that stands, which half of them wait for: not those that are islanded, and no agents of old.
+    fn lacks_session(&self, at: u32) -> bool {
+        let gateway = &self.gateways[at as usize];
+        let waits = at.is_multiple_of(2) && gateway.nature != Nature::Old;
+        waits && !(gateway.is_linked && gateway.number > 0)
     }
 
     /// A gateway's own time passes.
@@ -117,7 +128,7 @@ impl World {
         let gateway = &self.gateways[at as usize];
         let may = gateway.order.is_some_and(|order| order.upto == Upto::Active);
         let can = matches!(gateway.policy, Policy::Shadow { .. }) && gateway.nature != Nature::Refuses;
-        if may && can && !self.is_held(at) && self.lots.once_in(2) {
+        if may && can && !self.is_held(at) && !self.lacks_session(at) && self.lots.once_in(2) {
             self.swap(at);
         }
     }

@@ -142,6 +142,7 @@ impl Gateway {
             Some(Hold::Clock) => HoldReason::Clock,
             Some(Hold::Window { .. }) => HoldReason::Window,
             Some(Hold::Interlock(_)) => HoldReason::Interlock,
+            Some(Hold::NoSession) => HoldReason::NoSession,
             _ if self.nature == Nature::Old => return Standing::WithoutTrials,
             _ => {
                 return self

@@ -15,6 +15,11 @@ impl Gateway {
         if self.disk.journal.hold.is_some() {
             return Err(format!("{at} while a person holds it"));
         }
+        // Islanded ones wait for nobody.
+        let is_tried = order.trial_ms.is_some() && self.nature != Nature::Islanded;
+        if is_tried && self.session.as_ref().is_none_or(|session| session.number == 0) {
+            return Err(format!("{at} though nobody can confirm its trial"));
+        }
         if self.has_interlock && !self.is_safe(time) {
             return Err(format!("{at} while the process is not safe"));
         }

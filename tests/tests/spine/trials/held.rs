@@ -122,3 +122,39 @@ fn a_release_waits_for_the_process_and_the_window_of_the_plan_in_force_and_nobod
         },
     );
 }
+
+#[test]
+fn out_of_reach_a_gateway_begins_no_trial_and_asks_nobody_and_connected_again_it_begins_as_it_is_ordered() {
+    at_plant(
+        "trials::held::out_of_reach_a_gateway_begins_no_trial_and_asks_nobody_and_connected_again_it_begins_as_it_is_ordered",
+        |plant| {
+            let controller = Controller::start(plant);
+            let mut agent = plant.start_agent();
+            let asks = Flows {
+                sometimes: false,
+                asks: true,
+                ..Flows::ALL
+            };
+            controller.says(true);
+            let one = plant.release(&asks, 1, None, None);
+            plant.wait_for_effective(1);
+            controller.says(false);
+            plant.release(&Flows::ALL, 2, Some(one), Some(600));
+            wait_for_hold(plant, HoldReason::Interlock);
+            // The order stays on the disk; nobody is there to give it again, or to confirm a trial.
+            agent.kill();
+            plant.keep_new_connections_out(true);
+            let asked = controller.asked();
+            controller.says(true);
+            let _agent = plant.start_agent();
+            let no_session = "there is no session with the coordinator";
+            wait_until("what holds it", PATIENCE, || plant.log().contains(no_session))
+                .unwrap_or_else(|error| panic!("{error}: {}", plant.log()));
+            std::thread::sleep(Duration::from_secs(3));
+            assert!(!plant.passes(plant::SOMETIMES, false), "r1 is in force");
+            assert_eq!(controller.asked(), asked);
+            plant.keep_new_connections_out(false);
+            wait_for_confirmable(plant, 2);
+        },
+    );
+}

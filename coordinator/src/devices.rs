@@ -6,7 +6,7 @@
 
 use penstock_policy::ids::{AssetId, Digest};
 use penstock_policy::model::{FlowEnd, Plant};
-use penstock_proto::peer::Subject;
+use penstock_proto::peer::{Epoch, Subject};
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::{NAMES_MAX, NamesError, ServerNames};
 
@@ -63,7 +63,7 @@ pub(crate) async fn issue(
     }
     let subject = Subject::Device(asset);
     let issued = authority
-        .issue(&subject, &names, &proven, now_ms)
+        .issue((&subject, Epoch::default()), &names, &proven, now_ms)
         .map_err(internal)?;
     Ok(Device {
         subject,

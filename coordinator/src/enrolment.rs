@@ -16,7 +16,7 @@ use std::net::IpAddr;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use penstock_policy::ids::Digest;
-use penstock_proto::peer::Subject;
+use penstock_proto::peer::{Epoch, Subject};
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::token::{SECRET_BYTES, Secret};
@@ -267,7 +267,12 @@ async fn apply(
     }
     // A certificate that is not handed out is none. A gateway that ends TLS by its plan renews for the names that it needs.
     let issued = authority
-        .issue(&subject, &ServerNames::default(), &proven, now_ms)
+        .issue(
+            (&subject, Epoch::default()),
+            &ServerNames::default(),
+            &proven,
+            now_ms,
+        )
         .map_err(internal)?;
     if let Some(event) = event(&subject, repeated) {
         let mut change = Change::noted(event);
@@ -388,7 +393,7 @@ pub(crate) async fn renew(
 ) -> Result<IssuedCertificate, Refusal> {
     let proven: ProvenKey = ProvenKey::of_request(certificate_request).map_err(bad_request)?;
     let issued = authority
-        .issue(subject, names, &proven, now_ms)
+        .issue((subject, Epoch::default()), names, &proven, now_ms)
         .map_err(internal)?;
     let change = Change::noted(event);
     if let Subject::Gateway(gateway) = subject {

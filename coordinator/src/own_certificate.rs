@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use penstock_policy::ids::CoordinatorId;
 use penstock_proto::keys::{FileKey, Key, KeyKind};
-use penstock_proto::peer::Subject;
+use penstock_proto::peer::{Epoch, Subject};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::tls::server::ServerCredentials;
 use penstock_proto::tls::times::instant;
@@ -113,9 +113,12 @@ impl OwnCertificate {
         let key = FileKey::generate(KeyKind::EcdsaP256).map_err(CaError::from);
         let made = key.and_then(|key| {
             let key = Arc::new(key);
-            let made = self
-                .authority
-                .issue_own(&subject, &self.names, Key::from(key.clone()), now_ms)?;
+            let made = self.authority.issue_own(
+                (&subject, Epoch::default()),
+                &self.names,
+                Key::from(key.clone()),
+                now_ms,
+            )?;
             Ok((made, key))
         });
         let (made, key) = match made {

@@ -26,7 +26,7 @@ mod verify;
 pub use self::build::{BuildError, Draft, Release, ReleasedPlan, build};
 pub use self::chain::{CHAIN_BYTES_MAX, CHAIN_LINKS_MAX, Link, follow};
 pub use self::envelope::{
-    Envelope, EnvelopeError, PAYLOAD_TYPE, SIGNATURES_MAX, Signature, pre_authentication_encoding,
+    Envelope, EnvelopeError, PAYLOAD_TYPE, SIGNATURES_MAX, Signature, encoding, pre_authentication_encoding,
 };
 pub use self::refusal::OfferRefused;
 pub use self::spoken::{WORDS_SPOKEN, days_ago, spoken};

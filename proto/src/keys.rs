@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rcgen::PublicKeyData as _;
-use rustls::pki_types::SubjectPublicKeyInfoDer;
+use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 use rustls::sign::Signer;
 use rustls::{SignatureAlgorithm, SignatureScheme};
 
@@ -69,10 +69,10 @@ impl KeyKind {
         }
     }
 
+    const ALL: [Self; 3] = [Self::EcdsaP256, Self::EcdsaP384, Self::Ed25519];
+
     fn of(named: &rcgen::SignatureAlgorithm) -> Option<Self> {
-        [Self::EcdsaP256, Self::EcdsaP384, Self::Ed25519]
-            .into_iter()
-            .find(|kind| kind.named() == named)
+        Self::ALL.into_iter().find(|kind| kind.named() == named)
     }
 }
 
@@ -123,6 +123,14 @@ impl Key {
     /// The one that `holder` holds.
     pub fn new(holder: impl KeyHolder + 'static) -> Self {
         Self(Arc::new(holder))
+    }
+
+    /// Signs `message`, as [`KeyHolder::sign`] does.
+    ///
+    /// # Errors
+    /// The holder cannot sign now.
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        self.0.sign(message)
     }
 }
 
@@ -205,4 +213,24 @@ pub fn certificate_request(key: &Key, identity: Option<&PeerIdentity>) -> Result
             .push(rcgen::SanType::URI(identity.to_string().try_into()?));
     }
     Ok(params.serialize_request(key)?.der().to_vec())
+}
+
+/// Whether the key of `certificate`, of one of the three kinds, made `signature` over `message`, as [`KeyHolder::sign`] does.
+pub fn has_signed(certificate: &CertificateDer<'_>, message: &[u8], signature: &[u8]) -> bool {
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else {
+        return false;
+    };
+    let public_key = &parsed.public_key().subject_public_key.data;
+    let known = rustls::crypto::aws_lc_rs::default_provider()
+        .signature_verification_algorithms
+        .mapping;
+    // The kinds differ in the length of their public keys: none is taken for another.
+    KeyKind::ALL.into_iter().any(|kind| {
+        let algorithm = known
+            .iter()
+            .find(|(scheme, _)| *scheme == kind.scheme())
+            // The first is the one for keys of the kind itself.
+            .and_then(|(_, algorithms)| algorithms.first());
+        algorithm.is_some_and(|algorithm| algorithm.verify_signature(public_key, message, signature).is_ok())
+    })
 }

@@ -21,6 +21,7 @@ pub mod refusal;
 pub mod tls;
 pub mod token;
 pub mod whole;
+pub mod withdrawn;
 
 /// Generated from `proto/penstock/v1/*.proto`.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]

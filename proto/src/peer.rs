@@ -4,15 +4,22 @@
 //! certificate: `spiffe://<plant>/<kind>/<name>`. It never comes from a message (DESIGN, promise 8;
 //! IEC 62443-3-3 SR 1.2). Parsing is strict: no escapes, no port, no query, nothing after the name; whatever
 //! does not have exactly this form has no identity at all.
+//!
+//! A name outlives its keys: gateways are replaced, laptops lost. Which key counts for a name is the coordinator's record;
+//! which *life* of the name a certificate belongs to stands in it, as a number ([`Epoch`]) in the `serialNumber` of its subject
+//! (X.520; RFC 5280, 4.1.2.4: it tells apart those who have the same name). So also who has no record, a gateway that meets a
+//! device, knows from the shortest of lists that an earlier life is over (`crate::withdrawn`).
 
 use std::fmt;
 use std::str::FromStr;
 
-use penstock_policy::ids::{AssetId, CoordinatorId, GatewayId, NameError, OperatorId, PlantId};
+use penstock_policy::ids::{AssetId, CoordinatorId, Digest, GatewayId, NameError, OperatorId, PlantId};
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
+use x509_parser::certificate::X509Certificate;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::GeneralName;
+use x509_parser::oid_registry::OID_X509_SERIALNUMBER;
 use x509_parser::prelude::FromDer as _;
 
 /// What kind of peer, and which.
@@ -54,6 +61,9 @@ pub enum PeerError {
         "`{0}` is not an identity; expected `spiffe://<plant>/<gateway|operator|coordinator|device>/<name>`"
     )]
     Form(String),
+    /// The subject's `serialNumber` is no number of a life, or there are several.
+    #[error("the peer's certificate has `{0}` where the number of its holder's life has to be, once")]
+    Epoch(String),
     /// A part is not a name.
     #[error("`{uri}` is not an identity")]
     Name {
@@ -63,6 +73,113 @@ pub enum PeerError {
         #[source]
         source: NameError,
     },
+}
+
+/// Which life of a subject: it begins with a key that is not the one before, and ends when that key is withdrawn or another takes
+/// its place. Later ones have higher numbers; 0 is what a certificate has that says nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(pub u32);
+
+impl Epoch {
+    /// The one that follows.
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// All that the leaf of a chain says that *has been verified*.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certified {
+    /// Who holds it.
+    pub identity: PeerIdentity,
+    /// In which life.
+    pub epoch: Epoch,
+    /// SHA-256 of its public key (subjectPublicKeyInfo, DER).
+    pub key: Digest,
+    /// From when until when it is valid, milliseconds since 1970.
+    pub valid_ms: (u64, u64),
+}
+
+impl Certified {
+    /// Reads the leaf of a verified chain.
+    ///
+    /// # Errors
+    /// It cannot be read, does not hold exactly one identity, or more or something else than one number of a life.
+    pub fn from_certificate(leaf: &CertificateDer<'_>) -> Result<Self, PeerError> {
+        let certificate = parsed(leaf)?;
+        let validity = certificate.validity();
+        Ok(Self {
+            identity: identity_of(&certificate)?,
+            epoch: epoch_of(&certificate)?,
+            key: Digest::of(certificate.public_key().raw),
+            valid_ms: (
+                since_1970_ms(validity.not_before),
+                since_1970_ms(validity.not_after),
+            ),
+        })
+    }
+}
+
+fn parsed<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, PeerError> {
+    match x509_parser::parse_x509_certificate(certificate) {
+        Ok(([], parsed)) => Ok(parsed),
+        _ => Err(PeerError::Unreadable),
+    }
+}
+
+fn identity_of(certificate: &X509Certificate<'_>) -> Result<PeerIdentity, PeerError> {
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|_| PeerError::Unreadable)?
+        .map(|extension| extension.value.general_names.as_slice())
+        .unwrap_or_default();
+    let mut uris = names.iter().filter_map(|name| match name {
+        GeneralName::URI(uri) => Some(*uri),
+        _ => None,
+    });
+    match (uris.next(), uris.count()) {
+        (Some(uri), 0) => uri.parse(),
+        (None, _) => Err(PeerError::UriCount(0)),
+        (Some(_), more) => Err(PeerError::UriCount(more + 1)),
+    }
+}
+
+fn epoch_of(certificate: &X509Certificate<'_>) -> Result<Epoch, PeerError> {
+    let mut numbers = certificate.subject().iter_by_oid(&OID_X509_SERIALNUMBER);
+    let Some(number) = numbers.next() else {
+        return Ok(Epoch::default());
+    };
+    let text = number.as_str().map_err(|_| PeerError::Unreadable)?;
+    let epoch: u32 = text.parse().map_err(|_| PeerError::Epoch(text.to_owned()))?;
+    // One spelling, so that two certificates of one life have the same name.
+    if numbers.next().is_some() || epoch.to_string() != text {
+        return Err(PeerError::Epoch(text.to_owned()));
+    }
+    Ok(Epoch(epoch))
+}
+
+fn since_1970_ms(time: x509_parser::time::ASN1Time) -> u64 {
+    u64::try_from(time.timestamp()).unwrap_or(0).saturating_mul(1000)
+}
+
+/// From when until when a certificate is valid, milliseconds since 1970.
+///
+/// # Errors
+/// The certificate cannot be read.
+pub fn validity_ms(certificate: &CertificateDer<'_>) -> Result<(u64, u64), PeerError> {
+    let parsed = parsed(certificate)?;
+    let validity = parsed.validity();
+    Ok((
+        since_1970_ms(validity.not_before),
+        since_1970_ms(validity.not_after),
+    ))
 }
 
 impl Subject {
@@ -132,25 +249,7 @@ impl PeerIdentity {
     /// # Errors
     /// The certificate cannot be read, or does not hold exactly one identity of this form.
     pub fn from_certificate(leaf: &CertificateDer<'_>) -> Result<Self, PeerError> {
-        let (rest, certificate) =
-            x509_parser::parse_x509_certificate(leaf).map_err(|_| PeerError::Unreadable)?;
-        if !rest.is_empty() {
-            return Err(PeerError::Unreadable);
-        }
-        let names = certificate
-            .subject_alternative_name()
-            .map_err(|_| PeerError::Unreadable)?
-            .map(|extension| extension.value.general_names.as_slice())
-            .unwrap_or_default();
-        let mut uris = names.iter().filter_map(|name| match name {
-            GeneralName::URI(uri) => Some(*uri),
-            _ => None,
-        });
-        match (uris.next(), uris.count()) {
-            (Some(uri), 0) => uri.parse(),
-            (None, _) => Err(PeerError::UriCount(0)),
-            (Some(_), more) => Err(PeerError::UriCount(more + 1)),
-        }
+        identity_of(&parsed(leaf)?)
     }
 }
 
@@ -262,6 +361,37 @@ mod tests {
             Subject::Gateway(GatewayId::new("gw-1").unwrap())
         );
         assert_eq!(identity.plant.as_str(), "water");
+    }
+
+    /// A certificate of gw-1 with these texts as the `serialNumber` of its subject.
+    fn of_life(numbers: &[&str]) -> CertificateDer<'static> {
+        let mut params = rcgen::CertificateParams::default();
+        params.subject_alt_names.push(rcgen::SanType::URI(
+            "spiffe://water/gateway/gw-1".try_into().unwrap(),
+        ));
+        for number in numbers {
+            params.distinguished_name.push(
+                rcgen::DnType::CustomDnType(vec![2, 5, 4, 5]),
+                rcgen::DnValue::Utf8String((*number).to_owned()),
+            );
+        }
+        let key = rcgen::KeyPair::generate().unwrap();
+        params.self_signed(&key).unwrap().der().clone()
+    }
+
+    #[test]
+    fn a_certificate_says_which_life_of_its_holder_it_belongs_to_in_one_spelling() {
+        let epoch = |numbers: &[&str]| Certified::from_certificate(&of_life(numbers)).map(|read| read.epoch);
+        assert_eq!(epoch(&[]), Ok(Epoch(0)));
+        assert_eq!(epoch(&["3"]), Ok(Epoch(3)));
+        assert_eq!(epoch(&["4294967295"]), Ok(Epoch(u32::MAX)));
+        for wrong in ["", "03", "+3", "-1", "3 ", "4294967296", "three"] {
+            assert_eq!(
+                epoch(&[wrong]),
+                Err(PeerError::Epoch(wrong.to_owned())),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod socket;
 pub mod times;
 mod verifier;
 
+pub use crate::peer::validity_ms;
 pub use verifier::{CERTIFICATES_BYTES_MAX, CERTIFICATES_MAX, FOREIGN_CERTIFICATES_MAX, TooLong, WrongPeer};
 
 use std::path::{Path, PathBuf};
@@ -177,18 +178,6 @@ impl Credentials {
             .ok_or_else(|| TlsError::Empty("the certificate chain".to_owned()))?;
         Ok(validity_ms(leaf)?)
     }
-}
-
-/// From when until when a certificate is valid; milliseconds since 1970.
-///
-/// # Errors
-/// The certificate cannot be read.
-pub fn validity_ms(certificate: &CertificateDer<'_>) -> Result<(u64, u64), PeerError> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|_| PeerError::Unreadable)?;
-    let ms =
-        |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).unwrap_or(0).saturating_mul(1000);
-    let validity = parsed.validity();
-    Ok((ms(validity.not_before), ms(validity.not_after)))
 }
 
 /// Reads all certificates of a PEM text; `what` names it in errors.

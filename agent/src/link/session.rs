@@ -250,6 +250,7 @@ impl<K: Kernel> Link<K> {
             boot_id: boot::id(),
             policy: Some(as_sent(&self.policy.borrow_and_update(), opened)),
             spool: Some(self.audit.state().borrow().spool),
+            withdrawn: None,
         }
     }
 

@@ -57,7 +57,7 @@ impl Default for Calls {
 impl Calls {
     /// A place for a call of this peer; `None`: there is none.
     fn enter(&self, peer: Option<&PeerInfo>) -> Option<CrowdPlace<String>> {
-        let identity = peer.and_then(|peer| peer.identity.as_ref());
+        let identity = peer.and_then(PeerInfo::identity);
         let whose = match (identity, peer) {
             (Some(identity), _) => identity.to_string(),
             (None, Some(stranger)) => source_of(stranger.address.ip()).to_string(),
@@ -77,7 +77,7 @@ impl Calls {
 impl Calls {
     /// What holds the request of an operator's call. Others' are small, or are read as they come.
     fn body_of(&self, peer: Option<&PeerInfo>) -> Option<HeldBody> {
-        let identity = peer?.identity.as_ref()?;
+        let identity = peer?.identity()?;
         let is_operator = matches!(identity.subject, Subject::Operator(_));
         is_operator.then(|| self.bodies.begin(&identity.to_string()))
     }

@@ -189,7 +189,7 @@ fn identity(extensions: &Extensions) -> Result<(&PeerIdentity, &PeerInfo), Refus
     let info = extensions
         .get::<PeerInfo>()
         .ok_or_else(|| Refusal::new(Reason::Internal, "the connection's peer is not known"))?;
-    let identity = info.identity.as_ref().ok_or_else(|| {
+    let identity = info.identity().ok_or_else(|| {
         metrics::counter!("penstock_denied_total", "reason" => "no-certificate").increment(1);
         Refusal::new(
             Reason::NoCertificate,
@@ -326,7 +326,10 @@ pub(crate) fn gateway(extensions: &Extensions) -> Result<GatewayPeer, Refusal> {
     };
     Ok(GatewayPeer {
         gateway: gateway.clone(),
-        certificate_expires_ms: info.expires_ms,
+        certificate_expires_ms: info
+            .certified
+            .as_ref()
+            .map_or(0, |certified| certified.valid_ms.1),
     })
 }
 

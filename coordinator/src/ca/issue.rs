@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use penstock_proto::keys::Key;
-use penstock_proto::peer::{PeerIdentity, Subject};
+use penstock_proto::peer::{Epoch, PeerIdentity, Subject};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::tls::{Credentials, validity_ms};
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
+    CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
     PublicKeyData, SanType, SerialNumber,
 };
 use rustls::pki_types::CertificateDer;
@@ -27,19 +27,20 @@ pub struct IssuedCertificate {
 }
 
 impl Authority {
-    /// Issues a certificate that says: whoever holds this key is `subject`, and answers by `names`, which people do not have.
+    /// Issues a certificate that says: whoever holds this key is `subject`, in this life of it, and answers by `names`, which people do not
+    /// have.
     ///
     /// # Errors
     /// The name does not fit into a certificate, the system provides no random numbers, or the authority's key cannot
     /// sign.
     pub fn issue(
         &self,
-        subject: &Subject,
+        (subject, epoch): (&Subject, Epoch),
         names: &ServerNames,
         key: &ProvenKey,
         now_ms: u64,
     ) -> Result<IssuedCertificate, CaError> {
-        self.issue_for(subject, names, &key.key, now_ms)
+        self.issue_from((subject, epoch), names, &key.key, (backdated(now_ms), now_ms))
     }
 
     /// Issues a certificate for a key of the coordinator itself. It is valid from the authority's own
@@ -49,31 +50,21 @@ impl Authority {
     /// The certificate cannot be made.
     pub fn issue_own(
         &self,
-        subject: &Subject,
+        (subject, epoch): (&Subject, Epoch),
         names: &ServerNames,
         key: Key,
         now_ms: u64,
     ) -> Result<Credentials, CaError> {
         let begun_ms = validity_ms(&self.root).map_or(now_ms, |(from, _)| from);
         let from_ms = begun_ms.min(backdated(now_ms));
-        let issued = self.issue_from(subject, names, &key, (from_ms, now_ms))?;
+        let issued = self.issue_from((subject, epoch), names, &key, (from_ms, now_ms))?;
         Ok(Credentials::new(issued.chain, key)?)
-    }
-
-    fn issue_for(
-        &self,
-        subject: &Subject,
-        names: &ServerNames,
-        key: &impl PublicKeyData,
-        now_ms: u64,
-    ) -> Result<IssuedCertificate, CaError> {
-        self.issue_from(subject, names, key, (backdated(now_ms), now_ms))
     }
 
     /// Valid from the first of two times, and for as long after the second as its kind is.
     fn issue_from(
         &self,
-        subject: &Subject,
+        (subject, epoch): (&Subject, Epoch),
         names: &ServerNames,
         key: &impl PublicKeyData,
         (from_ms, now_ms): (u64, u64),
@@ -85,6 +76,10 @@ impl Authority {
         let uri = identity.to_string();
         let mut params = CertificateParams::default();
         params.distinguished_name = name(&subject.to_string());
+        if epoch > Epoch::default() {
+            let number = DnValue::Utf8String(epoch.to_string());
+            params.distinguished_name.push(epoch_type(), number);
+        }
         params.subject_alt_names = vec![SanType::URI(
             uri.as_str().try_into().map_err(|_| CaError::Name(uri.clone()))?,
         )];
@@ -134,6 +129,11 @@ pub(super) fn name(common_name: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     name.push(DnType::CommonName, common_name);
     name
+}
+
+/// `serialNumber` (X.520), where [`penstock_proto::peer`] looks for it.
+fn epoch_type() -> DnType {
+    DnType::CustomDnType(vec![2, 5, 4, 5])
 }
 
 /// 127 random bits (RFC 5280, 4.1.2.2: positive, at most 20 bytes).

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use penstock_proto::peer::{PeerIdentity, Subject};
+use penstock_proto::peer::{Certified, Epoch, PeerIdentity, Subject};
 use penstock_proto::tls::names::ServerNames;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, SanType};
 
@@ -36,10 +36,11 @@ fn the_name_comes_from_the_decision_and_never_from_the_request() {
     let proven = ProvenKey::of_request(request.der()).unwrap();
     let subject: Subject = "gateway/gw-1".parse().unwrap();
     let issued = ca
-        .issue(&subject, &ServerNames::default(), &proven, NOW_MS)
+        .issue((&subject, Epoch(7)), &ServerNames::default(), &proven, NOW_MS)
         .unwrap();
-    let identity = PeerIdentity::from_certificate(&issued.chain[0]).unwrap();
-    assert_eq!(identity.subject, subject);
+    let certified = Certified::from_certificate(&issued.chain[0]).unwrap();
+    assert_eq!((certified.identity.subject, certified.epoch), (subject, Epoch(7)));
+    assert_eq!(certified.key, proven.digest());
     let (_, leaf) = x509_parser::parse_x509_certificate(&issued.chain[0]).unwrap();
     assert!(!leaf.is_ca());
     let usage = leaf.extended_key_usage().unwrap().unwrap().value;
@@ -77,7 +78,7 @@ fn gateways_and_devices_serve_by_the_names_that_were_decided_and_people_by_none(
         ("operator/eve", &ServerNames::default(), 30),
     ] {
         let subject: Subject = subject.parse().unwrap();
-        let issued = ca.issue(&subject, &names, &proven, NOW_MS).unwrap();
+        let issued = ca.issue((&subject, Epoch(1)), &names, &proven, NOW_MS).unwrap();
         let leaf = &issued.chain[0];
         assert_eq!(PeerIdentity::from_certificate(leaf).unwrap().subject, subject);
         assert_eq!(ServerNames::of_certificate(leaf).unwrap(), *expected);
@@ -98,7 +99,7 @@ fn a_coordinator_is_named_by_what_its_configuration_says_beside_its_uri() {
     names.add("10.0.0.5").unwrap();
     let credentials = ca
         .issue_own(
-            &"coordinator/c1".parse().unwrap(),
+            (&"coordinator/c1".parse().unwrap(), Epoch(1)),
             &names,
             FileKey::generate(KeyKind::EcdsaP256).unwrap().into(),
             NOW_MS,
@@ -174,7 +175,7 @@ fn requests_of_other_programs_are_read_and_the_certificate_has_the_very_key_in_t
         let proven = ProvenKey::of_request(&request).unwrap();
         let issued = ca
             .issue(
-                &"device/plc".parse().unwrap(),
+                (&"device/plc".parse().unwrap(), Epoch(1)),
                 &ServerNames::default(),
                 &proven,
                 NOW_MS,

@@ -25,7 +25,7 @@ pub fn pre_authentication_encoding(statement: &[u8]) -> Vec<u8> {
 }
 
 /// The exact bytes that a key signs for a payload of this type.
-pub(crate) fn encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
+pub fn encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     let mut encoded = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
     encoded.extend_from_slice(payload);
     encoded

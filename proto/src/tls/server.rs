@@ -32,8 +32,8 @@ use super::crowd::{Crowd, CrowdPlace, source_of};
 use super::handshakes::Handshakes;
 use super::socket::Socket;
 use super::verifier::{ClientVerifier, ExpectedPeer, PeerKind};
-use super::{ALPN, Credentials, TlsError, provider, validity_ms};
-use crate::peer::{PeerIdentity, Subject};
+use super::{ALPN, Credentials, TlsError, provider};
+use crate::peer::{Certified, PeerIdentity, Subject};
 
 /// A verified connection is lost only to a peer that holds fewer: as many gateways as there is room for keep theirs.
 const VERIFIED_GRACE: Duration = Duration::MAX;
@@ -153,12 +153,17 @@ pub(super) fn accepting(
 pub struct PeerInfo {
     /// Its address.
     pub address: SocketAddr,
-    /// Who it is, from its verified certificate; `None`: it showed none.
-    pub identity: Option<PeerIdentity>,
-    /// When its certificate expires, milliseconds since 1970; 0: it showed none.
-    pub expires_ms: u64,
+    /// What its verified certificate says; `None`: it showed none.
+    pub certified: Option<Certified>,
     /// To end the connection.
     pub line: ConnectionCutter,
+}
+
+impl PeerInfo {
+    /// Who it is; `None`: it showed no certificate.
+    pub fn identity(&self) -> Option<&PeerIdentity> {
+        self.certified.as_ref().map(|certified| &certified.identity)
+    }
 }
 
 /// Ends a connection from where its requests are served: what waits in it for a reader that does not read is freed by
@@ -371,14 +376,12 @@ impl Reception {
         let met = self.handshakes.meet(address.ip(), handshake).await;
         let stream = met.map_err(|unmet| io::Error::new(io::ErrorKind::TimedOut, unmet))??;
         let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let identity = leaf
-            .map(PeerIdentity::from_certificate)
+        let certified = leaf
+            .map(Certified::from_certificate)
             .transpose()
             .map_err(io::Error::other)?;
-        let expires_ms = leaf
-            .and_then(|leaf| validity_ms(leaf).ok())
-            .map_or(0, |(_, until_ms)| until_ms);
-        let (crowd, whose, deadline) = match &identity {
+        let identity = certified.as_ref().map(|certified| &certified.identity);
+        let (crowd, whose, deadline) = match identity {
             Some(peer) => {
                 let crowd = match peer.subject {
                     Subject::Operator(_) => &self.operators,
@@ -393,7 +396,7 @@ impl Reception {
             ),
         };
         let Some(place) = crowd.enter(whose, Instant::now()) else {
-            if let Some(peer) = &identity {
+            if let Some(peer) = identity {
                 tracing::warn!(%peer, %address, "a known peer is turned away: the limit of connections is reached");
             }
             return Err(io::Error::other("too many connections"));
@@ -403,8 +406,7 @@ impl Reception {
             stream: Box::new(stream),
             info: PeerInfo {
                 address,
-                identity,
-                expires_ms,
+                certified,
                 line,
             },
             deadline,

@@ -92,10 +92,7 @@ async fn serve(credentials: &Credentials, root: CertificateDer<'static>, limits:
     let (_, health) = tonic_health::server::health_reporter();
     let named = tonic::service::interceptor::InterceptedService::new(health, |request: Request<()>| {
         let info = request.extensions().get::<PeerInfo>().unwrap();
-        let name = info
-            .identity
-            .as_ref()
-            .map_or("nobody".to_owned(), ToString::to_string);
+        let name = info.identity().map_or("nobody".to_owned(), ToString::to_string);
         Err::<Request<()>, _>(Status::already_exists(name))
     });
     tokio::spawn(

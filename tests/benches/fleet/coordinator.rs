@@ -13,6 +13,7 @@ use penstock_coordinator::operators::Role;
 use penstock_policy::ids::{CoordinatorId, OperatorId, PlantId};
 use penstock_proto::channel::{self, Address};
 use penstock_proto::keys::{FileKey, KeyKind};
+use penstock_proto::peer::Epoch;
 use penstock_proto::tls::Credentials;
 use penstock_proto::tls::client::{ClientProfile, Trust};
 use penstock_proto::tls::names::ServerNames;
@@ -177,7 +178,12 @@ impl Coordinator {
         let subject = subject.parse().unwrap();
         let key = FileKey::generate(KeyKind::EcdsaP256).unwrap();
         self.authority
-            .issue_own(&subject, &ServerNames::default(), key.into(), clock::now_ms())
+            .issue_own(
+                (&subject, Epoch::default()),
+                &ServerNames::default(),
+                key.into(),
+                clock::now_ms(),
+            )
             .unwrap()
     }
 

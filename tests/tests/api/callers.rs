@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use penstock_coordinator::api::gate::Action;
 use penstock_coordinator::ca::Authority;
+use penstock_proto::peer::Epoch;
 use penstock_proto::refusal::{Reason, explain};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1;
@@ -206,7 +207,7 @@ async fn certificates_of_another_authority_or_past_their_time_do_not_pass_the_ha
     .unwrap();
     let forged = other
         .issue_own(
-            &"operator/admin".parse().unwrap(),
+            (&"operator/admin".parse().unwrap(), Epoch::default()),
             &ServerNames::default(),
             penstock_proto::keys::FileKey::generate(penstock_proto::keys::KeyKind::EcdsaP256)
                 .unwrap()

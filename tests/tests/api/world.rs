@@ -17,6 +17,7 @@ use penstock_coordinator::rollout::run::AfterApproval;
 use penstock_policy::ids::{CoordinatorId, Digest, OperatorId, PlantId};
 use penstock_proto::channel::{self, Address};
 use penstock_proto::keys::{FileKey, Key, KeyKind, certificate_request};
+use penstock_proto::peer::Epoch;
 use penstock_proto::refusal::{Reason, explain};
 use penstock_proto::tls::Credentials;
 use penstock_proto::tls::client::{ClientProfile, Trust};
@@ -154,7 +155,7 @@ impl World {
     pub fn certificate_at(&self, subject: &str, issued_ms: u64) -> Credentials {
         self.authority
             .issue_own(
-                &subject.parse().unwrap(),
+                (&subject.parse().unwrap(), Epoch::default()),
                 &ServerNames::default(),
                 file_key(),
                 issued_ms,

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use penstock_agent::identity::{Enrolment, Identity, IdentityFolder};
 use penstock_coordinator::ca::{Authority, Lifetimes, ProvenKey};
 use penstock_policy::model::ApproverSet;
-use penstock_proto::peer::Subject;
+use penstock_proto::peer::{Epoch, Subject};
 use penstock_proto::tls::certificates_to_pem;
 use penstock_proto::tls::names::ServerNames;
 
@@ -85,7 +85,7 @@ impl Pki {
         }
         let issued = self
             .authority
-            .issue(subject, &good_for, &proven, now_ms())
+            .issue((subject, Epoch::default()), &good_for, &proven, now_ms())
             .unwrap();
         Files {
             authority: self.write(

@@ -281,6 +281,8 @@ impl SessionMachine {
             Some(Inbound::Order(order)) => talk.order = Some(order),
             Some(Inbound::Confirm(confirm)) => talk.asked = Some(Asked::Confirm(confirm)),
             Some(Inbound::Revert(revert)) => talk.asked = Some(Asked::Revert(revert)),
+            // Nothing here keeps a list of them yet.
+            Some(Inbound::Withdrawn(_)) => {}
             Some(Inbound::AuditAck(ack)) => talk.acknowledged_by(&ack, now),
             Some(Inbound::Welcome(_)) => return Err(SessionFault::Protocol("a second Welcome")),
             None => return Err(SessionFault::Protocol("a message that this agent does not know")),

@@ -63,6 +63,7 @@ impl World {
             boot_id: "1".to_owned(),
             policy: Some(policy),
             spool: None,
+            withdrawn: None,
         };
         self.greeting(channel, hello).await
     }

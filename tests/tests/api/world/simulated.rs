@@ -134,6 +134,7 @@ async fn session(disk: &Mutex<Disk>, channel: Channel) {
             boot_id: "1".to_owned(),
             policy: Some(disk.policy()),
             spool: None,
+            withdrawn: None,
         };
         (hello, knows_trials)
     };
@@ -223,7 +224,7 @@ impl Disk {
                 }
                 vec![self.policy()]
             }
-            Down::Welcome(_) | Down::AuditAck(_) => Vec::new(),
+            Down::Welcome(_) | Down::AuditAck(_) | Down::Withdrawn(_) => Vec::new(),
         }
     }
 

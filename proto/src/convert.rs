@@ -4,6 +4,7 @@
 use penstock_policy::ids::{Digest, Revision};
 
 use crate::v1;
+use crate::withdrawn::{Held, SignedList};
 
 /// Why a message is not what it claims to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +82,26 @@ impl From<PolicyMark> for v1::RevisionDigest {
                 .statement
                 .map(|digest| digest.0.to_vec().into())
                 .unwrap_or_default(),
+        }
+    }
+}
+
+impl From<&v1::WithdrawnHeld> for Held {
+    /// What makes no sense is nothing that anybody holds, so that all of the list is sent.
+    fn from(wire: &v1::WithdrawnHeld) -> Self {
+        let digest = digest("digest", &wire.digest);
+        Self {
+            number: digest.as_ref().map_or(0, |_| wire.number),
+            digest: digest.unwrap_or(Digest([0; 32])),
+        }
+    }
+}
+
+impl From<&SignedList> for v1::WithdrawnList {
+    fn from(list: &SignedList) -> Self {
+        Self {
+            payload: list.payload.clone().into(),
+            signature: list.signature.clone().into(),
         }
     }
 }

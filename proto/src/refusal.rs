@@ -48,6 +48,18 @@ reasons! {
     NoCertificate = "NO_CERTIFICATE", Unauthenticated;
     /// The caller's certificate is of another kind than this service is for.
     WrongKindOfPeer = "WRONG_KIND_OF_PEER", PermissionDenied;
+    /// The caller's key does not count any more: it was withdrawn, or another took its place.
+    IdentityWithdrawn = "IDENTITY_WITHDRAWN", PermissionDenied;
+    /// The caller is suspended until an admin lifts that.
+    IdentitySuspended = "IDENTITY_SUSPENDED", PermissionDenied;
+    /// The key was withdrawn, so that it never gets a certificate again; another key may.
+    KeyWithdrawn = "KEY_WITHDRAWN", PermissionDenied;
+    /// What was asked for does not fit how the subject stands: it is revoked already, or not suspended.
+    WrongStanding = "WRONG_STANDING", FailedPrecondition;
+    /// Nobody changes how they themselves stand.
+    OwnStanding = "OWN_STANDING", PermissionDenied;
+    /// Without this one no admin would be left.
+    LastAdmin = "LAST_ADMIN", FailedPrecondition;
     /// The operator is not known here, or no longer.
     UnknownOperator = "UNKNOWN_OPERATOR", PermissionDenied;
     /// The gateway is not known here, or no longer.

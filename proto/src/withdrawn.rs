@@ -160,6 +160,11 @@ impl Withdrawn {
         true
     }
 
+    /// The next entry has a number beyond `number`: somebody holds a list that goes so far, and would take it for one of those.
+    pub fn go_past(&mut self, number: u64) {
+        self.number = self.number.max(number);
+    }
+
     /// What whoever holds `held` lacks, of `plant`: all of it, unless they hold what was held here up to that number. `None`: nothing.
     pub fn since(&self, held: Held, plant: &PlantId, made_ms: u64) -> Option<List> {
         if held == self.held() {

@@ -69,8 +69,17 @@ struct Occupancy<K> {
 struct Occupant {
     number: u64,
     since: Instant,
-    /// Dropped when the place is lost.
-    _keep: oneshot::Sender<()>,
+    /// Dropped when the place is lost to another, used when its source is dismissed.
+    keep: oneshot::Sender<()>,
+}
+
+/// How a place ended that its holder still wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlaceEnd {
+    /// Another got it.
+    Lost,
+    /// Its source lost all that it held ([`Crowd::dismiss`]).
+    Dismissed,
 }
 
 /// A place; free again when dropped.
@@ -117,7 +126,7 @@ impl<K: Eq + Hash + Clone> Crowd<K> {
             .push_back(Occupant {
                 number,
                 since: now,
-                _keep: keep,
+                keep,
             });
         drop(inside);
         Some(CrowdPlace {
@@ -126,6 +135,47 @@ impl<K: Eq + Hash + Clone> Crowd<K> {
             number,
             kept,
         })
+    }
+
+    /// The number of the next place: those that are taken by now have lower ones.
+    pub fn mark(&self) -> u64 {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner).next
+    }
+
+    /// Takes from a source all places that it took before a [mark](Crowd::mark). Answers how many.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use penstock_proto::tls::crowd::Crowd;
+    ///
+    /// let crowd = Crowd::new(4, 4, Duration::from_secs(60));
+    /// let _old = crowd.enter("gw-1", Instant::now());
+    /// let mark = crowd.mark();
+    /// let _new = crowd.enter("gw-1", Instant::now());
+    /// assert_eq!(crowd.dismiss(&"gw-1", mark), 1);
+    /// assert_eq!(crowd.held(&"gw-1"), 1);
+    /// ```
+    pub fn dismiss(&self, source: &K, mark: u64) -> usize {
+        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(held) = inside.by_source.get_mut(source) else {
+            return 0;
+        };
+        let (gone, kept): (VecDeque<_>, VecDeque<_>) = std::mem::take(held)
+            .into_iter()
+            .partition(|held| held.number < mark);
+        if kept.is_empty() {
+            inside.by_source.remove(source);
+        } else {
+            *held = kept;
+        }
+        inside.all = inside.all.saturating_sub(gone.len());
+        drop(inside);
+        let count = gone.len();
+        for place in gone {
+            // Whoever held it may have gone by itself.
+            let _ = place.keep.send(());
+        }
+        count
     }
 
     /// How many places a source holds.
@@ -174,9 +224,17 @@ impl<K: Eq + Hash + Clone> Occupancy<K> {
 }
 
 impl<K: Eq + Hash> CrowdPlace<K> {
-    /// Ready once the place is lost to another.
+    /// Ready once the place is lost.
     pub fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.kept).poll(cx).map(drop)
+        self.poll_end(cx).map(drop)
+    }
+
+    /// The same, with how.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<PlaceEnd> {
+        Pin::new(&mut self.kept).poll(cx).map(|said| match said {
+            Ok(()) => PlaceEnd::Dismissed,
+            Err(_) => PlaceEnd::Lost,
+        })
     }
 }
 
@@ -235,6 +293,25 @@ mod tests {
         assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
         assert_eq!(source("::ffff:10.0.0.1"), source("10.0.0.1"));
         assert_ne!(source("10.0.0.1"), source("10.0.0.2"));
+    }
+
+    #[test]
+    fn who_is_dismissed_loses_what_it_held_before_and_nobody_else_does() {
+        let (crowd, now) = (Crowd::new(8, 4, GRACE), Instant::now());
+        let mut old: Vec<_> = (0..3).map(|_| crowd.enter(1, now).unwrap()).collect();
+        let mut other = crowd.enter(2, now).unwrap();
+        let mark = crowd.mark();
+        let mut new = crowd.enter(1, now).unwrap();
+        assert_eq!(crowd.dismiss(&1, mark), 3);
+        assert_eq!(crowd.dismiss(&3, mark), 0);
+        let end =
+            |place: &mut CrowdPlace<u8>| place.poll_end(&mut Context::from_waker(std::task::Waker::noop()));
+        for place in &mut old {
+            assert_eq!(end(place), Poll::Ready(PlaceEnd::Dismissed));
+        }
+        assert!(end(&mut other).is_pending() && end(&mut new).is_pending());
+        drop(old);
+        assert_eq!((crowd.taken(), crowd.held(&1)), (2, 1));
     }
 
     proptest! {

@@ -28,7 +28,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::server::Connected;
 
-use super::crowd::{Crowd, CrowdPlace, source_of};
+use super::crowd::{Crowd, CrowdPlace, PlaceEnd, source_of};
 use super::handshakes::Handshakes;
 use super::socket::Socket;
 use super::verifier::{ClientVerifier, ExpectedPeer, PeerKind};
@@ -212,6 +212,7 @@ pub struct PeerStream {
 #[derive(Debug, Clone, Copy)]
 enum CloseReason {
     Lost,
+    Dismissed,
     Cut,
     Overdue,
 }
@@ -222,6 +223,10 @@ impl CloseReason {
             Self::Lost => (
                 io::ErrorKind::ConnectionAborted,
                 "the limit of connections is reached, and this peer held the most of them",
+            ),
+            Self::Dismissed => (
+                io::ErrorKind::ConnectionAborted,
+                "the peer's key no longer counts, or is suspended",
             ),
             Self::Cut => (
                 io::ErrorKind::ConnectionAborted,
@@ -247,8 +252,10 @@ impl PeerStream {
     }
 
     fn poll_ended(&mut self, cx: &mut Context<'_>) -> Option<CloseReason> {
-        if self.place.poll_lost(cx).is_ready() {
-            return Some(CloseReason::Lost);
+        match self.place.poll_end(cx) {
+            Poll::Ready(PlaceEnd::Lost) => return Some(CloseReason::Lost),
+            Poll::Ready(PlaceEnd::Dismissed) => return Some(CloseReason::Dismissed),
+            Poll::Pending => {}
         }
         match self.cut.as_mut().map(|cut| Pin::new(cut).poll(cx)) {
             Some(Poll::Ready(Ok(()))) => return Some(CloseReason::Cut),
@@ -325,6 +332,21 @@ impl Reception {
         }))
     }
 
+    /// Ends the connections of a peer that stand by *now*, once it is called, and answers how many there were. One that is still in its
+    /// handshake comes later, and so do its calls.
+    pub fn standing(&self, peer: &PeerIdentity) -> impl FnOnce() -> usize + Send + use<> {
+        let crowd = self.crowd_of(&peer.subject).clone();
+        let (whose, mark) = (Whose::Peer(peer.to_string()), crowd.mark());
+        move || crowd.dismiss(&whose, mark)
+    }
+
+    fn crowd_of(&self, subject: &Subject) -> &Arc<Crowd<Whose>> {
+        match subject {
+            Subject::Operator(_) => &self.operators,
+            _ => &self.verified,
+        }
+    }
+
     /// Accepts connections until the returned stream is dropped.
     pub fn incoming(
         self: &Arc<Self>,
@@ -382,13 +404,7 @@ impl Reception {
             .map_err(io::Error::other)?;
         let identity = certified.as_ref().map(|certified| &certified.identity);
         let (crowd, whose, deadline) = match identity {
-            Some(peer) => {
-                let crowd = match peer.subject {
-                    Subject::Operator(_) => &self.operators,
-                    _ => &self.verified,
-                };
-                (crowd, Whose::Peer(peer.to_string()), None)
-            }
+            Some(peer) => (self.crowd_of(&peer.subject), Whose::Peer(peer.to_string()), None),
             None => (
                 &self.anonymous,
                 Whose::Address(source_of(address.ip())),

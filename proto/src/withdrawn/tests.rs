@@ -180,3 +180,26 @@ fn what_came_after_something_else_is_not_taken_for_all() {
     assert_eq!(stranger.take(&all).unwrap(), [device(1), device(2)]);
     assert!(stranger.is_over(&device(4), Epoch(8)) && !stranger.is_over(&device(4), Epoch(9)));
 }
+
+#[test]
+fn what_is_said_after_a_number_that_others_hold_is_new_to_them() {
+    let mut lost = Withdrawn::default();
+    for number in 0..5 {
+        lost.withdraw(&device(number), Epoch(1));
+    }
+    // A backup from before: the gateway holds more than the coordinator.
+    let mut gateway = lost.clone();
+    let mut coordinator = Withdrawn::default();
+    coordinator.withdraw(&device(0), Epoch(1));
+    coordinator.go_past(gateway.held().number);
+    coordinator.withdraw(&device(9), Epoch(4));
+    assert_eq!(coordinator.held().number, 6);
+    let news = coordinator.since(gateway.held(), &plant(), 0).unwrap();
+    assert_eq!(gateway.take(&news).unwrap(), [device(9)]);
+    assert!(
+        gateway.is_over(&device(3), Epoch(0)),
+        "what only the gateway knew stays"
+    );
+    coordinator.go_past(2);
+    assert_eq!(coordinator.held().number, 6);
+}

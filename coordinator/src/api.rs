@@ -8,6 +8,7 @@ pub mod calls;
 mod control;
 mod enrol;
 pub mod gate;
+mod identities;
 mod link;
 mod rollouts;
 mod views;

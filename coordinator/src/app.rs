@@ -35,6 +35,7 @@ use crate::retention;
 use crate::rollout::run::{AfterApproval, Rollouts};
 use crate::sessions::Fleet;
 use crate::store::{Store, StoreError, backup_file};
+use crate::subjects::Subjects;
 
 /// How long open streams may take to end when the coordinator stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -201,6 +202,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     let store = Store::open_with(&config.data.join(STORE_FILE), config.room)?;
     let stopping = CancellationToken::new();
     let journal = Journal::new(store.clone(), &config.name);
+    let subjects = Subjects::open(store.clone(), journal.clone(), authority.clone()).await?;
     let releases = Releases::open(store.clone(), config.plant.clone()).await?;
     let fleet = Arc::new(Fleet::remembered(remembered(&store).await?));
     let rollouts = Rollouts::open(
@@ -224,7 +226,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     );
     let (publish, health) = watch::channel(Arc::new(PublishedHealth::new(first)));
 
-    let mut own_certificate = OwnCertificate::new(config, authority.clone());
+    let mut own_certificate = OwnCertificate::new(config, authority.clone(), subjects.clone());
     let server = ServerCredentials::new(&own_certificate.credentials(clock::now_ms())?)?;
     if let Err(error) = own_certificate.settle(&journal).await {
         tracing::error!(error = %crate::chain(&error), "the coordinator's new certificate is not in the trail; it is tried again");
@@ -234,6 +236,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     let services = Services {
         config,
         store: store.clone(),
+        subjects: subjects.clone(),
         journal: journal.clone(),
         authority,
         releases: releases.clone(),
@@ -245,6 +248,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     let routes = services.routes().await?;
 
     let reception = Reception::start(tls, config.accept).map_err(AppError::Threads)?;
+    subjects.connect_at(reception.clone());
     let mut tasks = JoinSet::new();
     let mut grpc = Vec::new();
     for address in &config.grpc {
@@ -271,7 +275,12 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     background(
         &mut tasks,
         &stopping,
-        health::own::follow(probe.clone(), certificate_files(config), releases.untaken(), own),
+        health::own::follow(
+            probe.clone(),
+            certificate_files(config),
+            [releases.untaken(), subjects.behind()],
+            own,
+        ),
     );
     let mut metrics_address = None;
     if let Some(address) = config.metrics {

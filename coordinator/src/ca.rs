@@ -20,6 +20,7 @@ use std::time::Duration;
 use penstock_policy::ids::{Digest, PlantId};
 use penstock_proto::keys::{FileKey, Key, KeyError, KeyKind};
 use penstock_proto::tls::{TlsError, certificates_from_pem};
+use penstock_proto::withdrawn::{List, SignedList};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyUsagePurpose};
 use rustls::pki_types::CertificateDer;
 
@@ -152,6 +153,14 @@ impl Authority {
     /// The roots to trust, DER. (One; two while it is being changed for another.)
     pub fn roots(&self) -> Vec<CertificateDer<'static>> {
         vec![self.root.clone()]
+    }
+
+    /// Signs a list of lives that are over.
+    ///
+    /// # Errors
+    /// The authority's key cannot sign.
+    pub fn sign_list(&self, list: &List) -> Result<SignedList, CaError> {
+        Ok(SignedList::sign(list, self.issuer.key())?)
     }
 
     /// SHA-256 of the root's DER, as it stands in tokens.

@@ -4,37 +4,29 @@
 //! no token, and no device connects here. Its name must be an asset of the current release, and its addresses and DNS
 //! names come from the same approved document. Renewing is issuing again.
 
-use penstock_policy::ids::{AssetId, Digest};
+use penstock_policy::ids::AssetId;
 use penstock_policy::model::{FlowEnd, Plant};
-use penstock_proto::peer::{Epoch, Subject};
+use penstock_proto::peer::Subject;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::{NAMES_MAX, NamesError, ServerNames};
 
 use crate::ca::{Authority, IssuedCertificate, ProvenKey};
 use crate::enrolment::{bad_request, internal};
+use crate::journal::Deed;
 use crate::releases::Releases;
+use crate::store::{Change, StoreError};
+use crate::subjects::{Decision, Subjects};
 
-/// A device's certificate, and what it says.
-#[derive(Debug)]
-pub struct Device {
-    /// What it is called.
-    pub subject: Subject,
-    /// What it serves by.
-    pub names: ServerNames,
-    /// SHA-256 of its public key (subjectPublicKeyInfo).
-    pub key: Digest,
-    /// The certificate.
-    pub issued: IssuedCertificate,
-}
-
-/// Issues a certificate for `asset` to the key in the request.
+/// Issues a certificate for `asset` to the key in the request. With another key than it had, a new life of the device begins; gateways
+/// accept the one before until it is withdrawn, since the new certificate is carried there by hand.
 pub(crate) async fn issue(
     releases: &Releases,
-    authority: &Authority,
+    (subjects, authority): (&Subjects, &Authority),
     asset: &str,
     certificate_request: &[u8],
     now_ms: u64,
-) -> Result<Device, Refusal> {
+    deed: Deed<'_>,
+) -> Result<IssuedCertificate, Refusal> {
     let asset = AssetId::new(asset).map_err(|error| {
         Refusal::new(Reason::BadRequest, format!("asset: {error}")).field("asset", error.to_string())
     })?;
@@ -62,15 +54,42 @@ pub(crate) async fn issue(
         ));
     }
     let subject = Subject::Device(asset);
-    let issued = authority
-        .issue((&subject, Epoch::default()), &names, &proven, now_ms)
-        .map_err(internal)?;
-    Ok(Device {
-        subject,
-        names,
-        key: proven.digest(),
-        issued,
-    })
+    let key = proven.digest();
+    loop {
+        let decision = Decision {
+            at_ms: now_ms,
+            by: deed.operator(),
+            reason: "issued",
+        };
+        let life = subjects.with_key(&subject, key, decision, false)?;
+        let issued = authority
+            .issue((&subject, life.epoch), &names, &proven, now_ms)
+            .map_err(internal)?;
+        // Written before the certificate goes out.
+        let event = deed.event(
+            &format!("{subject} [{names}] with key {key}"),
+            &format!("life {}", life.epoch),
+        );
+        match subjects.apply(Change::noted(event), life.step).await {
+            Err(StoreError::Conflict { .. }) => {}
+            written => {
+                written?;
+                return Ok(issued);
+            }
+        }
+    }
+}
+
+/// Whether the current release names this asset.
+pub(crate) async fn known(releases: &Releases, asset: &AssetId) -> Result<(), Refusal> {
+    let (revision, plant) = releases.plant().await?;
+    if plant.assets.contains_key(asset) {
+        return Ok(());
+    }
+    let words = format!(
+        "there is no device {asset}: it got no certificate, and {revision}, the current release, has no such asset"
+    );
+    Err(Refusal::new(Reason::NotFound, words))
 }
 
 /// What an asset serves by: its addresses, and the DNS names that flows to it expect in a certificate of the plant's

@@ -16,7 +16,7 @@ use std::net::IpAddr;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use penstock_policy::ids::Digest;
-use penstock_proto::peer::{Epoch, Subject};
+use penstock_proto::peer::{Certified, Subject};
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::token::{SECRET_BYTES, Secret};
@@ -27,6 +27,7 @@ use crate::ca::{Authority, CaError, IssuedCertificate, ProvenKey};
 use crate::journal::Deed;
 use crate::operators::{self, OperatorRecord, Role};
 use crate::store::{Change, Expect, OwnEvent, Store, StoreError};
+use crate::subjects::{Decision, Subjects};
 
 /// Shortest and longest validity of a token, seconds.
 pub const VALID_SECONDS: std::ops::RangeInclusive<u32> = 60..=30 * 86_400;
@@ -86,7 +87,8 @@ pub struct NewToken {
     pub expires_ms: u64,
 }
 
-fn key_of(subject: &Subject) -> String {
+/// The record of the token for a subject.
+pub(crate) fn key_of(subject: &Subject) -> String {
     format!("token/{subject}")
 }
 
@@ -191,7 +193,7 @@ pub struct Application<'a> {
 /// is the answer to a repeated request; of one that is repeated too often it says nothing, and then nothing is written.
 pub(crate) async fn enrol(
     store: &Store,
-    authority: &Authority,
+    (subjects, authority): (&Subjects, &Authority),
     attempts: &Attempts,
     application: Application<'_>,
     now_ms: u64,
@@ -200,7 +202,7 @@ pub(crate) async fn enrol(
     let address = application.address;
     let limit = attempts.admit(address, now_ms);
     let outcome = loop {
-        match apply(store, authority, &application, now_ms, &event).await {
+        match apply(store, (subjects, authority), &application, now_ms, &event).await {
             // The token or the peer's record was changed meanwhile, so that it is looked at again.
             Err(refusal) if refusal.reason == Reason::Conflict => {}
             outcome => break outcome,
@@ -223,6 +225,9 @@ fn by_applicant(reason: Reason) -> bool {
         Reason::TokenUnknown
             | Reason::TokenUsed
             | Reason::TokenExpired
+            | Reason::KeyWithdrawn
+            | Reason::IdentityWithdrawn
+            | Reason::IdentitySuspended
             | Reason::BadRequest
             | Reason::BadCertificateRequest
     )
@@ -230,7 +235,7 @@ fn by_applicant(reason: Reason) -> bool {
 
 async fn apply(
     store: &Store,
-    authority: &Authority,
+    (subjects, authority): (&Subjects, &Authority),
     application: &Application<'_>,
     now_ms: u64,
     event: &impl Fn(&Subject, bool) -> Option<OwnEvent>,
@@ -265,14 +270,15 @@ async fn apply(
             format!("the token for {subject} has expired; ask an admin for a new one"),
         ));
     }
+    let decision = Decision {
+        at_ms: now_ms,
+        by: &record.created_by,
+        reason: "enrolled with a token",
+    };
+    let life = subjects.with_key(&subject, proven.digest(), decision, repeated)?;
     // A certificate that is not handed out is none. A gateway that ends TLS by its plan renews for the names that it needs.
     let issued = authority
-        .issue(
-            (&subject, Epoch::default()),
-            &ServerNames::default(),
-            &proven,
-            now_ms,
-        )
+        .issue((&subject, life.epoch), &ServerNames::default(), &proven, now_ms)
         .map_err(internal)?;
     if let Some(event) = event(&subject, repeated) {
         let mut change = Change::noted(event);
@@ -287,7 +293,7 @@ async fn apply(
             change = change.json(&key_of(&subject), Expect::Revision(revision), &used)?;
         }
         let change = remember(store, change, &subject, record.role, &issued, now_ms).await?;
-        store.apply(change).await?;
+        subjects.apply(change, life.step).await?;
     }
     Ok(EnrolmentResult {
         subject,
@@ -380,29 +386,34 @@ pub(crate) async fn update_gateway(
     }
 }
 
-/// Issues a new certificate to a peer that has a valid one, for the same subject; with the names by which a gateway
-/// serves where it ends TLS. `event` is what the trail says of it.
+/// Issues a new certificate to a peer that has one, for the same subject; with the names by which a gateway serves where it ends TLS.
+/// With another key a new life begins. `event` is what the trail says of it.
 pub(crate) async fn renew(
     store: &Store,
-    authority: &Authority,
-    subject: &Subject,
+    (subjects, authority): (&Subjects, &Authority),
+    certified: &Certified,
     names: &ServerNames,
     certificate_request: &[u8],
     now_ms: u64,
     event: OwnEvent,
 ) -> Result<IssuedCertificate, Refusal> {
     let proven: ProvenKey = ProvenKey::of_request(certificate_request).map_err(bad_request)?;
-    let issued = authority
-        .issue((subject, Epoch::default()), names, &proven, now_ms)
-        .map_err(internal)?;
-    let change = Change::noted(event);
-    if let Subject::Gateway(gateway) = subject {
-        let update = |record: &mut GatewayRecord| record.certificate_expires_ms = issued.expires_ms;
-        update_gateway(store, change, gateway.as_str(), update).await?;
-    } else {
-        store.apply(change).await?;
+    let subject = &certified.identity.subject;
+    loop {
+        let life = subjects.renewed(certified, proven.digest(), now_ms)?;
+        let issued = authority
+            .issue((subject, life.epoch), names, &proven, now_ms)
+            .map_err(internal)?;
+        let mut change = Change::noted(event.clone());
+        if let Subject::Gateway(gateway) = subject {
+            let update = |record: &mut GatewayRecord| record.certificate_expires_ms = issued.expires_ms;
+            change = with_gateway(store, change, gateway.as_str(), update).await?;
+        }
+        match subjects.apply(change, life.step).await {
+            Err(StoreError::Conflict { .. }) => {}
+            other => return other.map(|()| issued).map_err(Refusal::from),
+        }
     }
-    Ok(issued)
 }
 
 /// A certificate request that cannot be used.

@@ -24,7 +24,7 @@ use prost::Message as _;
 
 use self::refusals::Refusals;
 use crate::clock;
-use crate::store::{Change, Note, OwnBody, OwnEvent, Store, StoreError};
+use crate::store::{Note, OwnBody, OwnEvent, Store, StoreError};
 use crate::summary::summarize;
 
 /// Longest text in one of our own events, bytes.
@@ -89,14 +89,6 @@ impl Journal {
         self.deed(&self.source, "", action).event(target, message)
     }
 
-    /// Writes the event of something that changes no state.
-    ///
-    /// # Errors
-    /// The store does not take it.
-    pub(crate) async fn alone(&self, event: OwnEvent) -> Result<(), StoreError> {
-        self.store.apply(Change::noted(event)).await.map(|_| ())
-    }
-
     /// Somebody without a certificate who was refused: whoever they say they are, their address is what is counted.
     pub(crate) async fn stranger_refused(
         &self,
@@ -121,19 +113,41 @@ impl Journal {
         self.refused(&subject, address, message).await
     }
 
+    /// What somebody with a certificate said of who counts; counted as refusals are.
+    pub(crate) async fn peer_noted(
+        &self,
+        step: &str,
+        subject: &Subject,
+        message: &str,
+    ) -> Result<(), StoreError> {
+        let subject = subject.to_string();
+        let message = counted(&self.peers, &subject, message);
+        self.note(step, &subject, String::new(), message).await
+    }
+
     async fn refused(
         &self,
         subject: &str,
         address: IpAddr,
         message: Option<String>,
     ) -> Result<(), StoreError> {
+        self.note("refused", subject, address.to_string(), message).await
+    }
+
+    async fn note(
+        &self,
+        step: &str,
+        subject: &str,
+        address: String,
+        message: Option<String>,
+    ) -> Result<(), StoreError> {
         let Some(message) = message else {
             return Ok(());
         };
         let event = IdentityEvent {
-            step: "refused".to_owned(),
+            step: step.to_owned(),
             subject: bounded(subject),
-            address: address.to_string(),
+            address,
             message: bounded(&message),
         };
         self.deferrable(Kind::Identity(event)).await

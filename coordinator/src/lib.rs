@@ -31,6 +31,7 @@ pub mod files;
 mod frame;
 pub mod health;
 pub mod health_watch;
+pub mod identities;
 pub mod ingest;
 pub mod journal;
 pub mod metrics;
@@ -42,6 +43,7 @@ pub mod retention;
 pub mod rollout;
 pub mod sessions;
 pub mod store;
+pub mod subjects;
 pub mod summary;
 
 pub(crate) use penstock_policy::text::sentence as chain;

@@ -13,9 +13,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_policy::ids::CoordinatorId;
+use penstock_policy::ids::{CoordinatorId, Digest};
 use penstock_proto::keys::{FileKey, Key, KeyKind};
-use penstock_proto::peer::{Epoch, Subject};
+use penstock_proto::peer::{Subject, certified_key};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::tls::server::ServerCredentials;
 use penstock_proto::tls::times::instant;
@@ -26,7 +26,8 @@ use crate::clock;
 use crate::config::Config;
 use crate::files;
 use crate::journal::Journal;
-use crate::store::StoreError;
+use crate::store::{Change, StoreError};
+use crate::subjects::{Decision, Life, Subjects};
 
 /// How often it is looked at: a clock that jumps must not keep gateways out for long.
 const LOOK: Duration = Duration::from_secs(5);
@@ -42,6 +43,8 @@ pub struct OwnCertificate {
     key_file: PathBuf,
     lifetime_ms: u64,
     authority: Arc<Authority>,
+    /// Where its lives are numbered.
+    subjects: Subjects,
     /// The one that is served.
     held: Option<Credentials>,
     /// The last one that was made, until it is in the trail and stored.
@@ -55,6 +58,8 @@ struct MadeCertificate {
     why: String,
     credentials: Credentials,
     key: Arc<FileKey>,
+    /// What is recorded of it.
+    life: Life,
 }
 
 /// Why a certificate that is valid in `span` does not do at `now_ms`; `None`: it does.
@@ -76,7 +81,7 @@ fn wanting(span: (u64, u64), lifetime_ms: u64, now_ms: u64) -> Option<&'static s
 
 impl OwnCertificate {
     /// Of the coordinator in `config`.
-    pub fn new(config: &Config, authority: Arc<Authority>) -> Self {
+    pub fn new(config: &Config, authority: Arc<Authority>, subjects: Subjects) -> Self {
         Self {
             name: config.name.clone(),
             names: config.names.clone(),
@@ -84,6 +89,7 @@ impl OwnCertificate {
             key_file: config.data.join("coordinator.key"),
             lifetime_ms: u64::try_from(config.lifetimes.coordinator.as_millis()).unwrap_or(u64::MAX),
             authority,
+            subjects,
             held: None,
             made: None,
             unserved: false,
@@ -113,15 +119,14 @@ impl OwnCertificate {
         let key = FileKey::generate(KeyKind::EcdsaP256).map_err(CaError::from);
         let made = key.and_then(|key| {
             let key = Arc::new(key);
-            let made = self.authority.issue_own(
-                (&subject, Epoch::default()),
-                &self.names,
-                Key::from(key.clone()),
-                now_ms,
-            )?;
-            Ok((made, key))
+            let life = self.next_life(&subject, &Key::from(key.clone()), why, now_ms)?;
+            let own = (&subject, life.epoch);
+            let made = self
+                .authority
+                .issue_own(own, &self.names, Key::from(key.clone()), now_ms)?;
+            Ok((made, key, life))
         });
-        let (made, key) = match made {
+        let (made, key, life) = match made {
             Ok(made) => made,
             Err(error) => {
                 self.held = held;
@@ -141,6 +146,7 @@ impl OwnCertificate {
             why,
             credentials: made.clone(),
             key,
+            life,
         });
         Ok(made)
     }
@@ -155,9 +161,31 @@ impl OwnCertificate {
         };
         let subject = Subject::Coordinator(self.name.clone());
         let event = journal.identity_event("renewed", &subject, None, &made.why);
-        journal.alone(event).await?;
+        self.subjects
+            .apply(Change::noted(event), made.life.step.clone())
+            .await?;
         self.store();
         Ok(())
+    }
+
+    /// With a new key begins a new life of the coordinator; of the one before, nobody has the key but its files. It is recorded when it
+    /// is written down.
+    fn next_life(&self, subject: &Subject, key: &Key, why: &str, at_ms: u64) -> Result<Life, CaError> {
+        let digest = Digest::of(&rcgen::PublicKeyData::subject_public_key_info(key));
+        let decision = Decision {
+            at_ms,
+            by: "",
+            reason: why,
+        };
+        let life = self.subjects.with_key(subject, digest, decision, false);
+        life.map_err(|refusal| CaError::Request(refusal.message))
+    }
+
+    /// Whether no other key of the coordinator is recorded: files that were not replaced, or that came back, belong to a life that is over.
+    fn is_recorded(&self, stored: &Credentials) -> bool {
+        let recorded = self.subjects.record(&Subject::Coordinator(self.name.clone()));
+        let key = stored.chain().first().and_then(certified_key);
+        recorded.is_none_or(|record| record.key == key.map(|key| Digest::of(&key)))
     }
 
     /// The stored one, if it is whole and ours.
@@ -179,7 +207,7 @@ impl OwnCertificate {
         // A power cut between key and certificate leaves two that do not fit.
         let fits = ServerCredentials::new(&stored).is_ok();
         let named = stored.server_names().is_ok_and(|names| names == self.names);
-        (whose && issued_here && fits && named).then_some(stored)
+        (whose && issued_here && fits && named && self.is_recorded(&stored)).then_some(stored)
     }
 
     /// Stores it for the next start; where that fails it is served all the same.
@@ -247,7 +275,7 @@ mod tests {
     /// When the plant's authority was made.
     const BEGUN_MS: u64 = 1_800_000_000_000;
 
-    fn own(folder: &std::path::Path) -> OwnCertificate {
+    async fn own(folder: &std::path::Path) -> OwnCertificate {
         let config =
             ConfigFile::with_defaults("water".parse().unwrap(), "c1".parse().unwrap(), folder.to_owned());
         let config = config.check().unwrap();
@@ -258,7 +286,11 @@ mod tests {
             std::fs::create_dir(&ca).unwrap();
             Authority::create(&ca, config.plant.clone(), config.lifetimes, BEGUN_MS)
         };
-        OwnCertificate::new(&config, Arc::new(made.unwrap()))
+        let authority = Arc::new(made.unwrap());
+        let store = Store::open(&folder.join("own.db")).unwrap();
+        let journal = Journal::new(store.clone(), &config.name);
+        let subjects = Subjects::open(store, journal, authority.clone()).await.unwrap();
+        OwnCertificate::new(&config, authority, subjects)
     }
 
     /// What a coordinator that starts serves, once it is written down.
@@ -273,11 +305,11 @@ mod tests {
         from <= at_ms && at_ms < until
     }
 
-    #[test]
-    fn a_clock_that_jumps_and_comes_back_never_leaves_a_certificate_that_nobody_accepts() {
+    #[tokio::test]
+    async fn a_clock_that_jumps_and_comes_back_never_leaves_a_certificate_that_nobody_accepts() {
         let folder = tempfile::tempdir().unwrap();
         let now = BEGUN_MS + 10 * DAY_MS;
-        let mut own = own(folder.path());
+        let mut own = own(folder.path()).await;
         let first = own.credentials(now).unwrap();
         assert!(good(&first, now));
         // Ahead, so that it was due: peers with the right time accept what is served then, too.
@@ -296,12 +328,13 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_power_cut_between_key_and_certificate_and_files_that_are_torn_or_cannot_be_written_are_overcome() {
+    #[tokio::test]
+    async fn a_power_cut_between_key_and_certificate_and_files_that_are_torn_or_cannot_be_written_are_overcome()
+     {
         let folder = tempfile::tempdir().unwrap();
         let now = BEGUN_MS + DAY_MS;
-        let first = started(own(folder.path()), now);
-        assert_eq!(started(own(folder.path()), now).chain(), first.chain());
+        let first = started(own(folder.path()).await, now);
+        assert_eq!(started(own(folder.path()).await, now).chain(), first.chain());
         let (pem, key) = (
             folder.path().join("coordinator.pem"),
             folder.path().join("coordinator.key"),
@@ -309,13 +342,13 @@ mod tests {
         let old_key = std::fs::read(&key).unwrap();
         for torn in ["", "-----BEGIN CERTIFICATE-----\nMII"] {
             std::fs::write(&pem, torn).unwrap();
-            assert!(good(&started(own(folder.path()), now), now));
+            assert!(good(&started(own(folder.path()).await, now), now));
         }
         std::fs::write(&key, old_key).unwrap();
-        let after = started(own(folder.path()), now);
+        let after = started(own(folder.path()).await, now);
         assert!(good(&after, now) && ServerCredentials::new(&after).is_ok());
         // Where the folder is gone it is served from memory, and not made again at each look.
-        let mut homeless = own(folder.path());
+        let mut homeless = own(folder.path()).await;
         homeless.chain_file = folder.path().join("gone/coordinator.pem");
         homeless.key_file = folder.path().join("gone/coordinator.key");
         let made = homeless.credentials(now).unwrap();
@@ -328,22 +361,54 @@ mod tests {
     async fn a_new_certificate_is_stored_only_once_the_trail_says_so() {
         let folder = tempfile::tempdir().unwrap();
         let now = BEGUN_MS + DAY_MS;
-        let store = Store::open(&folder.path().join("s.db")).unwrap();
+        let store = Store::open(&folder.path().join("own.db")).unwrap();
         let journal = Journal::new(store.clone(), &CoordinatorId::new("c1").unwrap());
         let events = async || store.blocks(BlockFilter::default(), 100).await.unwrap().len();
         // The coordinator ends before the trail has it: the next start knows nothing of it, and makes another one.
-        let lost = own(folder.path()).credentials(now).unwrap();
+        let lost = own(folder.path()).await.credentials(now).unwrap();
         assert_eq!(events().await, 0);
-        let mut next = own(folder.path());
+        let mut next = own(folder.path()).await;
         let made = next.credentials(now).unwrap();
         assert_ne!(made.chain(), lost.chain());
         next.settle(&journal).await.unwrap();
         next.settle(&journal).await.unwrap();
         assert_eq!(events().await, 1);
-        let mut kept = own(folder.path());
+        let mut kept = own(folder.path()).await;
         assert_eq!(kept.credentials(now).unwrap().chain(), made.chain());
         kept.settle(&journal).await.unwrap();
         assert_eq!(events().await, 1);
+    }
+
+    #[tokio::test]
+    async fn files_of_a_life_of_the_coordinator_that_is_over_are_not_served_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = BEGUN_MS + DAY_MS;
+        let store = Store::open(&folder.path().join("own.db")).unwrap();
+        let journal = Journal::new(store, &CoordinatorId::new("c1").unwrap());
+        let files = ["coordinator.pem", "coordinator.key"].map(|name| folder.path().join(name));
+        let settled = async |now_ms| {
+            let mut own = own(folder.path()).await;
+            let served = own.credentials(now_ms).unwrap();
+            own.settle(&journal).await.unwrap();
+            served
+        };
+        let first = settled(now).await;
+        let old = files.clone().map(|file| std::fs::read(file).unwrap());
+        assert_eq!(settled(now).await.chain(), first.chain());
+        let second = settled(now + 50 * DAY_MS).await;
+        assert_ne!(second.chain(), first.chain());
+        for (file, bytes) in files.iter().zip(old) {
+            std::fs::write(file, bytes).unwrap();
+        }
+        let third = settled(now).await;
+        assert!(third.chain() != first.chain() && good(&third, now));
+        let epoch = |credentials: &Credentials| {
+            penstock_proto::peer::Certified::from_certificate(&credentials.chain()[0])
+                .unwrap()
+                .epoch
+                .0
+        };
+        assert_eq!([first, second, third].map(|one| epoch(&one)), [1, 2, 3]);
     }
 
     proptest! {

@@ -22,12 +22,13 @@ use crate::clock;
 use crate::devices;
 use crate::enrolment::{self, GATEWAY_PREFIX, create_token};
 use crate::health_watch::PublishedHealth;
-use crate::operators::{self, OperatorRecord};
+use crate::identities::Identities;
 use crate::query::{self, Filter, Searches};
 use crate::releases::{ProposalEndKind, Releases, targets};
 use crate::rollout::run::Rollouts;
 use crate::sessions::Fleet;
 use crate::store::Store;
+use crate::subjects::Subjects;
 
 /// Releases in one list if nothing is said, and at most.
 const RELEASES_DEFAULT: usize = 20;
@@ -45,6 +46,10 @@ pub struct ControlService {
     pub gate: Gate,
     /// Records and trails.
     pub store: Store,
+    /// Whose keys count.
+    pub subjects: Subjects,
+    /// What admins decide of that.
+    pub identities: Identities,
     /// Releases.
     pub releases: Releases,
     /// How releases are carried to gateways.
@@ -314,7 +319,7 @@ impl Control for ControlService {
             .map_err(Refusal::from)?;
         Ok(carried(
             v1::ListGatewaysResponse {
-                gateways: views::gateways(&self.releases, &self.fleet, waiting),
+                gateways: views::gateways(&self.releases, &self.fleet, &self.subjects, waiting),
             },
             answer,
         ))
@@ -356,18 +361,16 @@ impl Control for ControlService {
         let message = request.into_inner();
         let outcome = devices::issue(
             &self.releases,
-            &self.authority,
+            (&self.subjects, &self.authority),
             &message.asset,
             &message.certificate_request,
             clock::now_ms(),
+            self.gate.deed(&caller),
         )
         .await;
         let target = format!("device/{}", message.asset);
-        let device = self.gate.judged(&caller, &target, outcome).await?;
-        let target = format!("{} [{}] with key {}", device.subject, device.names, device.key);
-        // Nothing is kept of it here, so that its event is all there is: written before the certificate goes out.
-        self.gate.did(&caller, &target).await?;
-        let wire = to_wire(device.issued, &self.authority);
+        let issued = self.gate.judged(&caller, &target, outcome).await?;
+        let wire = to_wire(issued, &self.authority);
         Ok(Response::new(v1::IssueDeviceResponse {
             certificate_chain: wire.certificate_chain,
             trust_bundle: wire.trust_bundle,
@@ -378,16 +381,21 @@ impl Control for ControlService {
         &self,
         request: Request<v1::ListOperatorsRequest>,
     ) -> Result<Response<v1::ListOperatorsResponse>, Status> {
-        self.gate
-            .operator(request.extensions(), Action::ListOperators)
-            .await?;
-        let records = self.store.list_json::<OperatorRecord>(operators::PREFIX).await?;
-        let waiting = enrolment::waiting(&self.store, operators::PREFIX)
-            .await
-            .map_err(Refusal::from)?;
-        Ok(Response::new(v1::ListOperatorsResponse {
-            operators: views::operators(records, waiting),
-        }))
+        self.operators(request).await
+    }
+
+    async fn list_devices(
+        &self,
+        request: Request<v1::ListDevicesRequest>,
+    ) -> Result<Response<v1::ListDevicesResponse>, Status> {
+        self.devices(request).await
+    }
+
+    async fn change_standing(
+        &self,
+        request: Request<v1::ChangeStandingRequest>,
+    ) -> Result<Response<v1::SubjectState>, Status> {
+        self.change(request).await
     }
 
     // What goes out are the frames, the same for all who watch.

@@ -18,11 +18,14 @@ use crate::journal::Journal;
 use crate::operators::Role;
 use crate::sessions::Fleet;
 use crate::store::Store;
+use crate::subjects::Subjects;
 
 /// The service.
 pub struct EnrolmentService {
     /// Where tokens are.
     pub store: Store,
+    /// Whose keys count.
+    pub subjects: Subjects,
     /// Who issues.
     pub authority: Arc<Authority>,
     /// Wrong attempts so far.
@@ -75,8 +78,9 @@ impl Enrolment for EnrolmentService {
                     .identity_event("enrolled", subject, Some(address), words)
             })
         };
-        let (store, authority, attempts) = (&self.store, &self.authority, &self.attempts);
-        let outcome = enrolment::enrol(store, authority, attempts, application, now_ms, event).await;
+        let (store, attempts) = (&self.store, &self.attempts);
+        let issues = (&self.subjects, &*self.authority);
+        let outcome = enrolment::enrol(store, issues, attempts, application, now_ms, event).await;
         let enrolled = match outcome {
             Ok(enrolled) => enrolled,
             Err(refusal) => {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use penstock_policy::ids::OperatorId;
-use penstock_proto::peer::{PeerIdentity, Subject};
+use penstock_proto::peer::{Certified, PeerIdentity, Subject};
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::server::PeerInfo;
 use tonic::{Extensions, Request, Status};
@@ -18,6 +18,7 @@ use crate::journal::{Deed, Journal};
 use crate::operators::{self, Role};
 use crate::sessions::GatewayPeer;
 use crate::store::Store;
+use crate::subjects::Subjects;
 
 /// What an operator can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,11 @@ pub enum Action {
     CreateToken,
     IssueDevice,
     ListOperators,
+    ListDevices,
+    SuspendIdentity,
+    ResumeIdentity,
+    RevokeIdentity,
+    RetireIdentity,
     StartRollout,
     StopRollout,
     ResumeRollout,
@@ -48,7 +54,7 @@ pub enum Action {
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 26] = [
         Self::WhoAmI,
         Self::ListReleases,
         Self::GetRelease,
@@ -63,6 +69,11 @@ impl Action {
         Self::CreateToken,
         Self::IssueDevice,
         Self::ListOperators,
+        Self::ListDevices,
+        Self::SuspendIdentity,
+        Self::ResumeIdentity,
+        Self::RevokeIdentity,
+        Self::RetireIdentity,
         Self::StartRollout,
         Self::StopRollout,
         Self::ResumeRollout,
@@ -90,7 +101,14 @@ impl Action {
             Self::ApproveRelease | Self::RejectRelease | Self::ResumeRollout | Self::ThawRollouts => {
                 Role::Approver
             }
-            Self::CreateToken | Self::IssueDevice | Self::ListOperators => Role::Admin,
+            Self::CreateToken
+            | Self::IssueDevice
+            | Self::ListOperators
+            | Self::ListDevices
+            | Self::SuspendIdentity
+            | Self::ResumeIdentity
+            | Self::RevokeIdentity
+            | Self::RetireIdentity => Role::Admin,
         }
     }
 
@@ -113,6 +131,10 @@ impl Action {
             | Self::WithdrawRelease
             | Self::CreateToken
             | Self::IssueDevice
+            | Self::SuspendIdentity
+            | Self::ResumeIdentity
+            | Self::RevokeIdentity
+            | Self::RetireIdentity
             | Self::StartRollout
             | Self::StopRollout
             | Self::ResumeRollout
@@ -126,6 +148,7 @@ impl Action {
             | Self::SearchAudit
             | Self::TailAudit
             | Self::ListOperators
+            | Self::ListDevices
             | Self::WatchRollout
             | Self::ListRollouts => false,
         }
@@ -148,6 +171,11 @@ impl Action {
             Self::CreateToken => "create-token",
             Self::IssueDevice => "issue-device",
             Self::ListOperators => "list-operators",
+            Self::ListDevices => "list-devices",
+            Self::SuspendIdentity => "suspend",
+            Self::ResumeIdentity => "resume",
+            Self::RevokeIdentity => "revoke",
+            Self::RetireIdentity => "retire",
             Self::StartRollout => "start-rollout",
             Self::StopRollout => "stop-rollout",
             Self::ResumeRollout => "resume-rollout",
@@ -174,6 +202,7 @@ pub struct Caller {
 #[derive(Debug, Clone)]
 pub struct Gate {
     store: Store,
+    subjects: Subjects,
     journal: Journal,
     recorded: Arc<Allowance>,
 }
@@ -208,10 +237,11 @@ fn wrong_kind(identity: &PeerIdentity, wanted: &str) -> Refusal {
 }
 
 impl Gate {
-    /// With the records of this store; refusals go to this journal.
-    pub fn new(store: Store, journal: Journal) -> Self {
+    /// With the records of this store, and who counts by these; refusals go to this journal.
+    pub fn new(store: Store, subjects: Subjects, journal: Journal) -> Self {
         Self {
             store,
+            subjects,
             journal,
             recorded: Arc::new(Allowance::new(RECORDED)),
         }
@@ -229,6 +259,8 @@ impl Gate {
                 .await?;
             return Err(refusal);
         };
+        let (certified, address) = certified(extensions)?;
+        self.subjects.admit(certified, address).await?;
         let Some(role) = operators::role_of(&self.store, operator).await? else {
             let refusal = Refusal::new(
                 Reason::UnknownOperator,
@@ -309,12 +341,6 @@ impl Gate {
         }
         result
     }
-
-    /// Writes down what a caller did that changes nothing here.
-    pub(crate) async fn did(&self, caller: &Caller, target: &str) -> Result<(), Refusal> {
-        let event = self.deed(caller).event(target, "");
-        Ok(self.journal.alone(event).await?)
-    }
 }
 
 /// A gateway. Its certificate is enough: a coordinator that was restored from an older backup does not lock out
@@ -333,10 +359,20 @@ pub(crate) fn gateway(extensions: &Extensions) -> Result<GatewayPeer, Refusal> {
     })
 }
 
-/// Whoever has a certificate of this plant, for what is open to all of them.
-pub(crate) fn known(request: Request<()>) -> Result<Request<()>, Status> {
-    identity(request.extensions())?;
+/// Whoever has a certificate of this plant that counts, for what is open to all of them.
+pub(crate) fn known(subjects: &Subjects, request: Request<()>) -> Result<Request<()>, Status> {
+    let (certified, _) = certified(request.extensions())?;
+    subjects.judge(certified)?;
     Ok(request)
+}
+
+/// What a caller's certificate says, and from where they call.
+pub(crate) fn certified(extensions: &Extensions) -> Result<(&Certified, IpAddr), Refusal> {
+    let (_, info) = identity(extensions)?;
+    let certified = info.certified.as_ref();
+    let certified =
+        certified.ok_or_else(|| Refusal::new(Reason::Internal, "the connection's peer is not known"))?;
+    Ok((certified, info.address.ip()))
 }
 
 /// Whoever may renew a certificate, and from where they ask: a gateway or an operator.

@@ -14,12 +14,13 @@ use super::answers::{Answers, Frames, Nothing, framed};
 use super::enrol::to_wire;
 use super::gate;
 use crate::allowance::{Allowance, Share};
-use crate::ca::Authority;
+use crate::ca::{Authority, ProvenKey};
 use crate::clock;
 use crate::enrolment;
 use crate::journal::Journal;
 use crate::sessions::Sessions;
 use crate::store::Store;
+use crate::subjects::Subjects;
 
 /// The service.
 pub struct LinkService {
@@ -27,6 +28,8 @@ pub struct LinkService {
     pub sessions: Arc<Sessions>,
     /// Sessions under way.
     pub places: Answers<GatewayId>,
+    /// Whose keys count.
+    pub subjects: Subjects,
     /// Issues.
     pub authority: Arc<Authority>,
     /// Remembers.
@@ -43,6 +46,12 @@ pub const RENEWALS: Share = Share {
     per_day: 24,
 };
 
+/// Whether a certificate is asked for by whoever holds the key that counts, over a connection of an earlier life.
+fn asks_for_current(subjects: &Subjects, subject: &Subject, message: &v1::RenewRequest) -> bool {
+    let proven = ProvenKey::of_request(&message.certificate_request);
+    proven.is_ok_and(|proven| subjects.is_current(subject, proven.digest()))
+}
+
 #[tonic::async_trait]
 impl GatewayLink for LinkService {
     // What goes out are frames.
@@ -53,6 +62,8 @@ impl GatewayLink for LinkService {
         request: Request<Streaming<v1::GatewayMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let peer = gate::gateway(request.extensions())?;
+        let (certified, address) = gate::certified(request.extensions())?;
+        self.subjects.admit(certified, address).await?;
         let answer = self.places.begin(&peer.gateway, request.extensions())?;
         let frames = self.sessions.open(peer, request.into_inner());
         Ok(framed(Frames::new(frames), answer))
@@ -60,6 +71,17 @@ impl GatewayLink for LinkService {
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::EnrolResponse>, Status> {
         let (subject, address) = gate::renewable(request.extensions())?;
+        let certified = gate::certified(request.extensions())?.0.clone();
+        let message = request.into_inner();
+        // First of all: a key that no longer counts takes none of the renewals of the one that does.
+        if let Err(refusal) = self.subjects.judge(&certified)
+            && !asks_for_current(&self.subjects, &subject, &message)
+        {
+            self.journal
+                .peer_refused(&subject, address, &refusal.message)
+                .await?;
+            return Err(refusal.into());
+        }
         if let Err(after) = self.renewals.take(&subject.to_string(), 1, clock::now_ms()) {
             let words = format!(
                 "{subject} renewed its certificate {} times in a short time; it can be renewed again in {} min",
@@ -72,7 +94,6 @@ impl GatewayLink for LinkService {
                 .retry_after(after)
                 .into());
         }
-        let message = request.into_inner();
         // What a gateway serves by is what the approved release says; nothing that it asks for.
         let names = match (&subject, self.sessions.releases.now()) {
             (Subject::Gateway(gateway), Some(current)) => current.tls_ends(gateway),
@@ -80,8 +101,8 @@ impl GatewayLink for LinkService {
         };
         let issued = enrolment::renew(
             &self.store,
-            &self.authority,
-            &subject,
+            (&self.subjects, &self.authority),
+            &certified,
             &names,
             &message.certificate_request,
             clock::now_ms(),

@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use penstock_policy::ids::{Digest, GatewayId, Revision};
+use penstock_policy::ids::{Digest, GatewayId, OperatorId, Revision};
 use penstock_proto::convert::PolicyMark;
+use penstock_proto::peer::Subject;
 use penstock_proto::v1;
 
 use crate::enrolment::UnusedToken;
 use crate::operators::{OperatorRecord, Role};
 use crate::releases::{CurrentRelease, ProposalEndKind, RecordedRelease, Releases};
 use crate::sessions::{Fleet, GatewayFacts};
+use crate::subjects::{Standing, SubjectRecord, Subjects};
 
 /// A release with its progress over its gateways.
 pub(super) fn release(recorded: &RecordedRelease, releases: &Releases, fleet: &Fleet) -> v1::Release {
@@ -142,6 +144,7 @@ fn count(release: &mut v1::Release, effective: bool, staged: bool, offered: bool
 pub(super) fn gateways(
     releases: &Releases,
     fleet: &Fleet,
+    subjects: &Subjects,
     waiting: BTreeMap<String, UnusedToken>,
 ) -> Vec<v1::Gateway> {
     let mut waiting: BTreeMap<GatewayId, u64> = waiting
@@ -159,6 +162,7 @@ pub(super) fn gateways(
         .into_iter()
         .map(|name| v1::Gateway {
             token_expires_ms: waiting.remove(&name).unwrap_or(0),
+            identity: state(&Subject::Gateway(name.clone()), subjects),
             ..gateway(&name, known.remove(&name).unwrap_or_default())
         })
         .collect()
@@ -168,17 +172,24 @@ pub(super) fn gateways(
 pub(super) fn operators(
     records: Vec<(String, OperatorRecord, u64)>,
     mut waiting: BTreeMap<String, UnusedToken>,
+    subjects: &Subjects,
 ) -> Vec<v1::Operator> {
+    let identity = |name: &str| {
+        let operator = OperatorId::new(name).ok()?;
+        state(&Subject::Operator(operator), subjects)
+    };
     let mut operators: Vec<v1::Operator> = records
         .into_iter()
         .map(|(name, record, _)| v1::Operator {
             role: record.role.to_wire().into(),
             enrolled: true,
             token_expires_ms: waiting.remove(&name).map_or(0, |token| token.expires_ms),
+            identity: identity(&name),
             name,
         })
         .collect();
     operators.extend(waiting.into_iter().map(|(name, token)| v1::Operator {
+        identity: identity(&name),
         name,
         role: token.role.map_or(v1::Role::Unspecified, Role::to_wire).into(),
         enrolled: false,
@@ -186,6 +197,30 @@ pub(super) fn operators(
     }));
     operators.sort_by(|a, b| a.name.cmp(&b.name));
     operators
+}
+
+fn state(name: &Subject, subjects: &Subjects) -> Option<v1::SubjectState> {
+    let record = subjects.record(name)?;
+    Some(subject(name, &record))
+}
+
+/// What is recorded of who counts.
+pub(super) fn subject(subject: &Subject, record: &SubjectRecord) -> v1::SubjectState {
+    let standing = match record.standing {
+        Standing::Active => v1::Standing::Active,
+        Standing::Suspended => v1::Standing::Suspended,
+        Standing::Revoked => v1::Standing::Revoked,
+        Standing::Retired => v1::Standing::Retired,
+    };
+    v1::SubjectState {
+        subject: subject.to_string(),
+        standing: standing.into(),
+        epoch: record.epoch.0,
+        key: record.key.map(|key| key.0.to_vec().into()).unwrap_or_default(),
+        since_ms: record.since_ms,
+        by: record.by.clone(),
+        reason: record.reason.clone(),
+    }
 }
 
 fn gateway(name: &GatewayId, facts: GatewayFacts) -> v1::Gateway {
@@ -229,5 +264,6 @@ fn gateway(name: &GatewayId, facts: GatewayFacts) -> v1::Gateway {
         drift: facts.drift,
         token_expires_ms: 0,
         kernel: facts.kernel,
+        identity: None,
     }
 }

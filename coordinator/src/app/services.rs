@@ -26,6 +26,7 @@ use crate::ca::Authority;
 use crate::config::Config;
 use crate::enrolment::Attempts;
 use crate::health_watch::PublishedHealth;
+use crate::identities::Identities;
 use crate::ingest::Ingest;
 use crate::journal::Journal;
 use crate::query::Searches;
@@ -33,6 +34,7 @@ use crate::releases::Releases;
 use crate::rollout::run::Rollouts;
 use crate::sessions::{self, Fleet, Sessions};
 use crate::store::Store;
+use crate::subjects::Subjects;
 
 /// Calls that one connection may have under way.
 const CALLS_PER_CONNECTION_MAX: usize = 64;
@@ -54,6 +56,7 @@ pub(super) fn server_builder() -> Server {
 pub(super) struct Services<'a> {
     pub(super) config: &'a Config,
     pub(super) store: Store,
+    pub(super) subjects: Subjects,
     pub(super) journal: Journal,
     pub(super) authority: Arc<Authority>,
     pub(super) releases: Releases,
@@ -68,8 +71,10 @@ impl Services<'_> {
     pub(super) async fn routes(self) -> Result<Routes, AppError> {
         let control = ControlServer::new(ControlService {
             coordinator: self.config.name.clone(),
-            gate: Gate::new(self.store.clone(), self.journal.clone()),
+            gate: Gate::new(self.store.clone(), self.subjects.clone(), self.journal.clone()),
             store: self.store.clone(),
+            subjects: self.subjects.clone(),
+            identities: Identities::new(self.store.clone(), self.subjects.clone(), self.releases.clone()),
             releases: self.releases.clone(),
             rollouts: self.rollouts,
             fleet: self.fleet.clone(),
@@ -85,6 +90,7 @@ impl Services<'_> {
         .max_encoding_message_size(OPERATOR_RESPONSE_BYTES_MAX);
         let enrolment = EnrolmentServer::new(EnrolmentService {
             store: self.store.clone(),
+            subjects: self.subjects.clone(),
             authority: self.authority.clone(),
             attempts: Attempts::new(self.config.attempts),
             journal: self.journal.clone(),
@@ -99,11 +105,13 @@ impl Services<'_> {
                 releases: self.releases,
                 ingest: Ingest::new(self.store.clone(), self.journal.clone()).with_share(self.config.trail),
                 store: self.store.clone(),
+                subjects: self.subjects.clone(),
                 limits: self.config.sessions,
                 stopping: self.stopping,
                 leaving: sessions::leaving(self.config.accept.connections_max),
             }),
             places: Answers::of_sessions(self.config.accept.connections_max),
+            subjects: self.subjects.clone(),
             authority: self.authority,
             store: self.store,
             journal: self.journal,
@@ -115,7 +123,9 @@ impl Services<'_> {
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()?;
         // Strangers learn nothing by it, and are held to what they need: enrolment.
-        let reflection = InterceptedService::new(reflection, gate::known);
+        let subjects = self.subjects;
+        let known = move |request| gate::known(&subjects, request);
+        let reflection = InterceptedService::new(reflection, known);
         let (reporter, standard_health) = tonic_health::server::health_reporter();
         reporter.set_serving::<ControlServer<ControlService>>().await;
         reporter.set_serving::<EnrolmentServer<EnrolmentService>>().await;

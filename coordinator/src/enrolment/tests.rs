@@ -16,12 +16,13 @@ const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 struct World {
     store: Store,
-    authority: Authority,
+    authority: std::sync::Arc<Authority>,
+    subjects: Subjects,
     attempts: Attempts,
     journal: Journal,
 }
 
-fn world(dir: &Path) -> World {
+async fn world(dir: &Path) -> World {
     let day = Duration::from_secs(86_400);
     let lifetimes = Lifetimes {
         gateway: day,
@@ -30,10 +31,15 @@ fn world(dir: &Path) -> World {
         device: day,
     };
     let store = Store::open(&dir.join("s.db")).unwrap();
+    let journal = Journal::new(store.clone(), &CoordinatorId::new("c1").unwrap());
+    let authority = Authority::create(dir, PlantId::new("water").unwrap(), lifetimes, NOW_MS).unwrap();
+    let authority = std::sync::Arc::new(authority);
+    let subjects = Subjects::open(store.clone(), journal.clone(), authority.clone());
     World {
-        journal: Journal::new(store.clone(), &CoordinatorId::new("c1").unwrap()),
+        subjects: subjects.await.unwrap(),
+        journal,
         store,
-        authority: Authority::create(dir, PlantId::new("water").unwrap(), lifetimes, NOW_MS).unwrap(),
+        authority,
         attempts: Attempts::new(AttemptsLimits::default()),
     }
 }
@@ -77,8 +83,8 @@ impl World {
                     .identity_event("enrolled", subject, Some(HERE), words),
             )
         };
-        let (store, authority, attempts) = (&self.store, &self.authority, &self.attempts);
-        enrol(store, authority, attempts, application, now_ms, event)
+        let issues = (&self.subjects, &*self.authority);
+        enrol(&self.store, issues, &self.attempts, application, now_ms, event)
             .await
             .map_err(|refusal| refusal.reason)
     }
@@ -87,7 +93,7 @@ impl World {
 #[tokio::test]
 async fn a_token_works_once_and_again_only_for_the_same_key() {
     let dir = tempfile::tempdir().unwrap();
-    let world = world(dir.path());
+    let world = world(dir.path()).await;
     let secret = world.token("gateway/gw-1", None).await;
     let (mine, other) = (request(), request());
     let first = world.enrol("gw-1", &secret.0, &mine, NOW_MS).await.unwrap();
@@ -113,7 +119,7 @@ async fn a_token_works_once_and_again_only_for_the_same_key() {
 #[tokio::test]
 async fn wrong_name_wrong_secret_and_unknown_name_look_the_same_and_are_limited() {
     let dir = tempfile::tempdir().unwrap();
-    let world = world(dir.path());
+    let world = world(dir.path()).await;
     let secret = world.token("gateway/gw-1", None).await;
     world.token("gateway/gw-2", None).await;
     let request = request();
@@ -144,7 +150,7 @@ async fn wrong_name_wrong_secret_and_unknown_name_look_the_same_and_are_limited(
 #[tokio::test]
 async fn an_expired_or_replaced_token_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let world = world(dir.path());
+    let world = world(dir.path()).await;
     let old = world.token("gateway/gw-1", None).await;
     let new = world.token("gateway/gw-1", None).await;
     let request = request();
@@ -168,7 +174,7 @@ async fn an_expired_or_replaced_token_is_refused() {
 #[tokio::test]
 async fn of_many_keys_at_once_one_token_serves_exactly_one() {
     let dir = tempfile::tempdir().unwrap();
-    let world = std::sync::Arc::new(world(dir.path()));
+    let world = std::sync::Arc::new(world(dir.path()).await);
     let secret = world.token("gateway/gw-1", None).await;
     // No more than may be wrong from one address.
     let tasks: Vec<_> = (0..10)
@@ -196,7 +202,7 @@ async fn of_many_keys_at_once_one_token_serves_exactly_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_enrolment_is_not_refused_because_a_session_notes_the_same_gateway_meanwhile() {
     let dir = tempfile::tempdir().unwrap();
-    let world = world(dir.path());
+    let world = world(dir.path()).await;
     let store = world.store.clone();
     let noting = tokio::spawn(async move {
         loop {
@@ -222,7 +228,7 @@ async fn an_enrolment_is_not_refused_because_a_session_notes_the_same_gateway_me
 #[tokio::test]
 async fn an_operators_role_is_the_tokens_and_secrets_are_not_kept() {
     let dir = tempfile::tempdir().unwrap();
-    let world = world(dir.path());
+    let world = world(dir.path()).await;
     let secret = world.token("operator/bob", Some(Role::Approver)).await;
     world.enrol("bob", &secret.0, &request(), NOW_MS).await.unwrap();
     let bob = penstock_policy::ids::OperatorId::new("bob").unwrap();
@@ -241,4 +247,79 @@ async fn an_operators_role_is_the_tokens_and_secrets_are_not_kept() {
         assert!(!text.contains(&String::from(secret.clone())));
         assert!(!text.contains(&hex::encode(secret.0)));
     }
+}
+
+#[tokio::test]
+async fn a_used_token_brings_no_key_back_that_another_took_the_place_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(dir.path()).await;
+    let (first, second) = (request(), request());
+    let epoch_of = |enrolled: &EnrolmentResult| {
+        let leaf = enrolled.issued.chain.first().unwrap();
+        Certified::from_certificate(leaf).unwrap().epoch.0
+    };
+    let old = world.token("gateway/gw-1", None).await;
+    let enrolled = world.enrol("gw-1", &old.0, &first, NOW_MS).await.unwrap();
+    assert_eq!(epoch_of(&enrolled), 1);
+    // A new token for the same key goes on with its life.
+    let same = world.token("gateway/gw-1", None).await;
+    let enrolled = world.enrol("gw-1", &same.0, &first, NOW_MS).await.unwrap();
+    assert_eq!(epoch_of(&enrolled), 1);
+    // The key is replaced by a renewal, which knows nothing of tokens.
+    let held = Certified::from_certificate(enrolled.issued.chain.first().unwrap()).unwrap();
+    let event = world
+        .journal
+        .identity_event("renewed", &held.identity.subject, None, "");
+    let (store, issues) = (&world.store, (&world.subjects, &*world.authority));
+    let renewed = renew(
+        store,
+        issues,
+        &held,
+        &ServerNames::default(),
+        &second,
+        NOW_MS,
+        event,
+    )
+    .await
+    .unwrap();
+    assert_eq!(
+        Certified::from_certificate(renewed.chain.first().unwrap())
+            .unwrap()
+            .epoch
+            .0,
+        2
+    );
+    assert_eq!(
+        world.enrol("gw-1", &same.0, &first, NOW_MS).await.unwrap_err(),
+        Reason::IdentityWithdrawn
+    );
+    let new = world.token("gateway/gw-1", None).await;
+    let enrolled = world.enrol("gw-1", &new.0, &first, NOW_MS).await.unwrap();
+    assert_eq!(
+        epoch_of(&enrolled),
+        3,
+        "an admin may bring a key back that was not withdrawn"
+    );
+}
+
+#[tokio::test]
+async fn a_lost_answer_from_before_there_were_records_is_repeated_in_the_same_life() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(dir.path()).await;
+    let secret = world.token("gateway/gw-1", None).await;
+    let mine = request();
+    world.enrol("gw-1", &secret.0, &mine, NOW_MS).await.unwrap();
+    // As older software left it: a used token, and no record of the key.
+    let record = world.store.get("subject/gateway/gw-1").await.unwrap().unwrap();
+    let removed = world.store.delete_if("subject/gateway/gw-1", record.revision);
+    removed.await.unwrap();
+    let (journal, authority) = (world.journal.clone(), world.authority.clone());
+    let subjects = Subjects::open(world.store.clone(), journal, authority)
+        .await
+        .unwrap();
+    let world = World { subjects, ..world };
+    let again = world.enrol("gw-1", &secret.0, &mine, NOW_MS).await.unwrap();
+    let certified = Certified::from_certificate(again.issued.chain.first().unwrap()).unwrap();
+    assert_eq!(certified.epoch.0, 0, "what it may hold already goes on counting");
+    assert!(world.subjects.judge(&certified).is_ok());
 }

@@ -51,6 +51,8 @@ pub struct OwnFacts {
     pub reserve_bytes: u64,
     /// Why the newest approved release is not offered to gateways.
     pub release: Option<String>,
+    /// Why the list of withdrawn keys may lack something.
+    pub withdrawn: Option<String>,
     /// Validity of our own certificate, milliseconds since 1970; `None`: it cannot be read.
     pub certificate_ms: Option<(u64, u64)>,
     /// The same of the plant's root.
@@ -91,6 +93,9 @@ impl OwnHealth {
                      stays so, propose the documents again, or restore the store from a backup"
                 ),
             ));
+        }
+        if let Some(why) = &facts.withdrawn {
+            faults.push(Fault::new("withdrawn-behind", why.clone()));
         }
         match facts.free_bytes {
             Some(free) if free <= facts.reserve_bytes => faults.push(Fault::new(
@@ -242,7 +247,7 @@ impl Probe {
 pub async fn follow(
     probe: Arc<Probe>,
     [own, root]: [PathBuf; 2],
-    mut untaken: watch::Receiver<Option<String>>,
+    [mut untaken, mut behind]: [watch::Receiver<Option<String>>; 2],
     faults: watch::Sender<Vec<Fault>>,
 ) {
     let mut seen = OwnHealth::default();
@@ -267,6 +272,7 @@ pub async fn follow(
             store,
             free_bytes,
             release: untaken.borrow_and_update().clone(),
+            withdrawn: behind.borrow_and_update().clone(),
             reserve_bytes: probe.store.reserve_bytes(),
             certificate_ms,
             root_ms,
@@ -285,6 +291,7 @@ pub async fn follow(
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
             Ok(()) = untaken.changed() => {}
+            Ok(()) = behind.changed() => {}
             () = faults.closed() => return,
         }
     }
@@ -318,6 +325,7 @@ mod tests {
             since_boot: Duration::from_secs(1000 + second),
             store: None,
             release: None,
+            withdrawn: None,
             free_bytes: Some(10 << 30),
             reserve_bytes: 1 << 30,
             certificate_ms: Some((NOW_MS - YEAR_MS, NOW_MS + YEAR_MS)),
@@ -337,9 +345,12 @@ mod tests {
     fn each_thing_that_is_wrong_with_the_coordinator_is_named_and_nothing_else_is() {
         assert_eq!(codes(&well(0)), [""; 0]);
         type Wrong = fn(&mut OwnFacts);
-        let cases: [(&str, Wrong); 9] = [
+        let cases: [(&str, Wrong); 10] = [
             ("release-unreadable", |facts| {
                 facts.release = Some("the stored plans are not those of r5".to_owned())
+            }),
+            ("withdrawn-behind", |facts| {
+                facts.withdrawn = Some("gateway gw-1 holds more".to_owned())
             }),
             ("store-failed", |facts| facts.store = Some("full".to_owned())),
             ("disk-low", |facts| facts.free_bytes = Some(100 << 20)),

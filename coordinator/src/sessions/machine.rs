@@ -22,6 +22,7 @@ use penstock_proto::convert::PolicyMark;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1::gateway_message::Message;
 use penstock_proto::v1::{AuditAck, AuditBlock, GatewayMessage, Hello, PolicyState, Upto};
+use penstock_proto::withdrawn::Held;
 
 use self::intake::Intake;
 use super::SessionLimits;
@@ -43,6 +44,8 @@ pub enum Fact {
     Target(Option<Wanted>),
     /// What it is to do with the release that is on trial there.
     Word(Word),
+    /// How far the list of withdrawn keys goes.
+    Withdrawn(Held),
     /// The answer to what was asked.
     Answered(Answer),
     /// Whether there is room in memory for the block that came last.
@@ -109,6 +112,8 @@ pub enum Answer {
 pub enum Outgoing {
     /// The first: up to where the coordinator has the gateway's trail.
     Welcome(AuditAck),
+    /// What the gateway lacks of the list of withdrawn keys, if it holds this.
+    Withdrawn(Held),
     /// A release that the gateway does not have, with how far it may go with it.
     Offer {
         /// What of it is the gateway's.
@@ -140,9 +145,27 @@ pub struct Machine {
     /// What was reverted there by its last report.
     reverted: Option<Digest>,
     word: Option<Word>,
+    lists: Lists,
     intake: Intake,
     /// By when the gateway has to take the next message, if one waits for it.
     taken_by: Option<Instant>,
+}
+
+/// How far the list of withdrawn keys goes here and there.
+#[derive(Debug, Default)]
+struct Lists {
+    /// Ours; `None`: not known yet.
+    ours: Option<Held>,
+    /// The gateway's; `None`: it keeps none.
+    gateway: Option<Held>,
+}
+
+impl Lists {
+    /// What the gateway holds, if ours is another.
+    fn lacking(&self) -> Option<Held> {
+        let ours = self.ours?;
+        self.gateway.filter(|held| *held != ours)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,6 +195,7 @@ impl Machine {
             under_way: None,
             reverted: None,
             word: None,
+            lists: Lists::default(),
             intake: Intake::new(random),
             taken_by: None,
         }
@@ -233,7 +257,12 @@ impl Machine {
         match self.stage {
             Stage::Greeting { .. } | Stage::Positioning => false,
             Stage::Welcoming => true,
-            Stage::Standing => self.due().is_some() || self.word.is_some() || self.intake.acknowledges(),
+            Stage::Standing => {
+                self.lists.lacking().is_some()
+                    || self.due().is_some()
+                    || self.word.is_some()
+                    || self.intake.acknowledges()
+            }
             // What is durable may be said to the last.
             Stage::Over => self.intake.acknowledges(),
         }
@@ -252,6 +281,11 @@ impl Machine {
             return Some(Outgoing::Welcome(self.intake.acknowledged()));
         }
         if self.stage == Stage::Standing {
+            // Before a release: whose keys no longer count is known before anything is begun.
+            if let Some(held) = self.lists.lacking() {
+                self.lists.gateway = self.lists.ours;
+                return Some(Outgoing::Withdrawn(held));
+            }
             if let Some(due) = self.due() {
                 self.is_pending = false;
                 if let Outgoing::Offer { wanted, .. } = &due {
@@ -281,6 +315,7 @@ impl Machine {
                 }
             }
             Fact::Word(word) => self.word = Some(word),
+            Fact::Withdrawn(ours) => self.lists.ours = Some(ours),
             Fact::Answered(Answer::Position(held)) => self.positioned(held?),
             Fact::Answered(answer) => self.intake.answered(now, answer, actions)?,
             Fact::Room(is_there) => self.intake.room(now, is_there, actions),
@@ -349,6 +384,7 @@ impl Machine {
             self.take_policy(policy);
         }
         let epoch = hello.spool.map_or(0, |spool| spool.epoch);
+        self.lists.gateway = hello.withdrawn.as_ref().map(Into::into);
         actions.push(Action::Begin(Box::new(hello)));
         actions.push(Action::Ask(Question::Position { epoch }));
         self.stage = Stage::Positioning;

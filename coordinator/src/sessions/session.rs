@@ -15,6 +15,7 @@ use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::crowd::Crowd;
 use penstock_proto::v1;
 use penstock_proto::v1::coordinator_message::Message as Down;
+use penstock_proto::withdrawn::Held;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -31,6 +32,7 @@ use crate::frame::{Framed, frame};
 use crate::ingest::Ingest;
 use crate::releases::{CurrentRelease, Offer, Releases};
 use crate::store::{Change, Silent, Store};
+use crate::subjects::{PublishedList, Subjects};
 
 /// Messages to a gateway that may wait for it.
 const OUT_MAX: usize = 8;
@@ -61,6 +63,8 @@ pub struct Sessions {
     pub ingest: Ingest,
     /// For the time at which a gateway was last seen.
     pub store: Store,
+    /// For the list of withdrawn keys.
+    pub subjects: Subjects,
     /// How sessions behave.
     pub limits: SessionLimits,
     /// The coordinator is stopping.
@@ -139,6 +143,8 @@ struct Standing {
     replaced: CancellationToken,
     /// What the gateway should have, as it is decided.
     directives: watch::Receiver<Directive>,
+    /// Whose keys were withdrawn.
+    list: watch::Receiver<Arc<PublishedList>>,
     /// As it was read last.
     target: Option<(Wanted, Arc<CurrentRelease>)>,
     /// The number of the last word, and the word until it is passed on.
@@ -254,9 +260,16 @@ impl Session {
         let gateway = &self.peer.gateway;
         tracing::info!(%gateway, version = hello.software_version, "gateway connected");
         metrics::gauge!("penstock_gateways_connected").increment(1.0);
+        if let Some(held) = hello.withdrawn.as_ref().map(Held::from) {
+            let (subjects, gateway) = (self.all.subjects.clone(), gateway.clone());
+            tokio::spawn(async move { subjects.heard(&gateway, held).await });
+        }
         let expires_ms = self.peer.certificate_expires_ms;
         let begun = self.all.fleet.begin(gateway, expires_ms, hello, clock::now_ms());
+        let mut list = self.all.subjects.list();
+        list.mark_changed();
         self.standing = Some(Standing {
+            list,
             number: begun.number,
             replaced: begun.replaced,
             directives: begun.directives,
@@ -293,6 +306,7 @@ impl Session {
                 let offer = Offer::new(release.clone(), self.peer.gateway.clone(), verified);
                 return Some(ToGateway::Offer(offer.with_order(target.to_wire())));
             }
+            Outgoing::Withdrawn(held) => Down::Withdrawn(self.all.subjects.lacking(held)?.as_ref().into()),
             Outgoing::Order => Down::Order(self.standing.as_ref()?.target.as_ref()?.0.to_wire()?),
             Outgoing::Word(word) => word.to_wire(),
             Outgoing::Acknowledgement(held) => Down::AuditAck(held),
@@ -447,6 +461,7 @@ async fn directed(standing: Option<&mut Standing>) -> Fact {
             standing.target = directive.target;
             Fact::Target(standing.target.as_ref().map(|(wanted, _)| wanted.clone()))
         }
+        Ok(()) = standing.list.changed() => Fact::Withdrawn(standing.list.borrow_and_update().held),
     }
 }
 

@@ -10,14 +10,20 @@ pub(super) const KIND: KindDescription = KindDescription {
     word: "identity",
     bit: 10,
     writer: Writer::Coordinator,
-    meaning: "a certificate was issued, or somebody was refused one or turned away",
-    severities: &[(Severity::Warning, "refused"), (Severity::Notice, "issued")],
+    meaning: "a certificate was issued, or counts from now on, or somebody was refused one or turned away",
+    severities: &[
+        (
+            Severity::Warning,
+            "refused, or a list of withdrawn keys that is behind",
+        ),
+        (Severity::Notice, "issued, or adopted"),
+    ],
 };
 
 impl Described for IdentityEvent {
     fn severity(&self) -> Severity {
         match self.step.as_str() {
-            "refused" => Severity::Warning,
+            "refused" | "ahead" => Severity::Warning,
             _ => Severity::Notice,
         }
     }
@@ -37,6 +43,10 @@ impl Described for IdentityEvent {
             "enrolled" => format!("{subject} was enrolled{how}"),
             "renewed" => format!("the certificate of {subject} was renewed{how}"),
             "refused" => format!("{subject} was refused{how}"),
+            "adopted" => format!("{subject} counts by its certificate, of which nothing was recorded{how}"),
+            "ahead" => format!(
+                "{subject} holds a list of withdrawn keys that goes further than this coordinator's{how}"
+            ),
             other => format!("identity of {subject}, {other}{how}"),
         }
     }

@@ -1,8 +1,9 @@
 //! The real program on a folder of its own, and the people who use it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use penstock_coordinator::app;
@@ -12,15 +13,14 @@ use penstock_coordinator::config::{Config, ConfigFile};
 use penstock_coordinator::operators::Role;
 use penstock_policy::ids::{CoordinatorId, OperatorId, PlantId};
 use penstock_proto::channel::{self, Address};
-use penstock_proto::keys::{FileKey, KeyKind};
-use penstock_proto::peer::Epoch;
+use penstock_proto::keys::{FileKey, Key, KeyKind, certificate_request};
+use penstock_proto::peer::{Certified, Epoch};
 use penstock_proto::tls::Credentials;
 use penstock_proto::tls::client::{ClientProfile, Trust};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1;
 use penstock_proto::v1::control_client::ControlClient;
 use penstock_proto::v1::enrolment_client::EnrolmentClient;
-use rcgen::{CertificateParams, KeyPair};
 use tonic::transport::Channel;
 
 use super::PATIENCE;
@@ -34,6 +34,8 @@ pub(super) struct Coordinator {
     pub(super) config: Config,
     file: PathBuf,
     program: Option<Child>,
+    /// The key by which each counts, and in which life.
+    keys: Mutex<BTreeMap<String, (Key, Epoch)>>,
     _folder: tempfile::TempDir,
 }
 
@@ -75,6 +77,7 @@ impl Coordinator {
             config,
             file,
             program: None,
+            keys: Mutex::default(),
             _folder: folder,
         }
     }
@@ -163,27 +166,36 @@ impl Coordinator {
     }
 
     async fn enrol(&self, name: &str, secret: &[u8]) {
-        let key = KeyPair::generate().unwrap();
-        let request = CertificateParams::default().serialize_request(&key).unwrap();
+        let key: Key = FileKey::generate(KeyKind::EcdsaP256).unwrap().into();
         let request = v1::EnrolRequest {
             name: name.to_owned(),
             secret: secret.to_vec().into(),
-            certificate_request: request.der().to_vec().into(),
+            certificate_request: certificate_request(&key, None).unwrap().into(),
         };
         let mut client = EnrolmentClient::new(self.channel(None).await.unwrap());
-        client.enrol(request).await.unwrap();
+        let answer = client.enrol(request).await.unwrap().into_inner();
+        let leaf = answer.certificate_chain[0].to_vec().into();
+        let certified = Certified::from_certificate(&leaf).unwrap();
+        self.keys
+            .lock()
+            .unwrap()
+            .insert(certified.identity.subject.to_string(), (key, certified.epoch));
     }
 
+    /// A certificate for the key that the subject enrolled with, if it did, and else for one that stays the same.
     pub(super) fn certificate(&self, subject: &str) -> Credentials {
-        let subject = subject.parse().unwrap();
-        let key = FileKey::generate(KeyKind::EcdsaP256).unwrap();
-        self.authority
-            .issue_own(
-                (&subject, Epoch::default()),
-                &ServerNames::default(),
-                key.into(),
-                clock::now_ms(),
+        let mut keys = self.keys.lock().unwrap();
+        let made = || {
+            (
+                FileKey::generate(KeyKind::EcdsaP256).unwrap().into(),
+                Epoch::default(),
             )
+        };
+        let (key, epoch) = keys.entry(subject.to_owned()).or_insert_with(made).clone();
+        drop(keys);
+        let subject = subject.parse().unwrap();
+        self.authority
+            .issue_own((&subject, epoch), &ServerNames::default(), key, clock::now_ms())
             .unwrap()
     }
 

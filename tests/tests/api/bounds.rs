@@ -384,13 +384,7 @@ async fn a_gateway_renews_a_bounded_number_of_times_and_fills_no_trail_with_it()
     let own = world.certificate("gateway/gw-a");
     let channel = world.channel(world.roots(), Some(own)).await.unwrap();
     let mut link = GatewayLinkClient::new(channel);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let request = rcgen::CertificateParams::default()
-        .serialize_request(&key)
-        .unwrap();
-    let request = v1::RenewRequest {
-        certificate_request: request.der().to_vec().into(),
-    };
+    let request = world.renewal("gateway/gw-a");
     for _ in 0..RENEWALS.at_once {
         link.renew(request.clone()).await.unwrap();
     }
@@ -406,6 +400,7 @@ async fn a_gateway_renews_a_bounded_number_of_times_and_fills_no_trail_with_it()
     // Another one renews.
     let other = world.certificate("gateway/gw-b");
     let channel = world.channel(world.roots(), Some(other)).await.unwrap();
+    let request = world.renewal("gateway/gw-b");
     GatewayLinkClient::new(channel).renew(request).await.unwrap();
 }
 

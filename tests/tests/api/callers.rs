@@ -75,6 +75,11 @@ async fn call(control: &mut Control, action: Action) -> Result<(), Status> {
             .list_operators(v1::ListOperatorsRequest {})
             .await
             .map(drop),
+        Action::ListDevices => control.list_devices(v1::ListDevicesRequest {}).await.map(drop),
+        Action::SuspendIdentity => change(control, v1::StandingChange::Suspend).await,
+        Action::ResumeIdentity => change(control, v1::StandingChange::Resume).await,
+        Action::RevokeIdentity => change(control, v1::StandingChange::Revoke).await,
+        Action::RetireIdentity => change(control, v1::StandingChange::Retire).await,
         Action::StartRollout => control
             .start_rollout(v1::StartRolloutRequest::default())
             .await
@@ -113,6 +118,14 @@ async fn call(control: &mut Control, action: Action) -> Result<(), Status> {
             .await
             .map(drop),
     }
+}
+
+async fn change(control: &mut Control, change: v1::StandingChange) -> Result<(), Status> {
+    let request = v1::ChangeStandingRequest {
+        change: change.into(),
+        ..v1::ChangeStandingRequest::default()
+    };
+    control.change_standing(request).await.map(drop)
 }
 
 #[tokio::test]

@@ -116,7 +116,7 @@ async fn renewed(world: &World, gateway: &str) -> String {
     let wishes = vec!["10.9.9.9".to_owned(), "coordinator.example".to_owned()];
     let wishes = CertificateParams::new(wishes)
         .unwrap()
-        .serialize_request(&KeyPair::generate().unwrap())
+        .serialize_request(&world.key(&format!("gateway/{gateway}")))
         .unwrap();
     let answer = GatewayLinkClient::new(channel)
         .renew(v1::RenewRequest {

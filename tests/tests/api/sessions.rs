@@ -200,13 +200,7 @@ async fn a_session_that_ends_puts_no_older_certificates_end_over_that_of_the_one
     let session = world
         .session_over(channel.clone(), v1::PolicyState::default())
         .await;
-    let key = rcgen::KeyPair::generate().unwrap();
-    let request = rcgen::CertificateParams::default()
-        .serialize_request(&key)
-        .unwrap();
-    let request = v1::RenewRequest {
-        certificate_request: request.der().to_vec().into(),
-    };
+    let request = world.renewal("gateway/gw-a");
     let mut link = v1::gateway_link_client::GatewayLinkClient::new(channel);
     let renewed = link.renew(request).await.unwrap().into_inner();
     let leaf = renewed.certificate_chain[0].to_vec().into();

@@ -84,7 +84,7 @@ async fn a_certificate_is_renewed_for_its_own_name_only() {
     let world = World::start().await;
     let old = world.certificate("gateway/gw-a");
     let channel = world.channel(world.roots(), Some(old)).await.unwrap();
-    let key = KeyPair::generate().unwrap();
+    let key = world.key("gateway/gw-a");
     let mut wishes = rcgen::CertificateParams::default();
     wishes.subject_alt_names = vec![rcgen::SanType::URI(
         "spiffe://riverside/operator/admin".try_into().unwrap(),
@@ -103,7 +103,6 @@ async fn a_certificate_is_renewed_for_its_own_name_only() {
         .map(|der| der.to_vec().into())
         .collect();
     assert!(validity_ms(&chain[0]).unwrap().1 > crate::world::now_ms());
-    let key = penstock_proto::keys::FileKey::of(key).unwrap();
     let identity = Credentials::new(chain, key).unwrap().identity().unwrap();
     assert_eq!(identity.to_string(), "spiffe://riverside/gateway/gw-a");
 }

@@ -6,7 +6,8 @@ mod program;
 mod release;
 mod simulated;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use penstock_coordinator::app::{self, RunningCoordinator};
@@ -17,7 +18,7 @@ use penstock_coordinator::rollout::run::AfterApproval;
 use penstock_policy::ids::{CoordinatorId, Digest, OperatorId, PlantId};
 use penstock_proto::channel::{self, Address};
 use penstock_proto::keys::{FileKey, Key, KeyKind, certificate_request};
-use penstock_proto::peer::Epoch;
+use penstock_proto::peer::{Certified, Epoch};
 use penstock_proto::refusal::{Reason, explain};
 use penstock_proto::tls::Credentials;
 use penstock_proto::tls::client::{ClientProfile, Trust};
@@ -48,6 +49,8 @@ pub struct World {
     pub authority: Arc<Authority>,
     pub dir: tempfile::TempDir,
     admin: Option<Control>,
+    /// The key by which each counts, and in which life.
+    keys: Mutex<BTreeMap<String, (Key, Epoch)>>,
 }
 
 pub fn now_ms() -> u64 {
@@ -99,6 +102,7 @@ impl World {
             config,
             dir,
             admin: None,
+            keys: Mutex::default(),
         };
         let credentials = world.enrol("admin", &token.secret.0).await.unwrap();
         world.admin = Some(world.control(Some(credentials)).await.unwrap());
@@ -146,20 +150,42 @@ impl World {
             .max_encoding_message_size(64 << 20))
     }
 
-    /// A certificate straight from the authority, whatever the coordinator's records say.
+    /// A certificate straight from the authority, whatever the coordinator's records say; for the key that the subject enrolled with, if it
+    /// did, and else for one that stays the same.
     pub fn certificate(&self, subject: &str) -> Credentials {
         self.certificate_at(subject, now_ms())
     }
 
     /// The same, as if issued at another time.
     pub fn certificate_at(&self, subject: &str, issued_ms: u64) -> Credentials {
+        let (key, epoch) = self
+            .keys
+            .lock()
+            .unwrap()
+            .entry(subject.to_owned())
+            .or_insert_with(|| (file_key(), Epoch::default()))
+            .clone();
+        self.issued(subject, epoch, key, issued_ms)
+    }
+
+    /// The key of a subject's certificates.
+    pub fn key(&self, subject: &str) -> Key {
+        self.certificate(subject);
+        self.keys.lock().unwrap()[subject].0.clone()
+    }
+
+    /// Asks for another certificate for the same key.
+    pub fn renewal(&self, subject: &str) -> v1::RenewRequest {
+        v1::RenewRequest {
+            certificate_request: certificate_request(&self.key(subject), None).unwrap().into(),
+        }
+    }
+
+    /// A certificate for this key in this life of a subject.
+    pub fn issued(&self, subject: &str, epoch: Epoch, key: Key, issued_ms: u64) -> Credentials {
+        let whose = (&subject.parse().unwrap(), epoch);
         self.authority
-            .issue_own(
-                (&subject.parse().unwrap(), Epoch::default()),
-                &ServerNames::default(),
-                file_key(),
-                issued_ms,
-            )
+            .issue_own(whose, &ServerNames::default(), key, issued_ms)
             .unwrap()
     }
 
@@ -200,7 +226,13 @@ impl World {
             .iter()
             .map(|der| der.to_vec().into())
             .collect();
-        Ok(Credentials::new(chain, key.clone()).unwrap())
+        let credentials = Credentials::new(chain, key.clone()).unwrap();
+        let certified = Certified::from_certificate(&credentials.chain()[0]).unwrap();
+        self.keys.lock().unwrap().insert(
+            certified.identity.subject.to_string(),
+            (key.clone(), certified.epoch),
+        );
+        Ok(credentials)
     }
 
     /// An operator, enrolled by token.

@@ -286,7 +286,7 @@ impl Coordinator {
                 }
                 offers
             }
-            Outgoing::Order | Outgoing::Word(_) => Vec::new(),
+            Outgoing::Order | Outgoing::Word(_) | Outgoing::Withdrawn(_) => Vec::new(),
             Outgoing::Acknowledgement(held) => vec![Down::AuditAck(held)],
         }
     }

@@ -8,7 +8,7 @@ mod targets;
 use std::time::Duration;
 
 use penstock_policy::ids::Revision;
-use penstock_proto::v1::{HealthReport, RevisionDigest, SpoolState};
+use penstock_proto::v1::{HealthReport, RevisionDigest, SpoolState, WithdrawnHeld};
 use proptest::prelude::*;
 
 use super::intake::BLOCKS_MAX;
@@ -43,6 +43,8 @@ enum Happens {
     Room(bool),
     /// A release becomes current.
     Release,
+    /// A key is withdrawn.
+    Withdraws,
     /// The store is from now on so.
     Store(Mood),
     Later(u64),
@@ -95,6 +97,7 @@ fn happenings() -> impl Strategy<Value = Happens> {
         2 => any::<u8>().prop_map(Happens::Unasked),
         20 => prop::bool::weighted(0.95).prop_map(Happens::Room),
         4 => Just(Happens::Release),
+        4 => Just(Happens::Withdraws),
         4 => moods().prop_map(Happens::Store),
         10 => (1_u64..20_000).prop_map(Happens::Later),
         1 => ending.prop_map(Happens::End),
@@ -122,6 +125,9 @@ struct World {
     current: u64,
     holds: u64,
     offered: u64,
+    /// How far the list of withdrawn keys goes, here and there.
+    withdrawn: u64,
+    knows: u64,
     /// When the gateway took something last.
     heard: Instant,
 }
@@ -131,6 +137,13 @@ fn mark(revision: u64) -> PolicyMark {
         revision: Revision(revision),
         plan: Digest::of(&revision.to_be_bytes()),
         statement: None,
+    }
+}
+
+fn list(number: u64) -> Held {
+    Held {
+        number,
+        digest: Digest::of(&number.to_be_bytes()),
     }
 }
 
@@ -167,6 +180,8 @@ impl World {
             current: 1,
             holds: 0,
             offered: 0,
+            withdrawn: 0,
+            knows: 0,
             heard: now,
         }
     }
@@ -186,9 +201,14 @@ impl World {
                 epoch: 1,
                 ..SpoolState::default()
             }),
+            withdrawn: Some(WithdrawnHeld {
+                number: self.knows,
+                digest: list(self.knows).digest.0.to_vec().into(),
+            }),
             ..Hello::default()
         };
         self.step(message(Message::Hello(hello)));
+        self.step(Fact::Withdrawn(list(self.withdrawn)));
         assert!(self.greeted, "a hello begins a session");
     }
 
@@ -277,7 +297,14 @@ impl World {
                 assert!(held.next_sequence <= self.durable);
                 (self.sent, self.acknowledged) = (held.next_sequence, held.next_sequence);
             }
+            Some(Outgoing::Withdrawn(held)) => {
+                assert!(self.welcomed && self.ended.is_none());
+                assert_eq!(held, list(self.knows));
+                assert!(self.knows < self.withdrawn, "it lacks something");
+                self.knows = self.withdrawn;
+            }
             Some(Outgoing::Offer { wanted, .. }) => {
+                assert_eq!(self.knows, self.withdrawn, "first whose keys no longer count");
                 assert!(self.welcomed && self.ended.is_none());
                 assert_eq!(wanted, mark(self.current), "only what is current is offered");
                 assert!(self.offered < self.current, "it is offered once");
@@ -421,6 +448,10 @@ impl World {
                 self.current += 1;
                 self.step(Fact::Target(Some(Wanted::at_once(mark(self.current)))));
             }
+            Happens::Withdraws => {
+                self.withdrawn += 1;
+                self.step(Fact::Withdrawn(list(self.withdrawn)));
+            }
             Happens::Store(mood) => self.mood = mood,
             Happens::Later(ms) => self.later(Duration::from_millis(ms)),
             Happens::End(ending) => {
@@ -440,7 +471,7 @@ impl World {
     fn settle(&mut self) -> Duration {
         let begun = self.now;
         self.mood = Mood::Works;
-        while self.acknowledged < self.recorded || self.holds < self.current {
+        while self.acknowledged < self.recorded || self.holds < self.current || self.knows < self.withdrawn {
             if self.ended.is_some() {
                 self.connect();
             }

@@ -243,4 +243,18 @@ impl Control for Fake {
     ) -> Result<Response<v1::ListOperatorsResponse>, Status> {
         no()
     }
+
+    async fn list_devices(
+        &self,
+        _: Request<v1::ListDevicesRequest>,
+    ) -> Result<Response<v1::ListDevicesResponse>, Status> {
+        no()
+    }
+
+    async fn change_standing(
+        &self,
+        _: Request<v1::ChangeStandingRequest>,
+    ) -> Result<Response<v1::SubjectState>, Status> {
+        no()
+    }
 }

@@ -1,0 +1,84 @@
+//! Who counts, as operators see it, and what admins decide of it.
+
+use penstock_proto::refusal::Refusal;
+use penstock_proto::v1;
+use tonic::{Request, Response, Status};
+
+use super::answers::carried;
+use super::control::ControlService;
+use super::gate::Action;
+use super::views;
+use crate::clock;
+use crate::enrolment;
+use crate::identities::{AskedChange, asked_change};
+use crate::operators::{self, OperatorRecord};
+use crate::subjects::StandingChange;
+
+fn action(change: StandingChange) -> Action {
+    match change {
+        StandingChange::Suspend => Action::SuspendIdentity,
+        StandingChange::Resume => Action::ResumeIdentity,
+        StandingChange::Revoke | StandingChange::RevokeEarlier => Action::RevokeIdentity,
+        StandingChange::Retire => Action::RetireIdentity,
+    }
+}
+
+impl ControlService {
+    pub(super) async fn change(
+        &self,
+        request: Request<v1::ChangeStandingRequest>,
+    ) -> Result<Response<v1::SubjectState>, Status> {
+        // Which action it is the request says; what makes no sense is held to the role of the one that weighs most.
+        let named = asked_change(request.get_ref().change);
+        let needed = named.map_or(Action::RevokeIdentity, action);
+        let caller = self.gate.operator(request.extensions(), needed).await?;
+        let message = request.into_inner();
+        let target = message.subject.clone();
+        let outcome = match AskedChange::try_from(message) {
+            Ok(asked) => {
+                let deed = self.gate.deed(&caller);
+                let changed = self
+                    .identities
+                    .change(&caller.operator, &asked, deed, clock::now_ms());
+                changed.await.map(|record| (asked.subject, record))
+            }
+            Err(refusal) => Err(refusal),
+        };
+        let (subject, record) = self.gate.judged(&caller, &target, outcome).await?;
+        Ok(Response::new(views::subject(&subject, &record)))
+    }
+
+    pub(super) async fn operators(
+        &self,
+        request: Request<v1::ListOperatorsRequest>,
+    ) -> Result<Response<v1::ListOperatorsResponse>, Status> {
+        self.gate
+            .operator(request.extensions(), Action::ListOperators)
+            .await?;
+        let records = self.store.list_json::<OperatorRecord>(operators::PREFIX).await?;
+        let waiting = enrolment::waiting(&self.store, operators::PREFIX)
+            .await
+            .map_err(Refusal::from)?;
+        Ok(Response::new(v1::ListOperatorsResponse {
+            operators: views::operators(records, waiting, &self.subjects),
+        }))
+    }
+
+    pub(super) async fn devices(
+        &self,
+        request: Request<v1::ListDevicesRequest>,
+    ) -> Result<Response<v1::ListDevicesResponse>, Status> {
+        let caller = self
+            .gate
+            .operator(request.extensions(), Action::ListDevices)
+            .await?;
+        let answer = self.answers.begin(&caller.operator, request.extensions())?;
+        let mut devices = self.subjects.of_kind("device");
+        devices.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let devices: Vec<_> = devices
+            .iter()
+            .map(|(subject, record)| views::subject(subject, record))
+            .collect();
+        Ok(carried(v1::ListDevicesResponse { devices }, answer))
+    }
+}

@@ -1,0 +1,304 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::path::Path;
+
+use penstock_policy::ids::CoordinatorId;
+use penstock_proto::refusal::Reason;
+use penstock_proto::withdrawn::Withdrawn;
+
+use super::*;
+use crate::ca::Lifetimes;
+use crate::store::BlockFilter;
+
+const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+struct World {
+    store: Store,
+    authority: Arc<Authority>,
+    journal: Journal,
+    subjects: Subjects,
+}
+
+async fn world(dir: &Path) -> World {
+    let day = Duration::from_secs(86_400);
+    let lifetimes = Lifetimes {
+        gateway: day,
+        operator: day,
+        coordinator: day,
+        device: day,
+    };
+    let store = Store::open(&dir.join("s.db")).unwrap();
+    let journal = Journal::new(store.clone(), &CoordinatorId::new("c1").unwrap());
+    let plant = PlantId::new("water").unwrap();
+    let authority = Arc::new(Authority::create(dir, plant, lifetimes, clock::now_ms()).unwrap());
+    let subjects = Subjects::open(store.clone(), journal.clone(), authority.clone());
+    World {
+        subjects: subjects.await.unwrap(),
+        store,
+        authority,
+        journal,
+    }
+}
+
+fn subject(text: &str) -> Subject {
+    text.parse().unwrap()
+}
+
+fn key(number: u8) -> Digest {
+    Digest::of(&[number])
+}
+
+fn certified(name: &str, epoch: u32, number: u8) -> Certified {
+    Certified {
+        identity: format!("spiffe://water/{name}").parse().unwrap(),
+        epoch: Epoch(epoch),
+        key: key(number),
+        valid_ms: (0, u64::MAX),
+    }
+}
+
+fn now() -> Decision<'static> {
+    Decision {
+        at_ms: clock::now_ms(),
+        by: "anna",
+        reason: "because",
+    }
+}
+
+impl World {
+    /// What a coordinator reads that starts on the same store.
+    async fn restarted(&self) -> Subjects {
+        Subjects::open(self.store.clone(), self.journal.clone(), self.authority.clone())
+            .await
+            .unwrap()
+    }
+
+    async fn events(&self) -> usize {
+        self.store
+            .blocks(BlockFilter::default(), 1000)
+            .await
+            .unwrap()
+            .len()
+    }
+
+    async fn decide(&self, name: &str, change: StandingChange) {
+        let subject = subject(name);
+        let step = self.subjects.changed(&subject, change, now()).unwrap();
+        let event = self.journal.own_event("test", name, "");
+        self.subjects
+            .apply(Change::noted(event), Some(step))
+            .await
+            .unwrap();
+    }
+
+    /// A key gets a certificate.
+    async fn enrol(&self, name: &str, number: u8) -> Result<Epoch, Reason> {
+        let subject = subject(name);
+        let life = self.subjects.with_key(&subject, key(number), now(), false);
+        let life = life.map_err(|refusal| refusal.reason)?;
+        let event = self.journal.identity_event("enrolled", &subject, None, "");
+        self.subjects
+            .apply(Change::noted(event), life.step)
+            .await
+            .unwrap();
+        Ok(life.epoch)
+    }
+
+    async fn admitted(&self, name: &str, epoch: u32, number: u8) -> Result<(), Reason> {
+        let certified = certified(name, epoch, number);
+        let admitted = self.subjects.admit(&certified, HERE).await;
+        admitted.map_err(|refusal| refusal.reason)
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_from_before_there_were_records_counts_and_is_held_to_its_key_from_then_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(dir.path()).await;
+    world.admitted("gateway/gw-1", 0, 1).await.unwrap();
+    assert_eq!(world.events().await, 1, "the trail says that it was adopted");
+    world.admitted("gateway/gw-1", 0, 1).await.unwrap();
+    assert_eq!(world.events().await, 1, "once");
+    let other = world.admitted("gateway/gw-1", 0, 2).await;
+    assert_eq!(other, Err(Reason::IdentityWithdrawn));
+    let restarted = world.restarted().await;
+    let record = restarted.record(&subject("gateway/gw-1")).unwrap();
+    assert_eq!((record.epoch, record.key), (Epoch(0), Some(key(1))));
+}
+
+#[tokio::test]
+async fn of_many_keys_that_nobody_recorded_one_is_adopted() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = Arc::new(world(dir.path()).await);
+    let tasks: Vec<_> = (0..20)
+        .map(|number| {
+            let world = world.clone();
+            tokio::spawn(async move { world.admitted("gateway/gw-1", 0, number).await })
+        })
+        .collect();
+    let mut admitted = 0;
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(()) => admitted += 1,
+            Err(reason) => assert_eq!(reason, Reason::IdentityWithdrawn),
+        }
+    }
+    assert_eq!(admitted, 1);
+}
+
+#[tokio::test]
+async fn what_is_decided_holds_at_once_and_after_a_restart_and_stands_in_the_list() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(dir.path()).await;
+    assert_eq!(world.enrol("gateway/gw-1", 1).await, Ok(Epoch(1)));
+    world.admitted("gateway/gw-1", 1, 1).await.unwrap();
+    assert_eq!(world.subjects.list().borrow().held.number, 0);
+    world.decide("gateway/gw-1", StandingChange::Revoke).await;
+    assert_eq!(
+        world.admitted("gateway/gw-1", 1, 1).await,
+        Err(Reason::IdentityWithdrawn)
+    );
+    assert_eq!(world.enrol("gateway/gw-1", 1).await, Err(Reason::KeyWithdrawn));
+    for subjects in [world.subjects.clone(), world.restarted().await] {
+        let refused = subjects.judge(&certified("gateway/gw-1", 1, 1)).unwrap_err();
+        assert!(refused.message.contains("was revoked on "), "{refused}");
+        assert_eq!(subjects.list().borrow().held.number, 1);
+        let signed = subjects.lacking(Withdrawn::default().held()).unwrap();
+        let roots = world.authority.roots();
+        let list = signed.verify(world.authority.plant(), &roots).unwrap();
+        let mut gateway = Withdrawn::default();
+        gateway.take(&list).unwrap();
+        assert!(gateway.is_over(&subject("gateway/gw-1"), Epoch(1)));
+        assert!(subjects.lacking(gateway.held()).is_none());
+        // Signed once for all that hold the same.
+        let again = subjects.lacking(Withdrawn::default().held()).unwrap();
+        assert!(Arc::ptr_eq(&signed, &again));
+    }
+    let next = world.enrol("gateway/gw-1", 2).await.unwrap();
+    world.admitted("gateway/gw-1", next.0, 2).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_device_that_gets_another_key_goes_on_with_the_first_until_an_admin_ends_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(dir.path()).await;
+    let plc = subject("device/plc-7");
+    assert_eq!(world.enrol("device/plc-7", 1).await, Ok(Epoch(1)));
+    assert_eq!(world.enrol("device/plc-7", 2).await, Ok(Epoch(2)));
+    let over = |epoch| {
+        let mut gateway = Withdrawn::default();
+        if let Some(signed) = world.subjects.lacking(gateway.held()) {
+            let roots = world.authority.roots();
+            let list = signed.verify(world.authority.plant(), &roots).unwrap();
+            gateway.take(&list).unwrap();
+        }
+        gateway.is_over(&plc, Epoch(epoch))
+    };
+    assert!(!over(1));
+    world.decide("device/plc-7", StandingChange::RevokeEarlier).await;
+    assert!(over(1) && !over(2));
+    assert_eq!(world.enrol("device/plc-7", 1).await, Err(Reason::KeyWithdrawn));
+    assert_eq!(world.enrol("device/plc-7", 2).await, Ok(Epoch(2)), "renewed");
+    world.decide("device/plc-7", StandingChange::Revoke).await;
+    assert!(over(2));
+}
+
+#[tokio::test]
+async fn a_renewal_with_another_key_begins_a_life_and_who_lost_its_answer_asks_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(dir.path()).await;
+    world.enrol("gateway/gw-1", 1).await.unwrap();
+    let renewed = async |epoch, from, to| {
+        let held = certified("gateway/gw-1", epoch, from);
+        let life = world.subjects.renewed(&held, key(to), 0);
+        let life = life.map_err(|refusal| refusal.reason)?;
+        let event = world.journal.own_event("test", "", "");
+        world
+            .subjects
+            .apply(Change::noted(event), life.step)
+            .await
+            .unwrap();
+        Ok::<_, Reason>(life.epoch)
+    };
+    assert_eq!(renewed(1, 1, 1).await, Ok(Epoch(1)), "the same life");
+    assert_eq!(renewed(1, 1, 2).await, Ok(Epoch(2)));
+    // Only for the key that counts by now.
+    assert_eq!(renewed(1, 1, 2).await, Ok(Epoch(2)));
+    assert_eq!(renewed(1, 1, 1).await, Err(Reason::IdentityWithdrawn));
+    assert_eq!(renewed(1, 1, 3).await, Err(Reason::IdentityWithdrawn));
+    world.admitted("gateway/gw-1", 2, 2).await.unwrap();
+    world.decide("gateway/gw-1", StandingChange::Suspend).await;
+    for number in [2, 3] {
+        assert_eq!(renewed(2, 2, number).await, Err(Reason::IdentitySuspended));
+    }
+    world.decide("gateway/gw-1", StandingChange::Revoke).await;
+    for number in [1, 2, 3] {
+        assert_eq!(renewed(2, 2, number).await, Err(Reason::IdentityWithdrawn));
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_that_was_judged_before_a_revocation_writes_nothing_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(dir.path()).await;
+    world.enrol("gateway/gw-1", 1).await.unwrap();
+    let held = certified("gateway/gw-1", 1, 1);
+    let life = world.subjects.renewed(&held, key(2), 0).unwrap();
+    world.decide("gateway/gw-1", StandingChange::Revoke).await;
+    let event = world.journal.own_event("test", "", "");
+    let late = world.subjects.apply(Change::noted(event), life.step).await;
+    assert!(matches!(late, Err(StoreError::Conflict { .. })), "{late:?}");
+    let again = world.subjects.renewed(&held, key(2), 0).unwrap_err();
+    assert_eq!(again.reason, Reason::IdentityWithdrawn);
+}
+
+#[tokio::test]
+async fn a_gateway_that_holds_a_longer_list_is_noted_and_gets_what_is_said_from_then_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(dir.path()).await;
+    let mut gateway = Withdrawn::default();
+    for number in 0..9 {
+        gateway.withdraw(&subject(&format!("device/plc-{number}")), Epoch(2));
+    }
+    let name = GatewayId::new("gw-1").unwrap();
+    assert_eq!(*world.subjects.behind().borrow(), None);
+    world.subjects.heard(&name, gateway.held()).await;
+    let events = world.events().await;
+    assert_eq!(events, 1);
+    let behind = world.subjects.behind().borrow().clone().unwrap();
+    assert!(behind.contains("gw-1") && behind.contains("number 9"), "{behind}");
+    world.subjects.heard(&name, gateway.held()).await;
+    assert_eq!(world.events().await, events, "once");
+
+    world.enrol("device/plc-77", 1).await.unwrap();
+    world.decide("device/plc-77", StandingChange::Revoke).await;
+    let signed = world.subjects.lacking(gateway.held()).unwrap();
+    let list = signed
+        .verify(world.authority.plant(), &world.authority.roots())
+        .unwrap();
+    gateway.take(&list).unwrap();
+    assert!(gateway.is_over(&subject("device/plc-77"), Epoch(1)));
+    assert!(gateway.is_over(&subject("device/plc-3"), Epoch(1)));
+    // What begins from now on lies beyond whatever was lost, also after a restart.
+    for subjects in [&world.subjects, &world.restarted().await] {
+        let life = subjects
+            .with_key(&subject("device/plc-3"), key(9), now(), false)
+            .unwrap();
+        assert!(
+            !gateway.is_over(&subject("device/plc-3"), life.epoch),
+            "{}",
+            life.epoch
+        );
+    }
+    // Who renews goes on in their own life.
+    let held = certified("gateway/gw-9", 4, 1);
+    let life = world.subjects.renewed(&held, key(1), 0).unwrap();
+    assert_eq!(life.epoch, Epoch(4));
+    // A number that nobody can have is not believed: there would be none left.
+    let liar = Held {
+        number: u64::MAX,
+        ..gateway.held()
+    };
+    world.subjects.heard(&name, liar).await;
+    assert!(world.restarted().await.list().borrow().held.number < 100);
+}

@@ -1,0 +1,139 @@
+//! The list of withdrawn keys, as a gateway's session brings it.
+
+use penstock_policy::ids::Digest;
+use penstock_proto::keys::certificate_request;
+use penstock_proto::peer::{Certified, Epoch, Subject};
+use penstock_proto::v1;
+use penstock_proto::v1::audit_event::Kind;
+use penstock_proto::v1::coordinator_message::Message as Down;
+use penstock_proto::withdrawn::{SignedList, Withdrawn};
+
+use crate::bounds::until;
+use crate::identities::decide;
+use crate::world::{Control, Session, World, built, document, file_key, people, release};
+
+/// A gateway's list of withdrawn keys.
+struct ListKept(Withdrawn);
+
+impl ListKept {
+    fn held(&self) -> v1::WithdrawnHeld {
+        let held = self.0.held();
+        v1::WithdrawnHeld {
+            number: held.number,
+            digest: held.digest.0.to_vec().into(),
+        }
+    }
+
+    /// Takes what the session brings next.
+    async fn take(&mut self, world: &World, session: &mut Session) {
+        let Down::Withdrawn(list) = session.next().await.unwrap() else {
+            panic!("a list was expected");
+        };
+        let signed = SignedList {
+            payload: list.payload.to_vec(),
+            signature: list.signature.to_vec(),
+        };
+        let list = signed
+            .verify(&world.config.plant, &world.authority.roots())
+            .unwrap();
+        self.0.take(&list).unwrap();
+    }
+
+    async fn session(&self, world: &World) -> Session {
+        let own = world.certificate("gateway/gw-b");
+        let channel = world.channel(world.roots(), Some(own)).await.unwrap();
+        let hello = v1::Hello {
+            withdrawn: Some(self.held()),
+            ..v1::Hello::default()
+        };
+        world.greeting(channel, hello).await
+    }
+}
+
+#[tokio::test]
+async fn gateways_learn_within_their_session_whose_keys_no_longer_count() {
+    let world = World::start().await;
+    let mut people = people(&world).await;
+    release(&mut people, &built(&document(2, 99), 1, None, "anna")).await;
+    let mut admin = world.admin();
+    let issue = async |admin: &mut Control| {
+        let request = v1::IssueDeviceRequest {
+            asset: "plc".to_owned(),
+            certificate_request: certificate_request(&file_key(), None).unwrap().into(),
+        };
+        let answer = admin.issue_device(request).await.unwrap().into_inner();
+        let leaf = answer.certificate_chain[0].to_vec().into();
+        Certified::from_certificate(&leaf).unwrap()
+    };
+    let first = issue(&mut admin).await;
+    let second = issue(&mut admin).await;
+    assert_eq!((first.epoch, second.epoch), (Epoch(1), Epoch(2)));
+    let plc: Subject = "device/plc".parse().unwrap();
+    let mut kept = ListKept(Withdrawn::default());
+    let mut session = kept.session(&world).await;
+    session.offer().await;
+    // Software that keeps no list is sent none, and ours is in order.
+    let mut old = world.session("gw-a", v1::PolicyState::default()).await;
+    old.offer().await;
+
+    decide(&mut admin, "device/plc", v1::StandingChange::RevokeEarlier)
+        .await
+        .unwrap();
+    kept.take(&world, &mut session).await;
+    assert!(kept.0.is_over(&plc, first.epoch) && !kept.0.is_over(&plc, second.epoch));
+    drop(session);
+    decide(&mut admin, "device/plc", v1::StandingChange::Revoke)
+        .await
+        .unwrap();
+    // What was withdrawn while it was away comes first of all.
+    let mut session = kept.session(&world).await;
+    kept.take(&world, &mut session).await;
+    assert!(kept.0.is_over(&plc, second.epoch));
+    session.offer().await;
+    session.silence().await;
+    old.silence().await;
+    let devices = admin.list_devices(v1::ListDevicesRequest {}).await.unwrap();
+    let devices = devices.into_inner().devices;
+    assert_eq!(devices.len(), 1);
+    assert_eq!(
+        (devices[0].subject.as_str(), devices[0].standing()),
+        ("device/plc", v1::Standing::Revoked)
+    );
+    // The next key begins a life that counts.
+    let third = issue(&mut admin).await;
+    assert!(!kept.0.is_over(&plc, third.epoch));
+}
+
+#[tokio::test]
+async fn a_coordinator_that_lost_what_it_withdrew_says_so_in_its_health_and_trail() {
+    let world = World::start().await;
+    let mut kept = ListKept(Withdrawn::default());
+    for number in 0..3 {
+        let subject = format!("device/plc-{number}").parse().unwrap();
+        kept.0.withdraw(&subject, Epoch(1));
+    }
+    let digest: Digest = kept.0.held().digest;
+    let mut session = kept.session(&world).await;
+    // What it gets in return takes nothing back.
+    kept.take(&world, &mut session).await;
+    assert_eq!(kept.0.held().digest, digest);
+    let watch = v1::WatchHealthRequest {
+        once: true,
+        beats: false,
+    };
+    until(async || {
+        let health = world.admin().watch_health(watch).await.unwrap();
+        let health = health.into_inner().message().await.unwrap().unwrap();
+        health
+            .coordinator
+            .iter()
+            .any(|fault| fault.code == "withdrawn-behind" && fault.message.contains("gateway gw-b"))
+            .then_some(())
+    })
+    .await;
+    let trail = world.trail("coordinator/c1").await;
+    assert!(trail.iter().any(|record| {
+        matches!(&record.event.as_ref().unwrap().kind, Some(Kind::Identity(event))
+            if event.step == "ahead" && event.subject == "gateway/gw-b")
+    }));
+}

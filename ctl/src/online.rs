@@ -6,6 +6,7 @@ pub mod devices;
 mod fixture;
 pub mod fleet;
 pub mod health;
+pub mod identities;
 pub mod learn;
 pub mod login;
 pub mod releases;
@@ -162,6 +163,14 @@ pub(crate) fn refused(status: &Status) -> Failure {
         (
             Reason::ParentMismatch,
             "another release became current in the meantime: propose again on top of it",
+        ),
+        (
+            Reason::IdentityWithdrawn,
+            "ask an administrator for a new token, then log in again: penstock login --token FILE",
+        ),
+        (
+            Reason::IdentitySuspended,
+            "ask an administrator to resume your login",
         ),
         (Reason::TokenExpired, "ask an administrator for a new token"),
         (

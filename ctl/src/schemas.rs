@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::offline::{
     check, explain, init, overrides, plans, reach, records, replay, rollout as rollout_plans, signing,
 };
-use crate::online::{audit, devices, fleet, health, login, releases, rollout, why};
+use crate::online::{audit, devices, fleet, health, identities, login, releases, rollout, why};
 use crate::output::{Output, Report};
 
 /// Every report with its schema; `schema` among the properties names it.
@@ -57,6 +57,8 @@ fn all() -> Vec<(&'static str, Schema)> {
         of::<fleet::OperatorList>("operators"),
         of::<fleet::TokenMade>("token"),
         of::<devices::DeviceIssued>("devices-issue"),
+        of::<identities::DeviceList>("devices"),
+        of::<identities::StandingChanged>("identity"),
         of::<health::Health>("health"),
         of::<why::Why>("why"),
         of::<audit::Found>("audit-search"),
@@ -124,10 +126,12 @@ override-sign: OverrideSigned EffectShown OverrideShown SignatureShown\n\
 login: LoggedIn\n\
 whoami: Whoami\n\
 context: ContextList ContextLine\n\
-gateways: GatewayList GatewayLine ShadowLine StandingLine\n\
-operators: OperatorList OperatorLine\n\
+gateways: GatewayList GatewayLine IdentityLine ShadowLine StandingLine\n\
+operators: OperatorList IdentityLine OperatorLine\n\
 token: TokenMade\n\
 devices-issue: DeviceIssued\n\
+devices: DeviceList DeviceLine IdentityLine\n\
+identity: StandingChanged IdentityLine\n\
 health: Health CoordinatorFault GatewayBrief ShadowLine StandingLine ZoneLine\n\
 why: Why Ask Party Permitted Refused SmallestFlow\n\
 audit-search: Found Named Record\n\

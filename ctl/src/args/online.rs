@@ -29,7 +29,8 @@ pub enum Context {
 /// `penstock gateways`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  penstock gateways\n  penstock gateways token gw-works-a plant/ -o gw-works-a.token"
+    after_help = "Examples:\n  penstock gateways\n  penstock gateways token gw-works-a plant/ -o gw-works-a.token\n  \
+                  penstock gateways revoke gw-works-a --reason \"stolen from cabinet 4\" --ticket INC-7"
 )]
 pub struct Gateways {
     /// Without one: list them.
@@ -61,6 +62,54 @@ pub enum GatewaysCommand {
         #[arg(long, value_name = "HOST:PORT")]
         coordinator: Vec<String>,
     },
+    /// Keep a gateway out until it is resumed
+    ///
+    /// Its connections end at once. It goes on enforcing the policy that it has: nothing in the plant stops.
+    Suspend {
+        /// The gateway.
+        gateway: String,
+        /// Why.
+        #[command(flatten)]
+        because: Grounds,
+    },
+    /// Let a suspended gateway in again
+    Resume {
+        /// The gateway.
+        gateway: String,
+        /// Why.
+        #[command(flatten)]
+        because: Grounds,
+    },
+    /// Withdraw a gateway's key: it was stolen, or may have been copied
+    ///
+    /// Its connections end at once, and its key never counts again, here and at every gateway that gets the list. Where it stands, it goes
+    /// on enforcing the policy that it has. A token for the same name brings it, or its replacement, back with a new key.
+    Revoke {
+        /// The gateway.
+        gateway: String,
+        /// Why.
+        #[command(flatten)]
+        because: Grounds,
+    },
+    /// Withdraw the key of a gateway that is there no longer
+    Retire {
+        /// The gateway.
+        gateway: String,
+        /// Why.
+        #[command(flatten)]
+        because: Grounds,
+    },
+}
+
+/// Why something is decided about who counts.
+#[derive(Debug, Args)]
+pub struct Grounds {
+    /// Why, for the trail.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Where it is tracked.
+    #[arg(long, value_name = "TICKET")]
+    pub ticket: Option<String>,
 }
 
 /// `penstock devices`.
@@ -91,6 +140,26 @@ pub enum Devices {
         /// Where the certificate goes, PEM; never overwritten.
         #[arg(short, long, value_name = "FILE")]
         out: PathBuf,
+    },
+    /// Devices that got a certificate, and which key of each counts
+    List,
+    /// Withdraw the key of a device: it was stolen, or may have been copied
+    ///
+    /// Each gateway refuses it as soon as it has the list, and ends what it has open through TLS that ends there. Other traffic of the
+    /// device is not concerned. A certificate for a new key brings it back.
+    #[command(
+        after_help = "Examples:\n  penstock devices revoke plc-7 --reason \"its key was copied\" --ticket INC-7\n  \
+                      penstock devices revoke plc-7 --earlier --reason \"the new key is in place\""
+    )]
+    Revoke {
+        /// The asset, as the plant document names it.
+        asset: String,
+        /// Only keys before the one that it has now: gateways accept these until then, so that a new certificate can be carried there.
+        #[arg(long)]
+        earlier: bool,
+        /// Why.
+        #[command(flatten)]
+        because: Grounds,
     },
     /// Print the certificate of the plant's authority, PEM: what devices and brokers have to trust
     ///
@@ -124,6 +193,48 @@ pub enum Operators {
         /// Where they find coordinators; default: those of this login.
         #[arg(long, value_name = "HOST:PORT")]
         coordinator: Vec<String>,
+    },
+    /// Keep an operator out until they are resumed
+    Suspend {
+        /// The operator.
+        name: String,
+        /// Why.
+        #[command(flatten)]
+        because: Grounds,
+    },
+    /// Let a suspended operator in again
+    Resume {
+        /// The operator.
+        name: String,
+        /// Why.
+        #[command(flatten)]
+        because: Grounds,
+    },
+    /// Withdraw the key of an operator's login: their laptop was lost, or may have been copied
+    ///
+    /// Their connections end at once. A new token brings them back, with the role that it says, on a new machine.
+    #[command(
+        after_help = "Example:\n  penstock operators revoke k.ito --reason \"laptop lost on the train\" --ticket INC-8"
+    )]
+    Revoke {
+        /// The operator.
+        name: String,
+        /// Why.
+        #[command(flatten)]
+        because: Grounds,
+    },
+    /// Remove an operator who left
+    ///
+    /// An approver's signatures count by the plant document: take their key out of it, too.
+    #[command(
+        after_help = "Example:\n  penstock operators remove k.ito --reason \"left the company\" --ticket HR-12"
+    )]
+    Remove {
+        /// The operator.
+        name: String,
+        /// Why.
+        #[command(flatten)]
+        because: Grounds,
     },
 }
 

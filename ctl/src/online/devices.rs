@@ -18,7 +18,7 @@ use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Online, malformed, refused};
+use super::{Online, identities, malformed, refused};
 use crate::args::Devices;
 use crate::contexts::Contexts;
 use crate::exit::Exit;
@@ -69,6 +69,7 @@ impl Report for DeviceIssued {
                 page.paint(Tone::Name, key)
             ));
         }
+        page.line("  gateways accept the key that it had before until you end that: penstock devices revoke ASSET --earlier");
         page.line(format!(
             "  {} give it the plant's authority too: penstock devices authority > ca.pem",
             page.paint(Tone::Dim, "next,")
@@ -93,6 +94,19 @@ pub(crate) async fn devices(out: &Output, context: Option<&str>, args: &Devices)
                 (None, None) => return Err(Failure::usage("name --request FILE or --new-key FILE")),
             };
             issue(out, context, asset, asked, certificate).await?;
+        }
+        Devices::List => {
+            let mut online = Online::connect(context).await?;
+            online.settle_zone().await;
+            identities::devices(out, &mut online).await?;
+        }
+        Devices::Revoke {
+            asset,
+            earlier,
+            because,
+        } => {
+            let mut online = Online::connect(context).await?;
+            return identities::revoke_device(out, &mut online, asset, *earlier, because).await;
         }
         Devices::Authority => {
             let contexts = Contexts::open()?;

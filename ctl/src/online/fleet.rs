@@ -11,17 +11,18 @@ use penstock_proto::peer::Subject;
 use penstock_proto::token::{Secret, Token};
 use penstock_proto::v1::create_token_request::Subject as TokenSubject;
 use penstock_proto::v1::{
-    CreateTokenRequest, ListGatewaysRequest, ListOperatorsRequest, ListReleasesRequest, Role,
+    CreateTokenRequest, ListGatewaysRequest, ListOperatorsRequest, ListReleasesRequest, Role, StandingChange,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use self::lines::{GatewayLine, GatewayList};
 
+use super::identities::{self, IdentityLine};
 use super::login::role_word;
 use super::releases::held::LOOKED_THROUGH;
 use super::{Online, digest, malformed, refused};
-use crate::args::{self, GatewaysCommand, RoleArg};
+use crate::args::{self, GatewaysCommand, Grounds, RoleArg};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::files::{self, Mode};
@@ -100,8 +101,33 @@ pub(crate) async fn gateways(
             };
             token(out, online, wanted, file).await?;
         }
+        Some(GatewaysCommand::Suspend { gateway, because }) => {
+            decide(out, context, gateway, StandingChange::Suspend, because).await?;
+        }
+        Some(GatewaysCommand::Resume { gateway, because }) => {
+            decide(out, context, gateway, StandingChange::Resume, because).await?;
+        }
+        Some(GatewaysCommand::Revoke { gateway, because }) => {
+            decide(out, context, gateway, StandingChange::Revoke, because).await?;
+        }
+        Some(GatewaysCommand::Retire { gateway, because }) => {
+            decide(out, context, gateway, StandingChange::Retire, because).await?;
+        }
     }
     Ok(Exit::Done)
+}
+
+/// Decides about a gateway.
+async fn decide(
+    out: &Output,
+    context: Option<&str>,
+    gateway: &str,
+    change: StandingChange,
+    because: &Grounds,
+) -> Result<(), Failure> {
+    let gateway: GatewayId = gateway.parse().map_err(|error| bad_name("gateway", &error))?;
+    let mut online = Online::connect(context).await?;
+    identities::change(out, &mut online, Subject::Gateway(gateway), change, because).await
 }
 
 /// Operators of the coordinator.
@@ -122,6 +148,9 @@ pub struct OperatorLine {
     pub enrolled: bool,
     /// When the token that was made for them and is not used yet ends, milliseconds since 1970, also if it has ended; 0: none.
     pub token_expires_ms: u64,
+    /// Which key of their login counts; absent: nothing is recorded yet, and their certificate counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityLine>,
 }
 
 impl Report for OperatorList {
@@ -132,7 +161,10 @@ impl Report for OperatorList {
             .operators
             .iter()
             .map(|operator| {
-                let enrolled = if operator.enrolled {
+                let identity = operator.identity.as_ref();
+                let enrolled = if let Some(out) = identity.filter(|identity| !identity.is_active()) {
+                    out.words(now)
+                } else if operator.enrolled {
                     (Tone::Good, "● enrolled".to_owned())
                 } else {
                     unused(operator.token_expires_ms, now)
@@ -140,11 +172,15 @@ impl Report for OperatorList {
                 vec![
                     (Tone::Strong, operator.name.clone()),
                     (Tone::Plain, operator.role.clone()),
+                    (
+                        Tone::Dim,
+                        identity.map_or_else(|| "—".to_owned(), IdentityLine::key_words),
+                    ),
                     enrolled,
                 ]
             })
             .collect();
-        page.table(&["OPERATOR", "ROLE", "LOGIN"], &rows);
+        page.table(&["OPERATOR", "ROLE", "LIFE: KEY", "LOGIN"], &rows);
     }
 }
 
@@ -168,6 +204,7 @@ pub(crate) async fn operators(
                 name: operator.name,
                 enrolled: operator.enrolled,
                 token_expires_ms: operator.token_expires_ms,
+                identity: operator.identity.map(Into::into),
             });
             out.show(&OperatorList {
                 operators: operators.collect(),
@@ -197,8 +234,29 @@ pub(crate) async fn operators(
             };
             token(out, online, wanted, file).await?;
         }
+        args::Operators::Suspend { name, because } => {
+            let subject = operator(name)?;
+            identities::change(out, &mut online, subject, StandingChange::Suspend, because).await?;
+        }
+        args::Operators::Resume { name, because } => {
+            let subject = operator(name)?;
+            identities::change(out, &mut online, subject, StandingChange::Resume, because).await?;
+        }
+        args::Operators::Revoke { name, because } => {
+            let subject = operator(name)?;
+            identities::change(out, &mut online, subject, StandingChange::Revoke, because).await?;
+        }
+        args::Operators::Remove { name, because } => {
+            let subject = operator(name)?;
+            identities::change(out, &mut online, subject, StandingChange::Retire, because).await?;
+        }
     }
     Ok(Exit::Done)
+}
+
+fn operator(name: &str) -> Result<Subject, Failure> {
+    let name: OperatorId = name.parse().map_err(|error| bad_name("operator", &error))?;
+    Ok(Subject::Operator(name))
 }
 
 fn bad_name(what: &str, error: &penstock_policy::ids::NameError) -> Failure {

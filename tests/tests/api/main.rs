@@ -26,6 +26,7 @@ mod history;
 mod identities;
 mod lies;
 mod lists;
+mod lost;
 mod names;
 mod outages;
 mod person;

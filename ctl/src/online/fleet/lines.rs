@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::digest;
+use super::super::identities::IdentityLine;
 use super::super::releases::held::contradictions as contradictions_of;
 use super::super::standing::StandingLine;
 use super::unused;
@@ -73,6 +74,9 @@ pub struct GatewayLine {
     pub certificate_expires_ms: u64,
     /// When the token that was made for it and is not used yet ends, milliseconds since 1970, also if it has ended; 0: none.
     pub token_expires_ms: u64,
+    /// Which key of it counts; absent: nothing is recorded yet, and its certificate counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityLine>,
 }
 
 impl From<Gateway> for GatewayLine {
@@ -123,13 +127,16 @@ impl From<Gateway> for GatewayLine {
             capabilities: gateway.capabilities,
             certificate_expires_ms: gateway.certificate_expires_ms,
             token_expires_ms: gateway.token_expires_ms,
+            identity: gateway.identity.map(Into::into),
         }
     }
 }
 
 impl GatewayLine {
     fn link(&self, now_ms: u64) -> (Tone, String) {
-        if self.connected {
+        if let Some(out) = self.identity.as_ref().filter(|identity| !identity.is_active()) {
+            (Tone::Bad, format!("✗ {}", out.standing))
+        } else if self.connected {
             (Tone::Good, "● connected".to_owned())
         } else if !self.enrolled {
             unused(self.token_expires_ms, now_ms)
@@ -145,6 +152,9 @@ impl GatewayLine {
 
     fn remarks(&self, now_ms: u64) -> Vec<(Tone, String)> {
         let mut remarks = Vec::new();
+        if let Some(out) = self.identity.as_ref().filter(|identity| !identity.is_active()) {
+            remarks.push(out.words(now_ms));
+        }
         if let Some(standing) = &self.standing {
             remarks.push(standing.words(now_ms));
         }
@@ -204,6 +214,13 @@ impl Report for GatewayList {
                             words::relative(gateway.certificate_expires_ms, now)
                         },
                     ),
+                    (
+                        Tone::Dim,
+                        gateway
+                            .identity
+                            .as_ref()
+                            .map_or_else(|| "—".to_owned(), IdentityLine::key_words),
+                    ),
                 ]
             })
             .collect();
@@ -216,6 +233,7 @@ impl Report for GatewayList {
                 "EFFECTIVE",
                 "VERSION",
                 "CERTIFICATE ENDS",
+                "LIFE: KEY",
             ],
             &rows,
         );

@@ -1,0 +1,180 @@
+//! The runbook's pages for bad days, followed to the letter: a gateway was stolen, a laptop was lost, a person left.
+
+use std::path::Path;
+
+use penstock_proto::refusal::Reason;
+use penstock_proto::token::Token;
+use penstock_proto::v1;
+use penstock_proto::v1::create_token_request::Subject as TokenFor;
+
+use crate::identities::{ends, enrolled, kept_out};
+use crate::person::{Person, program};
+use crate::world::{PATIENCE, World, document, refused};
+
+/// The commands of a page, as they stand there.
+fn page(title: &str) -> Vec<String> {
+    let runbook = include_str!("../../../deploy/runbook.md");
+    let (_, after) = runbook.split_once(&format!("\n## {title}\n")).unwrap();
+    let (page, _) = after.split_once("\n## ").unwrap();
+    let mut commands = Vec::new();
+    let mut is_command = false;
+    for line in page.lines().map(|line| line.trim().trim_start_matches("1. ")) {
+        match line {
+            "```sh" => is_command = true,
+            "```" => is_command = false,
+            command if is_command => commands.push(command.to_owned()),
+            _ => {}
+        }
+    }
+    commands
+}
+
+/// An administrator's shell, in a folder with the plant's document.
+struct Shell {
+    person: Person,
+    commands: std::vec::IntoIter<String>,
+}
+
+impl Shell {
+    async fn new(world: &World, title: &str) -> Self {
+        let person = Person::new(world, "ada", "ada", v1::Role::Admin).await;
+        let plant = person.home.join("my-plant");
+        std::fs::create_dir(&plant).unwrap();
+        let text = document(2, 99).replace("gw-a", "gw-works-a");
+        std::fs::write(plant.join("plant.yaml"), text).unwrap();
+        Self {
+            person,
+            commands: page(title).into_iter(),
+        }
+    }
+
+    /// Types the page's next command, which begins so; what it says.
+    async fn types(&mut self, beginning: &str) -> String {
+        let command = self.commands.next().expect("the page goes on");
+        assert!(command.starts_with(beginning), "{command}");
+        let folder = program().parent().unwrap().to_owned();
+        let path = std::env::var("PATH").unwrap();
+        let output = tokio::process::Command::new("sh")
+            .args(["-c", &command])
+            .current_dir(&self.person.home)
+            .env("XDG_CONFIG_HOME", &self.person.home)
+            .env("PATH", format!("{}:{path}", folder.display()))
+            .output()
+            .await
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let complained = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command}: {said}{complained}");
+        said
+    }
+
+    fn token(&self, file: &str) -> Token {
+        let text = std::fs::read_to_string(Path::new(&self.person.home).join(file)).unwrap();
+        text.trim().parse().unwrap()
+    }
+
+    fn ends_here(mut self) {
+        assert_eq!(
+            self.commands.next(),
+            None,
+            "the page says more than is followed here"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_follows_the_page_a_gateway_was_stolen_keeps_the_thief_out_and_gets_a_replacement_in() {
+    let world = World::start().await;
+    let mut shell = Shell::new(&world, "A gateway was stolen").await;
+    let stolen = enrolled(&world, "gw-works-a").await;
+    let mut session = world.session("gw-works-a", v1::PolicyState::default()).await;
+    let said = shell.types("penstock gateways revoke ").await;
+    assert!(said.contains("gateway/gw-works-a is revoked"), "{said}");
+    ends(&mut session).await;
+    let why = kept_out(&world, stolen.clone()).await.unwrap();
+    refused(Err::<(), _>(why), Reason::IdentityWithdrawn);
+    shell.types("penstock audit search --source ").await;
+    let said = shell.types("penstock audit search gateway/").await;
+    assert!(said.contains("gateway/gw-works-a was enrolled"), "{said}");
+    assert!(said.contains("gateway/gw-works-a was refused"), "{said}");
+
+    shell.types("penstock gateways token ").await;
+    let token = shell.token("gw-works-a.token");
+    // The stolen machine does not come back by the new token.
+    let old_key = world.key("gateway/gw-works-a");
+    let again = world.enrol_key("gw-works-a", &token.secret.0, &old_key).await;
+    refused(again, Reason::KeyWithdrawn);
+    let new = world.enrol("gw-works-a", &token.secret.0).await.unwrap();
+    assert!(kept_out(&world, new.clone()).await.is_none());
+    assert!(kept_out(&world, stolen).await.is_some());
+
+    let said = shell.types("penstock gateways retire ").await;
+    assert!(said.contains("gateway/gw-works-a is retired"), "{said}");
+    assert!(kept_out(&world, new).await.is_some());
+    shell.ends_here();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_follows_the_page_a_laptop_was_lost_keeps_it_out_and_its_owner_works_on() {
+    let world = World::start().await;
+    let mut shell = Shell::new(&world, "A laptop was lost").await;
+    let mut lost = world.operator("k.ito", v1::Role::Engineer).await;
+    let watch = v1::WatchHealthRequest {
+        once: false,
+        beats: false,
+    };
+    let mut health = lost.watch_health(watch).await.unwrap().into_inner();
+    let said = shell.types("penstock operators revoke ").await;
+    assert!(said.contains("operator/k.ito is revoked"), "{said}");
+    let over = async { while let Ok(Some(_)) = health.message().await {} };
+    tokio::time::timeout(PATIENCE, over).await.expect("it was cut");
+    refused(
+        lost.who_am_i(v1::WhoAmIRequest {}).await,
+        Reason::IdentityWithdrawn,
+    );
+    let said = shell.types("penstock audit search k.ito ").await;
+    assert!(said.contains("laptop lost on the train (INC-8)"), "{said}");
+
+    shell.types("penstock operators add ").await;
+    let token = shell.token("k.ito.token");
+    let new = world.enrol("k.ito", &token.secret.0).await.unwrap();
+    let mut new = world.control(Some(new)).await.unwrap();
+    new.who_am_i(v1::WhoAmIRequest {}).await.unwrap();
+
+    shell.types("penstock operators suspend ").await;
+    refused(
+        new.who_am_i(v1::WhoAmIRequest {}).await,
+        Reason::IdentitySuspended,
+    );
+    shell.types("penstock operators resume ").await;
+    new.who_am_i(v1::WhoAmIRequest {}).await.unwrap();
+    refused(
+        lost.who_am_i(v1::WhoAmIRequest {}).await,
+        Reason::IdentityWithdrawn,
+    );
+    shell.ends_here();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_follows_the_page_a_person_left_leaves_them_no_way_in() {
+    let world = World::start().await;
+    let mut shell = Shell::new(&world, "A person left").await;
+    let mut left = world.operator("k.ito", v1::Role::Admin).await;
+    let waits = world
+        .token(TokenFor::Operator("k.ito".to_owned()), v1::Role::Admin)
+        .await;
+    let said = shell.types("penstock operators remove ").await;
+    assert!(said.contains("operator/k.ito is retired"), "{said}");
+    refused(
+        left.who_am_i(v1::WhoAmIRequest {}).await,
+        Reason::IdentityWithdrawn,
+    );
+    refused(world.enrol("k.ito", &waits).await, Reason::TokenUnknown);
+    let listed = world.admin().list_operators(v1::ListOperatorsRequest {}).await;
+    let listed = listed.unwrap().into_inner().operators;
+    assert!(
+        listed.iter().all(|operator| operator.name != "k.ito"),
+        "{listed:?}"
+    );
+    shell.ends_here();
+}

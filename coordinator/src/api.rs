@@ -11,6 +11,7 @@ pub mod gate;
 mod identities;
 mod link;
 mod rollouts;
+mod until;
 mod views;
 mod watching;
 

@@ -12,7 +12,7 @@ use penstock_policy::ids::{GatewayId, OperatorId};
 use penstock_proto::peer::Subject;
 use penstock_proto::refusal::Refusal;
 use penstock_proto::tls::TlsError;
-use penstock_proto::tls::server::{Reception, ServerCredentials, server_config};
+use penstock_proto::tls::server::{Reception, ServerCredentials, server_config_with_grace};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -231,7 +231,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     if let Err(error) = own_certificate.settle(&journal).await {
         tracing::error!(error = %crate::chain(&error), "the coordinator's new certificate is not in the trail; it is tried again");
     }
-    let tls = server_config(&config.plant, server.clone(), &authority.roots())?;
+    let tls = server_config_with_grace(&config.plant, server.clone(), &authority.roots(), config.grace)?;
     let kept_journal = journal.clone();
     let services = Services {
         config,

@@ -88,6 +88,8 @@ impl Default for ListenFile {
 pub struct CertificatesFile {
     /// Days a gateway's certificate is valid.
     pub gateway_days: u32,
+    /// Days for which a gateway can still renew a certificate that has ended; 0: it cannot.
+    pub gateway_grace_days: u32,
     /// Days an operator's certificate is valid.
     pub operator_days: u32,
     /// Days the coordinator's own certificate is valid.
@@ -100,6 +102,7 @@ impl Default for CertificatesFile {
     fn default() -> Self {
         Self {
             gateway_days: 90,
+            gateway_grace_days: 400,
             operator_days: 30,
             coordinator_days: 60,
             device_days: 365,
@@ -233,6 +236,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// How long certificates are valid.
     pub lifetimes: Lifetimes,
+    /// For how long after its end a gateway can still renew its certificate.
+    pub grace: Duration,
     /// How sessions behave.
     pub sessions: SessionLimits,
     /// How many connections.
@@ -430,6 +435,16 @@ impl ConfigFile {
                 )?,
                 device: days("certificates.device_days", self.certificates.device_days)?,
             },
+            grace: match self.certificates.gateway_grace_days {
+                0 => Duration::ZERO,
+                grace @ 1..=3650 => Duration::from_secs(u64::from(grace) * 86_400),
+                _ => {
+                    return Err(bad(
+                        "certificates.gateway_grace_days",
+                        "is not between 0 and 3650 days",
+                    ));
+                }
+            },
             sessions: SessionLimits {
                 health_interval: ms(
                     "sessions.health_interval_ms",
@@ -477,7 +492,7 @@ mod tests {
             .values()
             .map(|value| value.as_table().map_or(1, toml::Table::len))
             .sum();
-        assert_eq!(keys, 3 + 3 + 4 + 2 + 5 + 3 + 1 + 2);
+        assert_eq!(keys, 3 + 3 + 5 + 2 + 5 + 3 + 1 + 2);
     }
 
     #[test]
@@ -491,6 +506,10 @@ mod tests {
             ("[listen]\nmetrics = \"0.0.0.0:1\"", "listen.metrics"),
             ("[listen]\nnames = [\"not a name\"]", "listen.names"),
             ("[certificates]\ngateway_days = 0", "certificates.gateway_days"),
+            (
+                "[certificates]\ngateway_grace_days = 3651",
+                "certificates.gateway_grace_days",
+            ),
             (
                 "[sessions]\nhealth_interval_ms = 1",
                 "sessions.health_interval_ms",

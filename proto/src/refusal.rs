@@ -46,6 +46,8 @@ macro_rules! reasons {
 reasons! {
     /// The caller showed no client certificate.
     NoCertificate = "NO_CERTIFICATE", Unauthenticated;
+    /// The certificate that the caller's connection was opened with has ended.
+    CertificateEnded = "CERTIFICATE_ENDED", Unauthenticated;
     /// The caller's certificate is of another kind than this service is for.
     WrongKindOfPeer = "WRONG_KIND_OF_PEER", PermissionDenied;
     /// The caller's key does not count any more: it was withdrawn, or another took its place.

@@ -234,7 +234,7 @@ impl Frames {
     }
 }
 
-fn trailers(status: &Status) -> axum::http::HeaderMap {
+pub(super) fn trailers(status: &Status) -> axum::http::HeaderMap {
     let mut trailers = axum::http::HeaderMap::new();
     if status.add_header(&mut trailers).is_err() {
         // Words that cannot be sent; what it is can.

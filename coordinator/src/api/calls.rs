@@ -5,7 +5,7 @@
 //! asks for more is refused. Of anybody else one more costs the oldest: a thief who holds a gateway's key, or a stranger at the address
 //! of a site that enrols, keeps nobody out with calls that are never finished. What such a call does is one change with its event,
 //! so that it is there as a whole or not at all. No call is under way for longer than [`CALL_TIMEOUT`]. What is sent as a stream
-//! behind an answer is not part of its call.
+//! behind an answer is not part of its call; it ends with the caller's certificate (`until`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +20,7 @@ use penstock_proto::tls::server::PeerInfo;
 use tonic::Status;
 
 use super::bodies::{Bodies, HeldBody};
+use super::until::Until;
 
 /// How long a call may take before its answer begins: longer than the largest document takes to compile, also behind others.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(600);
@@ -89,6 +90,7 @@ pub async fn to_the_end(State(calls): State<Calls>, request: Request, next: Next
         return too_many();
     };
     let held = calls.body_of(request.extensions().get());
+    let until = Until::of(request.extensions().get());
     let request = match &held {
         Some(held) => request.map(|body| held.count(body)),
         None => request,
@@ -97,7 +99,7 @@ pub async fn to_the_end(State(calls): State<Calls>, request: Request, next: Next
         // What came is held until the call is done.
         let _held = held;
         tokio::select! {
-            response = next.run(request) => response,
+            response = next.run(request) => until.ends(response),
             () = std::future::poll_fn(|cx| place.poll_lost(cx)) => too_many(),
             () = tokio::time::sleep(CALL_TIMEOUT) => {
                 Status::deadline_exceeded("the call took too long").into_http()

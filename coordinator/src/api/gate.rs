@@ -10,6 +10,7 @@ use penstock_policy::ids::OperatorId;
 use penstock_proto::peer::{Certified, PeerIdentity, Subject};
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::server::PeerInfo;
+use penstock_proto::tls::times::instant;
 use tonic::{Extensions, Request, Status};
 
 use crate::allowance::{Allowance, Share};
@@ -198,6 +199,17 @@ pub struct Caller {
     pub action: Action,
 }
 
+/// Somebody who may renew a certificate.
+#[derive(Debug)]
+pub(crate) struct Renewer {
+    /// What their certificate says.
+    pub(crate) certified: Certified,
+    /// From where they ask.
+    pub(crate) address: IpAddr,
+    /// It has ended.
+    pub(crate) is_late: bool,
+}
+
 /// Judges callers.
 #[derive(Debug, Clone)]
 pub struct Gate {
@@ -213,8 +225,34 @@ const RECORDED: Share = Share {
     per_day: 86_400,
 };
 
-/// The verified identity of a request's peer.
+/// The verified identity of a request's peer, whose certificate has not ended.
 fn identity(extensions: &Extensions) -> Result<(&PeerIdentity, &PeerInfo), Refusal> {
+    let (identity, info) = shown(extensions)?;
+    if info.has_ended() {
+        metrics::counter!("penstock_denied_total", "reason" => "certificate-ended").increment(1);
+        return Err(ended(info));
+    }
+    Ok((identity, info))
+}
+
+/// What whoever's certificate has ended is refused with.
+pub(super) fn ended(info: &PeerInfo) -> Refusal {
+    let certified = info.certified.as_ref();
+    let until = certified.map_or(0, |certified| certified.valid_ms.1);
+    let who = certified.map(|certified| &certified.identity.subject);
+    let next = match who {
+        Some(Subject::Gateway(_)) => {
+            "its agent renews it now by itself, and nothing else is possible with it"
+        }
+        _ => "sign in again with a token: `penstock login`",
+    };
+    let who = who.map(ToString::to_string).unwrap_or_default();
+    let words = format!("the certificate of {who} ended at {}; {next}", instant(until));
+    Refusal::new(Reason::CertificateEnded, words)
+}
+
+/// The verified identity of a request's peer, also if its certificate has ended since, or had when it came.
+fn shown(extensions: &Extensions) -> Result<(&PeerIdentity, &PeerInfo), Refusal> {
     let info = extensions
         .get::<PeerInfo>()
         .ok_or_else(|| Refusal::new(Reason::Internal, "the connection's peer is not known"))?;
@@ -356,6 +394,7 @@ pub(crate) fn gateway(extensions: &Extensions) -> Result<GatewayPeer, Refusal> {
             .certified
             .as_ref()
             .map_or(0, |certified| certified.valid_ms.1),
+        ends: info.ends,
     })
 }
 
@@ -369,17 +408,31 @@ pub(crate) fn known(subjects: &Subjects, request: Request<()>) -> Result<Request
 /// What a caller's certificate says, and from where they call.
 pub(crate) fn certified(extensions: &Extensions) -> Result<(&Certified, IpAddr), Refusal> {
     let (_, info) = identity(extensions)?;
+    certificate_of(info)
+}
+
+fn certificate_of(info: &PeerInfo) -> Result<(&Certified, IpAddr), Refusal> {
     let certified = info.certified.as_ref();
     let certified =
         certified.ok_or_else(|| Refusal::new(Reason::Internal, "the connection's peer is not known"))?;
     Ok((certified, info.address.ip()))
 }
 
-/// Whoever may renew a certificate, and from where they ask: a gateway or an operator.
-pub(crate) fn renewable(extensions: &Extensions) -> Result<(Subject, IpAddr), Refusal> {
-    let (identity, info) = identity(extensions)?;
-    match &identity.subject {
-        Subject::Gateway(_) | Subject::Operator(_) => Ok((identity.subject.clone(), info.address.ip())),
-        Subject::Coordinator(_) | Subject::Device(_) => Err(wrong_kind(identity, "gateways and operators")),
-    }
+/// Whoever may renew a certificate, and from where they ask: a gateway or an operator. A gateway also when its certificate has ended, for the
+/// key of that certificate alone.
+pub(crate) fn renewable(extensions: &Extensions) -> Result<Renewer, Refusal> {
+    let (shown, info) = shown(extensions)?;
+    let is_late = match &shown.subject {
+        Subject::Gateway(_) => info.has_ended(),
+        Subject::Operator(_) => identity(extensions).map(|_| false)?,
+        Subject::Coordinator(_) | Subject::Device(_) => {
+            return Err(wrong_kind(shown, "gateways and operators"));
+        }
+    };
+    let (certified, address) = certificate_of(info)?;
+    Ok(Renewer {
+        certified: certified.clone(),
+        address,
+        is_late,
+    })
 }

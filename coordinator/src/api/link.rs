@@ -6,6 +6,7 @@ use penstock_policy::ids::GatewayId;
 use penstock_proto::peer::Subject;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::ServerNames;
+use penstock_proto::tls::times::instant;
 use penstock_proto::v1;
 use penstock_proto::v1::gateway_link_server::GatewayLink;
 use tonic::{Request, Response, Status, Streaming};
@@ -70,8 +71,12 @@ impl GatewayLink for LinkService {
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::EnrolResponse>, Status> {
-        let (subject, address) = gate::renewable(request.extensions())?;
-        let certified = gate::certified(request.extensions())?.0.clone();
+        let gate::Renewer {
+            certified,
+            address,
+            is_late,
+        } = gate::renewable(request.extensions())?;
+        let subject = certified.identity.subject.clone();
         let message = request.into_inner();
         // First of all: a key that no longer counts takes none of the renewals of the one that does.
         if let Err(refusal) = self.subjects.judge(&certified)
@@ -94,11 +99,27 @@ impl GatewayLink for LinkService {
                 .retry_after(after)
                 .into());
         }
+        let mut words = Vec::new();
+        if is_late {
+            let asked =
+                ProvenKey::of_request(&message.certificate_request).map_err(enrolment::bad_request)?;
+            if asked.digest() != certified.key {
+                let words = format!(
+                    "{subject} showed a certificate that has ended, and asked for one of another key: enrol it again"
+                );
+                self.journal.peer_refused(&subject, address, &words).await?;
+                return Err(Refusal::new(Reason::CertificateEnded, words).into());
+            }
+            words.push(format!("the one before ended at {}", instant(certified.valid_ms.1)));
+        }
         // What a gateway serves by is what the approved release says; nothing that it asks for.
         let names = match (&subject, self.sessions.releases.now()) {
             (Subject::Gateway(gateway), Some(current)) => current.tls_ends(gateway),
             _ => ServerNames::default(),
         };
+        if !names.is_empty() {
+            words.insert(0, names.to_string());
+        }
         let issued = enrolment::renew(
             &self.store,
             (&self.subjects, &self.authority),
@@ -107,7 +128,7 @@ impl GatewayLink for LinkService {
             &message.certificate_request,
             clock::now_ms(),
             self.journal
-                .identity_event("renewed", &subject, Some(address), &names.to_string()),
+                .identity_event("renewed", &subject, Some(address), &words.join("; ")),
         )
         .await?;
         Ok(Response::new(to_wire(issued, &self.authority)))

@@ -52,6 +52,8 @@ pub enum Fact {
     Room(bool),
     /// A newer session of the same gateway stands.
     Replaced,
+    /// The certificate that the gateway came with has ended.
+    CertificateEnded,
     /// The coordinator stops.
     Stopping,
     /// Nothing, but it is later.
@@ -323,6 +325,12 @@ impl Machine {
                 return Err(Refusal::new(
                     Reason::SessionReplaced,
                     "a newer session of this gateway took over; are there two machines with one identity?",
+                ));
+            }
+            Fact::CertificateEnded => {
+                return Err(Refusal::new(
+                    Reason::CertificateEnded,
+                    "the certificate that the session was opened with has ended; the gateway comes back with a newer one",
                 ));
             }
             Fact::Stopping => {

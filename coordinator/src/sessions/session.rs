@@ -48,6 +48,8 @@ pub struct GatewayPeer {
     pub gateway: GatewayId,
     /// When its certificate expires, milliseconds since 1970.
     pub certificate_expires_ms: u64,
+    /// When that is, by a clock that nobody sets: the session ends then. `None`: never.
+    pub ends: Option<tokio::time::Instant>,
 }
 
 /// Opens sessions.
@@ -179,6 +181,10 @@ impl Session {
     }
 
     async fn run(mut self, mut inbound: Streaming<v1::GatewayMessage>, out: Out) {
+        let mut certificate = self
+            .peer
+            .ends
+            .map(|ends| Box::pin(tokio::time::sleep_until(ends)));
         let end = loop {
             let deadline = self.machine.deadline().map(tokio::time::Instant::from_std);
             let fact = tokio::select! {
@@ -193,6 +199,7 @@ impl Session {
                 room = arrival(&mut self.admission) => self.admitted(room),
                 directed = directed(self.standing.as_mut()) => directed,
                 () = self.all.stopping.cancelled() => Fact::Stopping,
+                () = end_of(&mut certificate) => Fact::CertificateEnded,
                 () = out.closed() => Fact::Gone,
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => {
                     Fact::TimePassed
@@ -436,6 +443,14 @@ async fn arrival<T>(awaited: &mut Awaited<T>) -> T {
     let arrived = future.await;
     *awaited = None;
     arrived
+}
+
+/// The end of a certificate, once it has come; never, where there is none.
+async fn end_of(certificate: &mut Option<Pin<Box<tokio::time::Sleep>>>) {
+    match certificate {
+        Some(end) => end.as_mut().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// What comes from within the coordinator to a session that stands; each once.

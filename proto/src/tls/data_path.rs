@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use penstock_policy::ids::{AssetId, PlantId};
 use penstock_policy::terms::Tls;
@@ -46,7 +47,7 @@ pub fn device_server(
     };
     // No application protocol is negotiated: MQTT clients offer none, or one of several names for it.
     Ok(Arc::new(accepting(
-        ClientVerifier::new(roots, named, true)?,
+        ClientVerifier::new(roots, named, true, Duration::ZERO)?,
         gateway,
     )?))
 }

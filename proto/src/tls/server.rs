@@ -5,11 +5,16 @@
 //! limits: few at once, and not for long. Handshakes are computed on threads of their own ([`Handshakes`]), shared by source
 //! address. Connections are shared, too: those of clients without a certificate by address, those of others by who they are
 //! ([`Crowd`]). Who gets no place is closed at once.
+//!
+//! A connection ends with the certificate that opened it, by a clock that nobody sets. Whoever serves it ends in order before ([`PeerInfo::ends`]);
+//! what is left after [`ORDERLY`] is cut. A gateway whose certificate had ended when it came stands as long as a stranger does.
+
+mod peer_info;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, RwLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -28,12 +33,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::server::Connected;
 
+pub use self::peer_info::{ConnectionCutter, PeerInfo};
 use super::crowd::{Crowd, CrowdPlace, PlaceEnd, source_of};
 use super::handshakes::Handshakes;
 use super::socket::Socket;
 use super::verifier::{ClientVerifier, ExpectedPeer, PeerKind};
 use super::{ALPN, Credentials, TlsError, provider};
-use crate::peer::{Certified, PeerIdentity, Subject};
+use crate::peer::{Certified, Subject};
 
 /// A verified connection is lost only to a peer that holds fewer: as many gateways as there is room for keep theirs.
 const VERIFIED_GRACE: Duration = Duration::MAX;
@@ -43,6 +49,9 @@ const EACH_MAX: usize = 32;
 const OPERATORS_MAX: usize = 512;
 /// One without a certificate is not lost among equals before this part of the time that it may stand.
 const ANONYMOUS_GRACE_PART: u32 = 6;
+
+/// How long what is served over a connection has to end in order, after its certificate did.
+const ORDERLY: Duration = Duration::from_secs(10);
 
 /// How many, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,12 +133,26 @@ pub fn server_config(
     credentials: Arc<ServerCredentials>,
     roots: &[CertificateDer<'static>],
 ) -> Result<Arc<ServerConfig>, TlsError> {
+    server_config_with_grace(plant, credentials, roots, Duration::ZERO)
+}
+
+/// The same, where a gateway's certificate is accepted until `grace` after its end. What such a gateway may do is decided by whoever asks
+/// [`PeerInfo::has_ended`].
+///
+/// # Errors
+/// The roots cannot be used to verify clients.
+pub fn server_config_with_grace(
+    plant: &PlantId,
+    credentials: Arc<ServerCredentials>,
+    roots: &[CertificateDer<'static>],
+    grace: Duration,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let named = ExpectedPeer {
         plant: plant.clone(),
         who: PeerKind::AnyPeer,
     };
     // No certificate at all is no fault here: what a client without identity may do is decided by the service.
-    let mut config = accepting(ClientVerifier::new(roots, named, false)?, credentials)?;
+    let mut config = accepting(ClientVerifier::new(roots, named, false, grace)?, credentials)?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(Arc::new(config))
 }
@@ -148,56 +171,14 @@ pub(super) fn accepting(
     Ok(config)
 }
 
-/// What is known of a connection's peer; in the extensions of each request.
-#[derive(Debug, Clone)]
-pub struct PeerInfo {
-    /// Its address.
-    pub address: SocketAddr,
-    /// What its verified certificate says; `None`: it showed none.
-    pub certified: Option<Certified>,
-    /// To end the connection.
-    pub line: ConnectionCutter,
-}
-
-impl PeerInfo {
-    /// Who it is; `None`: it showed no certificate.
-    pub fn identity(&self) -> Option<&PeerIdentity> {
-        self.certified.as_ref().map(|certified| &certified.identity)
-    }
-}
-
-/// Ends a connection from where its requests are served: what waits in it for a reader that does not read is freed by
-/// nothing else.
-#[derive(Debug, Clone)]
-pub struct ConnectionCutter(Arc<Mutex<Option<oneshot::Sender<()>>>>);
-
-impl ConnectionCutter {
-    fn new() -> (Self, oneshot::Receiver<()>) {
-        let (cut, is_cut) = oneshot::channel();
-        (Self(Arc::new(Mutex::new(Some(cut)))), is_cut)
-    }
-
-    /// Ends it.
-    pub fn cut(&self) {
-        let cut = self
-            .0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .take();
-        if let Some(cut) = cut {
-            // It may have ended by itself.
-            let _ = cut.send(());
-        }
-    }
-}
-
 /// A verified connection.
 pub struct PeerStream {
     /// In a box: what serves it keeps room for it in several of its states.
     stream: Box<TlsStream<Socket>>,
     info: PeerInfo,
-    /// When a connection without identity ends.
-    deadline: Option<Pin<Box<Sleep>>>,
+    /// When it ends at the latest, and why then.
+    deadline: Pin<Box<Sleep>>,
+    at_deadline: CloseReason,
     place: CrowdPlace<Whose>,
     /// Ready when it is cut; none once nobody can cut it any more.
     cut: Option<oneshot::Receiver<()>>,
@@ -215,6 +196,7 @@ enum CloseReason {
     Dismissed,
     Cut,
     Overdue,
+    Ended,
 }
 
 impl CloseReason {
@@ -235,6 +217,10 @@ impl CloseReason {
             Self::Overdue => (
                 io::ErrorKind::TimedOut,
                 "the time for a connection without a client certificate is over",
+            ),
+            Self::Ended => (
+                io::ErrorKind::TimedOut,
+                "the certificate that opened the connection has ended",
             ),
         };
         io::Error::new(kind, words)
@@ -262,12 +248,8 @@ impl PeerStream {
             Some(Poll::Ready(Err(_))) => self.cut = None,
             Some(Poll::Pending) | None => {}
         }
-        let deadline = self.deadline.as_mut()?;
-        deadline
-            .as_mut()
-            .poll(cx)
-            .is_ready()
-            .then_some(CloseReason::Overdue)
+        let is_over = self.deadline.as_mut().poll(cx).is_ready();
+        is_over.then_some(self.at_deadline)
     }
 
     /// Throws away what still comes, until the peer closes or the time for that is over.
@@ -403,13 +385,19 @@ impl Reception {
             .transpose()
             .map_err(io::Error::other)?;
         let identity = certified.as_ref().map(|certified| &certified.identity);
-        let (crowd, whose, deadline) = match identity {
-            Some(peer) => (self.crowd_of(&peer.subject), Whose::Peer(peer.to_string()), None),
-            None => (
-                &self.anonymous,
-                Whose::Address(source_of(address.ip())),
-                Some(Box::pin(tokio::time::sleep(self.limits.anonymous_lifetime))),
-            ),
+        let now = tokio::time::Instant::now();
+        let ends = certified
+            .as_ref()
+            .map(|certified| peer_info::end_of(certified.valid_ms.1));
+        let (crowd, whose) = match identity {
+            Some(peer) => (self.crowd_of(&peer.subject), Whose::Peer(peer.to_string())),
+            None => (&self.anonymous, Whose::Address(source_of(address.ip()))),
+        };
+        let (deadline, at_deadline) = match ends {
+            None => (now + self.limits.anonymous_lifetime, CloseReason::Overdue),
+            // It came to be renewed.
+            Some(ends) if ends <= now => (now + self.limits.anonymous_lifetime, CloseReason::Ended),
+            Some(ends) => (ends + ORDERLY, CloseReason::Ended),
         };
         let Some(place) = crowd.enter(whose, Instant::now()) else {
             if let Some(peer) = identity {
@@ -423,9 +411,11 @@ impl Reception {
             info: PeerInfo {
                 address,
                 certified,
+                ends,
                 line,
             },
-            deadline,
+            deadline: Box::pin(tokio::time::sleep_until(deadline)),
+            at_deadline,
             place,
             cut: Some(cut),
             lingers: None,

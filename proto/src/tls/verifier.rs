@@ -6,11 +6,16 @@
 //! [`CERTIFICATES_MAX`] are accepted, and each root that has the issuer's name costs one signature. The authorities of
 //! others, which a plan may name for a broker, sign through intermediates: [`FOREIGN_CERTIFICATES_MAX`].
 //!
+//! A gateway may be dark for longer than its certificate is valid, and it holds the key all the same: the handshake proves that, as for any
+//! other. So the coordinator's side also accepts a gateway's certificate for a while after its end ([`ClientVerifier::grace`]); that it has ended
+//! is seen by what serves the connection ([`super::server::PeerInfo::has_ended`]), which lets it be renewed and nothing else.
+//!
 //! rustls asks clients and servers by two traits; [`ClientVerifier`] and [`ServerVerifier`] answer them with the same
 //! judgement of the name, and all verifiers with the same one of signatures ([`Signers`]).
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use penstock_policy::ids::{AssetId, Digest, PlantId};
 use rustls::client::WebPkiServerVerifier;
@@ -21,8 +26,9 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 
+use super::times::judged;
 use super::{TlsError, certificate_error, provider, root_store};
-use crate::peer::{PeerIdentity, Subject};
+use crate::peer::{Certified, PeerIdentity, Subject, validity_ms};
 
 /// Why a peer with a valid certificate was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -190,7 +196,8 @@ impl Devices {
 
 impl ExpectedPeer {
     fn judge(&self, leaf: &CertificateDer<'_>) -> Result<(), rustls::Error> {
-        let identity = PeerIdentity::from_certificate(leaf).map_err(certificate_error)?;
+        // All that it says has to be readable.
+        let Certified { identity, .. } = Certified::from_certificate(leaf).map_err(certificate_error)?;
         let good = match (&self.who, &identity.subject) {
             (PeerKind::AnyPeer, _) | (PeerKind::Coordinator, Subject::Coordinator(_)) => true,
             (PeerKind::Devices(devices), Subject::Device(device)) => devices.contain(device),
@@ -225,21 +232,49 @@ pub(super) struct ClientVerifier {
     chains: Arc<dyn ClientCertVerifier>,
     named: ExpectedPeer,
     mandatory: bool,
+    /// For how long after its end a gateway's certificate is accepted.
+    grace: Duration,
 }
 
 impl ClientVerifier {
-    /// `mandatory`: a client without a certificate does not get in.
+    /// `mandatory`: a client without a certificate does not get in. `grace`: for how long after its end a gateway's certificate is accepted.
     pub(super) fn new(
         roots: &[CertificateDer<'static>],
         named: ExpectedPeer,
         mandatory: bool,
+        grace: Duration,
     ) -> Result<Arc<Self>, TlsError> {
         let chains = WebPkiClientVerifier::builder_with_provider(root_store(roots)?, provider()).build()?;
         Ok(Arc::new(Self {
             chains,
             named,
             mandatory,
+            grace,
         }))
+    }
+
+    /// The last moment at which a certificate was valid that is refused because it has ended, if it is a gateway's and that is not too
+    /// long ago. Nothing of it is believed yet: the chain is judged as of that moment.
+    fn end_within_grace(
+        &self,
+        leaf: &CertificateDer<'_>,
+        refused: &rustls::Error,
+        now: UnixTime,
+    ) -> Option<UnixTime> {
+        let rustls::Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) = refused
+        else {
+            return None;
+        };
+        let identity = PeerIdentity::from_certificate(leaf).ok()?;
+        let Subject::Gateway(_) = identity.subject else {
+            return None;
+        };
+        let (_, until_ms) = validity_ms(leaf).ok()?;
+        let until = Duration::from_millis(until_ms);
+        let ago = Duration::from_secs(now.as_secs()).saturating_sub(until);
+        (ago <= self.grace).then(|| UnixTime::since_unix_epoch(until))
     }
 }
 
@@ -263,7 +298,12 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         short_enough(end_entity, intermediates, CERTIFICATES_MAX)?;
-        let verified = self.chains.verify_client_cert(end_entity, &[], now)?;
+        let judge = |at| self.chains.verify_client_cert(end_entity, &[], at);
+        let verified =
+            judged(now, judge).or_else(|refused| match self.end_within_grace(end_entity, &refused, now) {
+                Some(end) => judge(end),
+                None => Err(refused),
+            })?;
         self.named.judge(end_entity)?;
         Ok(verified)
     }
@@ -310,13 +350,16 @@ impl ServerCertVerifier for ServerVerifier {
                 Arc::new(store)
             }
         };
-        rustls::client::verify_server_cert_signed_by_trust_anchor(
-            &ParsedCertificate::try_from(end_entity)?,
-            &roots,
-            &[],
-            now,
-            self.provider.signature_verification_algorithms.all,
-        )?;
+        let parsed = ParsedCertificate::try_from(end_entity)?;
+        judged(now, |at| {
+            rustls::client::verify_server_cert_signed_by_trust_anchor(
+                &parsed,
+                &roots,
+                &[],
+                at,
+                self.provider.signature_verification_algorithms.all,
+            )
+        })?;
         self.named.judge(end_entity)?;
         Ok(ServerCertVerified::assertion())
     }
@@ -362,8 +405,10 @@ impl ServerCertVerifier for ForeignVerifier {
             .filter(|shown| subject(shown).is_some_and(|subject| !self.authorities.contains(&subject)))
             .cloned()
             .collect();
-        self.chains
-            .verify_server_cert(end_entity, &needed, server_name, ocsp_response, now)
+        judged(now, |at| {
+            self.chains
+                .verify_server_cert(end_entity, &needed, server_name, ocsp_response, at)
+        })
     }
 
     signatures!(Signers::OfOthers);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod keys;
+mod late;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -17,10 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::{Audit, BLOCK_BYTES, SpoolLimits, Unwritten, record};
 use crate::bridge::{self, supervisor::Supervisor};
-use crate::config::{ClockSource, Config};
+use crate::config::Config;
 use crate::identity::{Identity, IdentityError, IdentityFolder};
 use crate::interlock::Asker;
 use crate::kernel::{Kernel, LeftState};
+use crate::known_time::KnownTime;
+use crate::link::connect::Shown;
 use crate::link::renew::Renewal;
 use crate::link::session::{Link, LinkState};
 use crate::local;
@@ -29,7 +31,6 @@ use crate::service_manager::ServiceManager;
 use crate::site::GatewaySite;
 use crate::store::{self, LockError, Store};
 use crate::tap::Tap;
-use crate::timepiece::Timepiece;
 use crate::watchdog::{self, Watchdog};
 
 /// How long the parts have to stop.
@@ -85,9 +86,14 @@ pub async fn run<K: Kernel>(
     let version = concat!("version ", env!("CARGO_PKG_VERSION"));
     audit.note(record::agent(AgentStep::Started, version));
 
-    let identity = load_identity(&store, &folder).await;
+    let timepiece = config.timepiece();
+    let time = KnownTime::open(&config.state_folder, timepiece.clone());
+    let identity = load_identity(&store, &folder, time.now_ms()).await;
     let first_trust = match &identity {
-        Ok(identity) => Some(identity.enrolment.first_trust()),
+        Ok(identity) => {
+            time.believe_authority(identity);
+            Some(identity.enrolment.first_trust())
+        }
         Err(error) => {
             tracing::warn!(%error, "no link without an identity; the stored policy stays in force");
             None
@@ -95,10 +101,6 @@ pub async fn run<K: Kernel>(
     };
     let identity = identity.ok().map(Arc::new);
     kernel.identify(identity.clone());
-    let timepiece = match config.clock {
-        ClockSource::Kernel => Timepiece::Kernel,
-        ClockSource::Host => Timepiece::Host,
-    };
     let (identity_in, identity) = watch::channel(identity);
     let (asker, interlocks) = Asker::new(
         Arc::new(config.bridge_logins.clone()),
@@ -136,6 +138,7 @@ pub async fn run<K: Kernel>(
         audit.clone(),
     );
     let (local_faults, local_faulty) = watch::channel(Vec::new());
+    let ended = Arc::new(Notify::new());
     let link = Link {
         identity,
         bridges: bridge_states,
@@ -148,6 +151,9 @@ pub async fn run<K: Kernel>(
         kernel: kernel.clone(),
         started,
         state: link_in,
+        time: time.clone(),
+        ended: ended.clone(),
+        from: Shown::default(),
         shown: None,
     };
     let local = local::serve::Server {
@@ -178,6 +184,8 @@ pub async fn run<K: Kernel>(
         audit: audit.clone(),
         identity: identity_in,
         policy: policy.clone(),
+        time,
+        ended,
         fault: certificate_in,
     };
     parts.spawn(renewal.run(stop.clone()));
@@ -296,11 +304,15 @@ fn watchdog<K: Kernel>(kernel: &Arc<K>) -> Option<Watchdog> {
         .ok()
 }
 
-async fn load_identity(store: &SharedStore, folder: &IdentityFolder) -> Result<Identity, IdentityError> {
+async fn load_identity(
+    store: &SharedStore,
+    folder: &IdentityFolder,
+    now_ms: u64,
+) -> Result<Identity, IdentityError> {
     let (store, folder) = (store.clone(), folder.clone());
     tokio::task::spawn_blocking(move || {
         let mut store = store.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        folder.load(IdentityFolder::enrolment(&mut *store)?)
+        folder.load_at(IdentityFolder::enrolment(&mut *store)?, now_ms)
     })
     .await
     .unwrap_or(Err(IdentityError::NotEnrolled))

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::bridge::side::Login;
 use crate::durable::{self, FileError};
 use crate::local::{self, LocalSettings};
+use crate::timepiece::Timepiece;
 use crate::{inspector, tap};
 
 /// The configuration with its defaults and what they mean; `penstock-agent config --default` prints it.
@@ -300,6 +301,14 @@ impl Config {
             key,
             problem,
         })
+    }
+
+    /// Where the time comes from.
+    pub fn timepiece(&self) -> Timepiece {
+        match self.clock {
+            ClockSource::Kernel => Timepiece::Kernel,
+            ClockSource::Host => Timepiece::Host,
+        }
     }
 
     /// Where local commands come in, and whose.

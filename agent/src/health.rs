@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use penstock_proto::v1::{Fault, HealthReport, KernelCounters, PolicyState};
+use penstock_proto::v1::{Fault, HealthReport, KernelCounters, PolicyState, TimeQuality};
 
 use crate::audit::AuditState;
+use crate::known_time::ClockState;
 use crate::reconcile::PolicyView;
 
 /// Everything a report is made of.
@@ -22,8 +23,8 @@ pub struct HealthInputs<'a> {
     pub uptime: Duration,
     /// Resident memory, bytes.
     pub resident_bytes: u64,
-    /// The clock, milliseconds since 1970.
-    pub time_ms: u64,
+    /// The clock, and how well it is known to be right.
+    pub clock: ClockState,
     /// Further faults.
     pub faults: Vec<Fault>,
 }
@@ -35,6 +36,7 @@ const FAULTS_MAX: usize = 32;
 pub fn report(facts: HealthInputs<'_>) -> HealthReport {
     let mut faults = facts.policy.faults.clone();
     faults.extend(facts.audit.fault.clone());
+    faults.extend(facts.clock.fault());
     faults.extend(facts.faults);
     faults.truncate(FAULTS_MAX);
     HealthReport {
@@ -45,7 +47,8 @@ pub fn report(facts: HealthInputs<'_>) -> HealthReport {
         resident_bytes: facts.resident_bytes,
         uptime_seconds: facts.uptime.as_secs(),
         faults,
-        time_ms: facts.time_ms,
+        time_ms: facts.clock.shows_ms,
+        time_quality: TimeQuality::from(facts.clock.quality).into(),
     }
 }
 
@@ -63,6 +66,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::known_time::{Quality, Wrong};
 
     #[test]
     fn this_process_has_memory() {
@@ -91,11 +95,23 @@ mod tests {
             kernel: None,
             uptime: Duration::from_secs(5),
             resident_bytes: 1,
-            time_ms: 2,
-            faults: vec![fault("clock-behind"); 100],
+            clock: ClockState {
+                quality: Quality::Floor,
+                shows_ms: 2,
+                floor: None,
+                wrong: Some(Wrong {
+                    is_behind: true,
+                    words: "56 years behind the certificate".to_owned(),
+                }),
+            },
+            faults: vec![fault("tap-overrun"); 100],
         });
         assert_eq!(report.faults.len(), FAULTS_MAX);
-        let codes: Vec<_> = report.faults.iter().take(3).map(|f| f.code.as_str()).collect();
-        assert_eq!(codes, ["kernel-failed", "spool-filling", "clock-behind"]);
+        let codes: Vec<_> = report.faults.iter().take(4).map(|f| f.code.as_str()).collect();
+        assert_eq!(
+            codes,
+            ["kernel-failed", "spool-filling", "clock-behind", "tap-overrun"]
+        );
+        assert_eq!((report.time_ms, report.time_quality()), (2, TimeQuality::Floor));
     }
 }

@@ -27,7 +27,7 @@ use penstock_proto::tls::client::{ClientProfile, Trust as PeerTrust};
 use penstock_proto::tls::data_path::{BrokerError, BrokerProfile};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::tls::server::ServerCredentials;
-use penstock_proto::tls::{Credentials, TlsError, certificates_from_pem, certificates_to_pem};
+use penstock_proto::tls::{Credentials, TlsError, certificates_from_pem, certificates_to_pem, validity_ms};
 use rcgen::PublicKeyData as _;
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
@@ -228,6 +228,15 @@ impl Identity {
             (asset, address),
             self.credentials.clone(),
         )
+    }
+
+    /// When the plant's authority began, whose root was pinned at the enrolment, milliseconds since 1970; `None`: it cannot be read.
+    pub fn authority_began_ms(&self) -> Option<u64> {
+        let pinned = self
+            .roots
+            .iter()
+            .find(|root| Digest::of(root) == self.enrolment.root_digest)?;
+        validity_ms(pinned).ok().map(|(from, _)| from)
     }
 
     /// From when until when the certificate holds, milliseconds since 1970.

@@ -38,6 +38,7 @@ pub mod intercept;
 pub mod interlock;
 mod jitter;
 pub mod kernel;
+pub mod known_time;
 pub mod link;
 pub mod local;
 pub mod log;

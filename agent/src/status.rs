@@ -17,11 +17,11 @@ use crate::config::Config;
 use crate::enforce::nft::readback::RulesetReader;
 use crate::enforce::standing::{self, Note};
 use crate::identity::{IdentityError, IdentityFolder};
+use crate::known_time::{self, ClockState};
 use crate::local::InKernel;
 use crate::local::ask::{self, AskError};
 use crate::local::change::{Change, hold_in_words, reverted_in_words};
 use crate::policy_store::overrides::StoredOverrides;
-use crate::timepiece::Timepiece;
 use crate::{audit, boot, policy_store, store};
 
 /// How long after a change of rules its note may take: it is written a second later.
@@ -43,6 +43,8 @@ pub struct Status {
     pub certificate_expires_ms: Option<u64>,
     /// The time by which the rest was read, milliseconds since 1970.
     pub time_ms: u64,
+    /// How well that time is known to be right.
+    pub clock: ClockState,
     /// Whether an agent runs on this state.
     pub running: bool,
     /// The policy last put in force.
@@ -272,7 +274,8 @@ pub fn read(config: &Config) -> Status {
     // Who may ask the agent need not be able to read its files.
     let running = asked.is_ok() || store::is_locked(state_folder);
     let held = policy_store::peek(state_folder);
-    let now = Timepiece::Kernel.now();
+    let timepiece = config.timepiece();
+    let now = timepiece.now();
     let mut change = Change::of_disk(&held, &boot::id(), now.boot);
     let mut overrides_fault = None;
     match policy_store::overrides::peek(state_folder) {
@@ -341,12 +344,15 @@ pub fn read(config: &Config) -> Status {
             faults.push(error.to_string());
         }
     }
+    let validity = certificate_from_ms.zip(certificate_expires_ms);
+    let clock = known_time::peek(state_folder).judge(validity, (&boot::id(), timepiece.now()));
     let patience = if running { NOTED_WITHIN } else { Duration::ZERO };
     Status {
         identity: identity.or(live_identity),
         certificate_from_ms,
         certificate_expires_ms,
-        time_ms: crate::clock::now_ms(),
+        time_ms: clock.shows_ms,
+        clock,
         running,
         kernel: KernelRules::look(state_folder, patience),
         effective: held.effective.map(policy),
@@ -394,6 +400,7 @@ impl fmt::Display for Status {
                 instant(until)
             )?;
         }
+        writeln!(f, "clock        {}", self.clock)?;
         writeln!(
             f,
             "agent        {}",

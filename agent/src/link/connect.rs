@@ -3,6 +3,9 @@
 //! Which of this gateway's certificates does is for the coordinator to say: the clock here may be wrong, and so may the one
 //! by which a certificate was issued. The one that is good by the clock here is shown first, and where the coordinator does not
 //! accept it, the others ([`crate::identity`]).
+//!
+//! One that has ended by the coordinator's clock is accepted for a renewal alone, which shows only when something else is asked for:
+//! then the next one that ends later is shown ([`Shown`]).
 
 use penstock_proto::channel::{self, Address, ConnectError};
 use penstock_proto::tls::TlsError;
@@ -28,15 +31,44 @@ pub struct LinkChannel {
     pub channel: Channel,
     /// Which certificate was not accepted, why, and which one was, if not the first.
     pub fell_back: Option<String>,
+    /// Which certificate was accepted.
+    pub shown: Shown,
+    /// From when until when it is valid, milliseconds since 1970.
+    pub validity_ms: (u64, u64),
 }
 
-/// Connects as `identity`, or says why the first certificate does not do.
+/// Which of a gateway's certificates, in the order in which they are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shown(usize);
+
+impl Shown {
+    /// The next one that ends later, if there is one: where this one has ended, all that end before it have, too.
+    pub fn later_of(self, identity: &Identity) -> Option<Self> {
+        let ends: Vec<u64> = identity
+            .profiles()
+            .map(|profile| profile.credentials.and_then(|own| own.validity_ms().ok()))
+            .map(|span| span.map_or(0, |(_, until)| until))
+            .collect();
+        let own = ends.get(self.0)?;
+        let later = ends.iter().enumerate().skip(self.0 + 1);
+        later
+            .into_iter()
+            .find(|(_, until)| *until > own)
+            .map(|(index, _)| Self(index))
+    }
+}
+
+/// Connects as `identity`, or says why the first certificate does not do. The certificates before `from` are not shown.
 ///
 /// # Errors
 /// No coordinator can be reached, or none accepts a certificate of this gateway.
-pub async fn connect(addresses: Vec<Address>, identity: &Identity) -> Result<LinkChannel, LinkError> {
+pub async fn connect(
+    addresses: Vec<Address>,
+    identity: &Identity,
+    from: Shown,
+) -> Result<LinkChannel, LinkError> {
     let mut first: Option<ConnectError> = None;
-    for profile in identity.profiles() {
+    for (index, profile) in identity.profiles().enumerate().skip(from.0) {
         let tls = profile.config()?;
         let span = tls.own_validity_ms;
         match channel::connect(addresses.clone(), tls).await {
@@ -49,7 +81,12 @@ pub async fn connect(addresses: Vec<Address>, identity: &Identity) -> Result<Lin
                         instant(until)
                     )
                 });
-                return Ok(LinkChannel { channel, fell_back });
+                return Ok(LinkChannel {
+                    channel,
+                    fell_back,
+                    shown: Shown(index),
+                    validity_ms: span.unwrap_or_default(),
+                });
             }
             Err(error) if error.own_refused => {
                 first.get_or_insert(error);

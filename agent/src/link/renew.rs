@@ -1,7 +1,9 @@
 //! A new certificate long before the old one ends: looked at each minute, asked for at two thirds of its life; or at
 //! once, if the policy in force ends TLS for servers that the certificate does not name ([`super::missing_names`]).
 //!
-//! An expired certificate stops the link, never the policy in force. At each look the certificate that is good by the clock
+//! A certificate that has ended stops the sessions, never the policy in force: the coordinator still takes it for a renewal, for a year and
+//! more, by the same key, and says so to whoever tries a session with it. So a gateway that was dark for months comes back by itself, as
+//! soon as there is a coordinator again, and whatever its own clock shows. At each look the certificate that is good by the clock
 //! becomes the one in use, so that a clock that was wrong for a while leaves nothing behind.
 //!
 //! When to ask is decided by [`machine`]. Here is the shell around it: the files, the request, and what is reported of them.
@@ -17,16 +19,16 @@ use penstock_proto::peer::{PeerIdentity, Subject};
 use penstock_proto::tls::times::instant;
 use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
 use penstock_proto::v1::{Fault, RenewRequest};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::machine::{CertificateFacts, Moment, RenewalMachine};
-use super::connect::{self, LinkError};
+use super::connect::{self, LinkError, Shown};
 use crate::audit::{Audit, record};
-use crate::clock;
 use crate::identity::{Identity, IdentityError, IdentityFolder};
 use crate::jitter::random;
+use crate::known_time::KnownTime;
 use crate::reconcile::PolicyView;
 
 /// What came of a renewal.
@@ -73,6 +75,10 @@ pub struct Renewal {
     pub identity: watch::Sender<Option<Arc<Identity>>>,
     /// The policy in force, for the names that it needs.
     pub policy: watch::Receiver<PolicyView>,
+    /// What is known of the time.
+    pub time: KnownTime,
+    /// The coordinator says that the certificate has ended.
+    pub ended: Arc<Notify>,
     /// Where a certificate that lacks names is said.
     pub fault: watch::Sender<Option<Fault>>,
 }
@@ -80,7 +86,7 @@ pub struct Renewal {
 impl Renewal {
     /// Renews until `stop` is cancelled.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut machine = RenewalMachine::new(moment());
+        let mut machine = RenewalMachine::new(self.moment());
         let mut last_problem = String::new();
         let mut policy_lives = true;
         loop {
@@ -88,11 +94,13 @@ impl Renewal {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep_until(machine.deadline().into()) => {}
                 changed = self.policy.changed(), if policy_lives => policy_lives = changed.is_ok(),
+                () = self.ended.notified() => machine.ended(),
             }
+            self.time.look().await;
             let current = self.identity.borrow().clone().map(|current| self.choose(current));
             let facts = current.as_deref().map(|identity| self.facts(identity));
             // Not enrolled: there is no certificate to ask for another one with.
-            let asks = machine.look(&facts.unwrap_or_default(), moment());
+            let asks = machine.look(&facts.unwrap_or_default(), self.moment());
             self.show(&machine);
             let Some(current) = current.filter(|_| asks) else {
                 continue;
@@ -101,13 +109,13 @@ impl Renewal {
                 Ok(renewed) => {
                     let stored = stored_in_words(&current, &renewed);
                     self.audit.note(record::agent(AgentStep::Renewed, &stored));
-                    machine.renewed(&self.facts(&renewed), moment());
+                    machine.renewed(&self.facts(&renewed), self.moment());
                     self.identity.send_replace(Some(Arc::new(renewed)));
                     last_problem.clear();
                 }
                 Err(error) => {
                     let problem = error.to_string();
-                    machine.failed(&problem, moment());
+                    machine.failed(&problem, self.moment());
                     if problem != last_problem {
                         tracing::warn!(%problem, "the certificate was not renewed; it is tried again");
                         last_problem = problem;
@@ -129,9 +137,18 @@ impl Renewal {
         }
     }
 
+    fn moment(&self) -> Moment {
+        Moment {
+            now: Instant::now().into_std(),
+            time_ms: self.time.now_ms(),
+            random: random(),
+        }
+    }
+
     /// Takes the certificate into use that is good by the clock, if it is another one.
     fn choose(&self, current: Arc<Identity>) -> Arc<Identity> {
-        let Some(chosen) = current.chosen_at(clock::now_ms()).map(Arc::new) else {
+        self.time.believe_authority(&current);
+        let Some(chosen) = current.chosen_at(self.time.now_ms()).map(Arc::new) else {
             return current;
         };
         let span = |identity: &Identity| {
@@ -139,8 +156,8 @@ impl Renewal {
             format!("{} to {}", instant(from), instant(until))
         };
         let told = format!(
-            "by this machine's clock, which shows {}, the certificate valid from {} is in use instead of the one from {}",
-            instant(clock::now_ms()),
+            "at {}, by what this machine knows of the time, the certificate valid from {} is in use instead of the one from {}",
+            instant(self.time.now_ms()),
             span(&chosen),
             span(&current)
         );
@@ -163,14 +180,6 @@ impl Renewal {
             tracing::warn!("{}", fault.message);
             self.audit.note(record::agent(&fault.code, &fault.message));
         }
-    }
-}
-
-fn moment() -> Moment {
-    Moment {
-        now: Instant::now().into_std(),
-        time_ms: clock::now_ms(),
-        random: random(),
     }
 }
 
@@ -204,7 +213,7 @@ pub async fn renew(
     } else {
         coordinators.to_vec()
     };
-    let connected = connect::connect(addresses, current).await?;
+    let connected = connect::connect(addresses, current, Shown::default()).await?;
     let answer = GatewayLinkClient::new(connected.channel)
         .renew(RenewRequest {
             certificate_request: request.into(),

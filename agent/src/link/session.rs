@@ -8,6 +8,9 @@
 //! A session that was opened before a release went on trial shows nothing of the trial's rules. So it ends then, and the next one is
 //! opened at once, by a new connection; what was not acknowledged of the trail is sent again there.
 //!
+//! A certificate that has ended by the coordinator's clock opens no session: the next one that is held and ends later is shown at once, and if
+//! none does, another one is asked for at once ([`super::renew`]). A session that stands ends with the certificate that opened it.
+//!
 //! What is decided within a session is decided by [`machine`]. Here is the shell around it: the connection, the timers, and what
 //! the machine has done by the trail, the reconciler and the kernel.
 
@@ -21,12 +24,12 @@ use std::time::Duration;
 use penstock_proto::backoff::Backoff;
 use penstock_proto::channel::{Address, COORDINATOR_MESSAGE_BYTES_MAX, ConnectError};
 use penstock_proto::event::AgentStep;
-use penstock_proto::refusal::explain;
+use penstock_proto::refusal::{Reason, explain};
 use penstock_proto::tls::TlsError;
 use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
 use penstock_proto::v1::gateway_message::Message as Outbound;
 use penstock_proto::v1::{Fault, GatewayMessage, Hello, PolicyState, RevisionDigest};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +38,7 @@ use tonic::transport::Channel;
 
 use self::machine::{Action, SessionFault, SessionMachine};
 use self::talk::Talk;
-use super::connect::{self, LinkError};
+use super::connect::{self, LinkChannel, LinkError, Shown};
 use super::standing;
 use crate::audit::{Audit, AuditError, record};
 use crate::boot;
@@ -44,6 +47,7 @@ use crate::health::{self, HealthInputs};
 use crate::identity::Identity;
 use crate::jitter::random;
 use crate::kernel::Kernel;
+use crate::known_time::KnownTime;
 use crate::reconcile::{CommandRefused, Inlet, PolicyView, StandingState};
 use crate::timepiece;
 
@@ -136,6 +140,12 @@ pub struct Link<K> {
     pub started: Instant,
     /// Whether the link is up.
     pub state: watch::Sender<LinkState>,
+    /// What is known of the time.
+    pub time: KnownTime,
+    /// The coordinator says that the certificate has ended.
+    pub ended: Arc<Notify>,
+    /// Which certificate is shown first.
+    pub from: Shown,
     /// Since when the kernel has the release on trial for which a session was ended.
     pub shown: Option<Duration>,
 }
@@ -158,8 +168,8 @@ impl<K: Kernel> Link<K> {
                 }
                 continue;
             };
-            let mut lived = Duration::ZERO;
-            let end = self.session(&identity, &stop, &mut lived).await;
+            let (mut lived, mut shown) = (Duration::ZERO, Shown::default());
+            let end = self.session(&identity, &stop, (&mut lived, &mut shown)).await;
             let in_force = self.policy.borrow().state.effective.clone();
             let connected = self.state.borrow().coordinator.is_some();
             let problem = end.to_string();
@@ -170,6 +180,9 @@ impl<K: Kernel> Link<K> {
                 (state.coordinator, state.opened) = (None, None);
                 state.problem = Some(problem.clone());
             });
+            if self.shows_another(&identity, &end, shown) {
+                continue;
+            }
             let (wait, asked) = match &end {
                 SessionEnd::Stopping => return,
                 SessionEnd::Renewed | SessionEnd::OnTrial => continue,
@@ -199,7 +212,7 @@ impl<K: Kernel> Link<K> {
         &mut self,
         identity: &Identity,
         stop: &CancellationToken,
-        lived: &mut Duration,
+        (lived, shown): (&mut Duration, &mut Shown),
     ) -> SessionEnd {
         tokio::select! {
             () = stop.cancelled() => SessionEnd::Stopping,
@@ -211,7 +224,11 @@ impl<K: Kernel> Link<K> {
                     self.state.send_modify(|state| state.answered = Some(talk.opened));
                 }
                 let channel = match connected {
-                    Ok(channel) => channel,
+                    Ok(connected) => {
+                        *shown = connected.shown;
+                        talk.certificate = connected.validity_ms;
+                        connected.channel
+                    }
                     Err(end) => return end,
                 };
                 let trail_end = self.audit.state().borrow().next;
@@ -223,19 +240,36 @@ impl<K: Kernel> Link<K> {
         }
     }
 
-    async fn connect(&mut self, identity: &Identity) -> Result<Channel, SessionEnd> {
+    /// Whether another certificate is to be shown at once, since the one that was shown has ended.
+    fn shows_another(&mut self, identity: &Identity, end: &SessionEnd, shown: Shown) -> bool {
+        let has_ended =
+            matches!(end, SessionEnd::Status(status) if explain(status).is(Reason::CertificateEnded));
+        let next = shown.later_of(identity).filter(|_| has_ended);
+        self.from = next.unwrap_or_default();
+        if has_ended && next.is_none() {
+            self.ended.notify_one();
+        }
+        if next.is_some() {
+            tracing::warn!(why = %end, "another certificate of this gateway is shown");
+            self.audit
+                .note(record::agent(AgentStep::CertificateRefused, &end.to_string()));
+        }
+        next.is_some()
+    }
+
+    async fn connect(&mut self, identity: &Identity) -> Result<LinkChannel, SessionEnd> {
         let addresses = if self.coordinators.is_empty() {
             identity.enrolment.coordinators.clone()
         } else {
             self.coordinators.clone()
         };
-        let connected = connect::connect(addresses, identity).await?;
-        if let Some(fell_back) = connected.fell_back {
+        let connected = connect::connect(addresses, identity, self.from).await?;
+        if let Some(fell_back) = &connected.fell_back {
             tracing::warn!("{fell_back}");
             self.audit
-                .note(record::agent(AgentStep::CertificateRefused, &fell_back));
+                .note(record::agent(AgentStep::CertificateRefused, fell_back));
         }
-        Ok(connected.channel)
+        Ok(connected)
     }
 
     fn hello(&mut self, opened: Duration) -> Hello {
@@ -348,7 +382,8 @@ impl<K: Kernel> Link<K> {
         machine: &mut SessionMachine,
     ) -> Result<(), SessionEnd> {
         match action {
-            Action::Connected(coordinator) => {
+            Action::Connected { coordinator, time_ms } => {
+                self.time.heard(time_ms, talk.certificate);
                 tracing::info!(%coordinator, "connected");
                 self.audit.note(record::agent(AgentStep::Connected, &coordinator));
                 self.state.send_replace(LinkState {
@@ -392,12 +427,17 @@ impl<K: Kernel> Link<K> {
         let counters = self.kernel.counters().await.ok();
         let policy = self.policy.borrow().clone();
         let audit = self.audit.state().borrow().clone();
-        let time_ms = crate::clock::now_ms();
+        let validity = self
+            .identity
+            .borrow()
+            .as_ref()
+            .and_then(|own| own.validity_ms().ok());
+        let clock = self.time.judge(validity);
         let mut faults = self.kernel.faults();
         faults.extend(self.certificate.borrow().iter().cloned());
         let further = self.faults.iter();
         faults.extend(further.flat_map(|faults| faults.borrow().clone()));
-        faults.extend(supervisor::faults(&self.bridges.borrow(), time_ms));
+        faults.extend(supervisor::faults(&self.bridges.borrow(), clock.shows_ms));
         health::report(HealthInputs {
             policy: &policy,
             state: as_sent(&policy, opened),
@@ -405,7 +445,7 @@ impl<K: Kernel> Link<K> {
             kernel: counters,
             uptime: self.started.elapsed(),
             resident_bytes: health::resident_bytes(),
-            time_ms,
+            clock,
             faults,
         })
     }
@@ -428,7 +468,7 @@ async fn changes(policy: &mut watch::Receiver<PolicyView>, in_force: &Option<Rev
 }
 
 /// Whether packets went to a coordinator's address and came back.
-fn is_answered(connected: &Result<Channel, SessionEnd>) -> bool {
+fn is_answered(connected: &Result<LinkChannel, SessionEnd>) -> bool {
     match connected {
         Ok(_) => true,
         Err(SessionEnd::Connect(error)) => error.answered,

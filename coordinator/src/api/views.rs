@@ -265,5 +265,6 @@ fn gateway(name: &GatewayId, facts: GatewayFacts) -> v1::Gateway {
         token_expires_ms: 0,
         kernel: facts.kernel,
         identity: None,
+        time_quality: facts.time_quality,
     }
 }

@@ -121,6 +121,8 @@ pub struct GatewayFacts {
     pub spool: Option<v1::SpoolState>,
     /// What its data plane decided since its agent began.
     pub kernel: Option<v1::KernelCounters>,
+    /// How well its clock is known to be right.
+    pub time_quality: i32,
     /// Faults that it reported, bounded.
     pub faults: Vec<v1::Fault>,
     /// What is wrong with its trail here.
@@ -245,6 +247,7 @@ impl GatewayFacts {
         self.drift = report.drift;
         self.spool = report.spool;
         self.kernel = report.kernel;
+        self.time_quality = report.time_quality;
         self.faults = report.faults.iter().take(ITEMS_MAX).map(bounded_fault).collect();
     }
 

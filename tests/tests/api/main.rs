@@ -17,6 +17,7 @@ mod audit;
 mod bounds;
 mod callers;
 mod carrying;
+mod dark;
 mod devices;
 mod disk;
 mod effects;

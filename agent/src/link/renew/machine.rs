@@ -2,7 +2,8 @@
 //! to ask, and the fault to show, come out.
 //!
 //! Level-triggered: whatever failed is tried again at the next look. Where a new certificate did not help, since the clocks here
-//! and at the coordinator differ, the next one is asked for an hour later.
+//! and at the coordinator differ, the next one is asked for an hour later. Where the coordinator says that it has ended, another one is asked
+//! for at once, whatever the clock here shows, and then as often as any other.
 
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,10 @@ pub struct RenewalMachine {
     clock_look_at: Instant,
     /// Not before, after one that did not help.
     again_at: Option<Instant>,
+    /// The coordinator says that the one in use has ended.
+    has_ended: bool,
+    /// When another one is asked for at the earliest because of that.
+    ended_at: Instant,
 }
 
 impl RenewalMachine {
@@ -62,13 +67,22 @@ impl RenewalMachine {
             look_at: next_look(at),
             clock_look_at: at.now + CLOCK_LOOK,
             again_at: None,
+            has_ended: false,
+            ended_at: at.now,
         }
     }
 
     /// When [`Self::look`] is due, if nothing happens before.
     pub fn deadline(&self) -> Instant {
         let look = self.look_at.min(self.clock_look_at);
-        self.lack.due().map_or(look, |due| due.min(look))
+        let ended = self.has_ended.then_some(self.ended_at);
+        let all = [self.lack.due(), ended];
+        all.into_iter().flatten().fold(look, Instant::min)
+    }
+
+    /// The coordinator says that the certificate in use has ended: [`Self::look`] is due.
+    pub fn ended(&mut self) {
+        self.has_ended = true;
     }
 
     /// Looks at the certificate in use: whether to ask for another one now.
@@ -84,11 +98,19 @@ impl RenewalMachine {
             && certificate.validity_ms.is_some_and(|validity| {
                 wants_another(validity, certificate.newest_until_ms, at.time_ms, self.spread)
             });
-        aged || self.lack.due().is_some_and(|due| due <= at.now)
+        let ended = self.has_ended && self.ended_at <= at.now;
+        if ended {
+            self.ended_at = next_look(at);
+        }
+        aged || ended || self.lack.due().is_some_and(|due| due <= at.now)
     }
 
     /// A new certificate is stored; `certificate` is the one in use from now on.
     pub fn renewed(&mut self, certificate: &CertificateFacts, at: Moment) {
+        if std::mem::take(&mut self.has_ended) {
+            // If it is said of the new one, too, another one would be no better.
+            self.ended_at = at.now + UNHELPFUL;
+        }
         let unhelpful = |validity| is_due(validity, at.time_ms, self.spread);
         self.again_at = certificate
             .validity_ms

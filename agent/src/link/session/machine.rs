@@ -68,8 +68,13 @@ pub enum SessionFault {
 /// What is to be done for the session.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// The coordinator of this name said Welcome.
-    Connected(String),
+    /// A coordinator said Welcome.
+    Connected {
+        /// Its name.
+        coordinator: String,
+        /// The time of day by its clock, milliseconds since 1970.
+        time_ms: u64,
+    },
     /// Hand this offer to the reconciler, with the order in it.
     Offer(PolicyOffer),
     /// Hand this order to the reconciler.
@@ -161,7 +166,7 @@ struct Talk {
     report_at: Instant,
     look_at: Instant,
     ack_due: Instant,
-    connected: Option<String>,
+    connected: Option<(String, u64)>,
     offer: Option<PolicyOffer>,
     order: Option<Order>,
     asked: Option<Asked>,
@@ -345,8 +350,8 @@ impl SessionMachine {
     /// What is to be done now; to be asked until there is nothing.
     pub fn action(&mut self, now: Instant) -> Option<Action> {
         let talk = self.talk.as_mut()?;
-        if let Some(coordinator) = talk.connected.take() {
-            return Some(Action::Connected(coordinator));
+        if let Some((coordinator, time_ms)) = talk.connected.take() {
+            return Some(Action::Connected { coordinator, time_ms });
         }
         if talk.offer.is_some() && talk.offers.take(now) {
             return talk.offer.take().map(Action::Offer);
@@ -442,7 +447,7 @@ impl Talk {
             report_at: now,
             look_at: now,
             ack_due: now + ACK_TIMEOUT,
-            connected: Some(record::bounded(&welcome.coordinator)),
+            connected: Some((record::bounded(&welcome.coordinator), welcome.time_ms)),
             offer: None,
             order: None,
             asked: None,

@@ -27,6 +27,8 @@ type Obeying = Pin<Box<dyn Future<Output = Result<(), CommandRefused>> + Send>>;
 pub(super) struct Talk {
     /// When it was opened, on the boot's clock.
     pub(super) opened: Duration,
+    /// From when until when the certificate is valid that the coordinator accepted, milliseconds since 1970.
+    pub(super) certificate: (u64, u64),
     obeying: Option<Obeying>,
     /// What could not be understood.
     faults: Vec<String>,
@@ -38,6 +40,7 @@ impl Talk {
     pub(super) fn open(opened: Duration, audit: Audit) -> Self {
         Self {
             opened,
+            certificate: (0, 0),
             obeying: None,
             faults: Vec::new(),
             audit,

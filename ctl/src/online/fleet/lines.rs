@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use penstock_policy::ids::Digest;
 use penstock_policy::release::spoken;
-use penstock_proto::v1::{Drift, Gateway, Release};
+use penstock_proto::v1::{Drift, Gateway, Release, TimeQuality};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -66,6 +66,8 @@ pub struct GatewayLine {
     pub denied_packets: u64,
     /// Operations inside connections that it refused since then, framing attacks among them.
     pub denied_operations: u64,
+    /// How well its clock is known to be right: `synchronised`, `authenticated`, `floor` or `unknown`; absent: its agent does not say.
+    pub clock: Option<String>,
     /// Faults that a person should know.
     pub faults: Vec<String>,
     /// What it can enforce.
@@ -97,6 +99,13 @@ impl From<Gateway> for GatewayLine {
                 Ok(Drift::Unspecified) | Err(_) => "unknown",
             }
             .to_owned(),
+            clock: match TimeQuality::try_from(gateway.time_quality) {
+                Ok(TimeQuality::Unknown) => Some("unknown".to_owned()),
+                Ok(TimeQuality::Floor) => Some("floor".to_owned()),
+                Ok(TimeQuality::Authenticated) => Some("authenticated".to_owned()),
+                Ok(TimeQuality::Synchronised) => Some("synchronised".to_owned()),
+                Ok(TimeQuality::Unspecified) | Err(_) => None,
+            },
             name: gateway.name,
             enrolled: gateway.enrolled,
             connected: gateway.connected,

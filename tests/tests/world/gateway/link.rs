@@ -107,7 +107,7 @@ impl Gateway {
             }
             if let Some(action) = machine.action(at) {
                 match action {
-                    Action::Connected(coordinator) => {
+                    Action::Connected { coordinator, .. } => {
                         agent.connected = true;
                         agent
                             .audit

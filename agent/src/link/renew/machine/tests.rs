@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod clocks;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -161,4 +163,32 @@ fn a_coordinator_that_is_away_is_asked_each_minute_and_one_whose_certificates_ar
         Ok(fresh(now))
     });
     assert_eq!(helpful.asked, 1);
+}
+
+#[test]
+fn where_the_coordinator_says_that_the_certificate_has_ended_another_is_asked_for_at_once_and_not_without_end()
+ {
+    let mut away = Run::new();
+    let mut held = fresh(away.at.time_ms);
+    // By the clock here it is good.
+    assert!(!away.machine.look(&held, away.at));
+    away.machine.ended();
+    assert!(away.machine.deadline() <= away.at.now);
+    assert!(away.machine.look(&held, away.at));
+    away.machine.failed("away", away.at);
+    away.pass(Duration::from_secs(3600), &mut held, |_| Err("away"));
+    assert!(away.asked >= 45 && away.asked <= 60, "{}", away.asked);
+
+    // One that comes and is said to have ended, too: it is the coordinator that is wrong.
+    let mut unhelpful = Run::new();
+    let mut asked = 0;
+    for _ in 0..1_000 {
+        unhelpful.machine.ended();
+        if unhelpful.machine.look(&held, unhelpful.at) {
+            asked += 1;
+            unhelpful.machine.renewed(&held, unhelpful.at);
+        }
+        unhelpful.at.now += Duration::from_secs(30);
+    }
+    assert!((8..=10).contains(&asked), "{asked}");
 }

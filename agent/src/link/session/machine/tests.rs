@@ -39,7 +39,13 @@ fn talking(blocks: u64, now: Instant) -> SessionMachine {
         ..Welcome::default()
     };
     machine.received(Some(Inbound::Welcome(welcome)), now).unwrap();
-    assert_eq!(machine.action(now), Some(Action::Connected("c-1".to_owned())));
+    assert_eq!(
+        machine.action(now),
+        Some(Action::Connected {
+            coordinator: "c-1".to_owned(),
+            time_ms: 0
+        })
+    );
     assert_eq!(machine.action(now), Some(Action::Report));
     machine.reported(HealthReport::default(), now, 7);
     assert!(matches!(machine.action(now), Some(Action::Resume(_))));
@@ -415,7 +421,7 @@ proptest! {
                             }
                             Action::Report => machine.reported(HealthReport::default(), now, number),
                             Action::Resume(_) => machine.resumed(Some(at(0))),
-                            Action::Connected(_) | Action::Offer(_) | Action::Order(_) | Action::Obey(_) => {}
+                            Action::Connected { .. } | Action::Offer(_) | Action::Order(_) | Action::Obey(_) => {}
                         }
                     }
                 }

@@ -173,6 +173,72 @@ async fn a_coordinator_whose_clock_was_ahead_finds_the_gateway_again_whatever_ce
     assert_eq!(later.later_of(&loaded), None);
 }
 
+#[tokio::test]
+async fn a_session_that_ends_with_its_certificate_is_followed_by_the_next_at_once_and_the_trail_has_no_gap() {
+    let world = World::start().await;
+    let state = tempfile::tempdir().unwrap();
+    enrolled(&world, state.path()).await;
+    certified_at(&world, state.path(), &[now_ms() + 5_000 - 90 * DAY_MS]);
+    let agent = Running::start(state.path()).await;
+    let mut link = agent.views.link.clone();
+    let opened = |link: &LinkState| link.coordinator.as_ref().and(link.opened);
+    let first = opened(
+        &within(link.wait_for(|link| opened(link).is_some()))
+            .await
+            .unwrap()
+            .clone(),
+    );
+    within(link.wait_for(|link| opened(link).is_some_and(|then| Some(then) > first)))
+        .await
+        .unwrap();
+    let steps = async {
+        loop {
+            let trail = world.trail("gw-1").await;
+            let steps: Vec<_> = trail
+                .into_iter()
+                .filter_map(|record| match record.event?.kind? {
+                    Kind::Agent(event) => Some((event.step, event.message)),
+                    _ => None,
+                })
+                .collect();
+            if steps.iter().filter(|(step, _)| step == "connected").count() == 2 {
+                break steps;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let steps = tokio::time::timeout(PATIENCE, steps).await.unwrap();
+    let order: Vec<_> = steps.iter().map(|(step, _)| step.as_str()).collect();
+    assert_eq!(
+        order,
+        [
+            "trail-begun",
+            "started",
+            "connected",
+            "disconnected",
+            "renewed",
+            "connected"
+        ],
+        "{steps:?}"
+    );
+    assert!(
+        steps[3]
+            .1
+            .contains("the certificate that the session was opened with has ended")
+    );
+    // What is enforced was not touched, and nothing was lost on the way.
+    assert!(agent.kernel.applied.lock().unwrap().is_empty());
+    let own = world.trail("coordinator/c1").await;
+    let faults = own.iter().filter(|record| {
+        matches!(
+            record.event.as_ref().and_then(|event| event.kind.as_ref()),
+            Some(Kind::Trail(_))
+        )
+    });
+    assert_eq!(faults.count(), 0);
+    agent.stop().await;
+}
+
 /// Somebody's certificate that ended so long ago, or ends in so long.
 fn ending(world: &World, subject: &str, lifetime_days: u64, end_ms: u64) -> Credentials {
     world.certificate_at(subject, end_ms - lifetime_days * DAY_MS)

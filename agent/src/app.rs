@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use penstock_proto::event::AgentStep;
 use penstock_proto::v1::{Fault, Severity};
+use penstock_proto::withdrawn::WithdrawnView;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::audit::{Audit, BLOCK_BYTES, SpoolLimits, Unwritten, record};
+use crate::audit::{Audit, Unwritten, record};
 use crate::bridge::{self, supervisor::Supervisor};
 use crate::config::Config;
 use crate::identity::{Identity, IdentityError, IdentityFolder};
@@ -32,6 +33,7 @@ use crate::site::GatewaySite;
 use crate::store::{self, LockError, Store};
 use crate::tap::Tap;
 use crate::watchdog::{self, Watchdog};
+use crate::withdrawn::{StoredList, WithdrawnKeeper};
 
 /// How long the parts have to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
@@ -47,6 +49,8 @@ pub struct Views {
     pub link: watch::Receiver<LinkState>,
     /// What is wrong with the certificate.
     pub certificate: watch::Receiver<Option<Fault>>,
+    /// Whose keys no longer count.
+    pub withdrawn: Arc<WithdrawnKeeper>,
     /// The trail.
     pub audit: Audit,
 }
@@ -75,19 +79,21 @@ pub async fn run<K: Kernel>(
             opened.unwrap_or_else(|_| Store::empty(&config.state_folder)),
         ))
     };
-    let writer = unwritten.write_to(
-        config.state_folder.clone(),
-        SpoolLimits {
-            bytes_max: config.spool_bytes_max,
-            block_bytes: BLOCK_BYTES,
-            free_bytes_min: config.free_bytes_min,
-        },
-    );
+    let writer = unwritten.write_to(config.state_folder.clone(), config.spool_limits());
     let version = concat!("version ", env!("CARGO_PKG_VERSION"));
     audit.note(record::agent(AgentStep::Started, version));
 
     let timepiece = config.timepiece();
     let time = KnownTime::open(&config.state_folder, timepiece.clone());
+    let stored_list = {
+        let store = store.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            StoredList::read(&mut *store.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        });
+        read.await.unwrap_or_default()
+    };
+    let folder = folder.knowing(stored_list.view());
+    let key_file = folder.key_file();
     let identity = load_identity(&store, &folder, time.now_ms()).await;
     let first_trust = match &identity {
         Ok(identity) => {
@@ -102,6 +108,7 @@ pub async fn run<K: Kernel>(
     let identity = identity.ok().map(Arc::new);
     kernel.identify(identity.clone());
     let (identity_in, identity) = watch::channel(identity);
+    let withdrawn = stored_list.keep(store.clone(), audit.clone(), identity.clone());
     let (asker, interlocks) = Asker::new(
         Arc::new(config.bridge_logins.clone()),
         identity.clone(),
@@ -131,6 +138,8 @@ pub async fn run<K: Kernel>(
     };
     let mut parts = tokio::task::JoinSet::new();
     parts.spawn(identify(kernel.clone(), identity.clone()));
+    parts.spawn(heed(kernel.clone(), withdrawn.view()));
+    parts.spawn(withdrawn.clone().run(stop.clone()));
     let (bridges, bridge_states) = Supervisor::new(
         bridge_settings(&config),
         policy.clone(),
@@ -147,7 +156,8 @@ pub async fn run<K: Kernel>(
         inlet: inlet.clone(),
         policy: policy.clone(),
         certificate: certificate.clone(),
-        faults: [faults, local_faulty],
+        faults: [faults, local_faulty, withdrawn.faults()],
+        withdrawn: withdrawn.clone(),
         kernel: kernel.clone(),
         started,
         state: link_in,
@@ -163,6 +173,7 @@ pub async fn run<K: Kernel>(
         timepiece,
         audit: audit.clone(),
         faults: local_faults,
+        withdrawn: withdrawn.clone(),
         again: local::serve::AGAIN,
     };
     parts.spawn(local.run(stop.clone()));
@@ -172,9 +183,9 @@ pub async fn run<K: Kernel>(
     parts.spawn(link.run(stop.clone()));
     parts.spawn(tap.run(stop.clone()));
     parts.spawn(bridges.run(stop.clone()));
-    parts.spawn(wait_for_enrolment(
+    parts.spawn(take_up_enrolments(
         config.state_folder.clone(),
-        folder.clone(),
+        (folder.clone(), key_file),
         identity_in.clone(),
         stop.clone(),
     ));
@@ -187,6 +198,7 @@ pub async fn run<K: Kernel>(
         time,
         ended,
         fault: certificate_in,
+        withdrawn: withdrawn.clone(),
     };
     parts.spawn(renewal.run(stop.clone()));
     let manager = ServiceManager::from_environment();
@@ -197,6 +209,7 @@ pub async fn run<K: Kernel>(
         policy: policy.clone(),
         link: link_state,
         certificate,
+        withdrawn: withdrawn.clone(),
         audit: audit.clone(),
     });
     let watchdog = watchdog(&kernel);
@@ -326,24 +339,41 @@ async fn identify<K: Kernel>(kernel: Arc<K>, mut identity: watch::Receiver<Optio
     }
 }
 
-/// Takes up an enrolment that was made while the agent ran.
-async fn wait_for_enrolment(
+/// Has the kernel's side end what stands on keys that no longer count: those of now, and of each longer list. Ends with the agent.
+async fn heed<K: Kernel>(kernel: Arc<K>, mut view: WithdrawnView) {
+    let mut list = view.now();
+    loop {
+        kernel.heed(list).await;
+        list = view.grown().await;
+    }
+}
+
+/// Takes up an enrolment that was made while the agent ran: the first one, and each that brought another key. `key_file` is the one whose
+/// identity was loaded.
+async fn take_up_enrolments(
     state_folder: PathBuf,
-    folder: IdentityFolder,
+    (folder, mut key_file): (IdentityFolder, Option<(u64, u64)>),
     identity: watch::Sender<Option<Arc<Identity>>>,
     stop: CancellationToken,
 ) {
-    while identity.borrow().is_none() {
+    loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(ENROLMENT_LOOK) => {}
         }
+        let is_known = identity.borrow().is_some();
         let (state_folder, folder) = (state_folder.clone(), folder.clone());
-        let loaded =
-            tokio::task::spawn_blocking(move || folder.load(IdentityFolder::peek_enrolment(&state_folder)?))
-                .await;
-        if let Ok(Ok(found)) = loaded {
-            identity.send_replace(Some(Arc::new(found)));
+        let loaded = tokio::task::spawn_blocking(move || {
+            let found = folder.key_file();
+            if is_known && found == key_file {
+                return None;
+            }
+            let enrolment = IdentityFolder::peek_enrolment(&state_folder).ok()?;
+            Some((folder.load(enrolment).ok()?, found))
+        });
+        if let Ok(Some((loaded, found))) = loaded.await {
+            key_file = found;
+            identity.send_replace(Some(Arc::new(loaded)));
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Commands of `penstock-agent` that have more to do than to ask: who asks whom, and overrides. Nothing else of the library needs them.
+//! Commands of `penstock-agent` that have more to do than to ask: who asks whom, overrides, and withdrawn keys. Nothing else of the library needs them.
 
 pub mod asking;
 pub mod overrides;
+pub mod withdrawn;

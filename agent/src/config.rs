@@ -13,6 +13,7 @@ use penstock_policy::secrets;
 use penstock_proto::channel::Address;
 use serde::{Deserialize, Serialize};
 
+use crate::audit::{BLOCK_BYTES, SpoolLimits};
 use crate::bridge::side::Login;
 use crate::durable::{self, FileError};
 use crate::local::{self, LocalSettings};
@@ -317,6 +318,15 @@ impl Config {
         LocalSettings {
             socket: socket.unwrap_or_else(|| self.state_folder.join(local::SOCKET)),
             group: self.local_group.clone(),
+        }
+    }
+
+    /// How much the audit spool may take.
+    pub fn spool_limits(&self) -> SpoolLimits {
+        SpoolLimits {
+            bytes_max: self.spool_bytes_max,
+            block_bytes: BLOCK_BYTES,
+            free_bytes_min: self.free_bytes_min,
         }
     }
 }

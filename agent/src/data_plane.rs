@@ -9,6 +9,7 @@ use penstock_policy::ids::{ConduitId, Revision};
 use penstock_policy::plan::{Capability, Plan};
 use penstock_policy::text;
 use penstock_proto::v1::{Fault, KernelCounters};
+use penstock_proto::withdrawn::Withdrawn;
 use tokio::sync::watch;
 
 use crate::enforce::{DriftState, EnforceError, Enforcer};
@@ -142,6 +143,10 @@ impl Kernel for Enforcer {
 
     fn identify(&self, identity: Option<Arc<Identity>>) {
         Self::identify(self, identity);
+    }
+
+    async fn heed(&self, withdrawn: Arc<Withdrawn>) {
+        Self::heed(self, withdrawn).await;
     }
 
     async fn hand_over(&self, manager: &ServiceManager) {

@@ -98,6 +98,28 @@ pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, FileE
     Ok(Some(content))
 }
 
+/// Gives a file that is whole another name, in the place of what is there; durable when this returns.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
+    std::fs::rename(from, to).map_err(failed("replace", to))?;
+    sync_folder_of(to)?;
+    sync_folder_of(from)
+}
+
+/// Removes a file, if it is there; durable when this returns.
+pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed("remove", path)(error)),
+        Ok(()) => sync_folder_of(path),
+    }
+}
+
+fn sync_folder_of(path: &Path) -> Result<(), FileError> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(failed("sync", folder))
+}
+
 /// Creates a folder and its parents, readable by the owner only.
 ///
 /// # Errors

@@ -40,6 +40,7 @@ mod error;
 mod faults;
 mod grant_ends;
 pub mod ground;
+mod inspected;
 pub mod logged;
 pub mod nft;
 mod shadow;
@@ -62,13 +63,12 @@ use watch::looks::Watching;
 pub use watch::passage::Pace;
 use watch::{drift, looks, passage, routes, verdicts};
 
-use crate::identity::Identity;
 use crate::inspector::{self, Inspector};
 use crate::intercept::InspectorPorts;
 use crate::kernel::FlowRhythm;
 use crate::observed::outbox::{Outbox, Sink};
 use crate::observed::{DriftStep, REPORT_AFTER};
-use crate::service_manager::{ServiceManager, StoredDescriptor};
+use crate::service_manager::StoredDescriptor;
 
 /// What the data plane needs to know of the machine.
 #[derive(Debug, Clone)]
@@ -424,25 +424,6 @@ impl Enforcer {
     /// How the must-flows go that are followed, as of the last look ([`EnforceSettings::look`]).
     pub fn must_flows(&self) -> Vec<FlowRhythm> {
         self.watching.must_flows()
-    }
-
-    /// Leaves inspected connections with the service manager, for the agent that comes next. From here on none is
-    /// carried.
-    pub async fn hand_over(&self, manager: &ServiceManager) {
-        let Some(inspector) = &self.inspector else { return };
-        match inspector.hand_over(manager).await {
-            Ok(connections) => tracing::info!(connections, "inspected connections are handed over"),
-            Err(error) => {
-                tracing::error!(%error, "inspected connections cannot be handed over and end with this agent");
-            }
-        }
-    }
-
-    /// Who this gateway is, for the TLS of clients that ends here.
-    pub fn identify(&self, identity: Option<Arc<Identity>>) {
-        if let Some(inspector) = &self.inspector {
-            inspector.identify(identity);
-        }
     }
 
     /// How many connections are inspected now.

@@ -3,7 +3,8 @@
 //! ```text
 //! identity/key.pem     PKCS#8, ECDSA P-256, mode 0600
 //! identity/chain.pem   certificate chain, leaf first; earlier ones in `identity/kept`
-//! identity/roots.pem   the plant's roots
+//! identity/roots.pem   the plant's roots: none is added by an answer alone (`identity/issued.rs`)
+//! identity/next/       a new key until its certificate is in use (`identity/new_key.rs`)
 //! record "enrolment"   plant, gateway, coordinators, root digest, approvers (JSON)
 //! ```
 //!
@@ -11,9 +12,12 @@
 //! Where a flow's TLS ends at the gateway, it is what clients and servers meet (`inspector`); that it ended cuts nothing.
 
 mod certificates;
+mod issued;
+mod new_key;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use penstock_policy::ids::{AssetId, Digest, GatewayId, PlantId, Revision};
@@ -22,16 +26,17 @@ use penstock_policy::release::Trust;
 use penstock_policy::terms::Tls;
 use penstock_proto::channel::Address;
 use penstock_proto::keys::{FileKey, Key, KeyError, KeyKind};
-use penstock_proto::peer::{PeerIdentity, Subject, certified_key};
+use penstock_proto::peer::{PeerIdentity, Subject};
 use penstock_proto::tls::client::{ClientProfile, Trust as PeerTrust};
-use penstock_proto::tls::data_path::{BrokerError, BrokerProfile};
+use penstock_proto::tls::data_path::{BrokerError, BrokerProfile, PlantTrust};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::tls::server::ServerCredentials;
-use penstock_proto::tls::{Credentials, TlsError, certificates_from_pem, certificates_to_pem, validity_ms};
-use rcgen::PublicKeyData as _;
+use penstock_proto::tls::{Credentials, TlsError, certificates_from_pem, validity_ms};
+use penstock_proto::withdrawn::WithdrawnView;
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
+pub use self::issued::IssuedChain;
 use crate::clock;
 use crate::durable::{self, FileError};
 use crate::store::Records;
@@ -127,6 +132,11 @@ pub enum IdentityError {
     /// The key cannot be made or used.
     #[error("the key of this gateway cannot be made or used")]
     Key(#[source] KeyError),
+    /// A root that is not held issued it.
+    #[error(
+        "the coordinator's answer is not used: no root that this gateway holds issued its certificate; {0}"
+    )]
+    Unheld(String),
     /// The coordinator certified something else.
     #[error("the coordinator issued {0}: its answer is not used")]
     Issued(String),
@@ -153,17 +163,15 @@ pub struct Identity {
     roots: Vec<CertificateDer<'static>>,
     /// Until when the one holds that was issued last.
     newest_until_ms: u64,
+    /// Whose keys in the plant no longer count.
+    withdrawn: WithdrawnView,
 }
 
 /// Where the files are.
 #[derive(Debug, Clone)]
-pub struct IdentityFolder(PathBuf);
-
-/// What a coordinator issued, after it was checked.
-#[derive(Debug)]
-pub struct IssuedChain {
-    chain: Vec<CertificateDer<'static>>,
-    roots: Vec<CertificateDer<'static>>,
+pub struct IdentityFolder {
+    folder: PathBuf,
+    withdrawn: WithdrawnView,
 }
 
 impl Identity {
@@ -206,6 +214,15 @@ impl Identity {
         &self.roots
     }
 
+    /// By what its peers in the plant are judged.
+    pub fn plant_trust(&self) -> PlantTrust<'_> {
+        PlantTrust {
+            plant: &self.enrolment.plant,
+            roots: &self.roots,
+            withdrawn: &self.withdrawn,
+        }
+    }
+
     /// The servers that the certificate is good for: where it says so, devices take this gateway for them.
     ///
     /// # Errors
@@ -223,8 +240,7 @@ impl Identity {
     ) -> Result<BrokerProfile, BrokerError> {
         BrokerProfile::of_plan(
             tls,
-            &self.enrolment.plant,
-            &self.roots,
+            self.plant_trust(),
             (asset, address),
             self.credentials.clone(),
         )
@@ -255,11 +271,20 @@ fn named_by(chain: &[CertificateDer<'_>]) -> Option<PeerIdentity> {
 impl IdentityFolder {
     /// Below the agent's state folder.
     pub fn new(state_folder: &Path) -> Self {
-        Self(state_folder.join("identity"))
+        Self {
+            folder: state_folder.join("identity"),
+            withdrawn: WithdrawnView::default(),
+        }
+    }
+
+    /// The same, whose identities judge their peers by this list of withdrawn keys.
+    #[must_use]
+    pub fn knowing(self, withdrawn: WithdrawnView) -> Self {
+        Self { withdrawn, ..self }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.folder.join(name)
     }
 
     /// The enrolment record alone.
@@ -328,7 +353,7 @@ impl IdentityFolder {
             .cloned()
             .into_iter()
             .collect();
-        for chain in certificates::chains(&self.0) {
+        for chain in certificates::chains(&self.folder) {
             let ours = named_by(&chain).is_some_and(|named| {
                 named.plant == enrolment.plant && named.subject == Subject::Gateway(enrolment.gateway.clone())
             });
@@ -350,6 +375,7 @@ impl IdentityFolder {
                 others: ordered.collect(),
                 roots,
                 newest_until_ms,
+                withdrawn: self.withdrawn.clone(),
             }),
             (None, Err(error)) => Err(error),
             (None, Ok(credentials)) => Ok(Identity {
@@ -358,7 +384,20 @@ impl IdentityFolder {
                 others: Vec::new(),
                 roots,
                 newest_until_ms,
+                withdrawn: self.withdrawn.clone(),
             }),
+        }
+    }
+
+    /// The plant's roots that are held here; none on a machine that never was a gateway.
+    ///
+    /// # Errors
+    /// Their file cannot be read.
+    pub fn held_roots(&self) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+        let path = self.path("roots.pem");
+        match durable::read(&path, PEM_BYTES_MAX)? {
+            Some(pem) => Ok(certificates_from_pem(&pem, &path.display().to_string())?),
+            None => Ok(Vec::new()),
         }
     }
 
@@ -376,77 +415,21 @@ impl IdentityFolder {
         if let Some(key) = self.held()? {
             return Ok(key);
         }
-        durable::create_folder(&self.0)?;
+        durable::create_folder(&self.folder)?;
         let key = FileKey::generate(KeyKind::EcdsaP256)?;
         key.replace(&self.path("key.pem"))?;
         Ok(key.into())
     }
 
+    /// Which file its key is in: another one where it has another key.
+    pub(crate) fn key_file(&self) -> Option<(u64, u64)> {
+        let found = std::fs::metadata(self.path("key.pem")).ok()?;
+        Some((found.dev(), found.ino()))
+    }
+
     /// The gateway's key, if there is one. Here it is decided who holds it.
     fn held(&self) -> Result<Option<Key>, IdentityError> {
         Ok(FileKey::find(&self.path("key.pem"))?.map(Key::new))
-    }
-
-    /// Holds a coordinator's answer against what was asked for: our name, our key, the plant's pinned root.
-    ///
-    /// # Errors
-    /// The answer has no certificate, one for another name or another key, or roots without the one that the token
-    /// named.
-    pub fn check(
-        enrolment: &Enrolment,
-        key: &Key,
-        answer: &penstock_proto::v1::EnrolResponse,
-    ) -> Result<IssuedChain, IdentityError> {
-        let der = |list: &[prost::bytes::Bytes]| -> Vec<CertificateDer<'static>> {
-            list.iter()
-                .map(|bytes| CertificateDer::from(bytes.to_vec()))
-                .collect()
-        };
-        let (chain, roots) = (der(&answer.certificate_chain), der(&answer.trust_bundle));
-        let leaf = chain
-            .first()
-            .ok_or_else(|| IdentityError::Issued("no certificate".to_owned()))?;
-        let named = PeerIdentity::from_certificate(leaf).map_err(TlsError::from)?;
-        let wanted = PeerIdentity {
-            plant: enrolment.plant.clone(),
-            subject: Subject::Gateway(enrolment.gateway.clone()),
-        };
-        if named != wanted {
-            return Err(IdentityError::Issued(format!(
-                "a certificate for {named} instead of {wanted}"
-            )));
-        }
-        if certified_key(leaf) != Some(key.subject_public_key_info()) {
-            return Err(IdentityError::Issued("a certificate for another key".to_owned()));
-        }
-        if !roots.iter().any(|root| Digest::of(root) == enrolment.root_digest) {
-            return Err(IdentityError::Issued(
-                "roots without the one that the token names".to_owned(),
-            ));
-        }
-        Ok(IssuedChain { chain, roots })
-    }
-
-    /// Stores what was issued. The certificate before is kept beside it: whether the new one does is not known yet.
-    ///
-    /// # Errors
-    /// A file cannot be written. The previous certificate then stays in use.
-    pub fn store_issued(&self, issued: &IssuedChain) -> Result<(), IdentityError> {
-        durable::create_folder(&self.0)?;
-        if let Ok(Some(before)) = durable::read(&self.path("chain.pem"), PEM_BYTES_MAX) {
-            certificates::keep(&self.0, &before, clock::now_ms())?;
-        }
-        durable::replace(
-            &self.path("roots.pem"),
-            certificates_to_pem(&issued.roots).as_bytes(),
-            0o644,
-        )?;
-        durable::replace(
-            &self.path("chain.pem"),
-            certificates_to_pem(&issued.chain).as_bytes(),
-            0o644,
-        )?;
-        Ok(())
     }
 
     /// Stores the enrolment record.

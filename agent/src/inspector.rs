@@ -24,7 +24,7 @@
 //! A thread sleeps while nothing comes, but for moments in which a quick peer is about to answer (`polling`).
 //!
 //! Where a flow's TLS ends here (`handshake`), the client proves by certificate which device it is before the server is
-//! asked, and the server which asset it is. Nothing is ever carried on in the plain. Between zones that only observe no TLS
+//! asked, and the server which asset it is. A connection ends when the key of either is withdrawn (`session/lives`). Nothing is ever carried on in the plain. Between zones that only observe no TLS
 //! is ended: such connections pass unread, which is told.
 //!
 //! Not here: which packets the kernel hands over (`intercept`, `lower`), and what an operation is (`penstock_inspect`).
@@ -59,6 +59,7 @@ use penstock_policy::ids::Revision;
 use penstock_policy::plan::Plan;
 use penstock_proto::tls::handshakes::Handshakes;
 use penstock_proto::tls::socket::HANDSHAKE_BYTES_MAX;
+use penstock_proto::withdrawn::Withdrawn;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::forecast::Forecasts;
@@ -432,6 +433,11 @@ impl Inspector {
     pub(crate) async fn shadow(&self, next: Option<Arc<InspectionPolicy>>) {
         let next = next.map(|policy| Arc::new(InspectedShadow::new(policy)));
         self.change(|regime| regime.next = next).await;
+    }
+
+    /// These keys no longer count: connections whose TLS ends here and that stand on one are ended when this returns.
+    pub async fn heed(&self, withdrawn: Arc<Withdrawn>) {
+        self.change(|regime| regime.withdrawn = withdrawn).await;
     }
 
     /// What that came to, if there is one.

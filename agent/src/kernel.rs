@@ -9,6 +9,7 @@ use std::time::Duration;
 use penstock_policy::ids::{ConduitId, Revision};
 use penstock_policy::plan::{Capability, Plan};
 use penstock_proto::v1::{Fault, KernelCounters};
+use penstock_proto::withdrawn::Withdrawn;
 use tokio::sync::watch;
 
 use crate::identity::Identity;
@@ -158,6 +159,10 @@ pub trait Kernel: Send + Sync + 'static {
     }
     /// Who this gateway is, now and after each renewal: for the TLS of clients that ends here.
     fn identify(&self, _identity: Option<Arc<Identity>>) {}
+    /// Ends connections whose TLS ends here and whose peer's key no longer counts by this list; new ones are judged by their handshakes.
+    fn heed(&self, _withdrawn: Arc<Withdrawn>) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
     /// Leaves what it carries itself with the service manager, before a stop.
     fn hand_over(&self, _manager: &ServiceManager) -> impl Future<Output = ()> + Send {
         std::future::ready(())

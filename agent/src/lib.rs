@@ -55,3 +55,4 @@ pub mod store;
 pub mod tap;
 pub mod timepiece;
 pub mod watchdog;
+pub mod withdrawn;

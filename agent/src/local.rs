@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use penstock_policy::ids::Digest;
 use penstock_policy::overrides::Effect;
 use penstock_policy::text::is_hidden;
+use penstock_proto::withdrawn::FILE_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 
 pub mod ask;
@@ -32,8 +33,8 @@ use self::change::Change;
 
 /// The socket's name, where the configuration gives none: in the state folder.
 pub const SOCKET: &str = "local.sock";
-/// The longest question, bytes: one with a signed override.
-pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// The longest question, bytes: one with the longest list of withdrawn keys. Only who may ask is heard for so long.
+pub const REQUEST_BYTES_MAX: usize = FILE_BYTES_MAX + 64 * 1024;
 /// The longest answer, bytes.
 pub const ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// The longest reason, bytes.
@@ -92,6 +93,11 @@ pub enum Ask {
     },
     /// What people in front of the gateway change of what it enforces, for a while.
     Override(OverrideQuestion),
+    /// Keys no longer count.
+    TakeWithdrawn {
+        /// The file that says whose.
+        list: String,
+    },
 }
 
 /// What is asked of overrides.

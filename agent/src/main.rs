@@ -12,10 +12,11 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use penstock_agent::commands::asking::{Asking, CONFIG_PATH};
 use penstock_agent::commands::overrides::OverrideCommand;
+use penstock_agent::commands::withdrawn::WithdrawnCommand;
 use penstock_agent::config::{Config, ConfigError, DEFAULT_TEXT, LogFormat};
 use penstock_agent::enforce::standing;
 use penstock_agent::enforce::{Base, EnforceSettings, Enforcer};
-use penstock_agent::link::enrol::{EnrolError, enrol};
+use penstock_agent::link::enrol::{EnrolError, KeyChoice, enrol_with};
 use penstock_agent::local::change::TrialState;
 use penstock_agent::local::{Ask, LocalSettings, ask};
 use penstock_agent::service_manager::{ServiceManager, StoredDescriptor};
@@ -58,6 +59,10 @@ enum Command {
         /// The file that holds the token, or `-` for standard input.
         #[arg(long, value_name = "FILE")]
         token: PathBuf,
+        /// Make a new key: the one of this machine was withdrawn, or shall no longer count. It takes the old one's place as soon as it
+        /// has a certificate; an agent that runs goes on with it by itself.
+        #[arg(long)]
+        new_key: bool,
     },
     /// Load the boot-time rules: guarded interfaces pass nothing until the agent has put its policy in force.
     Base {
@@ -125,6 +130,11 @@ enum Command {
         #[command(subcommand)]
         command: OverrideCommand,
     },
+    /// Whose keys no longer count at this gateway: show them, or bring a list to a site without a link.
+    Withdrawn {
+        #[command(subcommand)]
+        command: WithdrawnCommand,
+    },
     /// Check a configuration, or print the default one.
     Config {
         /// The configuration.
@@ -168,12 +178,17 @@ fn execute(command: Command) -> anyhow::Result<()> {
             let kept = ServiceManager::kept();
             runtime()?.block_on(run(config, kept))
         }
-        Command::Enrol { config, token } => {
+        Command::Enrol {
+            config,
+            token,
+            new_key,
+        } => {
             let config = Config::load(&config)?;
             let token = read_token(&token)?;
             penstock_agent::durable::create_folder(&config.state_folder)?;
-            let enrolment = runtime()?.block_on(enrol(&config.state_folder, &token))?;
-            print!("{enrolment}");
+            let choice = if new_key { KeyChoice::New } else { KeyChoice::Held };
+            let enrolled = runtime()?.block_on(enrol_with(&config.state_folder, &token, choice))?;
+            print!("{}", text::printable(&enrolled.to_string()));
             Ok(())
         }
         Command::Base { config } => {
@@ -242,6 +257,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             asking.steer(&settings, Ask::Clear { statement })
         }
         Command::Override { command } => command.execute(),
+        Command::Withdrawn { command } => command.execute(),
         Command::Config { config, default } => {
             if default {
                 print!("{DEFAULT_TEXT}");

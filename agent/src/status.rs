@@ -22,7 +22,7 @@ use crate::local::InKernel;
 use crate::local::ask::{self, AskError};
 use crate::local::change::{Change, hold_in_words, reverted_in_words};
 use crate::policy_store::overrides::StoredOverrides;
-use crate::{audit, boot, policy_store, store};
+use crate::{audit, boot, policy_store, store, withdrawn};
 
 /// How long after a change of rules its note may take: it is written a second later.
 const NOTED_WITHIN: Duration = Duration::from_secs(3);
@@ -328,6 +328,9 @@ pub fn read(config: &Config) -> Status {
             ));
             match IdentityFolder::new(state_folder).load(enrolment) {
                 Ok(loaded) => {
+                    // An agent that runs has said so itself.
+                    let list = withdrawn::peek(state_folder).ok().flatten().filter(|_| !running);
+                    faults.extend(list.and_then(|list| withdrawn::own::words(&loaded, &list)));
                     let span = loaded.validity_ms().ok();
                     certificate_from_ms = span.map(|(from, _)| from);
                     certificate_expires_ms = span.map(|(_, until)| until);

@@ -26,10 +26,12 @@ pub use verifier::{CERTIFICATES_BYTES_MAX, CERTIFICATES_MAX, FOREIGN_CERTIFICATE
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
 use rustls::sign::CertifiedKey;
 
 use self::names::ServerNames;
@@ -214,6 +216,24 @@ pub fn certificates_to_pem<C: AsRef<[u8]>>(certificates: &[C]) -> String {
         text.push_str("-----END CERTIFICATE-----\n");
     }
     text
+}
+
+/// Which of `roots` issued this certificate of a peer that connects; `None`: none of them. What time it is does not matter: a clock
+/// may be wrong, and that a certificate is not valid at some time is for those to say to whom it is shown.
+pub fn issuer<'a>(
+    leaf: &CertificateDer<'_>,
+    roots: &'a [CertificateDer<'static>],
+) -> Option<&'a CertificateDer<'static>> {
+    let (from_ms, _) = validity_ms(leaf).ok()?;
+    let then = UnixTime::since_unix_epoch(Duration::from_millis(from_ms));
+    roots.iter().find(|root| {
+        let verifier = root_store(std::slice::from_ref(root)).ok().and_then(|store| {
+            WebPkiClientVerifier::builder_with_provider(store, provider())
+                .build()
+                .ok()
+        });
+        verifier.is_some_and(|verifier| verifier.verify_client_cert(leaf, &[], then).is_ok())
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {

@@ -10,6 +10,9 @@
 //! the later of each: no order matters, nothing is undone by an old one, and whoever carries lists can at most withhold them. A
 //! list that says what changed *since* a number is taken only by who holds the same up to there, which its digest tells.
 
+mod file;
+mod live;
+
 use std::collections::BTreeMap;
 
 use penstock_policy::ids::{Digest, PlantId};
@@ -19,6 +22,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::keys::{Key, KeyError, has_signed};
 use crate::peer::{Epoch, Subject};
+
+pub use self::file::{FILE_BYTES_MAX, FileError};
+pub use self::live::{Life, WatchedLife, WithdrawnView};
 
 /// What a signature says that it is over.
 const PAYLOAD_TYPE: &str = "application/vnd.penstock.withdrawn+json";
@@ -123,6 +129,11 @@ impl Withdrawn {
             number: self.number,
             digest: self.digest_at(self.number),
         }
+    }
+
+    /// Whom it names, and from which life on each counts.
+    pub fn entries(&self) -> impl Iterator<Item = (&Subject, Epoch)> {
+        self.entries.iter().map(|(subject, entry)| (subject, entry.from))
     }
 
     /// How many subjects it names.

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use penstock_policy::ids::{AssetId, PlantId};
 use penstock_policy::terms::Tls;
 use penstock_proto::keys::FileKey;
-use penstock_proto::tls::data_path::{BrokerProfile, Devices, device, device_server, explain};
+use penstock_proto::peer::{Epoch, Subject};
+use penstock_proto::tls::data_path::{BrokerProfile, Devices, PlantTrust, device_server, explain, peer};
 use penstock_proto::tls::server::ServerCredentials;
 use penstock_proto::tls::{Credentials, WrongPeer};
+use penstock_proto::withdrawn::{Withdrawn, WithdrawnView};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
 };
@@ -40,14 +42,29 @@ impl Authority {
         self.issue_in(subject, names, (2020, 2099))
     }
 
-    /// What the coordinator issues: one URI, perhaps names, for both ends of a connection.
+    /// The same, which says to be of this life.
+    fn issue_life(&self, subject: &str, epoch: u32) -> Credentials {
+        self.issue_of(subject, &[], (2020, 2099), Some(epoch))
+    }
+
     fn issue_in(&self, subject: &str, names: &[&str], years: (i32, i32)) -> Credentials {
+        self.issue_of(subject, names, years, None)
+    }
+
+    /// What the coordinator issues: one URI, perhaps names, for both ends of a connection.
+    fn issue_of(&self, subject: &str, names: &[&str], years: (i32, i32), epoch: Option<u32>) -> Credentials {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         let uri = format!("spiffe://water/{subject}");
         params
             .subject_alt_names
             .push(SanType::URI(uri.try_into().unwrap()));
+        if let Some(epoch) = epoch {
+            params.distinguished_name.push(
+                rcgen::DnType::CustomDnType(vec![2, 5, 4, 5]),
+                rcgen::DnValue::Utf8String(epoch.to_string()),
+            );
+        }
         params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
         params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
         params.extended_key_usages = vec![
@@ -76,7 +93,23 @@ fn gateway(ca: &Authority, devices: &[&str]) -> Arc<ServerConfig> {
         ["any"] => Devices::Any,
         listed => Devices::Listed(listed.iter().map(|name| asset(name)).collect()),
     };
-    device_server(&plant(), own, &[ca.root()], devices).unwrap()
+    meeting(ca, own, devices, &WithdrawnView::default())
+}
+
+/// The same with these credentials, by this list of withdrawn keys.
+fn meeting(
+    ca: &Authority,
+    own: Arc<ServerCredentials>,
+    devices: Devices,
+    withdrawn: &WithdrawnView,
+) -> Arc<ServerConfig> {
+    let (plant, roots) = (plant(), [ca.root()]);
+    let trust = PlantTrust {
+        plant: &plant,
+        roots: &roots,
+        withdrawn,
+    };
+    device_server(trust, own, devices).unwrap()
 }
 
 /// An ordinary TLS client, such as an MQTT library: it checks the broker's name, and knows nothing of Penstock.
@@ -105,7 +138,10 @@ async fn meet(
     let (near, far) = tokio::io::duplex(64 * 1024);
     let accept = async move {
         let mut stream = tokio_rustls::TlsAcceptor::from(server).accept(far).await?;
-        let peer = device(stream.get_ref().1);
+        let peer = peer(stream.get_ref().1).and_then(|life| match life.subject {
+            Subject::Device(asset) => Some(asset),
+            _ => None,
+        });
         let mut byte = [0];
         stream.read_exact(&mut byte).await?;
         stream.write_all(&byte).await?;
@@ -198,7 +234,7 @@ async fn a_renewed_certificate_of_the_gateway_serves_the_next_connection() {
     let ca = Authority::new("plant");
     let own = ServerCredentials::new(&ca.issue("gateway/gw-1", &[])).unwrap();
     let devices = Devices::Listed(BTreeSet::from([asset("scada")]));
-    let server = device_server(&plant(), own.clone(), &[ca.root()], devices).unwrap();
+    let server = meeting(&ca, own.clone(), devices, &WithdrawnView::default());
     let client = ordinary(&ca, Some(&ca.issue("device/scada", &[])));
     let (_, refused) = meet(server.clone(), client.clone(), broker_name()).await;
     assert!(refused.unwrap_err().to_string().contains("not valid for"));
@@ -225,10 +261,24 @@ fn broker(ca: &Authority, credentials: &Credentials) -> Arc<ServerConfig> {
 
 /// How the gateway gets on with a broker, by what its plan says of it.
 async fn gateway_meets(ca: &Authority, tls: &Tls, credentials: &Credentials) -> Result<(), io::Error> {
+    gateway_meets_by(&WithdrawnView::default(), ca, tls, credentials).await
+}
+
+/// The same by this list of withdrawn keys.
+async fn gateway_meets_by(
+    withdrawn: &WithdrawnView,
+    ca: &Authority,
+    tls: &Tls,
+    credentials: &Credentials,
+) -> Result<(), io::Error> {
+    let (plant, roots) = (plant(), [ca.root()]);
     let profile = BrokerProfile::of_plan(
         tls,
-        &plant(),
-        &[ca.root()],
+        PlantTrust {
+            plant: &plant,
+            roots: &roots,
+            withdrawn,
+        },
         (&asset("broker"), BROKER_ADDRESS.parse().unwrap()),
         ca.issue("gateway/gw-1", &[]),
     )
@@ -310,4 +360,83 @@ async fn the_reason_of_our_own_stands_in_the_error_for_programs_too() {
         wrong.to_string(),
         "the peer is spiffe://water/device/historian, not device/broker of plant water"
     );
+}
+
+/// A list by which the subject counts from this life on, and where a longer one is brought.
+fn withdrawing(subject: &str, from: u32) -> (tokio::sync::watch::Sender<Arc<Withdrawn>>, WithdrawnView) {
+    let mut withdrawn = Withdrawn::default();
+    withdrawn.withdraw(&subject.parse().unwrap(), Epoch(from));
+    let (sender, list) = tokio::sync::watch::channel(Arc::new(withdrawn));
+    (sender, WithdrawnView::from(list))
+}
+
+#[tokio::test]
+async fn a_device_whose_life_is_over_gets_no_handshake_and_a_longer_list_counts_from_the_next_one_on() {
+    let ca = Authority::new("plant");
+    let own = ServerCredentials::new(&ca.issue("gateway/gw-1", &[BROKER_ADDRESS])).unwrap();
+    let (sender, withdrawn) = withdrawing("device/scada", 2);
+    for devices in [
+        Devices::Any,
+        Devices::Listed(BTreeSet::from([asset("scada"), asset("hmi")])),
+    ] {
+        let server = meeting(&ca, own.clone(), devices, &withdrawn);
+        let shows = async |credentials: &Credentials| {
+            let (server, client) =
+                meet(server.clone(), ordinary(&ca, Some(credentials)), broker_name()).await;
+            assert_eq!(server.is_ok(), client.is_ok(), "{server:?} {client:?}");
+            server.map_err(|error| explain(&error))
+        };
+        // A certificate from before lives were numbered is of the first of all.
+        for over in [ca.issue("device/scada", &[]), ca.issue_life("device/scada", 1)] {
+            let refused = shows(&over).await.unwrap_err();
+            assert!(
+                refused.contains("the certificate of spiffe://water/device/scada was withdrawn"),
+                "{refused}"
+            );
+        }
+        let (current, other) = (ca.issue_life("device/scada", 2), ca.issue("device/hmi", &[]));
+        for good in [&current, &other] {
+            shows(good).await.unwrap();
+        }
+        // The same configuration, by a longer list.
+        let before = withdrawn.now();
+        sender.send_modify(|list| {
+            Arc::make_mut(list).withdraw(&"device/scada".parse().unwrap(), Epoch(3));
+        });
+        let refused = shows(&current).await.unwrap_err();
+        assert!(
+            refused.contains("it belongs to life 2 of that name, and only life 3 and later ones count"),
+            "{refused}"
+        );
+        shows(&other).await.unwrap();
+        sender.send_replace(before);
+    }
+    // What it does not name is no way in: whom the plan does not list stays outside.
+    let listed = Devices::Listed(BTreeSet::from([asset("hmi")]));
+    let server = meeting(&ca, own, listed, &withdrawn);
+    let client = ordinary(&ca, Some(&ca.issue_life("device/scada", 9)));
+    let (server, _) = meet(server, client, broker_name()).await;
+    assert!(explain(&server.unwrap_err()).contains("not device/hmi"));
+}
+
+#[tokio::test]
+async fn a_broker_whose_life_is_over_is_not_met_and_a_name_of_other_authorities_is_none_of_the_lists_business()
+ {
+    let ca = Authority::new("plant");
+    let (_sender, withdrawn) = withdrawing("device/broker", 2);
+    let tls = Tls::default();
+    let over = ca.issue_life("device/broker", 1);
+    let error = gateway_meets_by(&withdrawn, &ca, &tls, &over).await.unwrap_err();
+    assert!(explain(&error).contains("was withdrawn"), "{error}");
+    let current = ca.issue_life("device/broker", 2);
+    gateway_meets_by(&withdrawn, &ca, &tls, &current).await.unwrap();
+    let pem = penstock_proto::tls::certificates_to_pem(&[ca.root()]);
+    let foreign = Tls {
+        server_authorities: Some(pem),
+        server_name: None,
+    };
+    let by_address = ca.issue("device/broker", &[BROKER_ADDRESS]);
+    gateway_meets_by(&withdrawn, &ca, &foreign, &by_address)
+        .await
+        .unwrap();
 }

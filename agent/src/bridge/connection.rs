@@ -1,19 +1,17 @@
 //! A connection to one broker: TCP, TLS where the plan has it, CONNECT and CONNACK, then packets both ways.
 //!
-//! Everything has a time limit and a size limit. A connection that broke is not mended: a new one is made, and what is
+//! Everything has a time limit and a size limit. A connection ends when the broker's key is withdrawn. One that broke is not mended: a new one is made, and what is
 //! on disk says what to do on it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_inspect::connection::Sender;
 use penstock_inspect::mqtt::MqttError;
 use penstock_inspect::mqtt::packet::Header;
 use penstock_proto::tls::TlsError;
-use penstock_proto::tls::data_path::{BrokerError, explain};
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
+use penstock_proto::tls::data_path::{BrokerError, BrokerProfile, explain};
+use penstock_proto::withdrawn::{Life, WatchedLife};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 
@@ -52,6 +50,11 @@ pub enum ConnectionError {
         /// Why.
         problem: String,
     },
+    /// The key that the broker proved to have no longer counts.
+    #[error(
+        "the key of {0} was withdrawn: if it is where it belongs, issue it a certificate for a new key (penstock devices issue)"
+    )]
+    Withdrawn(Life),
     /// TLS needs an identity.
     #[error("this gateway is not enrolled, so it has no certificate to show")]
     NoIdentity,
@@ -128,6 +131,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// What comes from a broker.
 pub struct Incoming {
+    /// Whose key it proved to have, where that can be withdrawn.
+    life: Option<WatchedLife>,
     stream: ReadHalf<Box<dyn Stream>>,
     held: Vec<u8>,
     at: usize,
@@ -146,8 +151,8 @@ pub struct Target {
     pub address: IpAddr,
     /// TCP port.
     pub port: u16,
-    /// TLS, and the name to begin with.
-    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// How TLS begins there.
+    pub tls: Option<BrokerProfile>,
 }
 
 /// Connects, says CONNECT and hears CONNACK.
@@ -174,20 +179,23 @@ pub(crate) async fn begin(
     hello: &Hello<'_>,
 ) -> Result<(Incoming, Outgoing, Welcome), ConnectionError> {
     let address = SocketAddr::new(target.address, target.port);
-    let stream: Box<dyn Stream> = match &target.tls {
-        None => Box::new(tcp),
-        Some((config, name)) => Box::new(
-            tokio_rustls::TlsConnector::from(config.clone())
-                .connect(name.clone(), tcp)
+    let (stream, life): (Box<dyn Stream>, _) = match &target.tls {
+        None => (Box::new(tcp), None),
+        Some(profile) => {
+            let stream = tokio_rustls::TlsConnector::from(profile.config()?)
+                .connect(profile.server_name.clone(), tcp)
                 .await
                 .map_err(|error| ConnectionError::Handshake {
                     address,
                     problem: explain(&error),
-                })?,
-        ),
+                })?;
+            let life = profile.watched(stream.get_ref().1);
+            (Box::new(stream), life)
+        }
     };
     let (read, write) = tokio::io::split(stream);
     let mut incoming = Incoming {
+        life,
         stream: read,
         held: Vec::new(),
         at: 0,
@@ -205,9 +213,21 @@ pub(crate) async fn begin(
     Ok((incoming, outgoing, welcome))
 }
 
+async fn over(life: &mut Option<WatchedLife>) -> ConnectionError {
+    let Some(watched) = life else {
+        return std::future::pending().await;
+    };
+    watched.over().await;
+    ConnectionError::Withdrawn(watched.life.clone())
+}
+
 impl Incoming {
     /// The next whole packet. May be dropped while it waits and asked again: no byte is lost.
     pub(crate) async fn next(&mut self) -> Result<(Header, &[u8]), ConnectionError> {
+        // Also where whole packets are held: what comes of a key that no longer counts is not taken.
+        if let Some(life) = self.life.as_ref().filter(|life| life.is_over()) {
+            return Err(ConnectionError::Withdrawn(life.life.clone()));
+        }
         loop {
             if let Some((header, from, to)) = self.whole()? {
                 self.at = to;
@@ -220,10 +240,19 @@ impl Incoming {
                 self.held = Vec::new();
             }
             self.held.reserve(BUFFER_BYTES / 4);
-            if self.stream.read_buf(&mut self.held).await? == 0 {
+            let read = tokio::select! {
+                read = self.stream.read_buf(&mut self.held) => read?,
+                error = over(&mut self.life) => return Err(error),
+            };
+            if read == 0 {
                 return Err(ConnectionError::Closed);
             }
         }
+    }
+
+    /// Waits until the broker's key no longer counts, and hears nothing else. May be dropped while it waits.
+    pub(crate) async fn over(&mut self) -> ConnectionError {
+        over(&mut self.life).await
     }
 
     /// The header of a packet that is held whole, and where its body lies.

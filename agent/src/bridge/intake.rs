@@ -85,6 +85,7 @@ impl Running {
                 return;
             }
             let machine = &mut self.machine;
+            let listens = machine.listens();
             tokio::select! {
                 () = stop.cancelled() => {
                     let forget = self.side.revoked.load(Ordering::Acquire);
@@ -97,7 +98,7 @@ impl Running {
                     }),
                     Err(_) => machine.take(Fact::QueueClosed, moment()),
                 },
-                fact = self.wire.next(), if machine.listens() => machine.take(fact, moment()),
+                fact = self.wire.next_if(listens) => machine.take(fact, moment()),
                 Some(owed) = self.durable.recv() => {
                     machine.take(Fact::Own(Durable(owed)), moment());
                     while let Ok(owed) = self.durable.try_recv() {

@@ -84,8 +84,7 @@ impl BrokerPeer {
                     .borrow()
                     .clone()
                     .ok_or(ConnectionError::NoIdentity)?;
-                let profile = identity.broker_profile(tls, &self.broker.asset, self.broker.address)?;
-                Some((profile.config()?, profile.server_name.clone()))
+                Some(identity.broker_profile(tls, &self.broker.asset, self.broker.address)?)
             }
         };
         let target = Target {
@@ -152,6 +151,15 @@ impl Wire {
     pub fn open(&mut self, peer: &BrokerPeer, clean_start: bool) {
         let peer = peer.clone();
         *self = Self::Opening(Box::pin(async move { peer.connect(clean_start).await }));
+    }
+
+    /// As [`Self::next`] where the machine `listens`; where it does not, only the end of the broker's key is heard.
+    pub async fn next_if<O>(&mut self, listens: bool) -> Fact<'_, O> {
+        match self {
+            _ if listens => self.next().await,
+            Self::Open(incoming, _) => Fact::Broke(incoming.over().await),
+            Self::Opening(_) | Self::Closed => std::future::pending().await,
+        }
     }
 
     /// Waits for what there is to say. May be dropped while it waits and asked again: nothing is lost.

@@ -53,11 +53,12 @@ impl Asking {
     /// # Errors
     /// As above.
     pub fn asked(self, settings: &LocalSettings, ask_for: Ask) -> anyhow::Result<String> {
-        let said = self.by.or_else(|| std::env::var("SUDO_USER").ok());
-        Ok(ask::steer(
-            settings,
-            said.filter(|said| !said.is_empty()),
-            ask_for,
-        )?)
+        Ok(ask::steer(settings, self.said(), ask_for)?)
+    }
+
+    /// Who asks, by their own word.
+    pub fn said(&self) -> Option<String> {
+        let said = self.by.clone().or_else(|| std::env::var("SUDO_USER").ok());
+        said.filter(|said| !said.is_empty())
     }
 }

@@ -17,6 +17,7 @@ use penstock_proto::tls::{Credentials, certificates_from_pem, times, validity_ms
 use rustls::pki_types::CertificateDer;
 
 use super::PEM_BYTES_MAX;
+use super::new_key::NEXT;
 use crate::durable::{self, FileError};
 
 /// Certificates kept beside the newest.
@@ -40,9 +41,17 @@ fn chain(path: &Path) -> Option<Vec<CertificateDer<'static>>> {
     certificates_from_pem(&pem, "a kept certificate").ok()
 }
 
-/// Those that can be read; one that cannot is not missed as long as others do.
+/// Those that can be read; one that cannot is not missed as long as others do. With them the one of a new key that is just being put
+/// in its place: whether it is that key's time, the key says.
 pub(super) fn chains(identity: &Path) -> Vec<Vec<CertificateDer<'static>>> {
-    files(identity).iter().filter_map(|path| chain(path)).collect()
+    let next = identity.join(NEXT).join("chain.pem");
+    let all = std::iter::once(next).chain(files(identity));
+    all.filter_map(|path| chain(&path)).collect()
+}
+
+/// Throws all kept ones away: they are of a key that is gone.
+pub(super) fn forget(identity: &Path) -> Result<(), FileError> {
+    files(identity).iter().try_for_each(|path| durable::remove(path))
 }
 
 /// Keeps the chain in `pem`, durable when this returns; then there may be too many, and one goes, but never the one that is shown

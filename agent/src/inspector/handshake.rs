@@ -11,12 +11,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_policy::ids::AssetId;
+use penstock_proto::peer::Subject;
 use penstock_proto::tls::WrongPeer;
 use penstock_proto::tls::data_path;
 use penstock_proto::tls::handshakes::Handshakes;
 use penstock_proto::tls::socket::Socket;
 use penstock_proto::tls::times::peer_refused;
+use penstock_proto::withdrawn::Life;
 use rustls::{AlertDescription, CertificateError, Error, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -30,12 +31,12 @@ const FAREWELL_MAX: Duration = Duration::from_secs(1);
 /// And so much of it.
 const FAREWELL_BYTES_MAX: usize = 64 * 1024;
 
-/// Meets a client, which must be one of the devices that `config` accepts.
+/// Meets a client, which must be one of the devices that `config` accepts; which it is, and in which life.
 pub(super) async fn accept(
     handshakes: &Handshakes,
     (stream, client): (TcpStream, IpAddr),
     config: Arc<ServerConfig>,
-) -> Result<(server::TlsStream<Socket>, AssetId), String> {
+) -> Result<(server::TlsStream<Socket>, Life), String> {
     let stream = stream.into_std().map_err(|error| error.to_string())?;
     let work = async move {
         let stream = Socket::of_stranger(TcpStream::from_std(stream)?);
@@ -53,18 +54,18 @@ pub(super) async fn accept(
     let (socket, tls) = stream.get_mut();
     tls.set_buffer_limit(Some(TLS_BUFFER_BYTES));
     settle(socket)?;
-    match data_path::device(stream.get_ref().1) {
-        Some(device) => Ok((stream, device)),
-        None => Err("the client's certificate names no device".to_owned()),
+    match data_path::peer(stream.get_ref().1) {
+        Some(life) if matches!(life.subject, Subject::Device(_)) => Ok((stream, life)),
+        _ => Err("the client's certificate names no device".to_owned()),
     }
 }
 
-/// Meets a server, for the client at this address.
+/// Meets a server, for the client at this address; which life of it, where it is known by the plant's authority.
 pub(super) async fn connect(
     handshakes: &Handshakes,
     (stream, client): (TcpStream, IpAddr),
     server: &Server,
-) -> Result<client::TlsStream<Socket>, String> {
+) -> Result<(client::TlsStream<Socket>, Option<Life>), String> {
     let stream = stream.into_std().map_err(|error| error.to_string())?;
     let (connector, name) = (
         TlsConnector::from(Arc::clone(&server.config)),
@@ -86,7 +87,8 @@ pub(super) async fn connect(
     let (socket, tls) = stream.get_mut();
     tls.set_buffer_limit(Some(TLS_BUFFER_BYTES));
     settle(socket)?;
-    Ok(stream)
+    let life = server.of_plant.then(|| data_path::peer(stream.get_ref().1));
+    Ok((stream, life.flatten()))
 }
 
 fn settle(socket: &mut Socket) -> Result<(), String> {
@@ -121,8 +123,19 @@ fn is_of_another_plants_authority(error: &CertificateError) -> bool {
     )
 }
 
+fn wrong_peer(error: &CertificateError) -> Option<&WrongPeer> {
+    match error {
+        CertificateError::Other(reason) => reason.0.downcast_ref(),
+        _ => None,
+    }
+}
+
+fn is_withdrawn(error: &CertificateError) -> bool {
+    matches!(wrong_peer(error), Some(WrongPeer::Over { .. }))
+}
+
 fn is_another_peer(error: &CertificateError) -> bool {
-    matches!(error, CertificateError::Other(reason) if reason.0.is::<WrongPeer>())
+    wrong_peer(error).is_some() && !is_withdrawn(error)
 }
 
 /// TLS has one word for a certificate that is too old and for one whose time has not come.
@@ -155,6 +168,11 @@ pub(super) fn client_failed(error: &io::Error) -> String {
             "the client shows no certificate: give it the one of its asset (penstock devices \
                                            issue)"
                 .to_owned()
+        }
+        Error::InvalidCertificate(wrong) if is_withdrawn(wrong) => {
+            format!(
+                "{what}: if the device is where it belongs, issue it another one for a new key (penstock devices issue)"
+            )
         }
         Error::InvalidCertificate(wrong) if is_another_peer(wrong) => {
             format!(
@@ -200,6 +218,11 @@ pub(super) fn server_failed(error: &io::Error) -> String {
         Error::InvalidMessage(_) => {
             format!(
                 "the server does not speak TLS, which this flow's server must ({what}): switch TLS on in it"
+            )
+        }
+        Error::InvalidCertificate(wrong) if is_withdrawn(wrong) => {
+            format!(
+                "{what}: if the server is where it belongs, issue it another one for a new key (penstock devices issue)"
             )
         }
         Error::InvalidCertificate(wrong) if is_another_peer(wrong) => {

@@ -7,7 +7,8 @@
 //!
 //! What the library needs for a handshake is set up once for each identity and each thing that flows say of TLS, and
 //! shared by the connections: they differ in nothing but their keys. Sessions are not resumed, on neither side: a
-//! resumed one is let in without its certificate, so that a device would outlive it.
+//! resumed one is let in without its certificate, so that a device would outlive it. The list of withdrawn keys is asked by
+//! each handshake, so that a longer one needs no other set-up.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -20,6 +21,7 @@ use penstock_policy::terms::Tls;
 use penstock_proto::tls::data_path::{self, Devices};
 use penstock_proto::tls::server::ServerCredentials;
 use penstock_proto::tls::times::instant;
+use penstock_proto::withdrawn::Life;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
@@ -42,6 +44,8 @@ pub(super) struct TlsIdentity {
 pub(super) struct Server {
     pub(super) config: Arc<ClientConfig>,
     pub(super) name: ServerName<'static>,
+    /// It is known by the plant's authority, so that its key can be withdrawn.
+    pub(super) of_plant: bool,
 }
 
 impl TlsIdentity {
@@ -54,11 +58,16 @@ impl TlsIdentity {
         })
     }
 
+    /// Whether this life is over by the list of now, which may be longer than the one by which its handshake was judged.
+    pub(super) fn ends(&self, life: &Life) -> bool {
+        self.identity.plant_trust().withdrawn.ends(life)
+    }
+
     /// How a client is met that must be one of these devices.
     pub(super) fn towards_clients(&self, devices: Devices) -> Result<Arc<ServerConfig>, String> {
         self.clients.get(devices, |devices| {
-            let (plant, roots) = (&self.identity.enrolment.plant, self.identity.roots());
-            data_path::device_server(plant, Arc::clone(&self.server), roots, devices.clone())
+            let trust = self.identity.plant_trust();
+            data_path::device_server(trust, Arc::clone(&self.server), devices.clone())
                 .map_err(|error| format!("TLS towards clients cannot be set up: {error}"))
         })
     }
@@ -81,6 +90,7 @@ impl TlsIdentity {
                     .map_err(|error| format!("TLS towards the server cannot be set up: {error}"))?;
                 Ok(Arc::new(Server {
                     config,
+                    of_plant: profile.is_of_plant(),
                     name: profile.server_name,
                 }))
             })

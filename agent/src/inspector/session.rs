@@ -10,6 +10,7 @@
 
 mod end;
 mod frozen;
+mod lives;
 mod peer;
 mod reading;
 mod standing;
@@ -27,6 +28,7 @@ use penstock_policy::terms::Tls;
 use tokio::time::Sleep;
 
 pub(super) use self::end::ConnectionEnd;
+pub(super) use self::lives::Lives;
 use self::peer::Peer;
 use super::handover::Each;
 use super::leg::Leg;
@@ -100,8 +102,10 @@ pub(super) struct Session {
     client: Peer,
     server: Peer,
     inspection: Inspection,
-    /// What the policy said of its TLS, if that ends here.
+    /// What the policy said of its TLS, if that ends here, ...
     tls: Option<Arc<Tls>>,
+    /// ... and who its peers are.
+    lives: Option<Box<Lives>>,
     /// No operation is limited any more: what is judged is not told.
     unlimited: bool,
     tally: Rc<RefCell<Tally>>,
@@ -137,6 +141,7 @@ impl Session {
             server: Peer::new(server),
             inspection,
             tls: None,
+            lives: None,
             unlimited: false,
             tally,
             beside: None,
@@ -151,9 +156,9 @@ impl Session {
         }
     }
 
-    /// Both legs are inside TLS that ends here, as the policy says.
-    pub(super) fn inside(mut self, tls: Option<Arc<Tls>>) -> Self {
-        self.tls = tls;
+    /// Both legs are inside TLS that ends here, as the policy says, between these.
+    pub(super) fn inside(mut self, tls: Option<Arc<Tls>>, lives: Option<Box<Lives>>) -> Self {
+        (self.tls, self.lives) = (tls, lives);
         self
     }
 

@@ -17,6 +17,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use penstock_policy::verdict::Decision;
+use penstock_proto::withdrawn::Withdrawn;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::opening::Opening;
@@ -46,6 +47,8 @@ pub(super) struct Regime {
     pub coming: Option<Arc<InspectionPolicy>>,
     /// All connections are judged by this one, too, and nothing that it says is done.
     pub next: Option<Arc<InspectedShadow>>,
+    /// Whose keys no longer count.
+    pub withdrawn: Arc<Withdrawn>,
     /// Grows with each change.
     pub number: u64,
 }
@@ -218,6 +221,7 @@ impl Worker {
                 policy,
                 coming,
                 next,
+                withdrawn,
                 number,
             } = regime.borrow_and_update().clone();
             let same = match (&policy, &*self.policy.borrow()) {
@@ -251,6 +255,10 @@ impl Worker {
                     self.shadow(&mut session.borrow_mut());
                 }
             }
+            // Also under another policy: it may enforce from now on what was only observed.
+            for session in self.sessions.borrow().values() {
+                self.heed(&mut session.borrow_mut(), &withdrawn);
+            }
             // Once the kernel has it, a reset of what it does not permit would reach nobody.
             if let Some(coming) = &coming {
                 self.settled.send_replace(None);
@@ -271,6 +279,15 @@ impl Worker {
                 return;
             }
         }
+    }
+
+    fn heed(&self, session: &mut Session, withdrawn: &Withdrawn) {
+        let policy = self.policy.borrow();
+        let Some(policy) = policy.as_ref().filter(|_| !withdrawn.is_empty()) else {
+            return;
+        };
+        let mode = policy.mode(session.tuple.client, session.tuple.server.ip());
+        session.heed(|life| life.is_over(withdrawn), mode);
     }
 
     async fn tick(self: Rc<Self>, number: usize) {

@@ -69,7 +69,7 @@ pub async fn connect(
 ) -> Result<LinkChannel, LinkError> {
     let mut first: Option<ConnectError> = None;
     for (index, profile) in identity.profiles().enumerate().skip(from.0) {
-        let tls = profile.config()?;
+        let tls = profile.config_knowing(identity.plant_trust().withdrawn)?;
         let span = tls.own_validity_ms;
         match channel::connect(addresses.clone(), tls).await {
             Ok(channel) => {

@@ -1,8 +1,10 @@
 //! From a token to an identity: the pinned root, the key born here, the certificate for it.
 //!
 //! Order matters for a broken connection: the key is on the disk before the token is shown to anybody, so that
-//! trying again with the same token and key gets the same answer instead of "used".
+//! trying again with the same token and key gets the same answer instead of "used". A new key for a gateway that has one takes its
+//! place only with its certificate (`identity/new_key.rs`).
 
+use std::fmt;
 use std::path::Path;
 
 use penstock_proto::channel;
@@ -18,6 +20,8 @@ use tonic::Status;
 
 use crate::identity::{Enrolment, IdentityError, IdentityFolder};
 use crate::store::{Store, StoreError};
+use crate::withdrawn::StoredList;
+use crate::withdrawn::own::WITHDRAWN_REASON;
 
 /// Why this machine was not enrolled.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +64,11 @@ pub enum EnrolError {
         "the coordinator does not know this token for {0}: it belongs to another gateway, or was withdrawn"
     )]
     Unknown(String),
+    /// A key that was withdrawn never enrols again.
+    #[error(
+        "this machine's key was withdrawn, and never counts again ({0}): run the same command with --new-key, which makes another one"
+    )]
+    Withdrawn(String),
     /// Refused for another reason.
     #[error("the coordinator refused: {}", explain(.0).message)]
     Refused(#[source] Box<Status>),
@@ -74,13 +83,53 @@ impl From<Status> for EnrolError {
     }
 }
 
+/// What came of an enrolment.
+#[derive(Debug)]
+pub struct Enrolled {
+    /// What this machine is now.
+    pub enrolment: Enrolment,
+    /// What a person should know of roots that the coordinator named beside the token's.
+    pub strange_roots: Option<String>,
+}
+
+impl fmt::Display for Enrolled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.enrolment.fmt(f)?;
+        match &self.strange_roots {
+            Some(words) => writeln!(f, "Note: {words}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// With which key a machine enrols.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyChoice {
+    /// The one that it has, or the first one.
+    Held,
+    /// A new one in its place.
+    New,
+}
+
 /// Enrols this machine with `token`; key, certificate and record are stored in `state_folder` when it returns.
 ///
 /// # Errors
 /// The token is for somebody else, without approvers, used, expired or unknown; the machine is enrolled as another
 /// gateway; no coordinator with the token's root can be reached; or key, certificate or record cannot be stored. The
 /// same token can be tried again unless it was refused.
-pub async fn enrol(state_folder: &Path, token: &Token) -> Result<Enrolment, EnrolError> {
+pub async fn enrol(state_folder: &Path, token: &Token) -> Result<Enrolled, EnrolError> {
+    enrol_with(state_folder, token, KeyChoice::Held).await
+}
+
+/// The same with the key of this choice. A new one takes the old one's place only when its certificate is on the disk.
+///
+/// # Errors
+/// As [`enrol`].
+pub async fn enrol_with(
+    state_folder: &Path,
+    token: &Token,
+    choice: KeyChoice,
+) -> Result<Enrolled, EnrolError> {
     let Subject::Gateway(gateway) = &token.subject else {
         return Err(EnrolError::WrongSubject(token.subject.clone()));
     };
@@ -95,7 +144,13 @@ pub async fn enrol(state_folder: &Path, token: &Token) -> Result<Enrolment, Enro
         });
     }
     let folder = IdentityFolder::new(state_folder);
-    let key = folder.key()?;
+    // One that was broken off with its certificate on the disk is this one: its key is new.
+    let is_next = !folder.resume_new_key()? && choice == KeyChoice::New;
+    let key = if is_next {
+        folder.next_key()?
+    } else {
+        folder.key()?
+    };
     let identity = PeerIdentity {
         plant: token.plant.clone(),
         subject: token.subject.clone(),
@@ -106,7 +161,8 @@ pub async fn enrol(state_folder: &Path, token: &Token) -> Result<Enrolment, Enro
         trust: Trust::Pin(token.root_digest),
         credentials: None,
     };
-    let connection = channel::connect(token.coordinators.clone(), profile.config()?).await?;
+    let known = StoredList::read(&mut store).view();
+    let connection = channel::connect(token.coordinators.clone(), profile.config_knowing(&known)?).await?;
     let answer = EnrolmentClient::new(connection)
         .enrol(EnrolRequest {
             name: gateway.to_string(),
@@ -114,7 +170,7 @@ pub async fn enrol(state_folder: &Path, token: &Token) -> Result<Enrolment, Enro
             certificate_request: request.into(),
         })
         .await
-        .map_err(|status| refused(status, gateway.as_str()))?
+        .map_err(|status| refused(status, gateway.as_str(), choice))?
         .into_inner();
     let enrolment = Enrolment {
         plant: token.plant.clone(),
@@ -123,13 +179,20 @@ pub async fn enrol(state_folder: &Path, token: &Token) -> Result<Enrolment, Enro
         root_digest: token.root_digest,
         approvers,
     };
-    let issued = IdentityFolder::check(&enrolment, &key, &answer)?;
-    folder.store_issued(&issued)?;
+    let issued = IdentityFolder::check(&enrolment, &key, &folder.held_roots()?, &answer)?;
+    if is_next {
+        folder.store_new_key(&issued)?;
+    } else {
+        folder.store_issued(&issued)?;
+    }
     IdentityFolder::store_enrolment(&mut store, &enrolment)?;
-    Ok(enrolment)
+    Ok(Enrolled {
+        enrolment,
+        strange_roots: issued.strange_roots(),
+    })
 }
 
-fn refused(status: Status, gateway: &str) -> EnrolError {
+fn refused(status: Status, gateway: &str, choice: KeyChoice) -> EnrolError {
     let explained = explain(&status);
     if explained.is(Reason::TokenExpired) {
         EnrolError::Expired
@@ -137,6 +200,8 @@ fn refused(status: Status, gateway: &str) -> EnrolError {
         EnrolError::Used
     } else if explained.is(Reason::TokenUnknown) {
         EnrolError::Unknown(gateway.to_owned())
+    } else if explained.reason.as_deref() == Some(WITHDRAWN_REASON) && choice == KeyChoice::Held {
+        EnrolError::Withdrawn(explained.message)
     } else {
         status.into()
     }

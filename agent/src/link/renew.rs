@@ -16,6 +16,7 @@ use penstock_proto::channel::Address;
 use penstock_proto::event::AgentStep;
 use penstock_proto::keys::certificate_request;
 use penstock_proto::peer::{PeerIdentity, Subject};
+use penstock_proto::refusal::explain;
 use penstock_proto::tls::times::instant;
 use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
 use penstock_proto::v1::{Fault, RenewRequest};
@@ -30,6 +31,7 @@ use crate::identity::{Identity, IdentityError, IdentityFolder};
 use crate::jitter::random;
 use crate::known_time::KnownTime;
 use crate::reconcile::PolicyView;
+use crate::withdrawn::WithdrawnKeeper;
 
 /// What came of a renewal.
 fn stored_in_words(before: &Identity, after: &Identity) -> String {
@@ -56,7 +58,7 @@ pub enum RenewError {
     #[error(transparent)]
     Connect(#[from] LinkError),
     /// Refused.
-    #[error("the coordinator refused: {}", penstock_proto::refusal::explain(.0).message)]
+    #[error("the coordinator refused: {}", explain(.0).message)]
     Refused(Box<tonic::Status>),
     /// An internal error in a blocking part.
     #[error("internal error in the renewal")]
@@ -81,6 +83,17 @@ pub struct Renewal {
     pub ended: Arc<Notify>,
     /// Where a certificate that lacks names is said.
     pub fault: watch::Sender<Option<Fault>>,
+    /// Where it is said that this gateway's key no longer counts, or that an answer brought roots.
+    pub withdrawn: Arc<WithdrawnKeeper>,
+}
+
+/// What came of a renewal.
+#[derive(Debug)]
+pub struct Renewed {
+    /// The identity from now on.
+    pub identity: Identity,
+    /// What a person should know of roots that the answer brought and that are not kept.
+    pub strange_roots: Option<String>,
 }
 
 impl Renewal {
@@ -106,14 +119,25 @@ impl Renewal {
                 continue;
             };
             match renew(&self.folder, &self.coordinators, &current).await {
-                Ok(renewed) => {
+                Ok(Renewed {
+                    identity: renewed,
+                    strange_roots,
+                }) => {
                     let stored = stored_in_words(&current, &renewed);
                     self.audit.note(record::agent(AgentStep::Renewed, &stored));
+                    self.withdrawn.brought_roots(strange_roots);
                     machine.renewed(&self.facts(&renewed), self.moment());
-                    self.identity.send_replace(Some(Arc::new(renewed)));
+                    self.replace(&current, Arc::new(renewed));
                     last_problem.clear();
                 }
                 Err(error) => {
+                    match &error {
+                        RenewError::Refused(status) => self.withdrawn.turned_away(&explain(status)),
+                        RenewError::Identity(error @ IdentityError::Unheld(_)) => {
+                            self.withdrawn.brought_roots(Some(error.to_string()));
+                        }
+                        _ => {}
+                    }
                     let problem = error.to_string();
                     machine.failed(&problem, self.moment());
                     if problem != last_problem {
@@ -164,8 +188,19 @@ impl Renewal {
         tracing::warn!("{told}");
         self.audit
             .note(record::agent(AgentStep::CertificateChosen, &told));
-        self.identity.send_replace(Some(chosen.clone()));
+        self.replace(&current, chosen.clone());
         chosen
+    }
+
+    /// Puts another identity in the place of this one; not in the place of one that somebody gave this machine meanwhile.
+    fn replace(&self, current: &Arc<Identity>, another: Arc<Identity>) {
+        self.identity.send_if_modified(|now| {
+            let is_current = now.as_ref().is_some_and(|now| Arc::ptr_eq(now, current));
+            if is_current {
+                *now = Some(another);
+            }
+            is_current
+        });
     }
 
     /// Shows a fault when it begins, and when it changes.
@@ -192,7 +227,7 @@ pub async fn renew(
     folder: &IdentityFolder,
     coordinators: &[Address],
     current: &Identity,
-) -> Result<Identity, RenewError> {
+) -> Result<Renewed, RenewError> {
     let enrolment = current.enrolment.clone();
     let own = PeerIdentity {
         plant: enrolment.plant.clone(),
@@ -221,11 +256,14 @@ pub async fn renew(
         .await
         .map_err(|status| RenewError::Refused(Box::new(status)))?
         .into_inner();
-    let folder = folder.clone();
+    let (folder, held) = (folder.clone(), current.roots().to_vec());
     tokio::task::spawn_blocking(move || {
-        let issued = IdentityFolder::check(&enrolment, &key, &answer)?;
+        let issued = IdentityFolder::check(&enrolment, &key, &held, &answer)?;
         folder.store_issued(&issued)?;
-        folder.load(enrolment)
+        Ok(Renewed {
+            identity: folder.load(enrolment)?,
+            strange_roots: issued.strange_roots(),
+        })
     })
     .await
     .map_err(|_| RenewError::Agent)?

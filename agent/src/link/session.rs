@@ -24,11 +24,13 @@ use std::time::Duration;
 use penstock_proto::backoff::Backoff;
 use penstock_proto::channel::{Address, COORDINATOR_MESSAGE_BYTES_MAX, ConnectError};
 use penstock_proto::event::AgentStep;
+use penstock_proto::peer::{Epoch, Subject};
 use penstock_proto::refusal::{Reason, explain};
 use penstock_proto::tls::TlsError;
 use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
 use penstock_proto::v1::gateway_message::Message as Outbound;
 use penstock_proto::v1::{Fault, GatewayMessage, Hello, PolicyState, RevisionDigest};
+use penstock_proto::withdrawn::{Withdrawn, WithdrawnView};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -50,6 +52,7 @@ use crate::kernel::Kernel;
 use crate::known_time::KnownTime;
 use crate::reconcile::{CommandRefused, Inlet, PolicyView, StandingState};
 use crate::timepiece;
+use crate::withdrawn::WithdrawnKeeper;
 
 /// Messages under way out of this process.
 const OUTBOUND_MAX: usize = 8;
@@ -80,6 +83,12 @@ pub enum SessionEnd {
     /// The identity was renewed: the next session begins at once.
     #[error("the certificate was renewed")]
     Renewed,
+    /// A coordinator's key was withdrawn: the next session shows whether it is this one's, and begins at once.
+    #[error("a coordinator's key was withdrawn, and the next session shows whether it is this one's")]
+    Reviewed,
+    /// What came of the list of withdrawn keys builds upon what is not here: the next session asks for all of it.
+    #[error("the list of withdrawn keys has a gap, and the next session asks for all of it")]
+    Gap,
     /// A release is on trial since the session was opened: the next session begins at once.
     #[error("a release is on trial, and the next session shows whether its rules let it through")]
     OnTrial,
@@ -130,8 +139,11 @@ pub struct Link<K> {
     pub policy: watch::Receiver<PolicyView>,
     /// What is wrong with the certificate.
     pub certificate: watch::Receiver<Option<Fault>>,
-    /// Why nothing is learned where zones observe, and why nobody can steer this gateway locally, if so.
-    pub faults: [watch::Receiver<Vec<Fault>>; 2],
+    /// Why nothing is learned where zones observe, why nobody can steer this gateway locally, and what is wrong with whom it believes,
+    /// if so.
+    pub faults: [watch::Receiver<Vec<Fault>>; 3],
+    /// Whose keys no longer count.
+    pub withdrawn: Arc<WithdrawnKeeper>,
     /// The bridges, for health.
     pub bridges: watch::Receiver<Vec<BridgeState>>,
     /// For capabilities and counters.
@@ -185,8 +197,12 @@ impl<K: Kernel> Link<K> {
             }
             let (wait, asked) = match &end {
                 SessionEnd::Stopping => return,
-                SessionEnd::Renewed | SessionEnd::OnTrial => continue,
-                SessionEnd::Status(status) => (backoff.ended(lived, random()), explain(status).retry_after),
+                SessionEnd::Renewed | SessionEnd::OnTrial | SessionEnd::Reviewed => continue,
+                SessionEnd::Status(status) => {
+                    let refusal = explain(status);
+                    self.withdrawn.turned_away(&refusal);
+                    (backoff.ended(lived, random()), refusal.retry_after)
+                }
                 _ => (backoff.ended(lived, random()), None),
             };
             let wait = Backoff::at_least(wait, asked);
@@ -219,6 +235,9 @@ impl<K: Kernel> Link<K> {
             ended = async {
                 // Before the first packet of the connection: it is no newer than this.
                 let mut talk = Talk::open(timepiece::since_boot(), self.audit.clone());
+                // By what the coordinator is judged as the connection is made, or by less.
+                let list = self.withdrawn.view();
+                let judged_by = coordinators_of(&list.now());
                 let connected = self.connect(identity).await;
                 if is_answered(&connected) {
                     self.state.send_modify(|state| state.answered = Some(talk.opened));
@@ -233,7 +252,8 @@ impl<K: Kernel> Link<K> {
                 };
                 let trail_end = self.audit.state().borrow().next;
                 let mut machine = SessionMachine::new(self.hello(talk.opened), trail_end, now());
-                let end = self.converse(channel, &mut talk, &mut machine).await;
+                let judged = (list, judged_by);
+                let end = self.converse(channel, &mut talk, &mut machine, judged).await;
                 *lived = machine.lived(now());
                 end.err().unwrap_or(SessionEnd::Ended)
             } => ended,
@@ -284,7 +304,7 @@ impl<K: Kernel> Link<K> {
             boot_id: boot::id(),
             policy: Some(as_sent(&self.policy.borrow_and_update(), opened)),
             spool: Some(self.audit.state().borrow().spool),
-            withdrawn: None,
+            withdrawn: Some(self.withdrawn.held()),
         }
     }
 
@@ -294,6 +314,7 @@ impl<K: Kernel> Link<K> {
         channel: Channel,
         talk: &mut Talk,
         machine: &mut SessionMachine,
+        (mut list, judged_by): (WithdrawnView, Coordinators),
     ) -> Result<(), SessionEnd> {
         let (outbound, messages) = mpsc::channel(OUTBOUND_MAX);
         let mut client =
@@ -352,6 +373,11 @@ impl<K: Kernel> Link<K> {
                     changed.map_err(|_| AuditError::Closed)?;
                     machine.trail_reaches(audit_state.borrow_and_update().next);
                 }
+                list = list.grown() => {
+                    if coordinators_of(&list) != judged_by {
+                        return Err(SessionEnd::Reviewed);
+                    }
+                }
                 changed = self.identity.changed() => {
                     return Err(if changed.is_ok() { SessionEnd::Renewed } else { SessionEnd::Stopping });
                 }
@@ -385,6 +411,7 @@ impl<K: Kernel> Link<K> {
             Action::Connected { coordinator, time_ms } => {
                 self.time.heard(time_ms, talk.certificate);
                 tracing::info!(%coordinator, "connected");
+                self.withdrawn.welcomed();
                 self.audit.note(record::agent(AgentStep::Connected, &coordinator));
                 self.state.send_replace(LinkState {
                     coordinator: Some(coordinator),
@@ -395,6 +422,11 @@ impl<K: Kernel> Link<K> {
             }
             Action::Offer(offered) => talk.offered(offered, &self.inlet),
             Action::Order(order) => talk.ordered(&order, &self.inlet),
+            Action::Withdrawn(list) => {
+                if self.withdrawn.bring(list).await {
+                    return Err(SessionEnd::Gap);
+                }
+            }
             Action::Obey(asked) => {
                 if !talk.asked(&asked, &self.inlet) {
                     machine.obeyed();
@@ -474,6 +506,18 @@ fn is_answered(connected: &Result<LinkChannel, SessionEnd>) -> bool {
         Err(SessionEnd::Connect(error)) => error.answered,
         Err(_) => false,
     }
+}
+
+/// From which life on each coordinator counts that a list names.
+type Coordinators = Vec<(Subject, Epoch)>;
+
+fn coordinators_of(list: &Withdrawn) -> Coordinators {
+    let coordinators = list
+        .entries()
+        .filter(|(subject, _)| matches!(subject, Subject::Coordinator(_)));
+    coordinators
+        .map(|(subject, from)| (subject.clone(), from))
+        .collect()
 }
 
 /// The time by which the machine goes.

@@ -6,6 +6,7 @@ mod offers;
 mod remote_access;
 mod trials;
 mod unreadable;
+mod withdrawn;
 mod world;
 
 use std::time::Duration;

@@ -36,6 +36,7 @@ use penstock_policy::terms::{
 };
 use penstock_proto::keys::FileKey;
 use penstock_proto::v1::{self, KernelCounters, PolicyOffer, SignedRelease};
+use penstock_proto::withdrawn::{List, SignedList};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
 };
@@ -69,18 +70,40 @@ impl Authority {
         self.0.der().clone()
     }
 
+    /// Signs a list of withdrawn keys.
+    pub fn withdraw(&self, list: &List) -> v1::WithdrawnList {
+        let pem = self.0.key().serialize_pem();
+        let key = FileKey::from_pem(pem.as_bytes(), "the authority").unwrap();
+        let signed = SignedList::sign(list, &key.into()).unwrap();
+        v1::WithdrawnList {
+            payload: signed.payload.into(),
+            signature: signed.signature.into(),
+        }
+    }
+
     pub fn coordinator(&self) -> penstock_proto::tls::Credentials {
         self.server("coordinator/c-1")
     }
 
     /// For whoever serves on this machine, under this name.
     pub fn server(&self, subject: &str) -> penstock_proto::tls::Credentials {
+        self.server_of(subject, None)
+    }
+
+    /// The same in this life.
+    pub fn server_of(&self, subject: &str, epoch: Option<u32>) -> penstock_proto::tls::Credentials {
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
         let uri = format!("spiffe://{PLANT}/{subject}");
         params
             .subject_alt_names
             .push(SanType::URI(uri.as_str().try_into().unwrap()));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        if let Some(epoch) = epoch {
+            params.distinguished_name.push(
+                rcgen::DnType::CustomDnType(vec![2, 5, 4, 5]),
+                rcgen::DnValue::Utf8String(epoch.to_string()),
+            );
+        }
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         penstock_proto::tls::Credentials::new(

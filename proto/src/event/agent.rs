@@ -56,6 +56,12 @@ steps! {
     CertificateChosen = "certificate-chosen", Notice, "another of the gateway's certificates is in use, because of its clock";
     CertificateRefused = "certificate-refused", Warning, "the coordinator did not accept the gateway's newest certificate";
     CertificateNames = "certificate-names", Warning, "the certificate does not name all servers whose TLS ends at this gateway";
+    KeysWithdrawn = "keys-withdrawn", Notice, "keys that no longer count: whose, and how the gateway learned it";
+    WithdrawnRefused = "withdrawn-refused", Warning, "a list of withdrawn keys was refused, and why; what the gateway knew before still counts";
+    WithdrawnUnkept = "withdrawn-unkept", Alarm, "the list of withdrawn keys cannot be read from the disk, or not be kept there";
+    RootRefused = "root-refused", Alarm, "an answer brought a root certificate that the gateway does not hold; it is not kept";
+    IdentityWithdrawn = "identity-withdrawn", Alarm, "the gateway's own key no longer counts; its policy stays in force";
+    CoordinatorRefuses = "coordinator-refuses", Warning, "the coordinator refuses this gateway for who it is, and why; its policy stays in force";
     KernelFailed = "kernel-failed", Alarm, "the kernel did not take a policy, or could not be asked";
     PolicyFinding = "policy-finding", Warning, "what a person should know of the policy in force, on this machine";
     OrderRefused = "order-refused", Warning, "the coordinator ordered what this gateway cannot understand, which widens nothing";

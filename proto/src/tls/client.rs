@@ -14,6 +14,7 @@ use rustls::sign::SingleCertAndKey;
 
 use super::verifier::{Anchor, ExpectedPeer, PeerKind, ServerVerifier};
 use super::{ALPN, Credentials, TlsError, provider, root_store};
+use crate::withdrawn::WithdrawnView;
 
 /// What makes a coordinator trustworthy.
 #[derive(Debug, Clone)]
@@ -50,6 +51,14 @@ impl ClientProfile {
     /// # Errors
     /// A root, certificate or key cannot be used.
     pub fn config(&self) -> Result<ClientTls, TlsError> {
+        self.config_knowing(&WithdrawnView::default())
+    }
+
+    /// The same for whoever knows whose keys were withdrawn: also a coordinator's may have been.
+    ///
+    /// # Errors
+    /// As [`Self::config`].
+    pub fn config_knowing(&self, withdrawn: &WithdrawnView) -> Result<ClientTls, TlsError> {
         let verifier = ServerVerifier {
             anchor: match &self.trust {
                 Trust::Roots(roots) => Anchor::Roots(root_store(roots)?),
@@ -58,6 +67,7 @@ impl ClientProfile {
             named: ExpectedPeer {
                 plant: self.plant.clone(),
                 who: PeerKind::Coordinator,
+                withdrawn: withdrawn.clone(),
             },
             provider: provider(),
         };

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A device shows a certificate of the plant's authority, valid now, that names one of the devices the caller accepts;
-//! without one there is no handshake. No session is resumed. Which devices, addresses and brokers belong together is
+//! without one, or with one whose life is over, there is no handshake. No session is resumed. Which devices, addresses and brokers belong together is
 //! the plan's business, not this file's.
 
 use std::collections::BTreeSet;
@@ -20,7 +20,7 @@ use std::time::Duration;
 use penstock_policy::ids::{AssetId, PlantId};
 use penstock_policy::terms::Tls;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{CertificateError, ClientConfig, ServerConfig};
+use rustls::{CertificateError, ClientConfig, CommonState, ServerConfig};
 
 use super::client::connecting;
 use super::names::NamesError;
@@ -29,36 +29,44 @@ use super::times::peer_refused;
 pub use super::verifier::Devices;
 use super::verifier::{Anchor, ClientVerifier, ExpectedPeer, ForeignVerifier, PeerKind, ServerVerifier};
 use super::{Credentials, TlsError, certificates_from_pem, provider, root_store};
-use crate::peer::{PeerIdentity, Subject};
+use crate::withdrawn::{Life, WatchedLife, WithdrawnView};
+
+/// What a gateway knows of its plant: by this its peers are judged.
+#[derive(Debug, Clone, Copy)]
+pub struct PlantTrust<'a> {
+    /// The plant.
+    pub plant: &'a PlantId,
+    /// Its roots, DER.
+    pub roots: &'a [CertificateDer<'static>],
+    /// Whose keys no longer count.
+    pub withdrawn: &'a WithdrawnView,
+}
 
 /// The configuration that ends the TLS of `devices` with the gateway's own certificate.
 ///
 /// # Errors
 /// The roots cannot be used to verify clients.
 pub fn device_server(
-    plant: &PlantId,
+    trust: PlantTrust<'_>,
     gateway: Arc<ServerCredentials>,
-    roots: &[CertificateDer<'static>],
     devices: Devices,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let named = ExpectedPeer {
-        plant: plant.clone(),
+        plant: trust.plant.clone(),
         who: PeerKind::Devices(devices),
+        withdrawn: trust.withdrawn.clone(),
     };
     // No application protocol is negotiated: MQTT clients offer none, or one of several names for it.
     Ok(Arc::new(accepting(
-        ClientVerifier::new(roots, named, true, Duration::ZERO)?,
+        ClientVerifier::new(trust.roots, named, true, Duration::ZERO)?,
         gateway,
     )?))
 }
 
-/// The device at the other end of a connection that [`device_server`] accepted; `None` before the handshake is done.
-pub fn device(connection: &rustls::ServerConnection) -> Option<AssetId> {
+/// Who of the plant is at the other end of a connection whose handshake is done, and in which life; `None` before.
+pub fn peer(connection: &CommonState) -> Option<Life> {
     let leaf = connection.peer_certificates()?.first()?;
-    match PeerIdentity::from_certificate(leaf).ok()?.subject {
-        Subject::Device(asset) => Some(asset),
-        _ => None,
-    }
+    Life::of_certificate(leaf).ok()
 }
 
 /// Why a handshake on the data path failed, in words for the trail.
@@ -83,6 +91,8 @@ pub enum BrokerTrust {
         plant: PlantId,
         /// Its roots, DER.
         roots: Vec<CertificateDer<'static>>,
+        /// Whose keys no longer count.
+        withdrawn: WithdrawnView,
         /// The broker.
         broker: AssetId,
     },
@@ -113,14 +123,13 @@ pub enum BrokerError {
 }
 
 impl BrokerProfile {
-    /// As the plan says for the broker at `address`. `plant` and `roots` count where the plan names no authorities.
+    /// As the plan says for the broker at `address`. `plant` counts where the plan names no authorities.
     ///
     /// # Errors
     /// The plan's authorities are not certificates, or its server name is not a name.
     pub fn of_plan(
         tls: &Tls,
-        plant: &PlantId,
-        roots: &[CertificateDer<'static>],
+        plant: PlantTrust<'_>,
         broker: (&AssetId, IpAddr),
         credentials: Credentials,
     ) -> Result<Self, BrokerError> {
@@ -131,8 +140,9 @@ impl BrokerProfile {
                 &format!("what the plan gives as authorities of {asset}"),
             )?),
             None => BrokerTrust::Plant {
-                plant: plant.clone(),
-                roots: roots.to_vec(),
+                plant: plant.plant.clone(),
+                roots: plant.roots.to_vec(),
+                withdrawn: plant.withdrawn.clone(),
                 broker: asset.clone(),
             },
         };
@@ -153,12 +163,18 @@ impl BrokerProfile {
     /// The roots or the credentials cannot be used for TLS.
     pub fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let config = match &self.trust {
-            BrokerTrust::Plant { plant, roots, broker } => {
+            BrokerTrust::Plant {
+                plant,
+                roots,
+                withdrawn,
+                broker,
+            } => {
                 let verifier = ServerVerifier {
                     anchor: Anchor::Roots(root_store(roots)?),
                     named: ExpectedPeer {
                         plant: plant.clone(),
                         who: PeerKind::Devices(Devices::Listed(BTreeSet::from([broker.clone()]))),
+                        withdrawn: withdrawn.clone(),
                     },
                     provider: provider(),
                 };
@@ -169,5 +185,19 @@ impl BrokerProfile {
             }
         };
         Ok(Arc::new(config))
+    }
+
+    /// Whether the broker is known by the plant's own authority.
+    pub fn is_of_plant(&self) -> bool {
+        matches!(self.trust, BrokerTrust::Plant { .. })
+    }
+
+    /// Whose life to watch while this connection, whose handshake is done, stands; `None`: a broker of other authorities, of whose
+    /// certificates the plant says nothing.
+    pub fn watched(&self, connection: &CommonState) -> Option<WatchedLife> {
+        let BrokerTrust::Plant { withdrawn, .. } = &self.trust else {
+            return None;
+        };
+        Some(WatchedLife::new(peer(connection)?, withdrawn.clone()))
     }
 }

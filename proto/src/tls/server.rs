@@ -39,7 +39,8 @@ use super::handshakes::Handshakes;
 use super::socket::Socket;
 use super::verifier::{ClientVerifier, ExpectedPeer, PeerKind};
 use super::{ALPN, Credentials, TlsError, provider};
-use crate::peer::{Certified, Subject};
+use crate::peer::{Certified, PeerIdentity, Subject};
+use crate::withdrawn::WithdrawnView;
 
 /// A verified connection is lost only to a peer that holds fewer: as many gateways as there is room for keep theirs.
 const VERIFIED_GRACE: Duration = Duration::MAX;
@@ -150,6 +151,8 @@ pub fn server_config_with_grace(
     let named = ExpectedPeer {
         plant: plant.clone(),
         who: PeerKind::AnyPeer,
+        // Who serves here keeps the record itself: it is asked by the service, and is never older than a list.
+        withdrawn: WithdrawnView::default(),
     };
     // No certificate at all is no fault here: what a client without identity may do is decided by the service.
     let mut config = accepting(ClientVerifier::new(roots, named, false, grace)?, credentials)?;

@@ -28,7 +28,8 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, RootCer
 
 use super::times::judged;
 use super::{TlsError, certificate_error, provider, root_store};
-use crate::peer::{Certified, PeerIdentity, Subject, validity_ms};
+use crate::peer::{Certified, Epoch, PeerIdentity, Subject, validity_ms};
+use crate::withdrawn::WithdrawnView;
 
 /// Why a peer with a valid certificate was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +47,18 @@ pub enum WrongPeer {
         found: String,
         /// Who it has to be.
         wanted: String,
+    },
+    /// Its key was withdrawn, or another took its place.
+    #[error(
+        "the certificate of {found} was withdrawn: it belongs to life {epoch} of that name, and only life {from} and later ones count"
+    )]
+    Over {
+        /// Who it is.
+        found: String,
+        /// In which life.
+        epoch: Epoch,
+        /// The first that counts.
+        from: Epoch,
     },
 }
 
@@ -163,6 +176,8 @@ macro_rules! signatures {
 pub(super) struct ExpectedPeer {
     pub(super) plant: PlantId,
     pub(super) who: PeerKind,
+    /// Whose certificates no longer count.
+    pub(super) withdrawn: WithdrawnView,
 }
 
 #[derive(Debug, Clone)]
@@ -197,19 +212,22 @@ impl Devices {
 impl ExpectedPeer {
     fn judge(&self, leaf: &CertificateDer<'_>) -> Result<(), rustls::Error> {
         // All that it says has to be readable.
-        let Certified { identity, .. } = Certified::from_certificate(leaf).map_err(certificate_error)?;
+        let Certified { identity, epoch, .. } =
+            Certified::from_certificate(leaf).map_err(certificate_error)?;
         let good = match (&self.who, &identity.subject) {
             (PeerKind::AnyPeer, _) | (PeerKind::Coordinator, Subject::Coordinator(_)) => true,
             (PeerKind::Devices(devices), Subject::Device(device)) => devices.contain(device),
             (PeerKind::Coordinator | PeerKind::Devices(_), _) => false,
         };
-        if good && identity.plant == self.plant {
-            return Ok(());
+        let found = identity.to_string();
+        if !good || identity.plant != self.plant {
+            let wanted = self.wanted();
+            return Err(certificate_error(WrongPeer::Other { found, wanted }));
         }
-        Err(certificate_error(WrongPeer::Other {
-            found: identity.to_string(),
-            wanted: self.wanted(),
-        }))
+        match self.withdrawn.over_since(&identity.subject, epoch) {
+            Some(from) => Err(certificate_error(WrongPeer::Over { found, epoch, from })),
+            None => Ok(()),
+        }
     }
 
     fn wanted(&self) -> String {

@@ -11,10 +11,11 @@ use std::time::Duration;
 use penstock_policy::ids::Digest;
 use penstock_policy::terms::Tls;
 use penstock_proto::tls::client::{ClientProfile, Trust};
-use penstock_proto::tls::data_path::{BrokerProfile, Devices, device_server};
+use penstock_proto::tls::data_path::{BrokerProfile, Devices, PlantTrust, device_server};
 use penstock_proto::tls::handshakes::{Handshakes, Unmet};
 use penstock_proto::tls::server::{ServerCredentials, server_config};
 use penstock_proto::tls::{Credentials, certificates_to_pem};
+use penstock_proto::withdrawn::WithdrawnView;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
@@ -124,7 +125,13 @@ fn no_client_that_is_refused_costs_a_listener_more_than_three_that_are_accepted(
     );
 
     let listed = Devices::Listed(BTreeSet::from(["hmi".parse().unwrap()]));
-    let inspector = device_server(&plant(), own("gateway/gw-1"), &[ca.root()], listed).unwrap();
+    let (plant, roots, withdrawn) = (plant(), [ca.root()], WithdrawnView::default());
+    let trust = PlantTrust {
+        plant: &plant,
+        roots: &roots,
+        withdrawn: &withdrawn,
+    };
+    let inspector = device_server(trust, own("gateway/gw-1"), listed).unwrap();
     let shows = |credentials: &Credentials| as_server(&inspector, &client_showing(credentials, &[]));
     holds("the inspector", shows, &ca.issue("device/hmi"), "device/hmi");
 }
@@ -160,7 +167,13 @@ fn no_server_that_is_refused_costs_us_more_than_three_that_are_accepted() {
     ] {
         let (broker, address) = ("broker".parse().unwrap(), Ipv4Addr::LOCALHOST.into());
         let (roots, own) = ([ca.root()], ca.issue("gateway/gw-1"));
-        let profile = BrokerProfile::of_plan(&tls, &plant(), &roots, (&broker, address), own).unwrap();
+        let (plant, withdrawn) = (plant(), WithdrawnView::default());
+        let trust = PlantTrust {
+            plant: &plant,
+            roots: &roots,
+            withdrawn: &withdrawn,
+        };
+        let profile = BrokerProfile::of_plan(&tls, trust, (&broker, address), own).unwrap();
         let ours = profile.config().unwrap();
         let shows = |credentials: &Credentials| as_client(&ours, &server_showing(credentials, &[]));
         holds(whose, shows, &ca.issue("device/broker"), "device/broker");

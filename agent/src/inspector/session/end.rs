@@ -22,6 +22,8 @@ pub(in super::super) enum ConnectionEnd {
     Refused,
     /// The policy no longer permits it.
     Revoked,
+    /// The key of a side no longer counts.
+    Withdrawn(Sender),
     /// The policy no longer permits it, and what the agent before left of it cannot be read.
     Unreadable,
     /// The policy now limits operations of a connection that was not followed from its beginning.
@@ -59,6 +61,8 @@ impl ConnectionEnd {
             }
             Self::Refused => "connection ended by the gateway after a refusal",
             Self::Revoked => "connection reset: the policy no longer permits it",
+            Self::Withdrawn(Sender::Client) => "connection reset: the client's key was withdrawn",
+            Self::Withdrawn(Sender::Server) => "connection reset: the server's key was withdrawn",
             Self::Unreadable => {
                 return protocols::without_leave(
                     "connection reset: the policy no longer permits it, and it was not followed to here",

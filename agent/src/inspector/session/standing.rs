@@ -40,9 +40,14 @@ fn foretold(found: &TupleRules, mode: Mode, inspection: &Inspection) -> Option<(
 impl Session {
     /// Ends it, at once; a broker gets a client's DISCONNECT first.
     pub(in super::super) fn revoke(&mut self) {
+        self.revoke_as(ConnectionEnd::Revoked);
+    }
+
+    /// The same, as this end.
+    pub(super) fn revoke_as(&mut self, end: ConnectionEnd) {
         match &mut self.inspection {
-            Inspection::Passing => self.cut = Some(ConnectionEnd::Revoked),
-            Inspection::Following(_) => self.take_leave(Connection::revoke, ConnectionEnd::Revoked),
+            Inspection::Passing => self.cut = Some(end),
+            Inspection::Following(_) => self.take_leave(Connection::revoke, end),
         }
         self.wake();
     }
@@ -111,6 +116,8 @@ impl Session {
             Output::ToServer(bytes) => server.backlog.extend_from_slice(bytes),
             Output::ToClient(bytes) => client.backlog.extend_from_slice(bytes),
             Output::Close { reset } => closed = Some(reset),
+            // The policy permits it still.
+            Output::Deviation { .. } if matches!(end, ConnectionEnd::Withdrawn(_)) => {}
             told if !*unlimited => super::tell(&mut tally.borrow_mut(), now, &told),
             _ => {}
         });

@@ -1,5 +1,6 @@
 //! TLS that ends at the relay, over loopback, by real handshakes: MQTT from a device to its broker.
 
+mod withdrawn;
 mod works;
 
 use std::io;
@@ -11,6 +12,7 @@ use penstock_policy::terms::{NumberRange, Tls};
 use penstock_proto::keys::FileKey;
 use penstock_proto::tls::data_path::Devices;
 use penstock_proto::tls::{Credentials, certificates_to_pem};
+use penstock_proto::withdrawn::WithdrawnView;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
 };

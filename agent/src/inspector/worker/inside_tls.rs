@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use penstock_policy::terms::Tls;
+use penstock_proto::peer;
 use tokio::net::TcpStream;
 
 use super::opening::PolicyAnswer;
@@ -16,6 +17,7 @@ use crate::inspector::handshake;
 use crate::inspector::leg::Leg;
 use crate::inspector::lookup::InspectionPolicy;
 use crate::inspector::seats::Seat;
+use crate::inspector::session::Lives;
 use crate::inspector::tuple::Tuple;
 use crate::observed::Subject;
 
@@ -44,6 +46,7 @@ impl Worker {
             Ok(legs) => match self.settled_policy().await {
                 Ok(policy) => Ok((legs, policy)),
                 Err(why) => {
+                    let (legs, _) = legs;
                     legs.0.reset_on_close();
                     legs.1.reset_on_close();
                     Err(HandshakeFailure::Unable(why))
@@ -52,9 +55,10 @@ impl Worker {
             Err(failure) => Err(failure),
         };
         match opened {
-            Ok((legs, policy)) => {
+            Ok(((legs, lives), policy)) => {
                 let said = PolicyAnswer::of(policy, &tuple);
-                self.stand((client, tuple), legs, Some(tls), said, seat).await;
+                let inside = Some((tls, lives));
+                self.stand((client, tuple), legs, inside, said, seat).await;
             }
             Err(failure) => match (self.tally(&tuple), failure) {
                 (Some(tally), HandshakeFailure::TurnedAway(why)) => {
@@ -70,13 +74,13 @@ impl Worker {
         }
     }
 
-    /// Both handshakes; the client's device stands in the tuple then.
+    /// Both handshakes, and whose lives they showed; the client's device stands in the tuple then.
     async fn meet(
         &self,
         stream: TcpStream,
         (client, tuple): (SocketAddr, &mut Tuple),
         (policy, tls): (&InspectionPolicy, &Tls),
-    ) -> Result<(Leg, Leg), HandshakeFailure> {
+    ) -> Result<((Leg, Leg), Box<Lives>), HandshakeFailure> {
         let unable = |why: String| HandshakeFailure::Unable(format!("connection reset: {why}"));
         let reset = |stream: TcpStream, why: String| {
             Leg::plain(stream).reset_on_close();
@@ -96,10 +100,12 @@ impl Worker {
             Ok(config) => config,
             Err(why) => return Err(reset(stream, why)),
         };
-        let (leg, device) = handshake::accept(&self.shared.handshakes, (stream, tuple.client), config)
+        let (leg, life) = handshake::accept(&self.shared.handshakes, (stream, tuple.client), config)
             .await
             .map_err(HandshakeFailure::TurnedAway)?;
-        tuple.device = Some(Rc::new(device));
+        if let peer::Subject::Device(device) = &life.subject {
+            tuple.device = Some(Rc::new(device.clone()));
+        }
         let leg = Leg::tls(leg);
         let server = async {
             let server = own
@@ -114,7 +120,10 @@ impl Worker {
                 .map_err(unable)
         };
         match server.await {
-            Ok(server) => Ok((leg, Leg::tls(server))),
+            Ok((stream, server)) => {
+                let lives = Lives { client: life, server };
+                Ok(((leg, Leg::tls(stream)), Box::new(lives)))
+            }
             Err(failure) => {
                 leg.reset_on_close();
                 Err(failure)

@@ -24,7 +24,7 @@ use crate::inspector;
 use crate::inspector::leg::Leg;
 use crate::inspector::lookup::{InspectionPolicy, TupleRules};
 use crate::inspector::seats::{Full, Seat};
-use crate::inspector::session::{ConnectionEnd, Inspection, Session, UNREAD_FROM_HERE};
+use crate::inspector::session::{ConnectionEnd, Inspection, Lives, Session, UNREAD_FROM_HERE};
 use crate::inspector::socket;
 use crate::inspector::tuple::Tuple;
 
@@ -218,10 +218,11 @@ impl Worker {
         self: Rc<Self>,
         (client, tuple): (SocketAddr, Tuple),
         legs: (Leg, Leg),
-        tls: Option<Arc<Tls>>,
+        inside: Option<(Arc<Tls>, Box<Lives>)>,
         PolicyAnswer { mode, found, .. }: PolicyAnswer,
         seat: Seat,
     ) {
+        let (tls, lives) = inside.unzip();
         let passes_by = tls.is_none() && mode == Mode::Observe;
         let inspection = match &found {
             TupleRules::Only(set) if seat.is_unread() && set.passes_unread(mode) => Ok(Inspection::Passing),
@@ -235,7 +236,12 @@ impl Worker {
         if let Some(session) = self.begin((client, tuple), legs, inspection, seat) {
             self.note(&session.tuple, "connection opened");
             session.foretell(&found, mode);
-            self.carry(session.inside(tls)).await;
+            let mut session = session.inside(tls, lives);
+            // A list may have come since the handshakes: from here on this thread's walk over its sessions finds it.
+            if let Some(own) = self.shared.own.get() {
+                session.heed(|life| own.ends(life), mode);
+            }
+            self.carry(session).await;
         }
     }
 

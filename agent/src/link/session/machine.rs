@@ -19,7 +19,7 @@ use penstock_proto::v1::coordinator_message::Message as Inbound;
 use penstock_proto::v1::gateway_message::Message as Outbound;
 use penstock_proto::v1::{
     AuditAck, AuditBlock, ConfirmTrial, HealthReport, Hello, Order, PolicyOffer, PolicyState, RevertTrial,
-    Welcome,
+    Welcome, WithdrawnList,
 };
 
 use super::OUTBOUND_MAX;
@@ -47,6 +47,10 @@ const ORDERS_EACH: Duration = Duration::from_secs(10);
 const OFFERS_AT_ONCE: u32 = 16;
 /// See [`OFFERS_AT_ONCE`].
 const OFFERS_EACH: Duration = Duration::from_secs(5);
+/// The same for lists of withdrawn keys, of which each builds upon the one before: one that is overtaken is a gap.
+const LISTS_AT_ONCE: u32 = 64;
+/// See [`LISTS_AT_ONCE`].
+const LISTS_EACH: Duration = Duration::from_secs(1);
 
 /// Why the machine ends the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -79,6 +83,8 @@ pub enum Action {
     Offer(PolicyOffer),
     /// Hand this order to the reconciler.
     Order(Order),
+    /// Take this list of withdrawn keys.
+    Withdrawn(WithdrawnList),
     /// Have the reconciler do this; answered by [`SessionMachine::obeyed`].
     Obey(Asked),
     /// Ask the trail where the upload goes on after this; answered by [`SessionMachine::resumed`].
@@ -107,7 +113,7 @@ pub enum Asked {
     Revert(RevertTrial),
 }
 
-/// How many offers or orders may be looked at: each may cost a write to the disk and a line in the trail, and whoever sends them may
+/// How many offers, orders or lists may be looked at: each may cost a write to the disk and a line in the trail, and whoever sends them may
 /// lie.
 #[derive(Debug)]
 struct Allowance {
@@ -174,6 +180,8 @@ struct Talk {
     obeys: bool,
     orders: Allowance,
     offers: Allowance,
+    withdrawn: Option<WithdrawnList>,
+    lists: Allowance,
     acknowledged: Option<Position>,
 }
 
@@ -225,7 +233,8 @@ impl SessionMachine {
                 let report = (talk.report == Request::Due).then_some(talk.report_at);
                 let order = talk.has_ordered().then_some(talk.orders.next);
                 let offer = talk.offer.is_some().then_some(talk.offers.next);
-                let own = [Some(talk.look_at), report, order, offer];
+                let list = talk.withdrawn.is_some().then_some(talk.lists.next);
+                let own = [Some(talk.look_at), report, order, offer, list];
                 own.into_iter().flatten().min().unwrap_or(talk.look_at)
             }
         };
@@ -284,10 +293,9 @@ impl SessionMachine {
         match message {
             Some(Inbound::Offer(offer)) => (talk.offer, talk.order) = (Some(offer), None),
             Some(Inbound::Order(order)) => talk.order = Some(order),
+            Some(Inbound::Withdrawn(list)) => talk.withdrawn = Some(list),
             Some(Inbound::Confirm(confirm)) => talk.asked = Some(Asked::Confirm(confirm)),
             Some(Inbound::Revert(revert)) => talk.asked = Some(Asked::Revert(revert)),
-            // Nothing here keeps a list of them yet.
-            Some(Inbound::Withdrawn(_)) => {}
             Some(Inbound::AuditAck(ack)) => talk.acknowledged_by(&ack, now),
             Some(Inbound::Welcome(_)) => return Err(SessionFault::Protocol("a second Welcome")),
             None => return Err(SessionFault::Protocol("a message that this agent does not know")),
@@ -352,6 +360,9 @@ impl SessionMachine {
         let talk = self.talk.as_mut()?;
         if let Some((coordinator, time_ms)) = talk.connected.take() {
             return Some(Action::Connected { coordinator, time_ms });
+        }
+        if talk.withdrawn.is_some() && talk.lists.take(now) {
+            return talk.withdrawn.take().map(Action::Withdrawn);
         }
         if talk.offer.is_some() && talk.offers.take(now) {
             return talk.offer.take().map(Action::Offer);
@@ -454,6 +465,8 @@ impl Talk {
             obeys: false,
             orders: Allowance::full((ORDERS_AT_ONCE, ORDERS_EACH), now),
             offers: Allowance::full((OFFERS_AT_ONCE, OFFERS_EACH), now),
+            withdrawn: None,
+            lists: Allowance::full((LISTS_AT_ONCE, LISTS_EACH), now),
             acknowledged: None,
         }
     }

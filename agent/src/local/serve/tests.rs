@@ -13,6 +13,7 @@ use crate::policy_store::journal::{PersonHold, RevertedRelease};
 use crate::reconcile::trial::Hold;
 use crate::reconcile::{Inbox, Standing, StandingState, inbox};
 use crate::timepiece::Time;
+use crate::withdrawn::StoredList;
 
 const R8: Digest = Digest([8; 32]);
 
@@ -23,6 +24,11 @@ struct Local {
     inbox: Inbox,
     stop: CancellationToken,
     _folder: tempfile::TempDir,
+}
+
+fn nothing_withdrawn(folder: &Path, audit: &Audit) -> Arc<WithdrawnKeeper> {
+    let store = Arc::new(std::sync::Mutex::new(crate::store::Store::empty(folder)));
+    StoredList::default().keep(store, audit.clone(), watch::channel(None).1)
 }
 
 impl Local {
@@ -40,12 +46,14 @@ impl Local {
             synchronised: true,
             boot: Duration::from_secs(100),
         };
+        let audit = Audit::without_spool().0;
         let server = Server {
+            withdrawn: nothing_withdrawn(folder.path(), &audit),
             settings: settings.clone(),
             policy: seen,
             inlet,
             timepiece: Timepiece::Told(Arc::new(std::sync::Mutex::new(time))),
-            audit: Audit::without_spool().0,
+            audit,
             faults: watch::channel(Vec::new()).0,
             again: AGAIN,
         };
@@ -414,6 +422,7 @@ async fn a_socket_that_cannot_be_made_is_a_fault_until_it_is_made_and_one_that_s
     let (audit, mut recorded) = Audit::without_spool();
     let (faults, mut shown) = watch::channel(Vec::new());
     let server = Server {
+        withdrawn: nothing_withdrawn(folder.path(), &audit),
         settings: LocalSettings {
             socket: socket.clone(),
             group: Some("no-such-group".to_owned()),
@@ -451,4 +460,28 @@ async fn a_socket_that_cannot_be_made_is_a_fault_until_it_is_made_and_one_that_s
     stop.cancel();
     server.await.unwrap();
     assert!(!socket.exists());
+}
+
+#[tokio::test]
+async fn a_list_of_withdrawn_keys_that_cannot_be_judged_here_is_refused_with_what_is_wrong() {
+    let local = Local::start(with_seven()).await;
+    let asked = async |list: &str| {
+        let (settings, list) = (local.settings.clone(), list.to_owned());
+        let ask_for = Ask::TakeWithdrawn { list };
+        let asked =
+            tokio::task::spawn_blocking(move || ask::steer(&settings, Some("anna".to_owned()), ask_for));
+        asked.await.unwrap().unwrap_err().to_string()
+    };
+    let refused = asked("{}").await;
+    assert!(
+        refused.contains("nothing was done: it is not a signed list"),
+        "{refused}"
+    );
+    let unjudged = SignedList {
+        payload: b"{}".to_vec(),
+        signature: Vec::new(),
+    };
+    let refused = asked(&unjudged.to_json()).await;
+    assert!(refused.contains("this gateway is not enrolled"), "{refused}");
+    local.stop.cancel();
 }

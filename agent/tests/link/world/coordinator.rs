@@ -10,6 +10,7 @@ use penstock_proto::audit::{ChainError, Head, read_body};
 use penstock_proto::channel::Address;
 use penstock_proto::peer::Subject;
 use penstock_proto::refusal::{Reason, Refusal};
+use penstock_proto::tls::Credentials;
 use penstock_proto::tls::server::{AcceptLimits, Reception, ServerCredentials, server_config};
 use penstock_proto::token::{Secret, Token};
 use penstock_proto::v1::coordinator_message::Message as Outbound;
@@ -51,6 +52,14 @@ pub struct Memory {
     pub renewals: usize,
     /// Codes of the faults in the last health report.
     pub reported: Vec<String>,
+    /// How far the agent's list of withdrawn keys went, by each Hello: number and digest.
+    pub held: Vec<(u64, Vec<u8>)>,
+    /// Why no session is opened.
+    pub refuse_session: Option<Reason>,
+    /// Another authority, whose root stands in each answer ...
+    pub thief: Option<Arc<Authority>>,
+    /// ... and which issues the certificates in them.
+    pub thief_issues: bool,
 }
 
 pub struct Coordinator {
@@ -100,8 +109,19 @@ impl Coordinator {
         self.restart_as("coordinator/c-1").await;
     }
 
+    /// The same with a certificate of this life.
+    pub async fn restart_in_life(&mut self, epoch: u32) {
+        let credentials = self.authority.server_of("coordinator/c-1", Some(epoch));
+        self.restart_with(&credentials).await;
+    }
+
     /// The same, but it shows a certificate of somebody else in the plant.
     pub async fn restart_as(&mut self, subject: &str) {
+        let credentials = self.authority.server(subject);
+        self.restart_with(&credentials).await;
+    }
+
+    async fn restart_with(&mut self, credentials: &Credentials) {
         self.kill().await;
         let listener = within(async {
             loop {
@@ -113,7 +133,7 @@ impl Coordinator {
         })
         .await;
         self.address = listener.local_addr().unwrap();
-        let credentials = ServerCredentials::new(&self.authority.server(subject)).unwrap();
+        let credentials = ServerCredentials::new(credentials).unwrap();
         let config = server_config(&plant(), credentials, &[self.authority.root()]).unwrap();
         let service = Service {
             authority: self.authority.clone(),
@@ -215,14 +235,15 @@ impl Service {
     }
 
     fn issue(&self, request: &[u8]) -> EnrolResponse {
-        let leaf = {
-            let memory = self.memory.lock().unwrap();
-            self.authority.sign(request, &memory.tls_ends, memory.years)
-        };
+        let memory = self.memory.lock().unwrap();
+        let issuing = memory.thief.as_ref().filter(|_| memory.thief_issues);
+        let issuing = issuing.unwrap_or(&self.authority);
+        let leaf = issuing.sign(request, &memory.tls_ends, memory.years);
         let root = self.authority.root();
+        let strange = memory.thief.iter().map(|thief| thief.root().to_vec().into());
         EnrolResponse {
             certificate_chain: vec![leaf.to_vec().into(), root.to_vec().into()],
-            trust_bundle: vec![root.to_vec().into()],
+            trust_bundle: std::iter::once(root.to_vec().into()).chain(strange).collect(),
         }
     }
 
@@ -261,6 +282,9 @@ impl GatewayLink for Service {
         &self,
         request: Request<Streaming<GatewayMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        if let Some(reason) = self.memory.lock().unwrap().refuse_session {
+            return Err(Refusal::new(reason, "gateway gw-1 was removed").into());
+        }
         let mut inbound = request.into_inner();
         let (outbound, stream) = mpsc::channel(16);
         let service = self.clone();
@@ -277,6 +301,8 @@ impl GatewayLink for Service {
                 let mut memory = service.memory.lock().unwrap();
                 memory.sessions += 1;
                 (memory.policy, memory.capabilities) = (hello.policy, hello.capabilities);
+                let held = hello.withdrawn.unwrap_or_default();
+                memory.held.push((held.number, held.digest.to_vec()));
                 ack(memory.head)
             };
             service.moved();

@@ -19,13 +19,28 @@ impl Authority {
         self.issue_until(subject, 2099)
     }
 
-    /// A certificate as the coordinator issues it, for 127.0.0.1 too; its key in PEM.
     pub(in super::super) fn issue_until(&self, subject: &str, year: i32) -> (Credentials, String) {
+        self.issue_of(subject, year, None)
+    }
+
+    /// One that says to be of this life.
+    pub(in super::super) fn issue_life(&self, subject: &str, epoch: u32) -> Credentials {
+        self.issue_of(subject, 2099, Some(epoch)).0
+    }
+
+    /// A certificate as the coordinator issues it, for 127.0.0.1 too; its key in PEM.
+    fn issue_of(&self, subject: &str, year: i32, epoch: Option<u32>) -> (Credentials, String) {
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
         let uri = format!("spiffe://works/{subject}");
         params
             .subject_alt_names
             .push(SanType::URI(uri.try_into().unwrap()));
+        if let Some(epoch) = epoch {
+            params.distinguished_name.push(
+                rcgen::DnType::CustomDnType(vec![2, 5, 4, 5]),
+                rcgen::DnValue::Utf8String(epoch.to_string()),
+            );
+        }
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
         params.extended_key_usages = vec![
@@ -47,6 +62,11 @@ impl Authority {
 
     /// The gateway as it was enrolled, with a certificate that ends in `year`.
     pub(in super::super) fn gateway(&self, year: i32) -> Arc<Identity> {
+        self.gateway_knowing(year, WithdrawnView::default())
+    }
+
+    /// The same, which judges its peers by this list.
+    pub(in super::super) fn gateway_knowing(&self, year: i32, withdrawn: WithdrawnView) -> Arc<Identity> {
         let folder = tempfile::tempdir().unwrap();
         let (credentials, key) = self.issue_until("gateway/gw", year);
         let files = folder.path().join("identity");
@@ -65,7 +85,8 @@ impl Authority {
                 people: std::collections::BTreeMap::new(),
             },
         };
-        Arc::new(IdentityFolder::new(folder.path()).load(enrolment).unwrap())
+        let folder = IdentityFolder::new(folder.path()).knowing(withdrawn);
+        Arc::new(folder.load(enrolment).unwrap())
     }
 }
 
@@ -146,6 +167,21 @@ impl Works {
 
     /// The broker's side of the next connection.
     pub(in super::super) async fn serve(&self) -> io::Result<server::TlsStream<tokio::net::TcpStream>> {
+        self.serve_on(self.reached().await?).await
+    }
+
+    /// The next connection to the broker, before its handshake.
+    pub(super) async fn reached(&self) -> io::Result<tokio::net::TcpStream> {
+        let listener = self.world.server.try_clone().unwrap();
+        let (stream, _) = tokio::task::spawn_blocking(move || listener.accept()).await??;
+        stream.set_nonblocking(true)?;
+        tokio::net::TcpStream::from_std(stream)
+    }
+
+    pub(super) async fn serve_on(
+        &self,
+        stream: tokio::net::TcpStream,
+    ) -> io::Result<server::TlsStream<tokio::net::TcpStream>> {
         let clients = rustls::server::WebPkiClientVerifier::builder_with_provider(
             Arc::new(self.ca.roots()),
             provider(),
@@ -155,10 +191,6 @@ impl Works {
             .unwrap()
             .with_client_cert_verifier(clients.build().unwrap())
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(self.broker.certified().unwrap())));
-        let listener = self.world.server.try_clone().unwrap();
-        let (stream, _) = tokio::task::spawn_blocking(move || listener.accept()).await??;
-        stream.set_nonblocking(true)?;
-        let stream = tokio::net::TcpStream::from_std(stream)?;
         TlsAcceptor::from(Arc::new(config)).accept(stream).await
     }
 
@@ -169,7 +201,18 @@ impl Works {
         client::TlsStream<tokio::net::TcpStream>,
         server::TlsStream<tokio::net::TcpStream>,
     ) {
-        let (client, served) = tokio::join!(self.dial(Some(self.device("hmi"))), self.serve());
+        self.pair_of(self.device("hmi")).await
+    }
+
+    /// The same for this device.
+    pub(in super::super) async fn pair_of(
+        &self,
+        own: Credentials,
+    ) -> (
+        client::TlsStream<tokio::net::TcpStream>,
+        server::TlsStream<tokio::net::TcpStream>,
+    ) {
+        let (client, served) = tokio::join!(self.dial(Some(own)), self.serve());
         let (mut client, mut served) = (client.unwrap(), served.unwrap());
         client.write_all(CONNECT).await.unwrap();
         assert_eq!(take(&mut served, CONNECT.len()).await, CONNECT);

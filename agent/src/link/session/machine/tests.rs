@@ -380,10 +380,44 @@ fn a_block_that_comes_while_the_trail_was_all_sent_goes_out_without_waiting_for_
     assert_eq!(pump(&mut machine, 3, now), [2]);
 }
 
+#[test]
+fn each_list_of_withdrawn_keys_is_handed_on_in_turn_and_of_a_flood_few_are_looked_at() {
+    let list = |number: u8| WithdrawnList {
+        payload: vec![number].into(),
+        ..WithdrawnList::default()
+    };
+    let now = Instant::now();
+    let mut machine = talking(0, now);
+    let taken = |machine: &mut SessionMachine, now| {
+        let mut lists = Vec::new();
+        while let Some(action) = machine.action(now) {
+            if let Action::Withdrawn(list) = action {
+                lists.extend(list.payload.to_vec());
+            }
+        }
+        lists
+    };
+    taken(&mut machine, now);
+    for number in 0..=u8::MAX {
+        machine
+            .received(Some(Inbound::Withdrawn(list(number))), now)
+            .unwrap();
+        let looked_at = u32::from(number) < LISTS_AT_ONCE;
+        assert_eq!(
+            taken(&mut machine, now),
+            if looked_at { vec![number] } else { vec![] }
+        );
+    }
+    // The newest waits its turn.
+    let later = machine.deadline();
+    assert!(later <= now + LISTS_EACH, "{:?}", later - now);
+    assert_eq!(taken(&mut machine, now + LISTS_EACH), [u8::MAX]);
+}
+
 proptest! {
     #[test]
     fn whatever_comes_in_whatever_order_nothing_is_acknowledged_that_was_not_sent_and_the_machine_never_spins(
-        steps in proptest::collection::vec((0u8..11, 0u64..40), 1..300),
+        steps in proptest::collection::vec((0u8..12, 0u64..40), 1..300),
     ) {
         let mut now = Instant::now();
         let mut machine = talking(20, now);
@@ -408,6 +442,7 @@ proptest! {
                 7 => { let _ = machine.received(Some(Inbound::Order(Order::default())), now); }
                 8 => { let _ = machine.received(Some(Inbound::Revert(RevertTrial::default())), now); }
                 9 => machine.obeyed(),
+                10 => { let _ = machine.received(Some(Inbound::Withdrawn(WithdrawnList::default())), now); }
                 _ => {
                     let mut actions = 0;
                     while let Some(action) = machine.action(now) {
@@ -421,7 +456,8 @@ proptest! {
                             }
                             Action::Report => machine.reported(HealthReport::default(), now, number),
                             Action::Resume(_) => machine.resumed(Some(at(0))),
-                            Action::Connected { .. } | Action::Offer(_) | Action::Order(_) | Action::Obey(_) => {}
+                            Action::Connected { .. } | Action::Offer(_) | Action::Order(_) | Action::Obey(_)
+                            | Action::Withdrawn(_) => {}
                         }
                     }
                 }

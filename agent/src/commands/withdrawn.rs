@@ -1,0 +1,144 @@
+//! `penstock-agent withdrawn`: whose keys no longer count at this gateway, and a list of them that somebody brings to a site without a
+//! link.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use penstock_policy::text;
+use penstock_proto::event::AgentStep;
+use penstock_proto::withdrawn::{FILE_BYTES_MAX, SignedList, Withdrawn};
+
+use super::asking::Asking;
+use crate::audit::{self, record};
+use crate::config::Config;
+use crate::identity::IdentityFolder;
+use crate::local::ask::AskError;
+use crate::local::{Ask, people};
+use crate::store::{self, Store};
+use crate::withdrawn;
+
+/// What can be done with withdrawn keys.
+#[derive(Debug, clap::Subcommand)]
+pub enum WithdrawnCommand {
+    /// Show whose keys no longer count here, also while no agent runs.
+    Show {
+        /// Who asks, and whom.
+        #[command(flatten)]
+        asking: Asking,
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a list of withdrawn keys from a file, at a site without a link to the coordinator.
+    ///
+    /// The plant's authority signed it: whoever brings it can leave it out, and cannot change it. It only ever takes keys away, so that
+    /// an old one does no harm.
+    Take {
+        /// Who asks, and whom.
+        #[command(flatten)]
+        asking: Asking,
+        /// The signed list.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+impl WithdrawnCommand {
+    /// Does it.
+    ///
+    /// # Errors
+    /// Nothing was done, and why.
+    pub fn execute(self) -> anyhow::Result<()> {
+        match self {
+            Self::Show { asking, json } => {
+                let config = asking.config()?;
+                let list = withdrawn::peek(&config.state_folder).map_err(anyhow::Error::msg)?;
+                let list = list.unwrap_or_default();
+                if json {
+                    println!("{}", text::json(&serde_json::to_string(&list)?));
+                } else {
+                    print!("{}", text::printable(&shown(&list)));
+                }
+                Ok(())
+            }
+            Self::Take { asking, file } => {
+                let written = read(&file)?;
+                let list = SignedList::from_json(&written)
+                    .with_context(|| format!("nothing was done: {} is not used", file.display()))?;
+                let config = asking.config()?;
+                let said = asking.said();
+                let asked = asking.asked(&config.local(), Ask::TakeWithdrawn { list: written });
+                let done = match asked {
+                    Err(error) if matches!(error.downcast_ref(), Some(AskError::NotThere(_))) => {
+                        take_alone(&config, &list, said.as_deref())?
+                    }
+                    asked => asked?,
+                };
+                println!("{}", text::printable(&done));
+                Ok(())
+            }
+        }
+    }
+}
+
+fn shown(list: &Withdrawn) -> String {
+    if list.is_empty() {
+        return "no key was withdrawn, as far as this gateway knows\n".to_owned();
+    }
+    let width = list.entries().map(|(subject, _)| subject.to_string().len()).max();
+    let width = width.unwrap_or(0);
+    let mut lines = format!("list         number {}\n", list.held().number);
+    for (subject, from) in list.entries() {
+        lines += &format!(
+            "{:<width$}  only life {from} and later ones count\n",
+            subject.to_string()
+        );
+    }
+    lines
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    let mut written = String::new();
+    let limit = u64::try_from(FILE_BYTES_MAX).unwrap_or(u64::MAX);
+    std::fs::File::open(file)
+        .and_then(|opened| opened.take(limit.saturating_add(1)).read_to_string(&mut written))
+        .with_context(|| format!("nothing was done: {} cannot be read", file.display()))?;
+    Ok(written)
+}
+
+/// The same where no agent runs: the next one knows it from its start on.
+fn take_alone(config: &Config, list: &SignedList, said: Option<&str>) -> anyhow::Result<String> {
+    let user = rustix::process::geteuid().as_raw();
+    let by = people::in_words(user, user, people::name_of(user).as_deref(), said)?;
+    let _lock = store::lock(&config.state_folder)?;
+    let mut store = Store::open(&config.state_folder);
+    let enrolment = IdentityFolder::enrolment(&mut store)?;
+    let identity = IdentityFolder::new(&config.state_folder).load(enrolment)?;
+    let known = withdrawn::load(&mut store)
+        .inspect_err(|why| eprintln!("what was known before is not used: {}", text::printable(why)));
+    let known = known.ok().flatten().unwrap_or_default();
+    let trust = (&identity.enrolment.plant, identity.roots());
+    let (together, news) = withdrawn::put_together(&known, list, trust).context("nothing was done")?;
+    withdrawn::save(&mut store, &together)?;
+    let words = withdrawn::in_words(&together, &news);
+    if !news.is_empty() {
+        note(config, &format!("brought by {by} while no agent ran: {words}"))?;
+    }
+    Ok(words)
+}
+
+/// Puts it in the trail.
+fn note(config: &Config, words: &str) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("it counts, but is not in the audit trail: cannot start the run time")?;
+    runtime.block_on(async {
+        let (audit, writer) = audit::start(config.state_folder.clone(), config.spool_limits());
+        audit.note(record::agent(AgentStep::KeysWithdrawn, words));
+        audit.close().await;
+        drop(writer);
+    });
+    Ok(())
+}

@@ -138,7 +138,7 @@ pub async fn run<K: Kernel>(
     };
     let mut parts = tokio::task::JoinSet::new();
     parts.spawn(identify(kernel.clone(), identity.clone()));
-    parts.spawn(heed(kernel.clone(), withdrawn.view()));
+    parts.spawn(heed(kernel.clone(), withdrawn.view(), stop.clone()));
     parts.spawn(withdrawn.clone().run(stop.clone()));
     let (bridges, bridge_states) = Supervisor::new(
         bridge_settings(&config),
@@ -339,12 +339,15 @@ async fn identify<K: Kernel>(kernel: Arc<K>, mut identity: watch::Receiver<Optio
     }
 }
 
-/// Has the kernel's side end what stands on keys that no longer count: those of now, and of each longer list. Ends with the agent.
-async fn heed<K: Kernel>(kernel: Arc<K>, mut view: WithdrawnView) {
+/// Has the kernel's side end what stands on keys that no longer count: those of now, and of each longer list, until `stop`.
+async fn heed<K: Kernel>(kernel: Arc<K>, mut view: WithdrawnView, stop: CancellationToken) {
     let mut list = view.now();
     loop {
         kernel.heed(list).await;
-        list = view.grown().await;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            grown = view.grown() => list = grown,
+        }
     }
 }
 

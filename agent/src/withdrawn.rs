@@ -24,7 +24,7 @@ use std::time::Duration;
 use penstock_policy::ids::PlantId;
 use penstock_policy::text::sentence;
 use penstock_proto::event::AgentStep;
-use penstock_proto::peer::Subject;
+use penstock_proto::peer::{Epoch, Subject};
 use penstock_proto::refusal::ReceivedRefusal;
 use penstock_proto::v1::{Fault, WithdrawnHeld, WithdrawnList};
 use penstock_proto::withdrawn::{ListError, SignedList, Withdrawn, WithdrawnView};
@@ -96,6 +96,19 @@ pub fn in_words(list: &Withdrawn, news: &[Subject]) -> String {
         more => format!(", and {more} more"),
     };
     format!("{}{more}", named.collect::<Vec<_>>().join(", "))
+}
+
+/// From which life on each coordinator counts that a list names.
+pub type Coordinators = Vec<(Subject, Epoch)>;
+
+/// Those of this list.
+pub fn coordinators_of(list: &Withdrawn) -> Coordinators {
+    let coordinators = list
+        .entries()
+        .filter(|(subject, _)| matches!(subject, Subject::Coordinator(_)));
+    coordinators
+        .map(|(subject, from)| (subject.clone(), from))
+        .collect()
 }
 
 /// The list on the disk; `None`: there is none.

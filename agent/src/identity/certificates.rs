@@ -17,9 +17,10 @@ use penstock_proto::tls::{Credentials, certificates_from_pem, times, validity_ms
 use rustls::pki_types::CertificateDer;
 
 use super::PEM_BYTES_MAX;
-use super::new_key::NEXT;
 use crate::durable::{self, FileError};
 
+/// Where a new key and its certificate are until they are in use (`new_key`).
+pub(super) const NEXT: &str = "next";
 /// Certificates kept beside the newest.
 pub(super) const KEPT_MAX: usize = 7;
 /// Files looked at in the folder; more were not put there by us.

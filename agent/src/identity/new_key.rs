@@ -16,11 +16,9 @@ use penstock_proto::peer::certified_key;
 use penstock_proto::tls::{certificates_from_pem, certificates_to_pem};
 use rcgen::PublicKeyData as _;
 
-use super::{IdentityError, IdentityFolder, IssuedChain, PEM_BYTES_MAX, certificates};
+use super::certificates::{self, NEXT};
+use super::{IdentityError, IdentityFolder, IssuedChain, PEM_BYTES_MAX};
 use crate::durable;
-
-/// Where a new key and its certificate are until they are in use.
-pub(super) const NEXT: &str = "next";
 
 impl IdentityFolder {
     fn next(&self, name: &str) -> PathBuf {

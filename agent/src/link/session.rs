@@ -24,13 +24,12 @@ use std::time::Duration;
 use penstock_proto::backoff::Backoff;
 use penstock_proto::channel::{Address, COORDINATOR_MESSAGE_BYTES_MAX, ConnectError};
 use penstock_proto::event::AgentStep;
-use penstock_proto::peer::{Epoch, Subject};
 use penstock_proto::refusal::{Reason, explain};
 use penstock_proto::tls::TlsError;
 use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
 use penstock_proto::v1::gateway_message::Message as Outbound;
 use penstock_proto::v1::{Fault, GatewayMessage, Hello, PolicyState, RevisionDigest};
-use penstock_proto::withdrawn::{Withdrawn, WithdrawnView};
+use penstock_proto::withdrawn::WithdrawnView;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -52,7 +51,7 @@ use crate::kernel::Kernel;
 use crate::known_time::KnownTime;
 use crate::reconcile::{CommandRefused, Inlet, PolicyView, StandingState};
 use crate::timepiece;
-use crate::withdrawn::WithdrawnKeeper;
+use crate::withdrawn::{Coordinators, WithdrawnKeeper, coordinators_of};
 
 /// Messages under way out of this process.
 const OUTBOUND_MAX: usize = 8;
@@ -506,18 +505,6 @@ fn is_answered(connected: &Result<LinkChannel, SessionEnd>) -> bool {
         Err(SessionEnd::Connect(error)) => error.answered,
         Err(_) => false,
     }
-}
-
-/// From which life on each coordinator counts that a list names.
-type Coordinators = Vec<(Subject, Epoch)>;
-
-fn coordinators_of(list: &Withdrawn) -> Coordinators {
-    let coordinators = list
-        .entries()
-        .filter(|(subject, _)| matches!(subject, Subject::Coordinator(_)));
-    coordinators
-        .map(|(subject, from)| (subject.clone(), from))
-        .collect()
 }
 
 /// The time by which the machine goes.

@@ -230,3 +230,94 @@ async fn a_root_that_an_answer_brings_is_named_and_not_kept_and_no_certificate_o
     agent.stop().await;
     assert_eq!(folder.held_roots().unwrap(), held);
 }
+
+/// What the program prints with these arguments, and whether it did what it was asked.
+async fn program(arguments: &[&str]) -> (bool, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_penstock-agent"));
+    command.args(arguments).env_remove("SUDO_USER");
+    let output = tokio::task::spawn_blocking(move || command.output())
+        .await
+        .unwrap()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(said).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_a_site_without_a_link_somebody_brings_the_list_in_a_file_whether_an_agent_runs_or_not() {
+    let (coordinator, state) = enrolled().await;
+    let config = state.path().join("agent.toml");
+    std::fs::write(&config, format!("[agent]\nstate_folder = {:?}\n", state.path())).unwrap();
+    let config = config.to_str().unwrap().to_owned();
+    let file = state.path().join("list.json").to_str().unwrap().to_owned();
+    let mut listed = Listed::new();
+    let bring = |listed: &mut Listed, authority: &Authority| {
+        let Outbound::Withdrawn(list) = listed.since(authority) else {
+            panic!("it is a list");
+        };
+        let list = penstock_proto::withdrawn::SignedList {
+            payload: list.payload.to_vec(),
+            signature: list.signature.to_vec(),
+        };
+        std::fs::write(&file, list.to_json()).unwrap();
+    };
+    let take = ["withdrawn", "take", &file, "--config", &config, "--by", "anna"];
+    let show = ["withdrawn", "show", "--config", &config];
+    let (_, said) = program(&show).await;
+    assert_eq!(said, "no key was withdrawn, as far as this gateway knows\n");
+
+    listed.withdraw("device/plc-7", 3);
+    bring(&mut listed, &Authority::new());
+    let (done, said) = program(&take).await;
+    assert!(
+        !done && said.contains("not signed by the plant's authority"),
+        "{said}"
+    );
+    listed.sent = Withdrawn::default().held();
+    bring(&mut listed, &coordinator.authority);
+    let (done, said) = program(&take).await;
+    assert!(
+        done && said == "device/plc-7 (only life 3 and later ones count)\n",
+        "{said}"
+    );
+
+    let agent = Running::start(state.path()).await;
+    coordinator.sessions(1).await;
+    holds(&agent, 1).await;
+    step_comes(&coordinator, "keys-withdrawn").await;
+    // It takes over what is brought while it runs, and says so when it connects again.
+    listed.withdraw("gateway/gw-1", 2);
+    bring(&mut listed, &coordinator.authority);
+    let (done, said) = program(&take).await;
+    assert!(done && said.contains("gateway/gw-1 (only life 2"), "{said}");
+    codes(&agent, &["identity-withdrawn"]).await;
+    let (_, said) = program(&["status", "--config", &config]).await;
+    assert!(
+        said.contains("penstock-agent enrol --new-key --token FILE"),
+        "{said}"
+    );
+    agent.stop().await;
+    let (_, said) = program(&["status", "--config", &config]).await;
+    assert!(said.contains("this gateway's key was withdrawn"), "{said}");
+    let (_, said) = program(&show).await;
+    assert_eq!(
+        said,
+        "list         number 2\ngateway/gw-1  only life 2 and later ones count\ndevice/plc-7  only life 3 and later ones count\n"
+    );
+    let told: Vec<String> = {
+        let events = coordinator.memory.lock().unwrap().events();
+        let agents = events.into_iter().filter_map(|event| match event.kind {
+            Some(Kind::Agent(agent)) if agent.step == "keys-withdrawn" => Some(agent.message),
+            _ => None,
+        });
+        agents.collect()
+    };
+    assert!(
+        told[0].contains("(said to be anna) at the gateway while no agent ran: device/plc-7"),
+        "{told:?}"
+    );
+    assert!(
+        told[1].contains("(said to be anna) at the gateway: gateway/gw-1"),
+        "{told:?}"
+    );
+}

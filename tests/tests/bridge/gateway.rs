@@ -18,6 +18,7 @@ use penstock_agent::reconcile::PolicyView;
 use penstock_policy::ids::Revision;
 use penstock_policy::plan::Plan;
 use penstock_proto::backoff::Backoff;
+use penstock_proto::withdrawn::Withdrawn;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,8 @@ pub const CHILD: &str = "PENSTOCK_BRIDGE_CHILD";
 pub const GUARDED: &str = "PENSTOCK_BRIDGE_GUARDED";
 /// The quota of the queue, bytes.
 pub const QUEUE_BYTES: &str = "PENSTOCK_BRIDGE_QUEUE_BYTES";
+/// The file with whose keys no longer count, in the state folder.
+pub const WITHDRAWN: &str = "withdrawn.json";
 /// The test that is the process.
 pub const NAME: &str = "gateway::a_gateway_without_a_plan_keeps_no_bridge";
 
@@ -75,9 +78,11 @@ fn run(state: &Path, patience: Option<Duration>) {
         let trail_folder = state.join("trail");
         std::fs::create_dir_all(&trail_folder).unwrap();
         let (trail, writer) = audit::start(trail_folder, limits);
-        let identity = IdentityFolder::peek_enrolment(state)
-            .ok()
-            .map(|enrolment| Arc::new(IdentityFolder::new(state).load(enrolment).unwrap()));
+        let (list, withdrawn) = watch::channel(Arc::default());
+        let identity = IdentityFolder::peek_enrolment(state).ok().map(|enrolment| {
+            let folder = IdentityFolder::new(state).knowing(withdrawn.into());
+            Arc::new(folder.load(enrolment).unwrap())
+        });
         let (view, policy) = watch::channel(PolicyView::default());
         let settings = BridgeSettings {
             folder: state.join("bridges"),
@@ -100,8 +105,7 @@ fn run(state: &Path, patience: Option<Duration>) {
         };
         let (_identity_in, identity) = watch::channel(identity);
         let (supervisor, _states) = Supervisor::new(settings, policy, identity, trail.clone());
-        let plan = state.join("plan.json");
-        let following = tokio::spawn(follow(plan, view));
+        let following = tokio::spawn(follow(state.to_owned(), view, list));
         supervisor.run(stop).await;
         following.abort();
         trail.close().await;
@@ -116,12 +120,20 @@ fn login(state: &Path) -> Login {
     }
 }
 
-/// Publishes the plan in the file whenever it changes.
-async fn follow(path: PathBuf, view: watch::Sender<PolicyView>) {
+/// Publishes the plan and the list of withdrawn keys in their files whenever they change.
+async fn follow(state: PathBuf, view: watch::Sender<PolicyView>, list: watch::Sender<Arc<Withdrawn>>) {
     let mut last = Vec::new();
     let mut enforcer = None;
     loop {
-        let bytes = std::fs::read(&path).unwrap_or_default();
+        let withdrawn = std::fs::read(state.join(WITHDRAWN)).unwrap_or_default();
+        if let Ok(withdrawn) = serde_json::from_slice::<Withdrawn>(&withdrawn) {
+            list.send_if_modified(|known| {
+                let is_longer = **known != withdrawn;
+                *known = Arc::new(withdrawn);
+                is_longer
+            });
+        }
+        let bytes = std::fs::read(state.join("plan.json")).unwrap_or_default();
         if bytes != last
             && let Ok(plan) = Plan::from_bytes(&bytes)
         {

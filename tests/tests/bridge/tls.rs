@@ -11,8 +11,11 @@ use penstock_policy::ids::Digest;
 use penstock_policy::model::ApproverSet;
 use penstock_policy::plan::Plan;
 use penstock_policy::terms::Tls;
+use penstock_proto::peer::Epoch;
+use penstock_proto::withdrawn::Withdrawn;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 
+use super::gateway::WITHDRAWN;
 use super::world::{PATIENCE, TO, World, numbered, permit, plan, test};
 
 /// An authority; certificates name their holder by one URI, or by an address.
@@ -28,12 +31,23 @@ impl Authority {
 
     /// PEM of a certificate and its key.
     fn issue(&self, uri: Option<&str>, names: &[&str]) -> (String, String) {
+        self.issue_in_life(uri, names, None)
+    }
+
+    /// The same, which says to be of this life.
+    fn issue_in_life(&self, uri: Option<&str>, names: &[&str], epoch: Option<u32>) -> (String, String) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         if let Some(uri) = uri {
             params
                 .subject_alt_names
                 .push(SanType::URI(uri.to_owned().try_into().unwrap()));
+        }
+        if let Some(epoch) = epoch {
+            params.distinguished_name.push(
+                rcgen::DnType::CustomDnType(vec![2, 5, 4, 5]),
+                rcgen::DnValue::Utf8String(epoch.to_string()),
+            );
         }
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
@@ -141,6 +155,45 @@ fn a_broker_of_the_plant_is_known_by_its_certificate_and_knows_the_gateway_by_it
             world.publish("works/a", 1, &numbered("a", 50));
             listener.wait_for(50);
             assert_eq!(listener.payloads(), numbered("a", 50));
+        },
+    );
+}
+
+#[test]
+fn a_broker_whose_key_is_withdrawn_is_left_at_once_and_messages_wait_for_its_next_one() {
+    test(
+        "tls::a_broker_whose_key_is_withdrawn_is_left_at_once_and_messages_wait_for_its_next_one",
+        |world| {
+            let works = Authority::new("works");
+            enrol(world, &works, &works);
+            let _from = world.broker(&world.from, super::world::FROM, "");
+            let in_life =
+                |epoch| works.issue_in_life(Some("spiffe://works/device/to-broker"), &[], Some(epoch));
+            let mut to = broker(world, in_life(1), &works);
+            world.obey(&inside_tls(Tls::default()));
+            let _gateway = world.start();
+            world.wait_for("both brokers", |state| state.from.connected && state.to.connected);
+            let listener = world.listen();
+            world.publish("works/a", 1, &numbered("a", 10));
+            listener.wait_for(10);
+            let mut withdrawn = Withdrawn::default();
+            withdrawn.withdraw(&"device/from-broker".parse().unwrap(), Epoch(9));
+            withdrawn.withdraw(&"device/to-broker".parse().unwrap(), Epoch(2));
+            let list = world.state.join("list.new");
+            std::fs::write(&list, serde_json::to_vec(&withdrawn).unwrap()).unwrap();
+            std::fs::rename(list, world.state.join(WITHDRAWN)).unwrap();
+            assert_refused(
+                world,
+                "the certificate of spiffe://works/device/to-broker was withdrawn",
+            );
+            // The other one has no TLS: no list says anything of it.
+            world.publish("works/a", 1, &numbered("b", 10));
+            world.wait_for("the backlog", |state| state.backlog == 10 && state.from.connected);
+            assert_eq!(listener.payloads(), numbered("a", 10));
+            to.terminate(PATIENCE).unwrap();
+            let _to = broker(world, in_life(2), &works);
+            world.wait_for("both brokers", |state| state.from.connected && state.to.connected);
+            listener.wait_for(20);
         },
     );
 }

@@ -20,4 +20,5 @@ mod restart;
 mod shadow;
 mod sweep;
 mod vanished;
+mod withdrawn;
 mod world;

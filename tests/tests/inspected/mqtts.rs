@@ -13,13 +13,13 @@ use penstock_tests::at_once;
 use super::pki::{Files, Pki};
 use super::world::{Agent, CLIENT, MODES, PATIENCE, SERVER, World, peer, python, telemetry};
 
-const NAME: &str = "broker.works.example";
-const TOPIC: &str = "works/3/pressure";
+pub const NAME: &str = "broker.works.example";
+pub const TOPIC: &str = "works/3/pressure";
 /// The content type of TLS's alerts.
 const TLS_ALERT: u8 = 21;
 
 /// A broker that lets in who shows a certificate of the plant, and tells who connects.
-fn broker(lab: &Lab, world: &World, own: &Files) -> Daemon {
+pub fn broker(lab: &Lab, world: &World, own: &Files) -> Daemon {
     let config = lab.directory().join("mosquitto-tls.conf");
     let Files {
         authority,
@@ -57,7 +57,7 @@ async fn agent(pki: &Pki, plan: Plan) -> Agent {
 }
 
 /// What mosquitto_pub says when it publishes with these arguments on top; nothing, if all went well.
-fn publish(world: &World, topic: &str, more: &[&str]) -> String {
+pub fn publish(world: &World, topic: &str, more: &[&str]) -> String {
     let fixed = ["-p", "8883", "-q", "1", "-m", "21", "-t", topic];
     let server = if more.contains(&"-h") {
         &[][..]

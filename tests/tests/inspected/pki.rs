@@ -11,6 +11,7 @@ use penstock_policy::model::ApproverSet;
 use penstock_proto::peer::{Epoch, Subject};
 use penstock_proto::tls::certificates_to_pem;
 use penstock_proto::tls::names::ServerNames;
+use penstock_proto::withdrawn::WithdrawnView;
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -73,7 +74,7 @@ impl Pki {
         path.to_str().unwrap().to_owned()
     }
 
-    fn issue(&self, folder: &str, subject: &Subject, names: &[&str]) -> Files {
+    fn issue(&self, folder: &str, (subject, epoch): (&Subject, Epoch), names: &[&str]) -> Files {
         let key = rcgen::KeyPair::generate().unwrap();
         let request = rcgen::CertificateParams::default()
             .serialize_request(&key)
@@ -85,7 +86,7 @@ impl Pki {
         }
         let issued = self
             .authority
-            .issue((subject, Epoch::default()), &good_for, &proven, now_ms())
+            .issue((subject, epoch), &good_for, &proven, now_ms())
             .unwrap();
         Files {
             authority: self.write(
@@ -102,18 +103,28 @@ impl Pki {
 
     /// What `asset` gets, good for `names` as a server.
     pub fn device(&self, asset: &str, names: &[&str]) -> Files {
+        self.device_in_life(asset, names, 0)
+    }
+
+    /// The same in this life of the asset.
+    pub fn device_in_life(&self, asset: &str, names: &[&str], epoch: u32) -> Files {
         self.issue(
-            &format!("device-{asset}"),
-            &Subject::Device(asset.parse().unwrap()),
+            &format!("device-{asset}-{epoch}"),
+            (&Subject::Device(asset.parse().unwrap()), Epoch(epoch)),
             names,
         )
     }
 
     /// The gateway's identity, newly issued for its clients' `names` of servers.
     pub fn gateway(&self, names: &[&str]) -> Arc<Identity> {
+        self.gateway_knowing(names, WithdrawnView::default())
+    }
+
+    /// The same, which judges its peers by this list of withdrawn keys.
+    pub fn gateway_knowing(&self, names: &[&str], withdrawn: WithdrawnView) -> Arc<Identity> {
         self.issue(
             "gateway/identity",
-            &Subject::Gateway("gw".parse().unwrap()),
+            (&Subject::Gateway("gw".parse().unwrap()), Epoch::default()),
             names,
         );
         let enrolment = Enrolment {
@@ -127,7 +138,7 @@ impl Pki {
                 people: BTreeMap::new(),
             },
         };
-        let folder = IdentityFolder::new(&self.folder.join("gateway"));
+        let folder = IdentityFolder::new(&self.folder.join("gateway")).knowing(withdrawn);
         Arc::new(folder.load(enrolment).unwrap())
     }
 }

@@ -117,6 +117,9 @@ impl Gateway {
                     Action::Order(_) | Action::Obey(_) => {
                         return Err("no coordinator of this world orders anything by itself".to_owned());
                     }
+                    Action::Withdrawn(_) => {
+                        return Err("no coordinator of this world withdraws a key".to_owned());
+                    }
                     Action::Acknowledge(to) => {
                         around.checkers.acknowledged(self.index, to, around.coordinator)?;
                         self.spool.acknowledge(to);

@@ -1,7 +1,8 @@
 //! Orders: how far a release goes on this gateway. One comes with each offer, and alone about a release that the gateway has.
 //!
 //! An order moves a release that has not begun: further, or back. What is on trial ends by being confirmed or reverted, and what is in
-//! force for good stays. The last order is stored beside the release, so that a gateway which is alone goes on as it was ordered.
+//! force for good stays. The last order is stored beside the release, so that the next agent goes on as it was ordered; a trial begins by
+//! it only where the site is islanded, and else by one of the session that stands.
 
 use penstock_policy::ids::Digest;
 use penstock_policy::text::sentence;

@@ -27,6 +27,7 @@ const ICMP: &str = "tests/tests/attack/icmp.rs";
 const LEARNING: &str = "tests/tests/attack/learning.rs";
 const MODES: &str = "tests/tests/attack/modes.rs";
 const NEIGHBOURS: &str = "tests/tests/attack/neighbours.rs";
+const OVERRIDDEN: &str = "tests/tests/attack/overridden.rs";
 const OUTSIDE: &str = "tests/tests/kernel/outside.rs";
 const BRIDGE: &str = "tests/tests/kernel/bridge.rs";
 const BURSTS: &str = "tests/tests/kernel/bursts.rs";
@@ -58,13 +59,14 @@ const SUBSCRIPTIONS: &str = "inspect/tests/suite/subscriptions.rs";
 const HOSTILE: &str = "tests/tests/bridge/hostile.rs";
 
 /// Files of which every test is an attempt, and so has a row.
-const WHOLE: [&str; 12] = [
+const WHOLE: [&str; 13] = [
     ADDRESSES,
     GATEWAY,
     ICMP,
     LEARNING,
     MODES,
     NEIGHBOURS,
+    OVERRIDDEN,
     SWEEP,
     STRANGERS,
     PEERS_MODBUS,
@@ -96,6 +98,10 @@ const ATTEMPTS: &[Row] = &[
         LEARNING, "real_hosts_find_each_other_again_and_again_while_a_connection_runs"),
     row("ARP and neighbour discovery that claim, ask and pad", "only ends of a flow and declared routers find each other",
         NEIGHBOURS, "neighbours_are_asked_for_and_answer_only_where_a_flow_joins_them_and_nobody_claims_what_is_anothers"),
+    row("a host beside an end that an override observes", "it is refused as ever, and so are its claims",
+        OVERRIDDEN, "an_override_that_observes_opens_the_ends_that_it_names_and_no_neighbour_check_of_their_sides"),
+    row("another device at an end that an override observes", "it passes as what it is, recorded",
+        OVERRIDDEN, "a_named_end_may_have_another_mac_address_than_it_is_declared_to_have_and_that_is_recorded"),
     row("tagged frames and foreign protocols", "they do not slip by",
         BRIDGE, "tagged_and_foreign_frames_do_not_slip_by"),
     row("fragments and headers that hide ports", "only fragments of an allowed flow pass",

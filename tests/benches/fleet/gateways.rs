@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use penstock_policy::release::Statement;
 use penstock_proto::channel::{self, Address};
@@ -26,10 +26,13 @@ struct Counts {
     reports: AtomicU64,
     /// The newest release that each gateway was offered: one that comes back is offered it again.
     offered: Vec<AtomicU64>,
+    /// When the last session of each ended, microseconds since the fleet was started; 0: none did.
+    ended: Vec<AtomicU64>,
 }
 
 pub(super) struct Fleet {
     counts: Arc<Counts>,
+    began: Instant,
     gateways: JoinSet<()>,
 }
 
@@ -48,24 +51,45 @@ impl Fleet {
     pub(super) fn start(coordinator: &Coordinator, identities: Vec<ClientTls>) -> Self {
         let counts = Arc::new(Counts {
             offered: identities.iter().map(|_| AtomicU64::new(0)).collect(),
+            ended: identities.iter().map(|_| AtomicU64::new(0)).collect(),
             ..Counts::default()
         });
+        let began = Instant::now();
         let mut gateways = JoinSet::new();
         for (number, tls) in (0..).zip(identities) {
             let (address, counts) = (coordinator.address.clone(), Arc::clone(&counts));
             gateways.spawn(async move {
                 loop {
-                    session(&address, &tls, number, &counts).await;
+                    if session(&address, &tls, number, &counts).await.is_some() {
+                        let ended = u64::try_from(began.elapsed().as_micros()).unwrap();
+                        counts.ended[number as usize].store(ended, Ordering::Relaxed);
+                    }
                     // Between half a second and a second and a half, as an agent's first wait.
                     tokio::time::sleep(Duration::from_millis(500 + u64::from(number) * 7919 % 1000)).await;
                 }
             });
         }
-        Self { counts, gateways }
+        Self {
+            counts,
+            began,
+            gateways,
+        }
     }
 
     pub(super) fn connected(&self) -> u32 {
         self.counts.connected.load(Ordering::Relaxed)
+    }
+
+    /// How long after `since` the session of this gateway ended.
+    pub(super) async fn ended(&self, number: u32, since: Instant) -> Duration {
+        let since = since.duration_since(self.began);
+        loop {
+            let ended = self.counts.ended[number as usize].load(Ordering::Relaxed);
+            if let Some(after) = Duration::from_micros(ended).checked_sub(since) {
+                return after;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     pub(super) fn lost(&self) -> u64 {
@@ -106,23 +130,23 @@ impl Fleet {
     }
 }
 
-async fn session(address: &Address, tls: &ClientTls, number: u32, counts: &Counts) {
-    let Ok(channel) = channel::connect(vec![address.clone()], tls.clone()).await else {
-        return;
-    };
+/// `None`: it never stood.
+async fn session(address: &Address, tls: &ClientTls, number: u32, counts: &Counts) -> Option<()> {
+    let channel = channel::connect(vec![address.clone()], tls.clone()).await.ok()?;
     let (up, messages) = mpsc::channel(8);
     let mut client =
         GatewayLinkClient::new(channel).max_decoding_message_size(channel::COORDINATOR_MESSAGE_BYTES_MAX);
     let _ = up.send(message(Up::Hello(v1::Hello::default()))).await;
-    let Ok(stream) = client.session(ReceiverStream::new(messages)).await else {
-        return;
-    };
-    let mut stream = stream.into_inner();
+    let mut stream = client
+        .session(ReceiverStream::new(messages))
+        .await
+        .ok()?
+        .into_inner();
     let interval = match stream.message().await {
         Ok(Some(v1::CoordinatorMessage {
             message: Some(Down::Welcome(welcome)),
         })) => Duration::from_millis(u64::from(welcome.health_interval_ms)),
-        _ => return,
+        _ => return None,
     };
     counts.connected.fetch_add(1, Ordering::Relaxed);
     let first = interval * (number % 100) / 100;
@@ -148,6 +172,7 @@ async fn session(address: &Address, tls: &ClientTls, number: u32, counts: &Count
     }
     counts.connected.fetch_sub(1, Ordering::Relaxed);
     counts.lost.fetch_add(1, Ordering::Relaxed);
+    Some(())
 }
 
 /// As if the offer were in force at once.

@@ -5,7 +5,8 @@
 //! - what it writes to its disk while they only report: a page or two in half a minute, by which it proves that its store can be written;
 //! - what a release for all of them takes: proposed, approved, offered to the last; what its memory is after each of several
 //!   proposals; and whether a session was lost meanwhile;
-//! - how long all take to be back after kill -9.
+//! - how long all take to be back after kill -9;
+//! - how long after an admin asked for it a revoked gateway has lost its session.
 //!
 //! Run by `make bench`, or `PENSTOCK_FLEET=3000 cargo bench -p penstock-tests --bench fleet` after
 //! `cargo bench --no-run -p penstock-coordinator`. It and the coordinator need a file open for each gateway (`ulimit -Hn`).
@@ -25,12 +26,15 @@ use std::time::{Duration, Instant};
 
 use coordinator::Coordinator;
 use gateways::Fleet;
+use penstock_proto::v1;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// How many, where PENSTOCK_FLEET does not say it.
 const SIZES: &[u32] = &[3_000, 10_000];
 /// Proposals for all, one after the other.
 const PROPOSALS: u64 = 4;
+/// Gateways that are revoked, one after the other.
+const REVOKED: u32 = 200;
 /// How long the fleet only reports, three times each.
 const QUIET: Duration = Duration::from_secs(30);
 /// Open files that each program needs beside one for each gateway.
@@ -148,5 +152,36 @@ async fn measure(size: u32) {
         "  all back {:.1} s after a start after kill -9",
         began.elapsed().as_secs_f64()
     );
+    revoke(&coordinator, &fleet, size.min(REVOKED)).await;
     fleet.stop();
+}
+
+/// Revokes gateways while all the others report.
+async fn revoke(coordinator: &Coordinator, fleet: &Fleet, count: u32) {
+    let admin = coordinator.certificate("operator/admin");
+    let mut admin = coordinator.control(admin).await;
+    let (mut answered, mut took) = (Vec::new(), Vec::new());
+    for number in 0..count {
+        let began = Instant::now();
+        let request = v1::ChangeStandingRequest {
+            subject: format!("gateway/{}", document::gateway(number)),
+            change: v1::StandingChange::Revoke.into(),
+            reason: "measured".to_owned(),
+            ticket: String::new(),
+        };
+        admin.change_standing(request).await.unwrap();
+        answered.push(began.elapsed());
+        took.push(fleet.ended(number, began).await);
+    }
+    answered.sort();
+    took.sort();
+    let ms = |took: Duration| took.as_secs_f64() * 1000.0;
+    let at = |part: usize| ms(took[(took.len() * part / 100).min(took.len() - 1)]);
+    println!(
+        "  {count} gateways revoked: answered after {:.1} ms (median); each lost its session after {:.1} ms (median), {:.1} ms (p99), {:.1} ms (at most)",
+        ms(answered[answered.len() / 2]),
+        at(50),
+        at(99),
+        at(100)
+    );
 }

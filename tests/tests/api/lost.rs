@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use penstock_coordinator::app;
+use penstock_coordinator::operators::Role;
+use penstock_policy::ids::OperatorId;
 use penstock_proto::refusal::Reason;
 use penstock_proto::token::Token;
 use penstock_proto::v1;
@@ -153,6 +156,27 @@ async fn whoever_follows_the_page_a_laptop_was_lost_keeps_it_out_and_its_owner_w
         Reason::IdentityWithdrawn,
     );
     shell.ends_here();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_only_administrator_whose_laptop_was_lost_comes_back_by_a_token_of_the_coordinators_machine() {
+    let mut world = World::start().await;
+    let lost = world.certificate("operator/admin");
+    world.running.take().unwrap().stop().await;
+    let name = OperatorId::new("admin").unwrap();
+    let (token, _) = app::operator_token(&world.config, &name, Role::Admin, 3600)
+        .await
+        .unwrap();
+    world.start_again().await;
+    world.enrol("admin", &token.secret.0).await.unwrap();
+    let mut thief = world.control(Some(lost)).await.unwrap();
+    refused(
+        thief.who_am_i(v1::WhoAmIRequest {}).await,
+        Reason::IdentityWithdrawn,
+    );
+    let new = world.certificate("operator/admin");
+    let mut owner = world.control(Some(new)).await.unwrap();
+    owner.who_am_i(v1::WhoAmIRequest {}).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -347,7 +347,8 @@ impl KnownTime {
     pub fn heard(&self, ms: u64, certificate: (u64, u64)) {
         let time = self.timepiece.now();
         let is_believed = self.kept().known.heard(ms, certificate, (&self.boot, time));
-        if !is_believed {
+        // 0: it did not say.
+        if !is_believed && ms > 0 {
             tracing::warn!(
                 time = instant(ms),
                 "the coordinator said a time at which our certificate is not valid; it is not believed"

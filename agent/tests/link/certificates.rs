@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::world::coordinator::Coordinator;
-use super::world::{BOTH, Running, ending_tls, offer_of, within};
+use super::world::{BOTH, Running, ending_tls, offer, offer_of, within};
 use penstock_agent::identity::IdentityFolder;
 use penstock_agent::link::enrol::{EnrolError, enrol};
 use penstock_agent::link::renew::renew;
@@ -255,4 +255,34 @@ async fn a_gateway_or_device_that_may_serve_is_taken_for_no_coordinator() {
     }
     let memory = coordinator.memory.lock().unwrap();
     assert_eq!((memory.sessions, memory.renewals), (0, 0));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_behind_what_is_known_is_named_and_the_gateway_enforces_and_talks_all_the_same() {
+    use penstock_agent::known_time::{FILE, Floor, Known, TimeSource, peek};
+    let (coordinator, state) = enrolled().await;
+    let floor = Some(Floor {
+        ms: penstock_agent::clock::now_ms() + 400 * 86_400_000,
+        source: TimeSource::Coordinator,
+    });
+    let known = Known { floor, said: None };
+    std::fs::write(state.path().join(FILE), serde_json::to_vec(&known).unwrap()).unwrap();
+    let agent = Running::start(state.path()).await;
+    let (first, _) = offer(1, None, BOTH);
+    coordinator.keep_sending(Outbound::Offer(first));
+    agent.effective(1).await;
+    coordinator
+        .until(|memory| memory.reported.iter().any(|code| code == "clock-behind"))
+        .await;
+    agent.stop().await;
+    assert_eq!(peek(state.path()).floor, floor);
+    let status = penstock_agent::status::read(&penstock_agent::config::Config {
+        state_folder: state.path().to_owned(),
+        ..penstock_agent::config::Config::default()
+    });
+    let text = status.to_string();
+    assert!(
+        text.contains("WRONG: 400 days behind") || text.contains("WRONG: 399 days behind"),
+        "{text}"
+    );
 }

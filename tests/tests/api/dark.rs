@@ -2,7 +2,6 @@
 //! opened them.
 
 #[path = "../../../agent/tests/link/world.rs"]
-#[allow(dead_code, unused_imports)]
 mod gateway;
 
 use std::path::Path;

@@ -126,6 +126,7 @@ impl Renewal {
                     let stored = stored_in_words(&current, &renewed);
                     self.audit.note(record::agent(AgentStep::Renewed, &stored));
                     self.withdrawn.brought_roots(strange_roots);
+                    self.withdrawn.welcomed();
                     machine.renewed(&self.facts(&renewed), self.moment());
                     self.replace(&current, Arc::new(renewed));
                     last_problem.clear();

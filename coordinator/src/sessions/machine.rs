@@ -114,7 +114,7 @@ pub enum Answer {
 pub enum Outgoing {
     /// The first: up to where the coordinator has the gateway's trail.
     Welcome(AuditAck),
-    /// What the gateway lacks of the list of withdrawn keys, if it holds this.
+    /// What the gateway lacks of the list of withdrawn keys, which held this at its hello.
     Withdrawn(Held),
     /// A release that the gateway does not have, with how far it may go with it.
     Offer {
@@ -158,15 +158,17 @@ pub struct Machine {
 struct Lists {
     /// Ours; `None`: not known yet.
     ours: Option<Held>,
-    /// The gateway's; `None`: it keeps none.
+    /// The gateway's by its hello; `None`: it keeps none. What it makes of what it is sent is not known: it may hold more than we do.
     gateway: Option<Held>,
+    /// How far ours went when it was sent last.
+    sent: Option<Held>,
 }
 
 impl Lists {
-    /// What the gateway holds, if ours is another.
+    /// What the gateway held at its hello, if there is more to be said.
     fn lacking(&self) -> Option<Held> {
-        let ours = self.ours?;
-        self.gateway.filter(|held| *held != ours)
+        let (ours, held) = (self.ours?, self.gateway?);
+        (self.sent.unwrap_or(held) != ours).then_some(held)
     }
 }
 
@@ -285,7 +287,7 @@ impl Machine {
         if self.stage == Stage::Standing {
             // Before a release: whose keys no longer count is known before anything is begun.
             if let Some(held) = self.lists.lacking() {
-                self.lists.gateway = self.lists.ours;
+                self.lists.sent = self.lists.ours;
                 return Some(Outgoing::Withdrawn(held));
             }
             if let Some(due) = self.due() {

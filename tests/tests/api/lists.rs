@@ -9,7 +9,7 @@ use penstock_proto::v1::coordinator_message::Message as Down;
 use penstock_proto::withdrawn::{SignedList, Withdrawn};
 
 use crate::bounds::until;
-use crate::identities::decide;
+use crate::identities::{decide, enrolled};
 use crate::world::{Control, Session, World, built, document, file_key, people, release};
 
 /// A gateway's list of withdrawn keys.
@@ -112,11 +112,20 @@ async fn a_coordinator_that_lost_what_it_withdrew_says_so_in_its_health_and_trai
         let subject = format!("device/plc-{number}").parse().unwrap();
         kept.0.withdraw(&subject, Epoch(1));
     }
+    enrolled(&world, "gw-a").await;
     let digest: Digest = kept.0.held().digest;
     let mut session = kept.session(&world).await;
     // What it gets in return takes nothing back.
     kept.take(&world, &mut session).await;
     assert_eq!(kept.0.held().digest, digest);
+    // What is withdrawn from then on it takes in this very session, whatever it held before.
+    decide(&mut world.admin(), "gateway/gw-a", v1::StandingChange::Revoke)
+        .await
+        .unwrap();
+    let revoked: Subject = "gateway/gw-a".parse().unwrap();
+    while !kept.0.is_over(&revoked, Epoch(1)) {
+        kept.take(&world, &mut session).await;
+    }
     let watch = v1::WatchHealthRequest {
         once: true,
         beats: false,

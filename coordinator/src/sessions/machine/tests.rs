@@ -128,6 +128,8 @@ struct World {
     /// How far the list of withdrawn keys goes, here and there.
     withdrawn: u64,
     knows: u64,
+    /// What it knew at its hello.
+    knew: u64,
     /// When the gateway took something last.
     heard: Instant,
 }
@@ -182,6 +184,7 @@ impl World {
             offered: 0,
             withdrawn: 0,
             knows: 0,
+            knew: 0,
             heard: now,
         }
     }
@@ -195,6 +198,7 @@ impl World {
         self.offered = 0;
         self.heard = self.now;
         self.step(Fact::Target(Some(Wanted::at_once(mark(self.current)))));
+        self.knew = self.knows;
         let hello = Hello {
             policy: Some(self.policy()),
             spool: Some(SpoolState {
@@ -299,7 +303,7 @@ impl World {
             }
             Some(Outgoing::Withdrawn(held)) => {
                 assert!(self.welcomed && self.ended.is_none());
-                assert_eq!(held, list(self.knows));
+                assert_eq!(held, list(self.knew));
                 assert!(self.knows < self.withdrawn, "it lacks something");
                 self.knows = self.withdrawn;
             }

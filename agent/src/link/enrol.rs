@@ -21,7 +21,6 @@ use tonic::Status;
 use crate::identity::{Enrolment, IdentityError, IdentityFolder};
 use crate::store::{Store, StoreError};
 use crate::withdrawn::StoredList;
-use crate::withdrawn::own::WITHDRAWN_REASON;
 
 /// Why this machine was not enrolled.
 #[derive(Debug, thiserror::Error)]
@@ -200,7 +199,7 @@ fn refused(status: Status, gateway: &str, choice: KeyChoice) -> EnrolError {
         EnrolError::Used
     } else if explained.is(Reason::TokenUnknown) {
         EnrolError::Unknown(gateway.to_owned())
-    } else if explained.reason.as_deref() == Some(WITHDRAWN_REASON) && choice == KeyChoice::Held {
+    } else if explained.is(Reason::KeyWithdrawn) && choice == KeyChoice::Held {
         EnrolError::Withdrawn(explained.message)
     } else {
         status.into()

@@ -14,6 +14,7 @@
 //! What is decided within a session is decided by [`machine`]. Here is the shell around it: the connection, the timers, and what
 //! the machine has done by the trail, the reconciler and the kernel.
 
+mod end;
 pub mod machine;
 mod talk;
 
@@ -22,10 +23,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_proto::backoff::Backoff;
-use penstock_proto::channel::{Address, COORDINATOR_MESSAGE_BYTES_MAX, ConnectError};
+use penstock_proto::channel::{Address, COORDINATOR_MESSAGE_BYTES_MAX};
 use penstock_proto::event::AgentStep;
 use penstock_proto::refusal::{Reason, explain};
-use penstock_proto::tls::TlsError;
 use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
 use penstock_proto::v1::gateway_message::Message as Outbound;
 use penstock_proto::v1::{Fault, GatewayMessage, Hello, PolicyState, RevisionDigest};
@@ -34,12 +34,12 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 use tonic::transport::Channel;
 
+pub use self::end::SessionEnd;
 use self::machine::{Action, SessionFault, SessionMachine};
 use self::talk::Talk;
-use super::connect::{self, LinkChannel, LinkError, Shown};
+use super::connect::{self, LinkChannel, Shown};
 use super::standing;
 use crate::audit::{Audit, AuditError, record};
 use crate::boot;
@@ -57,59 +57,6 @@ use crate::withdrawn::{Coordinators, WithdrawnKeeper, coordinators_of};
 const OUTBOUND_MAX: usize = 8;
 /// What says that this agent obeys orders, and knows trials.
 pub const TRIALS: &str = "trials";
-
-/// Why a session ended.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionEnd {
-    /// The identity cannot be used.
-    #[error("the identity of this gateway cannot be used for TLS")]
-    Tls(#[from] TlsError),
-    /// No coordinator could be reached.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// The coordinator refused or the stream broke.
-    #[error("{}", explain(.0).message)]
-    Status(Box<Status>),
-    /// The coordinator ended the stream in good order.
-    #[error("the coordinator ended the session")]
-    Ended,
-    /// It did not do what a coordinator does.
-    #[error(transparent)]
-    Fault(#[from] SessionFault),
-    /// The spool cannot say what it holds.
-    #[error(transparent)]
-    Audit(#[from] AuditError),
-    /// The identity was renewed: the next session begins at once.
-    #[error("the certificate was renewed")]
-    Renewed,
-    /// A coordinator's key was withdrawn: the next session shows whether it is this one's, and begins at once.
-    #[error("a coordinator's key was withdrawn, and the next session shows whether it is this one's")]
-    Reviewed,
-    /// What came of the list of withdrawn keys builds upon what is not here: the next session asks for all of it.
-    #[error("the list of withdrawn keys has a gap, and the next session asks for all of it")]
-    Gap,
-    /// A release is on trial since the session was opened: the next session begins at once.
-    #[error("a release is on trial, and the next session shows whether its rules let it through")]
-    OnTrial,
-    /// The agent stops.
-    #[error("the agent stops")]
-    Stopping,
-}
-
-impl From<LinkError> for SessionEnd {
-    fn from(error: LinkError) -> Self {
-        match error {
-            LinkError::Tls(error) => error.into(),
-            LinkError::Connect(error) => error.into(),
-        }
-    }
-}
-
-impl From<Status> for SessionEnd {
-    fn from(status: Status) -> Self {
-        Self::Status(Box::new(status))
-    }
-}
 
 /// Whether the link is up, for status and logs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -2,15 +2,12 @@
 //! Nothing that is enforced changes; what a person can do is said.
 
 use penstock_proto::event::AgentStep;
-use penstock_proto::refusal::ReceivedRefusal;
+use penstock_proto::refusal::{Reason, ReceivedRefusal};
 use penstock_proto::v1::Fault;
 use penstock_proto::withdrawn::{Life, Withdrawn};
 
 use crate::audit::record;
 use crate::identity::Identity;
-
-/// The coordinator's reason where this gateway's key was withdrawn.
-pub const WITHDRAWN_REASON: &str = "IDENTITY_WITHDRAWN";
 
 /// What to say where this gateway's own certificate no longer counts by this list; `None`: it does.
 pub fn words(identity: &Identity, list: &Withdrawn) -> Option<String> {
@@ -41,7 +38,7 @@ pub(super) fn withdrawn_in_words(why: &str) -> String {
 pub(super) fn refusal_fault(refusal: &ReceivedRefusal) -> Option<Fault> {
     let said = refusal.message.trim_end_matches('.');
     match refusal.reason.as_deref()? {
-        WITHDRAWN_REASON => {
+        _ if refusal.is(Reason::IdentityWithdrawn) || refusal.is(Reason::KeyWithdrawn) => {
             let message = withdrawn_in_words(&format!("the coordinator says: {said}"));
             let step = AgentStep::IdentityWithdrawn;
             Some(Fault::new(step.word(), record::bounded(&message)))
@@ -86,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_refusal_for_who_the_gateway_is_says_what_to_do_and_one_that_passes_is_no_fault() {
-        let withdrawn = refusal_fault(&refusal(Some(WITHDRAWN_REASON))).unwrap();
+        let withdrawn = refusal_fault(&refusal(Some(Reason::IdentityWithdrawn.as_str()))).unwrap();
         assert_eq!(withdrawn.code, "identity-withdrawn");
         assert!(
             withdrawn

@@ -110,7 +110,10 @@ impl GatewayLink for LinkService {
                 self.journal.peer_refused(&subject, address, &words).await?;
                 return Err(Refusal::new(Reason::CertificateEnded, words).into());
             }
-            words.push(format!("the one before ended at {}", instant(certified.valid_ms.1)));
+            words.push(format!(
+                "the one before ended at {}",
+                instant(certified.valid_ms.1)
+            ));
         }
         // What a gateway serves by is what the approved release says; nothing that it asks for.
         let names = match (&subject, self.sessions.releases.now()) {

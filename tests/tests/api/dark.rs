@@ -2,7 +2,7 @@
 //! opened them.
 
 #[path = "../../../agent/tests/link/world.rs"]
-mod gateway;
+pub mod gateway;
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use penstock_agent::link::enrol::enrol;
 use penstock_agent::link::session::LinkState;
 use penstock_coordinator::ca::ProvenKey;
 use penstock_proto::keys::certificate_request;
-use penstock_proto::peer::{Epoch, Subject};
+use penstock_proto::peer::{Certified, Epoch, Subject};
 use penstock_proto::refusal::Reason;
 use penstock_proto::tls::names::ServerNames;
-use penstock_proto::tls::{Credentials, certificates_to_pem};
+use penstock_proto::tls::{Credentials, certificates_from_pem, certificates_to_pem};
 use penstock_proto::token::{Secret, Token};
 use penstock_proto::v1;
 use penstock_proto::v1::audit_event::Kind;
@@ -30,13 +30,18 @@ const DAY_MS: u64 = 86_400_000;
 
 /// A gateway that is enrolled, in this state folder.
 async fn enrolled(world: &World, state: &Path) {
+    enrol(state, &token(world).await).await.unwrap();
+}
+
+/// A token for it.
+pub async fn token(world: &World) -> Token {
     let secret = world
         .token(
             v1::create_token_request::Subject::Gateway("gw-1".to_owned()),
             v1::Role::Unspecified,
         )
         .await;
-    let token = Token {
+    Token {
         plant: world.config.plant.clone(),
         subject: "gateway/gw-1".parse().unwrap(),
         coordinators: vec![world.address.clone()],
@@ -44,8 +49,7 @@ async fn enrolled(world: &World, state: &Path) {
         root_digest: world.authority.root_digest(),
         approvers: Some(gateway::approvers()),
         expires_ms: now_ms() + DAY_MS,
-    };
-    enrol(state, &token).await.unwrap();
+    }
 }
 
 /// The certificates of the gateway in this folder are those that it was given at these times, the last of them last.
@@ -56,12 +60,14 @@ fn certified_at(world: &World, state: &Path, times_ms: &[u64]) {
     let proven = ProvenKey::of_request(&request).unwrap();
     let subject: Subject = "gateway/gw-1".parse().unwrap();
     let identity = state.join("identity");
+    let enrolled = certificates_from_pem(&chain(state), "the certificate").unwrap();
+    let Certified { epoch, .. } = Certified::from_certificate(&enrolled[0]).unwrap();
     let _ = std::fs::create_dir(identity.join("kept"));
     for (number, at_ms) in times_ms.iter().enumerate() {
         let names = ServerNames::default();
         let issued = world
             .authority
-            .issue((&subject, Epoch::default()), &names, &proven, *at_ms)
+            .issue((&subject, epoch), &names, &proven, *at_ms)
             .unwrap();
         let pem = certificates_to_pem(&issued.chain);
         std::fs::write(identity.join(format!("kept/{number}.pem")), &pem).unwrap();

@@ -35,6 +35,7 @@ mod recorded;
 mod releases;
 mod rollouts;
 mod sessions;
+mod stolen;
 mod tokens;
 mod why;
 mod world;

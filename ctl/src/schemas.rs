@@ -59,6 +59,7 @@ fn all() -> Vec<(&'static str, Schema)> {
         of::<devices::DeviceIssued>("devices-issue"),
         of::<identities::DeviceList>("devices"),
         of::<identities::StandingChanged>("identity"),
+        of::<identities::WithdrawnWritten>("gateways-withdrawn"),
         of::<health::Health>("health"),
         of::<why::Why>("why"),
         of::<audit::Found>("audit-search"),
@@ -132,6 +133,7 @@ token: TokenMade\n\
 devices-issue: DeviceIssued\n\
 devices: DeviceList DeviceLine IdentityLine\n\
 identity: StandingChanged IdentityLine\n\
+gateways-withdrawn: WithdrawnWritten\n\
 health: Health CoordinatorFault GatewayBrief ShadowLine StandingLine ZoneLine\n\
 why: Why Ask Party Permitted Refused SmallestFlow\n\
 audit-search: Found Named Record\n\

@@ -391,6 +391,13 @@ impl Control for ControlService {
         self.devices(request).await
     }
 
+    async fn get_withdrawn(
+        &self,
+        request: Request<v1::GetWithdrawnRequest>,
+    ) -> Result<Response<v1::WithdrawnList>, Status> {
+        self.withdrawn(request).await
+    }
+
     async fn change_standing(
         &self,
         request: Request<v1::ChangeStandingRequest>,

@@ -40,6 +40,7 @@ pub enum Action {
     IssueDevice,
     ListOperators,
     ListDevices,
+    GetWithdrawn,
     SuspendIdentity,
     ResumeIdentity,
     RevokeIdentity,
@@ -55,7 +56,7 @@ pub enum Action {
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::WhoAmI,
         Self::ListReleases,
         Self::GetRelease,
@@ -71,6 +72,7 @@ impl Action {
         Self::IssueDevice,
         Self::ListOperators,
         Self::ListDevices,
+        Self::GetWithdrawn,
         Self::SuspendIdentity,
         Self::ResumeIdentity,
         Self::RevokeIdentity,
@@ -94,6 +96,7 @@ impl Action {
             | Self::WatchHealth
             | Self::SearchAudit
             | Self::TailAudit
+            | Self::GetWithdrawn
             | Self::WatchRollout
             | Self::ListRollouts => Role::Viewer,
             Self::ProposeRelease | Self::WithdrawRelease | Self::StartRollout => Role::Engineer,
@@ -150,6 +153,7 @@ impl Action {
             | Self::TailAudit
             | Self::ListOperators
             | Self::ListDevices
+            | Self::GetWithdrawn
             | Self::WatchRollout
             | Self::ListRollouts => false,
         }
@@ -173,6 +177,7 @@ impl Action {
             Self::IssueDevice => "issue-device",
             Self::ListOperators => "list-operators",
             Self::ListDevices => "list-devices",
+            Self::GetWithdrawn => "get-withdrawn",
             Self::SuspendIdentity => "suspend",
             Self::ResumeIdentity => "resume",
             Self::RevokeIdentity => "revoke",

@@ -2,6 +2,7 @@
 
 use penstock_proto::refusal::Refusal;
 use penstock_proto::v1;
+use penstock_proto::withdrawn::Withdrawn;
 use tonic::{Request, Response, Status};
 
 use super::answers::carried;
@@ -80,5 +81,19 @@ impl ControlService {
             .map(|(subject, record)| views::subject(subject, record))
             .collect();
         Ok(carried(v1::ListDevicesResponse { devices }, answer))
+    }
+
+    pub(super) async fn withdrawn(
+        &self,
+        request: Request<v1::GetWithdrawnRequest>,
+    ) -> Result<Response<v1::WithdrawnList>, Status> {
+        let caller = self
+            .gate
+            .operator(request.extensions(), Action::GetWithdrawn)
+            .await?;
+        let answer = self.answers.begin(&caller.operator, request.extensions())?;
+        let all = self.subjects.lacking(Withdrawn::default().held());
+        let list = all.map(|all| v1::WithdrawnList::from(&*all)).unwrap_or_default();
+        Ok(carried(list, answer))
     }
 }

@@ -91,6 +91,17 @@ pub enum GatewaysCommand {
         #[command(flatten)]
         because: Grounds,
     },
+    /// Write the signed list of withdrawn keys into a file, for a gateway without a link
+    ///
+    /// Gateways that connect get it by themselves. It is all of the list; whoever carries it cannot change it.
+    #[command(
+        after_help = "Example:\n  penstock gateways withdrawn -o list.json\n\nThere: penstock-agent withdrawn take list.json"
+    )]
+    Withdrawn {
+        /// Where it goes; an older one is replaced.
+        #[arg(short, long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Withdraw the key of a gateway that is there no longer
     Retire {
         /// The gateway.

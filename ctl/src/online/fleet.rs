@@ -110,6 +110,10 @@ pub(crate) async fn gateways(
         Some(GatewaysCommand::Revoke { gateway, because }) => {
             decide(out, context, gateway, StandingChange::Revoke, because).await?;
         }
+        Some(GatewaysCommand::Withdrawn { out: file }) => {
+            let mut online = Online::connect(context).await?;
+            identities::withdrawn(out, &mut online, file).await?;
+        }
         Some(GatewaysCommand::Retire { gateway, because }) => {
             decide(out, context, gateway, StandingChange::Retire, because).await?;
         }

@@ -1,15 +1,22 @@
 //! Who counts: how gateways, operators and devices stand, and what admins decide of it.
 
+use std::path::Path;
+
 use penstock_policy::ids::{AssetId, Digest};
 use penstock_proto::peer::Subject;
-use penstock_proto::v1::{ChangeStandingRequest, ListDevicesRequest, Standing, StandingChange, SubjectState};
+use penstock_proto::v1::{
+    ChangeStandingRequest, GetWithdrawnRequest, ListDevicesRequest, Standing, StandingChange, SubjectState,
+};
+use penstock_proto::withdrawn::{SignedList, Withdrawn};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Online, refused};
+use super::{Online, malformed, refused};
 use crate::args::Grounds;
+use crate::contexts::Contexts;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::files::{self, Mode};
 use crate::output::{Output, Page, Report, Tone};
 use crate::words;
 
@@ -264,6 +271,67 @@ pub(super) async fn revoke_device(
     };
     change(out, online, Subject::Device(asset), what, because).await?;
     Ok(Exit::Done)
+}
+
+/// The list of withdrawn keys in a file.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct WithdrawnWritten {
+    /// The file; absent: no key was withdrawn, and nothing was written.
+    pub file: Option<String>,
+    /// Gateways, operators and devices of which it withdraws keys.
+    pub subjects: usize,
+}
+
+impl Report for WithdrawnWritten {
+    const SCHEMA: &'static str = "penstock.gateways-withdrawn/1";
+    fn page(&self, page: &mut Page) {
+        let Some(file) = &self.file else {
+            page.line("no key was withdrawn yet; nothing was written");
+            return;
+        };
+        page.line(format!(
+            "{} the signed list is in {}: keys of {} no longer count",
+            page.paint(Tone::Good, "✓"),
+            page.paint(Tone::Name, file),
+            words::count(self.subjects, "subject"),
+        ));
+        page.line(format!(
+            "  {} on the gateway: penstock-agent withdrawn take {}",
+            page.paint(Tone::Dim, "next,"),
+            files::quoted(Path::new(file))
+        ));
+    }
+}
+
+/// `penstock gateways withdrawn`. What is written was verified here: a gateway will take it.
+pub(super) async fn withdrawn(out: &Output, online: &mut Online, file: &Path) -> Result<(), Failure> {
+    let answer = online
+        .client
+        .get_withdrawn(GetWithdrawnRequest {})
+        .await
+        .map_err(|status| refused(&status))?
+        .into_inner();
+    if answer.payload.is_empty() {
+        return out.show(&WithdrawnWritten {
+            file: None,
+            subjects: 0,
+        });
+    }
+    let signed = SignedList {
+        payload: answer.payload.to_vec(),
+        signature: answer.signature.to_vec(),
+    };
+    let roots = Contexts::open()?.roots(&online.login.name)?;
+    let mut list = Withdrawn::default();
+    let verified = signed
+        .verify(&online.login.context.plant, &roots)
+        .and_then(|all| list.take(&all));
+    verified.map_err(|error| malformed(&error.to_string()))?;
+    files::replace(file, signed.to_json().as_bytes(), Mode::Shared)?;
+    out.show(&WithdrawnWritten {
+        file: Some(file.display().to_string()),
+        subjects: list.len(),
+    })
 }
 
 #[cfg(test)]

@@ -76,6 +76,7 @@ async fn call(control: &mut Control, action: Action) -> Result<(), Status> {
             .await
             .map(drop),
         Action::ListDevices => control.list_devices(v1::ListDevicesRequest {}).await.map(drop),
+        Action::GetWithdrawn => control.get_withdrawn(v1::GetWithdrawnRequest {}).await.map(drop),
         Action::SuspendIdentity => change(control, v1::StandingChange::Suspend).await,
         Action::ResumeIdentity => change(control, v1::StandingChange::Resume).await,
         Action::RevokeIdentity => change(control, v1::StandingChange::Revoke).await,

@@ -10,6 +10,7 @@ use penstock_proto::withdrawn::{SignedList, Withdrawn};
 
 use crate::bounds::until;
 use crate::identities::{decide, enrolled};
+use crate::person::Person;
 use crate::world::{Control, Session, World, built, document, file_key, people, release};
 
 /// A gateway's list of withdrawn keys.
@@ -145,4 +146,39 @@ async fn a_coordinator_that_lost_what_it_withdrew_says_so_in_its_health_and_trai
         matches!(&record.event.as_ref().unwrap().kind, Some(Kind::Identity(event))
             if event.step == "ahead" && event.subject == "gateway/gw-b")
     }));
+}
+
+#[tokio::test]
+async fn the_list_in_a_file_for_a_site_without_a_link_is_all_of_it_and_signed_by_the_authority() {
+    let world = World::start().await;
+    let viewer = Person::new(&world, "vera", "vera", v1::Role::Viewer).await;
+    let file = viewer.home.join("list.json");
+    let arguments = ["gateways", "withdrawn", "-o", file.to_str().unwrap()];
+    let nothing = viewer.reads(&arguments).await;
+    assert!(
+        nothing.contains("no key was withdrawn yet") && !file.exists(),
+        "{nothing}"
+    );
+
+    for name in ["gw-a", "gw-b"] {
+        enrolled(&world, name).await;
+        let subject = format!("gateway/{name}");
+        decide(&mut world.admin(), &subject, v1::StandingChange::Revoke)
+            .await
+            .unwrap();
+        let said = viewer.reads(&arguments).await;
+        assert!(said.contains("penstock-agent withdrawn take"), "{said}");
+    }
+    let written = std::fs::read_to_string(&file).unwrap();
+    let list = SignedList::from_json(&written)
+        .unwrap()
+        .verify(&world.config.plant, &world.authority.roots())
+        .unwrap();
+    let mut kept = Withdrawn::default();
+    let over = kept.take(&list).unwrap();
+    assert_eq!(over.len(), 2);
+    assert!(
+        over.iter().all(|subject| kept.is_over(subject, Epoch(1))),
+        "{over:?}"
+    );
 }

@@ -251,6 +251,13 @@ impl Control for Fake {
         no()
     }
 
+    async fn get_withdrawn(
+        &self,
+        _: Request<v1::GetWithdrawnRequest>,
+    ) -> Result<Response<v1::WithdrawnList>, Status> {
+        no()
+    }
+
     async fn change_standing(
         &self,
         _: Request<v1::ChangeStandingRequest>,

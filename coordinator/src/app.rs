@@ -96,7 +96,15 @@ pub enum AppError {
 /// Holds the data folder for one coordinator.
 #[derive(Debug)]
 pub struct DataLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for DataLock {
+    /// Closing the file is not enough: a program that another thread is just starting holds a copy of it for a moment, and the lock
+    /// with that (flock(2)).
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
 }
 
 impl DataLock {
@@ -111,7 +119,7 @@ impl DataLock {
             source,
         })?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(std::fs::TryLockError::WouldBlock) => Err(AppError::Locked(folder)),
             Err(std::fs::TryLockError::Error(source)) => Err(AppError::Lock { folder, source }),
         }
@@ -367,5 +375,24 @@ impl RunningCoordinator {
         if tokio::time::timeout(STOP_TIMEOUT, ended).await.is_err() {
             self.tasks.shutdown().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::DataLock;
+
+    #[test]
+    fn a_data_folder_is_free_as_soon_as_its_holder_is_gone_also_while_a_program_is_being_started() {
+        let data = tempfile::tempdir().unwrap();
+        let held = DataLock::take(data.path()).unwrap();
+        // What a child has of it between fork and exec.
+        let copied = held.file.try_clone().unwrap();
+        assert!(DataLock::take(data.path()).is_err());
+        drop(held);
+        assert!(DataLock::take(data.path()).is_ok());
+        drop(copied);
     }
 }

@@ -129,8 +129,8 @@ struct Session {
     all: Arc<Sessions>,
     peer: GatewayPeer,
     machine: Machine,
-    /// Since the hello.
-    standing: Option<Standing>,
+    /// Since the hello. In a box: what is awaited around it keeps room for it more than once.
+    standing: Option<Box<Standing>>,
     /// The store's answer.
     answer: Awaited<Answer>,
     /// Room in memory for one more block; `None`: there is none.
@@ -181,12 +181,9 @@ impl Session {
     }
 
     async fn run(mut self, mut inbound: Streaming<v1::GatewayMessage>, out: Out) {
-        let mut certificate = self
-            .peer
-            .ends
-            .map(|ends| Box::pin(tokio::time::sleep_until(ends)));
         let end = loop {
             let deadline = self.machine.deadline().map(tokio::time::Instant::from_std);
+            let wakes = deadline.into_iter().chain(self.peer.ends).min();
             let fact = tokio::select! {
                 message = inbound.message(), if self.machine.reads() => self.heard(message),
                 Ok(permit) = out.reserve(), if self.machine.has_message() => {
@@ -197,12 +194,11 @@ impl Session {
                 }
                 answer = arrival(&mut self.answer) => Fact::Answered(answer),
                 room = arrival(&mut self.admission) => self.admitted(room),
-                directed = directed(self.standing.as_mut()) => directed,
+                directed = directed(self.standing.as_deref_mut()) => directed,
                 () = self.all.stopping.cancelled() => Fact::Stopping,
-                () = end_of(&mut certificate) => Fact::CertificateEnded,
                 () = out.closed() => Fact::Gone,
-                () = tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => {
-                    Fact::TimePassed
+                () = tokio::time::sleep_until(wakes.unwrap_or_else(tokio::time::Instant::now)), if wakes.is_some() => {
+                    self.woken()
                 }
             };
             let actions = self.machine.step(now(), fact);
@@ -214,6 +210,18 @@ impl Session {
         };
         drop(inbound);
         Box::pin(self.end(end, out)).await;
+    }
+
+    /// The certificate has ended, or it is time for something within the session.
+    fn woken(&self) -> Fact {
+        let has_ended = self
+            .peer
+            .ends
+            .is_some_and(|ends| ends <= tokio::time::Instant::now());
+        match has_ended {
+            true => Fact::CertificateEnded,
+            false => Fact::TimePassed,
+        }
     }
 
     fn heard(&self, message: Result<Option<v1::GatewayMessage>, Status>) -> Fact {
@@ -275,14 +283,14 @@ impl Session {
         let begun = self.all.fleet.begin(gateway, expires_ms, hello, clock::now_ms());
         let mut list = self.all.subjects.list();
         list.mark_changed();
-        self.standing = Some(Standing {
+        self.standing = Some(Box::new(Standing {
             list,
             number: begun.number,
             replaced: begun.replaced,
             directives: begun.directives,
             target: None,
             word: (0, None),
-        });
+        }));
     }
 
     fn learn(&self, news: &News) {
@@ -443,14 +451,6 @@ async fn arrival<T>(awaited: &mut Awaited<T>) -> T {
     let arrived = future.await;
     *awaited = None;
     arrived
-}
-
-/// The end of a certificate, once it has come; never, where there is none.
-async fn end_of(certificate: &mut Option<Pin<Box<tokio::time::Sleep>>>) {
-    match certificate {
-        Some(end) => end.as_mut().await,
-        None => std::future::pending().await,
-    }
 }
 
 /// What comes from within the coordinator to a session that stands; each once.

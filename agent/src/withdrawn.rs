@@ -256,7 +256,7 @@ impl WithdrawnKeeper {
         self.faults.subscribe()
     }
 
-    /// How far the list goes, for a coordinator to send what lacks.
+    /// How far the list goes, so that a coordinator can send what is missing.
     pub fn held(&self) -> WithdrawnHeld {
         let gap = self.lock().gap;
         let held = match gap {
@@ -299,11 +299,18 @@ impl WithdrawnKeeper {
         let known = self.list.borrow().clone();
         let (together, news, stored) = {
             let (store, known) = (self.store.clone(), known.clone());
+            let is_on_disk = {
+                let state = self.lock();
+                state.unread.is_none() && state.unkept.is_none()
+            };
             let taken = tokio::task::spawn_blocking(move || {
                 let trust = (&identity.enrolment.plant, identity.roots());
                 let (together, news) = put_together(&known, &list, trust)?;
-                // Also what says nothing new is written, where the record cannot be read.
-                let stored = save(&mut *locked(&store), &together).map_err(|error| sentence(&error));
+                // A signed list can be sent again and again by whoever saw it: what is on the disk already is not written again.
+                let stored = match is_on_disk && together == *known {
+                    true => Ok(()),
+                    false => save(&mut *locked(&store), &together).map_err(|error| sentence(&error)),
+                };
                 Ok::<_, NotTaken>((together, news, stored))
             });
             taken.await.map_err(|_| NotTaken::Agent)??

@@ -43,6 +43,19 @@ pub struct Lifetimes {
     pub device: Duration,
 }
 
+#[cfg(test)]
+impl Lifetimes {
+    /// The same for all.
+    pub(crate) fn all(lifetime: Duration) -> Self {
+        Self {
+            gateway: lifetime,
+            operator: lifetime,
+            coordinator: lifetime,
+            device: lifetime,
+        }
+    }
+}
+
 /// The authority.
 pub struct Authority {
     plant: PlantId,

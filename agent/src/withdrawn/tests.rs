@@ -163,9 +163,13 @@ async fn a_list_counts_at_once_is_in_the_trail_and_known_to_the_next_agent() {
             words,
             "by the coordinator: device/plc-1 (only life 2 and later ones count), device/plc-2 (only life 1 and later ones count)"
         );
-        // Once more it is no news.
+        // Once more it is no news, and nothing is written: whoever saw a signed list can send it again and again.
+        let copy = plant.folder.path().join("copies/withdrawn");
+        let written = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&copy).unwrap());
+        let before = written();
         keeper.bring(on_the_wire(&plant.whole(&list))).await;
         assert_eq!(steps(&mut events), []);
+        assert_eq!(written(), before);
         assert_eq!(codes(&keeper), Vec::<String>::new());
     }
     let (keeper, _) = plant.keeper();

@@ -23,13 +23,7 @@ struct World {
 }
 
 async fn world(dir: &Path) -> World {
-    let day = Duration::from_secs(86_400);
-    let lifetimes = Lifetimes {
-        gateway: day,
-        operator: day,
-        coordinator: day,
-        device: day,
-    };
+    let lifetimes = Lifetimes::all(Duration::from_secs(86_400));
     let store = Store::open(&dir.join("s.db")).unwrap();
     let journal = Journal::new(store.clone(), &CoordinatorId::new("c1").unwrap());
     let authority = Authority::create(dir, PlantId::new("water").unwrap(), lifetimes, NOW_MS).unwrap();

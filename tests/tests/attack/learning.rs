@@ -7,7 +7,7 @@ use penstock_policy::verdict::Carried;
 
 use super::neighbours::{CLIENT, CLIENT6, SERVER, SERVER6, about, arp, bridged, discovery};
 use super::plans::{SIDES, two_flows};
-use super::table::{Must, attempt, carried, hold};
+use super::table::{Attempt, Must, attempt, carried, hold};
 use super::wire::{Mac, Part, Probe};
 use super::world::{PATIENCE, SILENCE, World, text};
 
@@ -36,6 +36,37 @@ pub fn datagram(world: &World, way: (&str, &str), source: &str, mac: Mac, number
     let mut frame = carried(world, way, &probe.packet(Part::Opening));
     frame[6..12].copy_from_slice(&mac);
     frame
+}
+
+/// The server's device is declared, in both families.
+pub fn declared(world: &World) -> Plan {
+    let mut plan = two_flows(GatewayMode::Bridged);
+    let mac = Declared(world.sides["lan2"].mac);
+    plan.interfaces[1].hardware = [SERVER6.parse().unwrap(), "10.2.0.9".parse().unwrap()]
+        .map(|address| Hardware { address, mac })
+        .to_vec();
+    plan
+}
+
+/// Another device on the server's side claims its addresses towards the client.
+pub fn claims(world: &World, must: Must, must6: Must) -> [Attempt; 2] {
+    let (other, client) = ([2, 0, 0, 0, 7, 9], world.sides["lan1"].mac);
+    let to_client = ("lan2", "lan1");
+    let said = about(0x60, SERVER6, 2, other);
+    [
+        attempt(
+            "another MAC for the server's address",
+            to_client,
+            arp((other, client), 2, other, SERVER, CLIENT, 46),
+            must,
+        ),
+        attempt(
+            "the same in IPv6",
+            to_client,
+            discovery((other, client), SERVER6, CLIENT6, 136, &said),
+            must6,
+        ),
+    ]
 }
 
 #[test]
@@ -130,16 +161,14 @@ fn a_declared_mac_address_is_its_assets_alone_from_the_first_frame_on() {
         "learning::a_declared_mac_address_is_its_assets_alone_from_the_first_frame_on",
         async |world, mut agent| {
             let [one, two, _] = SIDES.map(|side| world.sides[side].mac);
-            let mut plan: Plan = two_flows(GatewayMode::Bridged);
-            plan.interfaces[1].hardware = [SERVER6.parse().unwrap(), "10.2.0.9".parse().unwrap()]
-                .map(|address| Hardware {
-                    address,
-                    mac: Declared(two),
-                })
-                .to_vec();
+            let plan = declared(world);
             agent.apply(&plan, 1).await;
-            let other = [2, 0, 0, 0, 7, 9];
             let (forth, back) = (("lan1", "lan2"), ("lan2", "lan1"));
+            let [another, another6] = claims(
+                world,
+                Must::Stop("which the document declares to have 02:00:00:00:02:02"),
+                Must::Stop("another MAC address than its own"),
+            );
             let rows = [
                 attempt(
                     "the server's MAC from another side, first of all",
@@ -147,24 +176,8 @@ fn a_declared_mac_address_is_its_assets_alone_from_the_first_frame_on() {
                     datagram(world, forth, "10.1.0.6", two, 1),
                     Must::Stop("belongs to another side"),
                 ),
-                attempt(
-                    "another MAC for the server's address",
-                    back,
-                    arp((other, one), 2, other, SERVER, CLIENT, 46),
-                    Must::Stop("which the document declares to have 02:00:00:00:02:02"),
-                ),
-                attempt(
-                    "the same in IPv6",
-                    back,
-                    discovery(
-                        (other, one),
-                        SERVER6,
-                        CLIENT6,
-                        136,
-                        &about(0x60, SERVER6, 2, other),
-                    ),
-                    Must::Stop("another MAC address than its own"),
-                ),
+                another,
+                another6,
                 attempt(
                     "the server itself",
                     back,

@@ -1,14 +1,12 @@
 //! What an override that observes opens of a bridged gateway's neighbours: the ends that it names, and nothing else of their sides.
 
 use penstock_policy::overrides::{Effect, overridden};
-use penstock_policy::plan::{Hardware, Plan};
-use penstock_policy::terms::GatewayMode;
-use penstock_policy::terms::Mac as Declared;
+use penstock_policy::plan::Plan;
 use penstock_policy::verdict::Carried;
 
-use super::learning::{datagram, learned};
-use super::neighbours::{ALL, CLIENT, CLIENT6, SERVER, SERVER6, about, arp, bridged, discovery};
-use super::plans::{SIDES, two_flows};
+use super::learning::{claims, datagram, declared, learned};
+use super::neighbours::{ALL, arp, bridged, discovery};
+use super::plans::SIDES;
 use super::table::{Attempt, Must, attempt, hold};
 use super::wire::{Mac, Part, Probe};
 use super::world::World;
@@ -33,16 +31,6 @@ fn observed(plan: &Plan, one: &str, other: &str) -> Plan {
     plan
 }
 
-/// The server's device is declared, in both families.
-fn declared(world: &World) -> Plan {
-    let mut plan = two_flows(GatewayMode::Bridged);
-    let mac = Declared(world.sides["lan2"].mac);
-    plan.interfaces[1].hardware = [SERVER6.parse().unwrap(), "10.2.0.9".parse().unwrap()]
-        .map(|address| Hardware { address, mac })
-        .to_vec();
-    plan
-}
-
 /// From an address of side 2 to the desk.
 fn sent(world: &World, source: &str, mac: Mac, number: u16) -> Vec<u8> {
     let probe = Probe {
@@ -59,9 +47,13 @@ fn sent(world: &World, source: &str, mac: Mac, number: u16) -> Vec<u8> {
 
 /// What stays refused on the sides of an override's ends.
 fn still_refused(world: &World) -> Vec<Attempt> {
-    let [one, two, three] = SIDES.map(|side| world.sides[side].mac);
+    let [_, two, three] = SIDES.map(|side| world.sides[side].mac);
     let other = [2, 0, 0, 0, 7, 9];
-    let to_client = ("lan2", "lan1");
+    let [another, another6] = claims(
+        world,
+        Must::Stop("which the document declares to have"),
+        Must::Stop("another MAC address than its own"),
+    );
     vec![
         attempt(
             "a device beside it that is not named",
@@ -75,24 +67,8 @@ fn still_refused(world: &World) -> Vec<Attempt> {
             [&three[..], &[2, 0, 0, 0, 8, 3], &[0x88, 0x92], &[7; 60]].concat(),
             Must::Stop("0x8892"),
         ),
-        attempt(
-            "another MAC for the server's address",
-            to_client,
-            arp((other, one), 2, other, SERVER, CLIENT, 46),
-            Must::Stop("which the document declares to have"),
-        ),
-        attempt(
-            "the same in IPv6",
-            to_client,
-            discovery(
-                (other, one),
-                SERVER6,
-                CLIENT6,
-                136,
-                &about(0x60, SERVER6, 2, other),
-            ),
-            Must::Stop("another MAC address than its own"),
-        ),
+        another,
+        another6,
         attempt(
             "ARP of the device with 1,400 bytes",
             FORTH,
@@ -189,54 +165,22 @@ fn a_named_end_may_have_another_mac_address_than_it_is_declared_to_have_and_that
     bridged(
         "overridden::a_named_end_may_have_another_mac_address_than_it_is_declared_to_have_and_that_is_recorded",
         async |world, mut agent| {
-            let one = world.sides["lan1"].mac;
             let plan = declared(world);
-            let other = [2, 0, 0, 0, 7, 9];
-            let to_client = ("lan2", "lan1");
-            let row = |must| {
-                [attempt(
-                    "another device answers",
-                    to_client,
-                    arp((other, one), 2, other, SERVER, CLIENT, 46),
-                    must,
-                )]
-            };
-            let row6 = |must| {
-                let said = about(0x60, SERVER6, 2, other);
-                let frame = discovery((other, one), SERVER6, CLIENT6, 136, &said);
-                [attempt("the same in IPv6", to_client, frame, must)]
-            };
+            let (declared, own) = (
+                "which the document declares to have",
+                "another MAC address than its own",
+            );
             agent
                 .apply(&observed(&plan, "10.2.0.9/32", "10.3.0.7/32"), 1)
                 .await;
-            hold(
-                world,
-                &mut agent,
-                &row(Must::PassTold("which the document declares to have")),
-            )
-            .await;
             // Only the address that is named.
-            hold(
-                world,
-                &mut agent,
-                &row6(Must::Stop("another MAC address than its own")),
-            )
-            .await;
+            let rows = claims(world, Must::PassTold(declared), Must::Stop(own));
+            hold(world, &mut agent, &rows).await;
             agent
                 .apply(&observed(&plan, "fd00:2::9/128", "fd00:3::7/128"), 1)
                 .await;
-            hold(
-                world,
-                &mut agent,
-                &row6(Must::PassTold("another MAC address than its own")),
-            )
-            .await;
-            hold(
-                world,
-                &mut agent,
-                &row(Must::Stop("which the document declares to have")),
-            )
-            .await;
+            let rows = claims(world, Must::Stop(declared), Must::PassTold(own));
+            hold(world, &mut agent, &rows).await;
         },
     );
 }

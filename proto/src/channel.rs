@@ -23,6 +23,7 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::tls::client::ClientTls;
+use crate::tls::refused::certificate_refused;
 use crate::tls::times;
 
 /// The port that a coordinator listens on by default.
@@ -330,13 +331,11 @@ fn explain_rustls(error: &rustls::Error, own_validity_ms: Option<(u64, u64)>) ->
         Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
             "the coordinator's certificate was not issued by this plant's authority".to_owned()
         }
-        Error::InvalidCertificate(CertificateError::Other(why)) => why.0.to_string(),
-        Error::InvalidCertificate(wrong) => times::peer_refused(
+        Error::InvalidCertificate(wrong) => certificate_refused(
             wrong,
             "the coordinator's",
             "check the coordinator's clock and certificate",
-        )
-        .unwrap_or_else(|| format!("the TLS handshake failed ({error})")),
+        ),
         // The alert for a certificate that is not valid yet is the same.
         Error::AlertReceived(AlertDescription::CertificateExpired) => {
             return AddressFailure {

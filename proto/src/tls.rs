@@ -16,6 +16,7 @@ pub mod crowd;
 pub mod data_path;
 pub mod handshakes;
 pub mod names;
+pub(crate) mod refused;
 pub mod server;
 pub mod socket;
 pub mod times;

@@ -12,7 +12,6 @@
 //! the plan's business, not this file's.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +19,12 @@ use std::time::Duration;
 use penstock_policy::ids::{AssetId, PlantId};
 use penstock_policy::terms::Tls;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{CertificateError, ClientConfig, CommonState, ServerConfig};
+use rustls::{ClientConfig, CommonState, ServerConfig};
 
 use super::client::connecting;
 use super::names::NamesError;
+pub use super::refused::explain;
 use super::server::{ServerCredentials, accepting};
-use super::times::peer_refused;
 pub use super::verifier::Devices;
 use super::verifier::{Anchor, ClientVerifier, ExpectedPeer, ForeignVerifier, PeerKind, ServerVerifier};
 use super::{Credentials, TlsError, certificates_from_pem, provider, root_store};
@@ -67,19 +66,6 @@ pub fn device_server(
 pub fn peer(connection: &CommonState) -> Option<Life> {
     let leaf = connection.peer_certificates()?.first()?;
     Life::of_certificate(leaf).ok()
-}
-
-/// Why a handshake on the data path failed, in words for the trail.
-pub fn explain(error: &io::Error) -> String {
-    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        // The library prints reasons of our own as a program sees them.
-        Some(rustls::Error::InvalidCertificate(CertificateError::Other(reason))) => reason.0.to_string(),
-        Some(tls @ rustls::Error::InvalidCertificate(wrong)) => {
-            peer_refused(wrong, "the peer's", "the peer needs a new one").unwrap_or_else(|| tls.to_string())
-        }
-        Some(tls) => tls.to_string(),
-        None => error.to_string(),
-    }
 }
 
 /// What makes a broker trustworthy.

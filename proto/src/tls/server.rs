@@ -36,6 +36,7 @@ use tonic::transport::server::Connected;
 pub use self::peer_info::{ConnectionCutter, PeerInfo};
 use super::crowd::{Crowd, CrowdPlace, PlaceEnd, source_of};
 use super::handshakes::Handshakes;
+use super::refused::explain;
 use super::socket::Socket;
 use super::verifier::{ClientVerifier, ExpectedPeer, PeerKind};
 use super::{ALPN, Credentials, TlsError, provider};
@@ -366,7 +367,9 @@ impl Reception {
                         // The server is gone if nobody takes it.
                         let _ = ready.send(peer).await;
                     }
-                    Err(reason) => tracing::debug!(%address, %reason, "connection refused"),
+                    Err(error) => {
+                        tracing::debug!(%address, reason = %explain(&error), "connection refused");
+                    }
                 }
             });
         }

@@ -4,6 +4,7 @@
 
 mod keys;
 mod late;
+mod odd;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -29,7 +30,12 @@ struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
     fn new() -> Self {
+        Self::named("authority")
+    }
+
+    fn named(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
@@ -212,7 +218,7 @@ async fn servers_that_are_no_coordinator_of_this_plant_are_refused() {
             ca.issue("spiffe://steel/coordinator/c1"),
             "not a coordinator of plant water",
         ),
-        (ca.issue(GATEWAY), "TLS handshake failed"),
+        (ca.issue(GATEWAY), "is not for this use"),
     ] {
         let server = serve(&credentials, ca.root(), AcceptLimits::default()).await;
         let told = call(

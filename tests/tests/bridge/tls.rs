@@ -132,7 +132,11 @@ fn a_broker_of_the_plant_is_known_by_its_certificate_and_knows_the_gateway_by_it
             world.obey(&inside_tls(Tls::default()));
             for (what, certificate, says) in [
                 ("another device", device(&works, "from-broker"), "from-broker"),
-                ("another authority", device(&other, "to-broker"), "UnknownIssuer"),
+                (
+                    "another authority",
+                    device(&other, "to-broker"),
+                    "issued by none of the authorities",
+                ),
                 (
                     "another plant",
                     works.issue(Some("spiffe://elsewhere/device/to-broker"), &[]),

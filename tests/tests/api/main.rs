@@ -22,6 +22,7 @@ mod devices;
 mod disk;
 mod effects;
 mod emergencies;
+mod foreign;
 mod forks;
 mod history;
 mod identities;

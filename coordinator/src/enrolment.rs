@@ -197,7 +197,7 @@ pub(crate) async fn enrol(
     attempts: &Attempts,
     application: Application<'_>,
     now_ms: u64,
-    event: impl Fn(&Subject, bool) -> Option<OwnEvent>,
+    event: impl Fn(&Subject, Digest, bool) -> Option<OwnEvent>,
 ) -> Result<EnrolmentResult, Refusal> {
     let address = application.address;
     let limit = attempts.admit(address, now_ms);
@@ -238,7 +238,7 @@ async fn apply(
     (subjects, authority): (&Subjects, &Authority),
     application: &Application<'_>,
     now_ms: u64,
-    event: &impl Fn(&Subject, bool) -> Option<OwnEvent>,
+    event: &impl Fn(&Subject, Digest, bool) -> Option<OwnEvent>,
 ) -> Result<EnrolmentResult, Refusal> {
     let unknown = || {
         Refusal::new(
@@ -280,7 +280,7 @@ async fn apply(
     let issued = authority
         .issue((&subject, life.epoch), &ServerNames::default(), &proven, now_ms)
         .map_err(internal)?;
-    if let Some(event) = event(&subject, repeated) {
+    if let Some(event) = event(&subject, proven.digest(), repeated) {
         let mut change = Change::noted(event);
         if !repeated {
             let used = TokenRecord {
@@ -386,8 +386,8 @@ pub(crate) async fn update_gateway(
     }
 }
 
-/// Issues a new certificate to a peer that has one, for the same subject; with the names by which a gateway serves where it ends TLS.
-/// With another key a new life begins. `event` is what the trail says of it.
+/// Issues a new certificate to a peer that has one, for the same subject and key; with the names by which a gateway serves where it ends TLS.
+/// `event` is what the trail says of it.
 pub(crate) async fn renew(
     store: &Store,
     (subjects, authority): (&Subjects, &Authority),

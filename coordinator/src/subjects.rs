@@ -27,7 +27,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use std::time::Duration;
 
 use penstock_policy::ids::{Digest, GatewayId, PlantId};
 use penstock_proto::peer::{Certified, Epoch, PeerIdentity, Subject};
@@ -44,7 +43,7 @@ pub use self::record::{
 };
 use self::step::LookedAt;
 pub(crate) use self::step::{Cut, Life, Step};
-use self::words::{key_refused, not_counting};
+use self::words::{key_refused, not_counting, other_key};
 use crate::ca::Authority;
 use crate::clock;
 use crate::journal::Journal;
@@ -52,8 +51,6 @@ use crate::store::{Change, Expect, RecordChange, Store, StoreError};
 
 /// Prefix of the records.
 pub const PREFIX: &str = "subject/";
-/// How long the connection stands by which a key was renewed for another: its answer has to go out.
-const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 /// All subjects. Clones share them.
 #[derive(Clone)]
@@ -222,30 +219,26 @@ impl Subjects {
             // Another took the place of the key that this token was for.
             return Err(not_counting(subject, now, NotCounting::Over));
         }
-        Ok(looked_at.life(now, next, Cut::Now))
+        Ok(looked_at.life(now, next))
     }
 
-    /// The same for a key that whoever holds this certificate wants one for. With another key, the life before is over, and the answer may
-    /// be lost: so the key that counts by then gets its certificate also over a connection of an earlier life. Whoever asks has proved
-    /// that they hold it.
+    /// The life in which whoever holds this certificate gets another one, for the same key. A thief who could renew it for a key of his own
+    /// would push the real one out: a new key takes a token.
     ///
     /// # Errors
-    /// The certificate does not count, or the key or the subject gets none.
+    /// The certificate does not count, or another key is asked for.
     pub(crate) fn renewed(&self, certified: &Certified, key: Digest, at_ms: u64) -> Result<Life, Refusal> {
         let subject = &certified.identity.subject;
         let looked_at = self.0.step_from(subject);
         let now = looked_at.record();
-        let by = |reason| Decision {
-            at_ms,
-            by: "",
-            reason,
-        };
-        let is_current =
-            |record: &SubjectRecord| record.standing == Standing::Active && record.key == Some(key);
         let adopted = match judge(now, certified.epoch, certified.key) {
             Judgement::Counts => None,
             Judgement::Adopted => {
-                let decision = by("by its certificate, of which nothing was recorded");
+                let decision = Decision {
+                    at_ms,
+                    by: "",
+                    reason: "by its certificate, of which nothing was recorded",
+                };
                 Some(SubjectRecord::adopted(
                     now,
                     certified.epoch,
@@ -253,19 +246,12 @@ impl Subjects {
                     decision,
                 ))
             }
-            Judgement::Refused(_) if now.is_some_and(is_current) => None,
             Judgement::Refused(why) => return Err(not_counting(subject, now, why)),
         };
-        let base = adopted.as_ref().or(now);
-        let next = SubjectRecord::with_key(base, key, by("renewed with another key"))
-            .map_err(|why| key_refused(subject, now, key, why))?;
-        Ok(looked_at.life(base, next.or(adopted.clone()), Cut::AfterAnswer))
-    }
-
-    /// Whether this is the key that counts for a subject now.
-    pub(crate) fn is_current(&self, subject: &Subject, key: Digest) -> bool {
-        self.record(subject)
-            .is_some_and(|record| record.standing == Standing::Active && record.key == Some(key))
+        if key != certified.key {
+            return Err(other_key(subject));
+        }
+        Ok(looked_at.life(adopted.as_ref().or(now), adopted.clone()))
     }
 
     /// What an admin decides of a subject; `None`: it does not fit how it stands.
@@ -404,12 +390,6 @@ impl Shared {
         match cut {
             Cut::Nothing => {}
             Cut::Now => ended(end()),
-            Cut::AfterAnswer => {
-                tokio::spawn(async move {
-                    tokio::time::sleep(ANSWER_TIME).await;
-                    ended(end());
-                });
-            }
         }
     }
 }

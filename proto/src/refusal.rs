@@ -56,6 +56,8 @@ reasons! {
     IdentitySuspended = "IDENTITY_SUSPENDED", PermissionDenied;
     /// The key was withdrawn, so that it never gets a certificate again; another key may.
     KeyWithdrawn = "KEY_WITHDRAWN", PermissionDenied;
+    /// A certificate is renewed for the key that it has, and for no other.
+    OtherKey = "OTHER_KEY", PermissionDenied;
     /// What was asked for does not fit how the subject stands: it is revoked already, or not suspended.
     WrongStanding = "WRONG_STANDING", FailedPrecondition;
     /// Nobody changes how they themselves stand.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use penstock_policy::ids::{GatewayId, OperatorId};
+use penstock_policy::ids::{Digest, GatewayId, OperatorId};
 use penstock_proto::peer::Subject;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::server::PeerInfo;
@@ -64,18 +64,15 @@ impl Enrolment for EnrolmentService {
             address,
         };
         // The same token and key again and again is answered, and written down as often as a renewal would be.
-        let event = |subject: &Subject, repeated: bool| {
-            if !repeated {
-                return Some(
-                    self.journal
-                        .identity_event("enrolled", subject, Some(address), ""),
-                );
-            }
-            let written = self.repeats.take(&subject.to_string(), 1, now_ms).is_ok();
-            let words = "the same key again";
+        let event = |subject: &Subject, key: Digest, repeated: bool| {
+            let written = !repeated || self.repeats.take(&subject.to_string(), 1, now_ms).is_ok();
+            let words = match repeated {
+                true => format!("key {key}, again"),
+                false => format!("key {key}"),
+            };
             written.then(|| {
                 self.journal
-                    .identity_event("enrolled", subject, Some(address), words)
+                    .identity_event("enrolled", subject, Some(address), &words)
             })
         };
         let (store, attempts) = (&self.store, &self.attempts);

@@ -15,7 +15,7 @@ use super::answers::{Answers, Frames, Nothing, framed};
 use super::enrol::to_wire;
 use super::gate;
 use crate::allowance::{Allowance, Share};
-use crate::ca::{Authority, ProvenKey};
+use crate::ca::Authority;
 use crate::clock;
 use crate::enrolment;
 use crate::journal::Journal;
@@ -47,12 +47,6 @@ pub const RENEWALS: Share = Share {
     per_day: 24,
 };
 
-/// Whether a certificate is asked for by whoever holds the key that counts, over a connection of an earlier life.
-fn asks_for_current(subjects: &Subjects, subject: &Subject, message: &v1::RenewRequest) -> bool {
-    let proven = ProvenKey::of_request(&message.certificate_request);
-    proven.is_ok_and(|proven| subjects.is_current(subject, proven.digest()))
-}
-
 #[tonic::async_trait]
 impl GatewayLink for LinkService {
     // What goes out are frames.
@@ -79,9 +73,7 @@ impl GatewayLink for LinkService {
         let subject = certified.identity.subject.clone();
         let message = request.into_inner();
         // First of all: a key that no longer counts takes none of the renewals of the one that does.
-        if let Err(refusal) = self.subjects.judge(&certified)
-            && !asks_for_current(&self.subjects, &subject, &message)
-        {
+        if let Err(refusal) = self.subjects.judge(&certified) {
             self.journal
                 .peer_refused(&subject, address, &refusal.message)
                 .await?;
@@ -99,17 +91,8 @@ impl GatewayLink for LinkService {
                 .retry_after(after)
                 .into());
         }
-        let mut words = Vec::new();
+        let mut words = vec![format!("key {}", certified.key)];
         if is_late {
-            let asked =
-                ProvenKey::of_request(&message.certificate_request).map_err(enrolment::bad_request)?;
-            if asked.digest() != certified.key {
-                let words = format!(
-                    "{subject} showed a certificate that has ended, and asked for one of another key: enrol it again"
-                );
-                self.journal.peer_refused(&subject, address, &words).await?;
-                return Err(Refusal::new(Reason::CertificateEnded, words).into());
-            }
             words.push(format!(
                 "the one before ended at {}",
                 instant(certified.valid_ms.1)
@@ -123,7 +106,7 @@ impl GatewayLink for LinkService {
         if !names.is_empty() {
             words.insert(0, names.to_string());
         }
-        let issued = enrolment::renew(
+        let renewed = enrolment::renew(
             &self.store,
             (&self.subjects, &self.authority),
             &certified,
@@ -133,7 +116,15 @@ impl GatewayLink for LinkService {
             self.journal
                 .identity_event("renewed", &subject, Some(address), &words.join("; ")),
         )
-        .await?;
+        .await;
+        if let Err(refusal) = &renewed
+            && refusal.reason == Reason::OtherKey
+        {
+            self.journal
+                .peer_refused(&subject, address, &refusal.message)
+                .await?;
+        }
+        let issued = renewed?;
         Ok(Response::new(to_wire(issued, &self.authority)))
     }
 }

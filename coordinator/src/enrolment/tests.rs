@@ -70,7 +70,7 @@ impl World {
             certificate_request: request,
             address: HERE,
         };
-        let event = |subject: &Subject, repeated: bool| {
+        let event = |subject: &Subject, _: Digest, repeated: bool| {
             let words = if repeated { "again" } else { "" };
             Some(
                 self.journal

@@ -14,8 +14,6 @@ pub(crate) enum Cut {
     Nothing,
     /// At once.
     Now,
-    /// When the answer to this very change has gone out over one of them.
-    AfterAnswer,
 }
 
 /// A record that takes the place of one that was looked at.
@@ -68,7 +66,7 @@ impl<'a> LookedAt<'a> {
     }
 
     /// The life of a key whose record is `next`, after `now`.
-    pub(super) fn life(&self, now: Option<&SubjectRecord>, next: Option<SubjectRecord>, cut: Cut) -> Life {
+    pub(super) fn life(&self, now: Option<&SubjectRecord>, next: Option<SubjectRecord>) -> Life {
         let Some(record) = next else {
             let epoch = now.map(|record| record.epoch).unwrap_or_default();
             return Life { epoch, step: None };
@@ -88,7 +86,7 @@ impl<'a> LookedAt<'a> {
             expect: self.expect,
             record,
             withdraws: ends_at_once.then_some(epoch),
-            cut: if ends_at_once { cut } else { Cut::Nothing },
+            cut: if ends_at_once { Cut::Now } else { Cut::Nothing },
         };
         let step = Some(step);
         Life { epoch, step }

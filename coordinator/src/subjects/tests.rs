@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::path::Path;
+use std::time::Duration;
 
 use penstock_policy::ids::CoordinatorId;
 use penstock_proto::refusal::Reason;
@@ -198,51 +199,49 @@ async fn a_device_that_gets_another_key_goes_on_with_the_first_until_an_admin_en
 }
 
 #[tokio::test]
-async fn a_renewal_with_another_key_begins_a_life_and_who_lost_its_answer_asks_again() {
+async fn a_certificate_is_renewed_for_the_key_that_it_has_and_while_that_counts() {
     let dir = tempfile::tempdir().unwrap();
     let world = world(dir.path()).await;
     world.enrol("gateway/gw-1", 1).await.unwrap();
-    let renewed = async |epoch, from, to| {
+    let renewed = |epoch, from, to| {
         let held = certified("gateway/gw-1", epoch, from);
         let life = world.subjects.renewed(&held, key(to), 0);
-        let life = life.map_err(|refusal| refusal.reason)?;
-        let event = world.journal.own_event("test", "", "");
-        world
-            .subjects
-            .apply(Change::noted(event), life.step)
-            .await
-            .unwrap();
-        Ok::<_, Reason>(life.epoch)
+        life.map(|life| (life.epoch, life.step.is_some()))
+            .map_err(|refusal| refusal.reason)
     };
-    assert_eq!(renewed(1, 1, 1).await, Ok(Epoch(1)), "the same life");
-    assert_eq!(renewed(1, 1, 2).await, Ok(Epoch(2)));
-    // Only for the key that counts by now.
-    assert_eq!(renewed(1, 1, 2).await, Ok(Epoch(2)));
-    assert_eq!(renewed(1, 1, 1).await, Err(Reason::IdentityWithdrawn));
-    assert_eq!(renewed(1, 1, 3).await, Err(Reason::IdentityWithdrawn));
-    world.admitted("gateway/gw-1", 2, 2).await.unwrap();
+    assert_eq!(renewed(1, 1, 1), Ok((Epoch(1), false)), "the same life");
+    assert_eq!(renewed(1, 1, 2), Err(Reason::OtherKey));
+    // One that began at another coordinator goes on in its own life.
+    assert_eq!(renewed(4, 7, 7), Ok((Epoch(4), true)));
+    assert_eq!(renewed(4, 7, 2), Err(Reason::OtherKey));
+    world.enrol("gateway/gw-1", 2).await.unwrap();
+    assert_eq!(renewed(1, 1, 1), Err(Reason::IdentityWithdrawn));
+    // Also not for the key that counts by now.
+    assert_eq!(renewed(1, 1, 2), Err(Reason::IdentityWithdrawn));
+    assert_eq!(renewed(2, 2, 2), Ok((Epoch(2), false)));
     world.decide("gateway/gw-1", StandingChange::Suspend).await;
     for number in [2, 3] {
-        assert_eq!(renewed(2, 2, number).await, Err(Reason::IdentitySuspended));
+        assert_eq!(renewed(2, 2, number), Err(Reason::IdentitySuspended));
     }
     world.decide("gateway/gw-1", StandingChange::Revoke).await;
     for number in [1, 2, 3] {
-        assert_eq!(renewed(2, 2, number).await, Err(Reason::IdentityWithdrawn));
+        assert_eq!(renewed(2, 2, number), Err(Reason::IdentityWithdrawn));
     }
 }
 
 #[tokio::test]
-async fn a_renewal_that_was_judged_before_a_revocation_writes_nothing_after_it() {
+async fn an_enrolment_that_was_judged_before_a_revocation_writes_nothing_after_it() {
     let dir = tempfile::tempdir().unwrap();
     let world = world(dir.path()).await;
     world.enrol("gateway/gw-1", 1).await.unwrap();
-    let held = certified("gateway/gw-1", 1, 1);
-    let life = world.subjects.renewed(&held, key(2), 0).unwrap();
+    let name = subject("gateway/gw-1");
+    let life = world.subjects.with_key(&name, key(2), now(), false).unwrap();
     world.decide("gateway/gw-1", StandingChange::Revoke).await;
     let event = world.journal.own_event("test", "", "");
     let late = world.subjects.apply(Change::noted(event), life.step).await;
     assert!(matches!(late, Err(StoreError::Conflict { .. })), "{late:?}");
-    let again = world.subjects.renewed(&held, key(2), 0).unwrap_err();
+    let held = certified("gateway/gw-1", 1, 1);
+    let again = world.subjects.renewed(&held, key(1), 0).unwrap_err();
     assert_eq!(again.reason, Reason::IdentityWithdrawn);
 }
 

@@ -75,3 +75,16 @@ pub(super) fn key_refused(
         .fact("subject", subject),
     }
 }
+
+/// Why a certificate is not renewed for another key.
+pub(super) fn other_key(subject: &Subject) -> Refusal {
+    let way = match subject {
+        Subject::Gateway(_) => ": `penstock-agent enrol --new-key --token FILE`",
+        Subject::Operator(_) => ": `penstock login --token FILE`",
+        Subject::Coordinator(_) | Subject::Device(_) => "",
+    };
+    let words = format!(
+        "the certificate of {subject} is renewed for the key that it has, and for no other: a new key needs a new token{way}"
+    );
+    Refusal::new(Reason::OtherKey, words).fact("subject", subject)
+}

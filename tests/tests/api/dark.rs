@@ -289,9 +289,9 @@ async fn a_certificate_that_has_ended_is_good_for_its_own_renewal_and_nothing_el
         GatewayLinkClient::new(channel.clone())
             .renew(renewal(other))
             .await,
-        Reason::CertificateEnded,
+        Reason::OtherKey,
     );
-    assert!(words.contains("enrol it again"), "{words}");
+    assert!(words.contains("a new key needs a new token"), "{words}");
     let own = certificate_request(&key, None).unwrap();
     let renewed = GatewayLinkClient::new(channel)
         .renew(renewal(own))

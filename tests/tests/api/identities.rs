@@ -130,26 +130,47 @@ async fn another_key_of_the_same_gateway_ends_the_connections_of_the_one_before(
         Reason::IdentityWithdrawn,
     );
     assert!(kept_out(&world, second).await.is_none());
-    // A renewal with another key does so, too, once its answer is out; over the same connection it is asked for again.
+}
+
+#[tokio::test]
+async fn a_thief_with_a_key_that_counts_cannot_renew_it_for_one_of_their_own() {
+    let world = World::start().await;
+    let own = enrolled(&world, "gw-a").await;
     let mut session = world.session("gw-a", v1::PolicyState::default()).await;
-    let old = world.certificate("gateway/gw-a");
-    let channel = world.channel(world.roots(), Some(old.clone())).await.unwrap();
-    let next = file_key();
-    let request = v1::RenewRequest {
-        certificate_request: certificate_request(&next, None).unwrap().into(),
-    };
+    let channel = world.channel(world.roots(), Some(own.clone())).await.unwrap();
     let mut link = GatewayLinkClient::new(channel);
-    for _ in 0..2 {
-        let renewed = link.renew(request.clone()).await.unwrap().into_inner();
-        let leaf = renewed.certificate_chain[0].to_vec().into();
-        assert_eq!(Certified::from_certificate(&leaf).unwrap().epoch, Epoch(3));
-    }
-    ends(&mut session).await;
-    refused(
-        link.renew(world.renewal("gateway/gw-a")).await,
-        Reason::IdentityWithdrawn,
+    let request = v1::RenewRequest {
+        certificate_request: certificate_request(&file_key(), None).unwrap().into(),
+    };
+    let words = refused(link.renew(request).await, Reason::OtherKey);
+    assert!(
+        words.contains("a new key needs a new token: `penstock-agent enrol --new-key --token FILE`"),
+        "{words}"
     );
-    assert!(kept_out(&world, old).await.is_some());
+    // Nothing came of it: the gateway's session stands, and its key is the one that is renewed.
+    session.silence().await;
+    let renewed = link.renew(world.renewal("gateway/gw-a")).await.unwrap();
+    let leaf = renewed.into_inner().certificate_chain[0].to_vec().into();
+    let certified = Certified::from_certificate(&leaf).unwrap();
+    assert_eq!(certified.epoch, Epoch(1));
+    let said: Vec<_> = world
+        .trail("coordinator/c1")
+        .await
+        .into_iter()
+        .filter_map(|record| match record.event.unwrap().kind {
+            Some(Kind::Identity(event)) if event.subject == "gateway/gw-a" => Some(event),
+            _ => None,
+        })
+        .collect();
+    let key = format!("key {}", certified.key);
+    for step in ["enrolled", "renewed"] {
+        let event = said.iter().find(|event| event.step == step).unwrap();
+        assert_eq!((&*event.address, &event.message), ("127.0.0.1", &key), "{step}");
+    }
+    assert!(
+        said.iter()
+            .any(|event| event.step == "refused" && event.message == words)
+    );
 }
 
 #[tokio::test]

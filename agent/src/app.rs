@@ -32,6 +32,7 @@ use crate::service_manager::ServiceManager;
 use crate::site::GatewaySite;
 use crate::store::{self, LockError, Store};
 use crate::tap::Tap;
+use crate::ticket::TicketKeeper;
 use crate::watchdog::{self, Watchdog};
 use crate::withdrawn::{StoredList, WithdrawnKeeper};
 
@@ -148,6 +149,11 @@ pub async fn run<K: Kernel>(
     );
     let (local_faults, local_faulty) = watch::channel(Vec::new());
     let ended = Arc::new(Notify::new());
+    let tickets = {
+        let state_folder = config.state_folder.clone();
+        let opened = tokio::task::spawn_blocking(move || TicketKeeper::open(&state_folder)).await;
+        opened.unwrap_or_else(|_| TicketKeeper::empty(&config.state_folder))
+    };
     let link = Link {
         identity,
         bridges: bridge_states,
@@ -158,6 +164,7 @@ pub async fn run<K: Kernel>(
         certificate: certificate.clone(),
         faults: [faults, local_faulty, withdrawn.faults()],
         withdrawn: withdrawn.clone(),
+        tickets,
         kernel: kernel.clone(),
         started,
         state: link_in,

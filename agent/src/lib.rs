@@ -53,6 +53,7 @@ pub mod site;
 pub mod status;
 pub mod store;
 pub mod tap;
+pub mod ticket;
 pub mod timepiece;
 pub mod watchdog;
 pub mod withdrawn;

@@ -26,7 +26,7 @@ use penstock_policy::text::sentence;
 use penstock_proto::event::AgentStep;
 use penstock_proto::peer::{Epoch, Subject};
 use penstock_proto::refusal::ReceivedRefusal;
-use penstock_proto::v1::{Fault, WithdrawnHeld, WithdrawnList};
+use penstock_proto::v1::{Fault, Twin, WithdrawnHeld, WithdrawnList};
 use penstock_proto::withdrawn::{ListError, SignedList, Withdrawn, WithdrawnView};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{Mutex as AsyncMutex, watch};
@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::{Audit, record};
 use crate::identity::Identity;
 use crate::store::{Records, Store, StoreError, read_copy};
+use crate::ticket::twin_in_words;
 
 const RECORD: &str = "withdrawn";
 /// The most subjects that a list may name here: more than one message can hold, and than a plant has.
@@ -168,6 +169,8 @@ struct State {
     turned_away: Option<Fault>,
     /// What the last answer to a renewal brought of roots that are not held.
     strange_roots: Option<String>,
+    /// The coordinator says that two machines use this gateway's key.
+    twin: Option<String>,
 }
 
 /// Keeps the list.
@@ -348,6 +351,11 @@ impl WithdrawnKeeper {
         self.change(|state| state.turned_away = None);
     }
 
+    /// The coordinator says that two machines use this gateway's key, or that one does.
+    pub fn two_users(&self, twin: Option<&Twin>) {
+        self.change(|state| state.twin = twin.map(twin_in_words));
+    }
+
     /// The last answer to a renewal brought these roots, in words, or none that is not held.
     pub fn brought_roots(&self, strange: Option<String>) {
         self.change(|state| state.strange_roots = strange);
@@ -436,7 +444,11 @@ fn faults_of(state: &State) -> Vec<Fault> {
         .strange_roots
         .as_ref()
         .map(|words| fault(AgentStep::RootRefused, words.clone()));
-    [unread, unkept, refused, own, roots]
+    let twin = state
+        .twin
+        .as_ref()
+        .map(|words| fault(AgentStep::TwoUsers, words.clone()));
+    [unread, unkept, refused, own, roots, twin]
         .into_iter()
         .flatten()
         .collect()

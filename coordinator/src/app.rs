@@ -36,6 +36,7 @@ use crate::rollout::run::{AfterApproval, Rollouts};
 use crate::sessions::Fleet;
 use crate::store::{Store, StoreError, backup_file};
 use crate::subjects::Subjects;
+use crate::tickets::Tickets;
 
 /// How long open streams may take to end when the coordinator stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -212,7 +213,11 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     let journal = Journal::new(store.clone(), &config.name);
     let subjects = Subjects::open(store.clone(), journal.clone(), authority.clone()).await?;
     let releases = Releases::open(store.clone(), config.plant.clone()).await?;
+    let tickets = Tickets::new(store.clone(), journal.clone());
     let fleet = Arc::new(Fleet::remembered(remembered(&store).await?));
+    for (gateway, twin) in tickets.twins(&subjects).await? {
+        fleet.twin(&gateway, Some(twin));
+    }
     let rollouts = Rollouts::open(
         store.clone(),
         journal.clone(),
@@ -245,6 +250,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         config,
         store: store.clone(),
         subjects: subjects.clone(),
+        tickets,
         journal: journal.clone(),
         authority,
         releases: releases.clone(),

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use penstock_policy::ids::OperatorId;
+use penstock_policy::ids::{GatewayId, OperatorId};
 use penstock_policy::text;
 use penstock_proto::peer::Subject;
 use penstock_proto::refusal::{Reason, Refusal};
@@ -20,8 +20,10 @@ use crate::enrolment::{self, GATEWAY_PREFIX};
 use crate::journal::Deed;
 use crate::operators::{self, OperatorRecord, Role};
 use crate::releases::Releases;
+use crate::sessions::Fleet;
 use crate::store::{Change, Store, StoreError};
 use crate::subjects::{Decision, Standing, StandingChange, SubjectRecord, Subjects};
+use crate::tickets::Tickets;
 
 /// Longest reason and longest ticket, bytes.
 const WORDS_MAX: usize = 500;
@@ -31,6 +33,8 @@ const WORDS_MAX: usize = 500;
 pub struct Identities {
     store: Store,
     subjects: Subjects,
+    tickets: Tickets,
+    fleet: Arc<Fleet>,
     releases: Releases,
     /// One decision at a time.
     deciding: Arc<Mutex<()>>,
@@ -118,10 +122,17 @@ fn word(change: StandingChange) -> &'static str {
 
 impl Identities {
     /// By these records.
-    pub fn new(store: Store, subjects: Subjects, releases: Releases) -> Self {
+    pub fn new(
+        store: Store,
+        subjects: Subjects,
+        (tickets, fleet): (Tickets, Arc<Fleet>),
+        releases: Releases,
+    ) -> Self {
         Self {
             store,
             subjects,
+            tickets,
+            fleet,
             releases,
             deciding: Arc::default(),
         }
@@ -169,6 +180,12 @@ impl Identities {
             by: deed.operator(),
             reason,
         };
+        if let (StandingChange::Resume, Subject::Gateway(gateway)) = (*change, subject)
+            && self.is_active(subject)
+        {
+            self.one_user(gateway, deed, reason).await?;
+            return self.recorded(subject);
+        }
         loop {
             let step = self
                 .subjects
@@ -184,9 +201,45 @@ impl Identities {
                 }
             }
         }
+        if let (StandingChange::Revoke | StandingChange::Retire, Subject::Gateway(gateway)) =
+            (*change, subject)
+        {
+            self.fleet.twin(gateway, None);
+        }
+        self.recorded(subject)
+    }
+
+    fn recorded(&self, subject: &Subject) -> Result<Arc<SubjectRecord>, Refusal> {
         self.subjects
             .record(subject)
             .ok_or_else(|| Refusal::new(Reason::Internal, format!("nothing is recorded of {subject}")))
+    }
+
+    fn is_active(&self, subject: &Subject) -> bool {
+        let recorded = self.subjects.record(subject);
+        recorded.is_none_or(|record| record.standing == Standing::Active)
+    }
+
+    /// The key of a gateway has one user, although it seemed to have two. Its sessions begin again: whoever comes first is the one.
+    async fn one_user(&self, gateway: &GatewayId, deed: Deed<'_>, reason: &str) -> Result<(), Refusal> {
+        let subject = Subject::Gateway(gateway.clone());
+        loop {
+            let key = self.subjects.record(&subject).and_then(|record| record.key);
+            let words = format!("it has one user: {reason}");
+            let noted = Change::noted(deed.event(&subject.to_string(), &words));
+            let lifted = self.tickets.lift(noted, gateway, key).await?;
+            let change = lifted.ok_or_else(|| self.does_not_fit(&subject, StandingChange::Resume))?;
+            match self.store.apply(change).await {
+                Err(StoreError::Conflict { .. }) => {}
+                done => {
+                    done?;
+                    break;
+                }
+            }
+        }
+        self.fleet.twin(gateway, None);
+        self.subjects.end_sessions(&subject);
+        Ok(())
     }
 
     /// What ends with a key: an unused token, and, of an operator who is removed, their role.
@@ -200,6 +253,9 @@ impl Identities {
             let token = enrolment::key_of(subject);
             if let Some(found) = self.store.get(&token).await? {
                 change = change.removed(&token, found.revision);
+            }
+            if let Subject::Gateway(gateway) = subject {
+                change = self.tickets.forget(change, gateway).await?;
             }
         }
         if let (StandingChange::Retire, Subject::Operator(operator)) = (asked, subject) {
@@ -270,7 +326,9 @@ impl Identities {
             .record(subject)
             .map_or(Standing::Active, |record| record.standing);
         let what = match change {
-            StandingChange::Resume => "only what is suspended can be resumed",
+            StandingChange::Resume => {
+                "only what is suspended, or a gateway whose key seems to have two users, can be resumed"
+            }
             StandingChange::Suspend => "only what is active can be suspended",
             StandingChange::Revoke | StandingChange::Retire => "its key does not count any more",
             StandingChange::RevokeEarlier => "none of its keys counts",

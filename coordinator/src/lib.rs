@@ -45,5 +45,6 @@ pub mod sessions;
 pub mod store;
 pub mod subjects;
 pub mod summary;
+pub mod tickets;
 
 pub(crate) use penstock_policy::text::sentence as chain;

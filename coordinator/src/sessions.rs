@@ -9,6 +9,7 @@
 //! session ends, the time is written, once. A second session of the same gateway ends the first. All queues are
 //! bounded; a gateway that does not take what it is sent is cut off, with the reason.
 
+mod answers;
 mod facts;
 mod fleet;
 pub mod machine;
@@ -17,7 +18,7 @@ mod wanted;
 
 use std::time::Duration;
 
-pub use self::facts::{GatewayFacts, HeldPolicy, News, RefusedRelease};
+pub use self::facts::{GatewayFacts, HeldPolicy, News, RefusedRelease, TWO_USERS};
 pub use self::fleet::{BegunSession, Fleet};
 pub use self::session::{GatewayPeer, Outbound, Sessions, leaving};
 pub use self::wanted::{Directive, Order, Wanted, Word};

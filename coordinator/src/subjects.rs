@@ -277,6 +277,11 @@ impl Subjects {
         done.await.unwrap_or(Err(StoreError::Stopped))
     }
 
+    /// Ends the connections of a subject whose key counts on: what they were let in by is judged again.
+    pub(crate) fn end_sessions(&self, subject: &Subject) {
+        self.0.end_connections(subject.clone(), Cut::Now);
+    }
+
     /// What sessions hold against what their gateways hold.
     pub(crate) fn list(&self) -> watch::Receiver<Arc<PublishedList>> {
         self.0.lists.published()
@@ -384,7 +389,7 @@ impl Shared {
         let end = reception.standing(&peer);
         let ended = move |count: usize| {
             if count > 0 {
-                tracing::info!(%peer, connections = count, "its connections ended: its key no longer counts, or is suspended");
+                tracing::info!(%peer, connections = count, "its connections ended, since an admin decided about its key");
             }
         };
         match cut {

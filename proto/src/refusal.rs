@@ -58,6 +58,8 @@ reasons! {
     KeyWithdrawn = "KEY_WITHDRAWN", PermissionDenied;
     /// A certificate is renewed for the key that it has, and for no other.
     OtherKey = "OTHER_KEY", PermissionDenied;
+    /// Two machines use the key, so that its certificate is not renewed until a person decides.
+    TwoUsers = "TWO_USERS", FailedPrecondition;
     /// What was asked for does not fit how the subject stands: it is revoked already, or not suspended.
     WrongStanding = "WRONG_STANDING", FailedPrecondition;
     /// Nobody changes how they themselves stand.

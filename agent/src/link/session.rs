@@ -14,6 +14,7 @@
 //! What is decided within a session is decided by [`machine`]. Here is the shell around it: the connection, the timers, and what
 //! the machine has done by the trail, the reconciler and the kernel.
 
+mod allowance;
 mod end;
 pub mod machine;
 mod talk;
@@ -38,7 +39,7 @@ use tonic::transport::Channel;
 
 pub use self::end::SessionEnd;
 use self::machine::{Action, SessionFault, SessionMachine};
-use self::talk::Talk;
+use self::talk::{Done, Talk};
 use super::connect::{self, LinkChannel, Shown};
 use super::standing;
 use crate::audit::{Audit, AuditError, record};
@@ -50,6 +51,7 @@ use crate::jitter::random;
 use crate::kernel::Kernel;
 use crate::known_time::KnownTime;
 use crate::reconcile::{CommandRefused, Inlet, PolicyView, StandingState};
+use crate::ticket::TicketKeeper;
 use crate::timepiece;
 use crate::withdrawn::{Coordinators, WithdrawnKeeper, coordinators_of};
 
@@ -90,6 +92,8 @@ pub struct Link<K> {
     pub faults: [watch::Receiver<Vec<Fault>>; 3],
     /// Whose keys no longer count.
     pub withdrawn: Arc<WithdrawnKeeper>,
+    /// By what a second user of this gateway's key is noticed.
+    pub tickets: TicketKeeper,
     /// The bridges, for health.
     pub bridges: watch::Receiver<Vec<BridgeState>>,
     /// For capabilities and counters.
@@ -197,9 +201,9 @@ impl<K: Kernel> Link<K> {
                     Err(end) => return end,
                 };
                 let trail_end = self.audit.state().borrow().next;
-                let mut machine = SessionMachine::new(self.hello(talk.opened), trail_end, now());
+                let mut machine = SessionMachine::new(self.hello(identity, talk.opened), trail_end, now());
                 let judged = (list, judged_by);
-                let end = self.converse(channel, &mut talk, &mut machine, judged).await;
+                let end = self.converse((channel, identity), &mut talk, &mut machine, judged).await;
                 *lived = machine.lived(now());
                 end.err().unwrap_or(SessionEnd::Ended)
             } => ended,
@@ -238,7 +242,7 @@ impl<K: Kernel> Link<K> {
         Ok(connected)
     }
 
-    fn hello(&mut self, opened: Duration) -> Hello {
+    fn hello(&mut self, identity: &Identity, opened: Duration) -> Hello {
         let enforces = self
             .kernel
             .capabilities()
@@ -251,13 +255,14 @@ impl<K: Kernel> Link<K> {
             policy: Some(as_sent(&self.policy.borrow_and_update(), opened)),
             spool: Some(self.audit.state().borrow().spool),
             withdrawn: Some(self.withdrawn.held()),
+            ticket: Some(self.tickets.shown(identity)),
         }
     }
 
     /// Passes on what comes and goes until the stream or the machine ends it.
     async fn converse(
         &mut self,
-        channel: Channel,
+        (channel, identity): (Channel, &Identity),
         talk: &mut Talk,
         machine: &mut SessionMachine,
         (mut list, judged_by): (WithdrawnView, Coordinators),
@@ -280,7 +285,7 @@ impl<K: Kernel> Link<K> {
                 return Err(SessionEnd::OnTrial);
             }
             while let Some(action) = machine.action(now()) {
-                self.act(action, talk, machine).await?;
+                self.act(action, identity, talk, machine).await?;
             }
             // First of all: what waited only while this side was busy is not stuck.
             if machine.has_outgoing()
@@ -307,14 +312,17 @@ impl<K: Kernel> Link<K> {
                     let state = as_sent(&self.policy.borrow_and_update(), talk.opened);
                     machine.policy_changed(state, now());
                 }
-                done = talk.obeyed() => {
-                    machine.obeyed();
-                    match done {
-                        // It is said again where the answer was not heard.
-                        Ok(()) | Err(CommandRefused::InForce) => {}
-                        Err(why) => tracing::warn!("what the coordinator asked for was not done: {why}"),
+                done = talk.done() => match done {
+                    Done::Kept(ticket) => machine.holds(ticket, now()),
+                    Done::Obeyed(done) => {
+                        machine.obeyed();
+                        match done {
+                            // It is said again where the answer was not heard.
+                            Ok(()) | Err(CommandRefused::InForce) => {}
+                            Err(why) => tracing::warn!("what the coordinator asked for was not done: {why}"),
+                        }
                     }
-                }
+                },
                 changed = audit_state.changed() => {
                     changed.map_err(|_| AuditError::Closed)?;
                     machine.trail_reaches(audit_state.borrow_and_update().next);
@@ -350,14 +358,24 @@ impl<K: Kernel> Link<K> {
     async fn act(
         &mut self,
         action: Action,
+        identity: &Identity,
         talk: &mut Talk,
         machine: &mut SessionMachine,
     ) -> Result<(), SessionEnd> {
         match action {
-            Action::Connected { coordinator, time_ms } => {
+            Action::Connected {
+                coordinator,
+                time_ms,
+                ticket,
+                twin,
+            } => {
                 self.time.heard(time_ms, talk.certificate);
                 tracing::info!(%coordinator, "connected");
                 self.withdrawn.welcomed();
+                self.withdrawn.two_users(twin.as_ref());
+                if !ticket.is_empty() {
+                    talk.keeps(self.tickets.keep(identity, ticket));
+                }
                 self.audit.note(record::agent(AgentStep::Connected, &coordinator));
                 self.state.send_replace(LinkState {
                     coordinator: Some(coordinator),

@@ -393,12 +393,12 @@ pub(crate) fn gateway(extensions: &Extensions) -> Result<GatewayPeer, Refusal> {
     let Subject::Gateway(gateway) = &identity.subject else {
         return Err(wrong_kind(identity, "gateways"));
     };
+    let (certified, address) = certificate_of(info)?;
     Ok(GatewayPeer {
         gateway: gateway.clone(),
-        certificate_expires_ms: info
-            .certified
-            .as_ref()
-            .map_or(0, |certified| certified.valid_ms.1),
+        key: certified.key,
+        address,
+        certificate_expires_ms: certified.valid_ms.1,
         ends: info.ends,
     })
 }

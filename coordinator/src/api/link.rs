@@ -22,6 +22,7 @@ use crate::journal::Journal;
 use crate::sessions::Sessions;
 use crate::store::Store;
 use crate::subjects::Subjects;
+use crate::tickets::Tickets;
 
 /// The service.
 pub struct LinkService {
@@ -37,6 +38,8 @@ pub struct LinkService {
     pub store: Store,
     /// Where renewals are written down.
     pub journal: Journal,
+    /// Whether the key of a gateway has two users.
+    pub tickets: Tickets,
     /// How often each may renew.
     pub renewals: Allowance,
 }
@@ -77,6 +80,14 @@ impl GatewayLink for LinkService {
             self.journal
                 .peer_refused(&subject, address, &refusal.message)
                 .await?;
+            return Err(refusal.into());
+        }
+        if let Err(refusal) = self.tickets.may_renew(&certified).await {
+            if refusal.reason == Reason::TwoUsers {
+                self.journal
+                    .peer_refused(&subject, address, &refusal.message)
+                    .await?;
+            }
             return Err(refusal.into());
         }
         if let Err(after) = self.renewals.take(&subject.to_string(), 1, clock::now_ms()) {

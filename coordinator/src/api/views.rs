@@ -11,7 +11,7 @@ use penstock_proto::v1;
 use crate::enrolment::UnusedToken;
 use crate::operators::{OperatorRecord, Role};
 use crate::releases::{CurrentRelease, ProposalEndKind, RecordedRelease, Releases};
-use crate::sessions::{Fleet, GatewayFacts};
+use crate::sessions::{Fleet, GatewayFacts, TWO_USERS};
 use crate::subjects::{Standing, SubjectRecord, Subjects};
 
 /// A release with its progress over its gateways.
@@ -162,7 +162,13 @@ pub(super) fn gateways(
         .into_iter()
         .map(|name| v1::Gateway {
             token_expires_ms: waiting.remove(&name).unwrap_or(0),
-            identity: state(&Subject::Gateway(name.clone()), subjects),
+            identity: state(&Subject::Gateway(name.clone()), subjects).map(|state| v1::SubjectState {
+                twin: known
+                    .get(&name)
+                    .and_then(|facts| facts.twin.as_ref())
+                    .map(Into::into),
+                ..state
+            }),
             ..gateway(&name, known.remove(&name).unwrap_or_default())
         })
         .collect()
@@ -220,6 +226,7 @@ pub(super) fn subject(subject: &Subject, record: &SubjectRecord) -> v1::SubjectS
         since_ms: record.since_ms,
         by: record.by.clone(),
         reason: record.reason.clone(),
+        twin: None,
     }
 }
 
@@ -253,11 +260,13 @@ fn gateway(name: &GatewayId, facts: GatewayFacts) -> v1::Gateway {
         faults: facts
             .faults
             .into_iter()
-            .chain(facts.trail_fault.map(|message| v1::Fault {
-                code: "trail".to_owned(),
-                message,
-                ..v1::Fault::default()
-            }))
+            .chain(facts.trail_fault.map(|message| v1::Fault::new("trail", message)))
+            .chain(
+                facts
+                    .twin
+                    .as_ref()
+                    .map(|twin| v1::Fault::new(TWO_USERS, twin.fault())),
+            )
             .collect(),
         capabilities: facts.capabilities,
         certificate_expires_ms: facts.certificate_expires_ms,

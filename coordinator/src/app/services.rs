@@ -35,6 +35,7 @@ use crate::rollout::run::Rollouts;
 use crate::sessions::{self, Fleet, Sessions};
 use crate::store::Store;
 use crate::subjects::Subjects;
+use crate::tickets::Tickets;
 
 /// Calls that one connection may have under way.
 const CALLS_PER_CONNECTION_MAX: usize = 64;
@@ -57,6 +58,7 @@ pub(super) struct Services<'a> {
     pub(super) config: &'a Config,
     pub(super) store: Store,
     pub(super) subjects: Subjects,
+    pub(super) tickets: Tickets,
     pub(super) journal: Journal,
     pub(super) authority: Arc<Authority>,
     pub(super) releases: Releases,
@@ -74,7 +76,12 @@ impl Services<'_> {
             gate: Gate::new(self.store.clone(), self.subjects.clone(), self.journal.clone()),
             store: self.store.clone(),
             subjects: self.subjects.clone(),
-            identities: Identities::new(self.store.clone(), self.subjects.clone(), self.releases.clone()),
+            identities: Identities::new(
+                self.store.clone(),
+                self.subjects.clone(),
+                (self.tickets.clone(), self.fleet.clone()),
+                self.releases.clone(),
+            ),
             releases: self.releases.clone(),
             rollouts: self.rollouts,
             fleet: self.fleet.clone(),
@@ -106,6 +113,7 @@ impl Services<'_> {
                 ingest: Ingest::new(self.store.clone(), self.journal.clone()).with_share(self.config.trail),
                 store: self.store.clone(),
                 subjects: self.subjects.clone(),
+                tickets: self.tickets.clone(),
                 limits: self.config.sessions,
                 stopping: self.stopping,
                 leaving: sessions::leaving(self.config.accept.connections_max),
@@ -115,6 +123,7 @@ impl Services<'_> {
             authority: self.authority,
             store: self.store,
             journal: self.journal,
+            tickets: self.tickets,
             renewals: Allowance::new(RENEWALS),
         })
         .max_decoding_message_size(GATEWAY_MESSAGE_BYTES_MAX);

@@ -9,6 +9,7 @@ use penstock_proto::fault::{FLOWS_MAX, ZONES_MAX, flows_in_words};
 use penstock_proto::v1;
 
 use crate::health::{GatewayEvidence, ReportedFault};
+use crate::tickets::Twin;
 
 /// Longest text a gateway may have remembered, bytes.
 const TEXT_BYTES_MAX: usize = 256;
@@ -86,6 +87,8 @@ pub enum News {
     Offered(PolicyMark),
     /// What is wrong with its trail here; `None`: nothing any more.
     TrailFault(Option<String>),
+    /// Its key has two users; `None`: as far as is known, one.
+    Twin(Option<Twin>),
 }
 
 /// What is known of one gateway.
@@ -127,6 +130,8 @@ pub struct GatewayFacts {
     pub faults: Vec<v1::Fault>,
     /// What is wrong with its trail here.
     pub trail_fault: Option<String>,
+    /// Its key has two users.
+    pub twin: Option<Twin>,
     /// How it stands to the release that it was ordered last, bounded; `None`: its software knows no trials, or did not say.
     pub standing: Option<v1::PolicyStanding>,
     /// What it should have by what its last session was given, and whether it may put that in force.
@@ -137,6 +142,8 @@ pub struct GatewayFacts {
 const GRANTED: &str = "remote-access";
 /// The fault by which a gateway foretells what enforcing would change.
 const NOT_READY: &str = "not-ready-to-enforce";
+/// The fault of a gateway whose key has two users.
+pub const TWO_USERS: &str = "two-users";
 /// The capability of agents that put a release on trial.
 const TRIALS: &str = "trials";
 /// Faults by which it is certain that a gateway's kernel does not hold its policy.
@@ -165,6 +172,7 @@ impl GatewayFacts {
             News::Seen => self.last_seen_ms = now_ms,
             News::Offered(mark) => self.offered = Some(*mark),
             News::TrailFault(fault) => self.trail_fault.clone_from(fault),
+            News::Twin(twin) => self.twin.clone_from(twin),
         }
     }
 
@@ -179,8 +187,10 @@ impl GatewayFacts {
             self.faults.iter().partition(|fault| fault.code == NOT_READY);
         let (granted, faults): (Vec<_>, Vec<_>) = faults.into_iter().partition(|fault| fault.code == GRANTED);
         let mut faults: Vec<ReportedFault> = faults.into_iter().map(reported).collect();
-        faults.extend(self.trail_fault.iter().map(|words| ReportedFault {
-            words: words.clone(),
+        let own = self.trail_fault.iter().cloned();
+        let own = own.chain(self.twin.as_ref().map(Twin::fault));
+        faults.extend(own.map(|words| ReportedFault {
+            words,
             ..ReportedFault::default()
         }));
         GatewayEvidence {
@@ -248,7 +258,9 @@ impl GatewayFacts {
         self.spool = report.spool;
         self.kernel = report.kernel;
         self.time_quality = report.time_quality;
-        self.faults = report.faults.iter().take(ITEMS_MAX).map(bounded_fault).collect();
+        // Whether its key has two users is known here.
+        let others = report.faults.iter().filter(|fault| fault.code != TWO_USERS);
+        self.faults = others.take(ITEMS_MAX).map(bounded_fault).collect();
     }
 
     /// Whether two states of knowledge lead to the same judgement, but for their age.
@@ -261,6 +273,7 @@ impl GatewayFacts {
             && self.drift == other.drift
             && self.faults == other.faults
             && self.trail_fault == other.trail_fault
+            && self.twin == other.twin
             && self.staged == other.staged
             && self.offered == other.offered
             && self.same_standing(other)

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::facts::{GatewayFacts, News};
 use super::wanted::Directive;
 use crate::enrolment::GatewayRecord;
+use crate::tickets::Twin;
 
 #[derive(Debug, Default)]
 struct GatewayEntry {
@@ -171,6 +172,17 @@ impl Fleet {
         let facts = &mut entries.entry(gateway.clone()).or_default().facts;
         facts.enrolled_ms = enrolled_ms;
         facts.certificate_expires_ms = certificate_expires_ms;
+    }
+
+    /// Whether the key of a gateway has two users, however that became known.
+    pub fn twin(&self, gateway: &GatewayId, twin: Option<Twin>) {
+        let mut entries = self.lock();
+        let facts = &mut entries.entry(gateway.clone()).or_default().facts;
+        if facts.twin != twin {
+            facts.twin = twin;
+            drop(entries);
+            self.changed.notify_one();
+        }
     }
 
     /// What is known of one gateway.

@@ -17,6 +17,7 @@ mod intake;
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use penstock_policy::ids::Digest;
 use penstock_proto::convert::PolicyMark;
 use penstock_proto::refusal::{Reason, Refusal};
@@ -30,6 +31,7 @@ use super::facts::{HeldPolicy, News};
 use super::wanted::{Wanted, Word};
 use crate::ingest::{IngestReport, Room};
 use crate::store::StoreError;
+use crate::tickets::Greeting;
 
 /// What happened.
 #[derive(Debug)]
@@ -67,6 +69,8 @@ pub enum Action {
     Begin(Box<Hello>),
     /// Something about the gateway is to be remembered.
     Learn(News),
+    /// The gateway says that it holds this ticket; once in a session, and only where it was given one.
+    Hold(Bytes),
     /// A question, answered by [`Fact::Answered`]; there is at most one at a time.
     Ask(Question),
     /// Room in memory for a block of so many KiB, answered by [`Fact::Room`] after some patience; one at a time.
@@ -82,6 +86,8 @@ pub enum Question {
     Position {
         /// By the gateway's hello; 0: it did not say.
         epoch: u64,
+        /// The ticket that it shows there; `None`: its software knows none.
+        ticket: Option<Bytes>,
     },
     /// To store blocks.
     Store {
@@ -99,8 +105,8 @@ pub enum Question {
 /// What the store answers.
 #[derive(Debug)]
 pub enum Answer {
-    /// Up to where it has the trail; `None`: nothing of it.
-    Position(Result<Option<AuditAck>, Refusal>),
+    /// Up to where it has the trail (`None`: nothing of it), and what the gateway hears of tickets.
+    Position(Result<(Option<AuditAck>, Box<Greeting>), Refusal>),
     /// What came of the blocks.
     Stored(Result<IngestReport, StoreError>),
     /// It was written down, or was not: there is nothing to be done about it.
@@ -112,8 +118,8 @@ pub enum Answer {
 /// A message to the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outgoing {
-    /// The first: up to where the coordinator has the gateway's trail.
-    Welcome(AuditAck),
+    /// The first: up to where the coordinator has the gateway's trail, and what it hears of tickets.
+    Welcome(AuditAck, Box<Greeting>),
     /// What the gateway lacks of the list of withdrawn keys, which held this at its hello.
     Withdrawn(Held),
     /// A release that the gateway does not have, with how far it may go with it.
@@ -148,6 +154,10 @@ pub struct Machine {
     reverted: Option<Digest>,
     word: Option<Word>,
     lists: Lists,
+    /// What the gateway is to hear of tickets.
+    greeting: Box<Greeting>,
+    /// It was given a ticket, and did not say yet that it holds it.
+    may_hold: bool,
     intake: Intake,
     /// By when the gateway has to take the next message, if one waits for it.
     taken_by: Option<Instant>,
@@ -200,6 +210,8 @@ impl Machine {
             reverted: None,
             word: None,
             lists: Lists::default(),
+            greeting: Box::default(),
+            may_hold: false,
             intake: Intake::new(random),
             taken_by: None,
         }
@@ -218,7 +230,7 @@ impl Machine {
         };
         if let Some(end) = end {
             // Nothing more is asked by a session that is over.
-            actions.retain(|action| matches!(action, Action::Begin(_) | Action::Learn(_)));
+            actions.retain(|action| matches!(action, Action::Begin(_) | Action::Learn(_) | Action::Hold(_)));
             actions.push(Action::End(end));
             self.stage = Stage::Over;
         }
@@ -282,7 +294,9 @@ impl Machine {
     fn next_message(&mut self) -> Option<Outgoing> {
         if self.stage == Stage::Welcoming {
             self.stage = Stage::Standing;
-            return Some(Outgoing::Welcome(self.intake.acknowledged()));
+            self.may_hold = !self.greeting.ticket.is_empty();
+            let greeting = std::mem::take(&mut self.greeting);
+            return Some(Outgoing::Welcome(self.intake.acknowledged(), greeting));
         }
         if self.stage == Stage::Standing {
             // Before a release: whose keys no longer count is known before anything is begun.
@@ -320,7 +334,10 @@ impl Machine {
             }
             Fact::Word(word) => self.word = Some(word),
             Fact::Withdrawn(ours) => self.lists.ours = Some(ours),
-            Fact::Answered(Answer::Position(held)) => self.positioned(held?),
+            Fact::Answered(Answer::Position(answer)) => {
+                let (held, greeting) = answer?;
+                self.positioned(held, greeting);
+            }
             Fact::Answered(answer) => self.intake.answered(now, answer, actions)?,
             Fact::Room(is_there) => self.intake.room(now, is_there, actions),
             Fact::Replaced => {
@@ -379,6 +396,11 @@ impl Machine {
                 actions.push(Action::Learn(News::Seen));
                 self.intake.take(block, actions);
             }
+            Some(Message::TicketHeld(ticket)) => {
+                if std::mem::take(&mut self.may_hold) {
+                    actions.push(Action::Hold(ticket));
+                }
+            }
             Some(Message::Hello(_)) | None => {
                 return Err(out_of_order("a session has one hello, and no empty messages"));
             }
@@ -395,8 +417,9 @@ impl Machine {
         }
         let epoch = hello.spool.map_or(0, |spool| spool.epoch);
         self.lists.gateway = hello.withdrawn.as_ref().map(Into::into);
+        let ticket = hello.ticket.clone();
         actions.push(Action::Begin(Box::new(hello)));
-        actions.push(Action::Ask(Question::Position { epoch }));
+        actions.push(Action::Ask(Question::Position { epoch, ticket }));
         self.stage = Stage::Positioning;
         Ok(())
     }
@@ -411,8 +434,9 @@ impl Machine {
         }
     }
 
-    fn positioned(&mut self, held: Option<AuditAck>) {
+    fn positioned(&mut self, held: Option<AuditAck>, greeting: Box<Greeting>) {
         if self.stage == Stage::Positioning {
+            self.greeting = greeting;
             self.intake.starts(held.unwrap_or_default());
             self.stage = Stage::Welcoming;
         }

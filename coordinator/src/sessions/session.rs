@@ -4,13 +4,14 @@
 //! What a gateway does not read is hardly held for it: messages are made when they are taken, an offer piece by piece. What it
 //! sent and was taken in is judged also when it hangs up, so that whoever is refused leaves an alarm.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use penstock_policy::ids::{CoordinatorId, GatewayId};
+use penstock_policy::ids::{CoordinatorId, Digest, GatewayId};
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::crowd::Crowd;
 use penstock_proto::v1;
@@ -27,12 +28,12 @@ use super::machine::{Action, Answer, Fact, Machine, Outgoing, Question};
 use super::wanted::{Directive, Wanted, Word};
 use super::{Fleet, SessionLimits};
 use crate::clock;
-use crate::enrolment::{GatewayRecord, update_gateway};
 use crate::frame::{Framed, frame};
 use crate::ingest::Ingest;
 use crate::releases::{CurrentRelease, Offer, Releases};
-use crate::store::{Change, Silent, Store};
+use crate::store::Store;
 use crate::subjects::{PublishedList, Subjects};
+use crate::tickets::Tickets;
 
 /// Messages to a gateway that may wait for it.
 const OUT_MAX: usize = 8;
@@ -46,6 +47,10 @@ const LEAVING_EACH_MAX: usize = 4;
 pub struct GatewayPeer {
     /// Its name.
     pub gateway: GatewayId,
+    /// SHA-256 of its key.
+    pub key: Digest,
+    /// Where it comes from.
+    pub address: IpAddr,
     /// When its certificate expires, milliseconds since 1970.
     pub certificate_expires_ms: u64,
     /// When that is, by a clock that nobody sets: the session ends then. `None`: never.
@@ -67,6 +72,8 @@ pub struct Sessions {
     pub store: Store,
     /// For the list of withdrawn keys.
     pub subjects: Subjects,
+    /// By what two users of one key are noticed.
+    pub tickets: Tickets,
     /// How sessions behave.
     pub limits: SessionLimits,
     /// The coordinator is stopping.
@@ -258,9 +265,10 @@ impl Session {
         match action {
             Action::Begin(hello) => self.begin(hello),
             Action::Learn(news) => self.learn(&news),
+            Action::Hold(ticket) => self.all.holds(&self.peer, ticket),
             Action::Ask(question) => {
-                let (all, gateway) = (self.all.clone(), self.peer.gateway.clone());
-                self.answer = Some(Box::pin(async move { all.answer(&gateway, question).await }));
+                let (all, peer) = (self.all.clone(), self.peer.clone());
+                self.answer = Some(Box::pin(async move { all.answer(&peer, question).await }));
             }
             Action::AskRoom(kib) => {
                 let ingest = self.all.ingest.clone();
@@ -303,13 +311,21 @@ impl Session {
     /// A message as it goes over the wire. `None`: of a target that is another one by now, which follows.
     fn write(&self, message: Outgoing) -> Option<ToGateway> {
         let message = match message {
-            Outgoing::Welcome(held) => Down::Welcome(v1::Welcome {
-                coordinator: self.all.coordinator.to_string(),
-                time_ms: clock::now_ms(),
-                health_interval_ms: u32::try_from(self.all.limits.health_interval.as_millis())
-                    .unwrap_or(u32::MAX),
-                audit: Some(held),
-            }),
+            Outgoing::Welcome(held, greeting) => {
+                let (ticket, twin) = greeting.to_wire();
+                if greeting.is_known {
+                    self.learn(&News::Twin(greeting.twin));
+                }
+                Down::Welcome(v1::Welcome {
+                    coordinator: self.all.coordinator.to_string(),
+                    time_ms: clock::now_ms(),
+                    health_interval_ms: u32::try_from(self.all.limits.health_interval.as_millis())
+                        .unwrap_or(u32::MAX),
+                    audit: Some(held),
+                    ticket,
+                    twin,
+                })
+            }
             Outgoing::Offer { wanted, verified } => {
                 let (target, release) = self.standing.as_ref()?.target.as_ref()?;
                 if target.mark != wanted {
@@ -398,43 +414,7 @@ impl Session {
         let blocks = self.machine.unjudged(answer.as_ref(), has_room);
         if !blocks.is_empty() {
             let question = Question::Store { blocks, first: true };
-            self.all.answer(&self.peer.gateway, question).await;
-        }
-    }
-}
-
-impl Sessions {
-    /// Asks the store for a session.
-    async fn answer(&self, gateway: &GatewayId, question: Question) -> Answer {
-        let (source, ingest) = (gateway.as_str(), &self.ingest);
-        match question {
-            Question::Position { epoch } => {
-                Answer::Position(ingest.position(source, epoch).await.map_err(Refusal::from))
-            }
-            Question::Store { blocks, first } => {
-                let stored = ingest.store(source, blocks, first, clock::now_ms()).await;
-                if let Err(error) = &stored {
-                    tracing::error!(%gateway, error = %crate::chain(error), "cannot store audit");
-                }
-                Answer::Stored(stored)
-            }
-            Question::Note(why) => {
-                // With a disk that takes nothing at all, health alone says it.
-                let _ = ingest.waits(source, &why).await;
-                Answer::Noted
-            }
-            Question::Room => Answer::Room(ingest.would_take(source).await),
-        }
-    }
-
-    /// Writes down when a gateway was seen last.
-    async fn remember(&self, peer: &GatewayPeer) {
-        let (gateway, now_ms) = (&peer.gateway, clock::now_ms());
-        let update = |record: &mut GatewayRecord| record.session_ended(peer.certificate_expires_ms, now_ms);
-        let change = Change::silent(Silent::Observed);
-        let remembered = update_gateway(&self.store, change, gateway.as_str(), update);
-        if let Err(error) = remembered.await {
-            tracing::warn!(%gateway, error = %crate::chain(&error), "cannot remember when the gateway was seen");
+            self.all.answer(&self.peer, question).await;
         }
     }
 }

@@ -72,7 +72,10 @@ pub enum GatewaysCommand {
         #[command(flatten)]
         because: Grounds,
     },
-    /// Let a suspended gateway in again
+    /// Let a suspended gateway in again, or say that one whose key seemed to have two users has one
+    ///
+    /// Two users are noticed where a gateway was set back to an earlier copy of itself, and where somebody else has a copy of it. Resume it
+    /// only if you know who restored it: a key that was copied by others is revoked.
     Resume {
         /// The gateway.
         gateway: String,

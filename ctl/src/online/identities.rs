@@ -38,6 +38,9 @@ pub struct IdentityLine {
     pub by: String,
     /// Why.
     pub reason: String,
+    /// Since when two machines use its key, milliseconds since 1970; absent: as far as is known, one does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub two_users_since_ms: Option<u64>,
 }
 
 impl From<SubjectState> for IdentityLine {
@@ -57,6 +60,7 @@ impl From<SubjectState> for IdentityLine {
             since_ms: state.since_ms,
             by: state.by,
             reason: state.reason,
+            two_users_since_ms: state.twin.map(|twin| twin.since_ms),
         }
     }
 }
@@ -65,6 +69,11 @@ impl IdentityLine {
     /// Whether its key counts.
     pub fn is_active(&self) -> bool {
         self.standing == "active"
+    }
+
+    /// Whether two machines use its key.
+    pub fn has_two_users(&self) -> bool {
+        self.two_users_since_ms.is_some()
     }
 
     /// Its life and the beginning of its key.
@@ -130,7 +139,7 @@ fn consequences(subject: &Subject, change: StandingChange) -> (&'static str, &'s
             "to let it in again: penstock gateways resume",
         ),
         (Subject::Gateway(_), Change::Resume) => (
-            "it may connect again",
+            "it may connect again, and its certificate is renewed again",
             "it comes back by itself; see penstock gateways",
         ),
         (Subject::Gateway(_), Change::Revoke) => (

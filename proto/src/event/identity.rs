@@ -10,8 +10,9 @@ pub(super) const KIND: KindDescription = KindDescription {
     word: "identity",
     bit: 10,
     writer: Writer::Coordinator,
-    meaning: "a certificate was issued, or counts from now on, or somebody was refused one or turned away",
+    meaning: "a certificate was issued, or counts from now on, or somebody was refused one or turned away, or two use one key",
     severities: &[
+        (Severity::Alarm, "two machines use the key of one gateway"),
         (
             Severity::Warning,
             "refused, or a list of withdrawn keys that is behind",
@@ -23,6 +24,7 @@ pub(super) const KIND: KindDescription = KindDescription {
 impl Described for IdentityEvent {
     fn severity(&self) -> Severity {
         match self.step.as_str() {
+            "two-users" => Severity::Alarm,
             "refused" | "ahead" => Severity::Warning,
             _ => Severity::Notice,
         }
@@ -47,6 +49,7 @@ impl Described for IdentityEvent {
             "ahead" => format!(
                 "{subject} holds a list of withdrawn keys that goes further than this coordinator's{how}"
             ),
+            "two-users" => format!("{subject} has two users{how}"),
             other => format!("identity of {subject}, {other}{how}"),
         }
     }

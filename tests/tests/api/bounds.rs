@@ -321,7 +321,7 @@ async fn a_gateway_that_is_refused_and_goes_at_once_leaves_its_alarm() {
             body: vec![0xff; 8].into(),
         };
         session.send(Up::Audit(unreadable)).await;
-        let Session { up, down } = session;
+        let Session { up, down, .. } = session;
         drop(up);
         gone.push(down);
     }

@@ -9,9 +9,12 @@ use penstock_proto::refusal::Reason;
 use penstock_proto::token::Token;
 use penstock_proto::v1;
 use penstock_proto::v1::create_token_request::Subject as TokenFor;
+use penstock_proto::v1::gateway_message::Message as Up;
+use prost::bytes::Bytes;
 
 use crate::identities::{ends, enrolled, kept_out};
 use crate::person::{Person, program};
+use crate::twins::{greeted_as, holds};
 use crate::world::{PATIENCE, World, document, refused};
 
 /// The commands of a page, as they stand there.
@@ -114,6 +117,40 @@ async fn whoever_follows_the_page_a_gateway_was_stolen_keeps_the_thief_out_and_g
     let said = shell.types("penstock gateways retire ").await;
     assert!(said.contains("gateway/gw-works-a is retired"), "{said}");
     assert!(kept_out(&world, new).await.is_some());
+    shell.ends_here();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_follows_the_page_a_gateways_key_has_two_users_sees_who_resumes_the_one_and_ends_both() {
+    let world = World::start().await;
+    let mut shell = Shell::new(&world, "A gateway's key has two users").await;
+    enrolled(&world, "gw-works-a").await;
+    let greeted = async |ticket: &Bytes| greeted_as(&world, "gw-works-a", Some(ticket.clone())).await;
+    let mut tickets = vec![Bytes::new()];
+    for number in 1..=2 {
+        let session = greeted(&tickets[tickets.len() - 1]).await;
+        let ticket = session.welcome.ticket.clone();
+        session.send(Up::TicketHeld(ticket.clone())).await;
+        holds(&world, "gw-works-a", number).await;
+        tickets.push(ticket);
+    }
+    assert!(greeted(&tickets[1]).await.welcome.twin.is_some());
+    let said = shell.types("penstock audit search gateway/").await;
+    assert!(said.contains("gateway/gw-works-a has two users"), "{said}");
+    assert!(said.contains("127.0.0.1"), "{said}");
+
+    let said = shell.types("penstock gateways resume ").await;
+    assert!(said.contains("gateway/gw-works-a is active"), "{said}");
+    let session = greeted(&tickets[1]).await;
+    assert_eq!(session.welcome.twin, None);
+    session.send(Up::TicketHeld(session.welcome.ticket.clone())).await;
+    holds(&world, "gw-works-a", 3).await;
+    assert!(greeted(&tickets[2]).await.welcome.twin.is_some(), "the other");
+
+    let said = shell.types("penstock gateways revoke ").await;
+    assert!(said.contains("gateway/gw-works-a is revoked"), "{said}");
+    let why = kept_out(&world, world.certificate("gateway/gw-works-a")).await;
+    refused(Err::<(), _>(why.unwrap()), Reason::IdentityWithdrawn);
     shell.ends_here();
 }
 

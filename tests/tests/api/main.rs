@@ -38,5 +38,6 @@ mod rollouts;
 mod sessions;
 mod stolen;
 mod tokens;
+mod twins;
 mod why;
 mod world;

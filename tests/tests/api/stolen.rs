@@ -10,7 +10,7 @@ use crate::dark::token;
 use crate::identities::decide;
 use crate::world::World;
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -33,7 +33,7 @@ async fn is_turned_away(agent: &Running) {
     within(refused).await.unwrap();
 }
 
-async fn is_connected(agent: &Running) {
+pub async fn is_connected(agent: &Running) {
     let mut link = agent.views.link.clone();
     within(link.wait_for(|link| link.coordinator.is_some()))
         .await

@@ -266,11 +266,12 @@ impl Coordinator {
 
     fn written(&mut self, gateway: usize, message: Outgoing) -> Vec<Down> {
         match message {
-            Outgoing::Welcome(held) => vec![Down::Welcome(Welcome {
+            Outgoing::Welcome(held, _) => vec![Down::Welcome(Welcome {
                 coordinator: "c-1".to_owned(),
                 time_ms: 1,
                 health_interval_ms: 10_000,
                 audit: Some(held),
+                ..Welcome::default()
             })],
             Outgoing::Offer { wanted, verified } => {
                 // One of a release that is not current any more is not sent: the one that is follows.
@@ -296,7 +297,7 @@ impl Coordinator {
         let failure = self.fails.map(|(failure, _)| failure);
         let trail = &mut self.trails[gateway];
         match question {
-            Question::Position { .. } => Answer::Position(Ok(trail.head.map(acknowledge))),
+            Question::Position { .. } => Answer::Position(Ok((trail.head.map(acknowledge), Box::default()))),
             Question::Store { blocks, .. } => Answer::Stored(match failure {
                 Some(Failure::Passing) => Err(StoreError::Conflict {
                     key: "trail".to_owned(),

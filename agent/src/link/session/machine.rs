@@ -19,10 +19,12 @@ use penstock_proto::v1::coordinator_message::Message as Inbound;
 use penstock_proto::v1::gateway_message::Message as Outbound;
 use penstock_proto::v1::{
     AuditAck, AuditBlock, ConfirmTrial, HealthReport, Hello, Order, PolicyOffer, PolicyState, RevertTrial,
-    Welcome, WithdrawnList,
+    Twin, Welcome, WithdrawnList,
 };
+use prost::bytes::Bytes;
 
 use super::OUTBOUND_MAX;
+use super::allowance::Allowance;
 use crate::audit::{Position, record};
 use crate::link::upload::Upload;
 
@@ -78,6 +80,10 @@ pub enum Action {
         coordinator: String,
         /// The time of day by its clock, milliseconds since 1970.
         time_ms: u64,
+        /// To be kept, and then said to be [held](SessionMachine::holds); empty: none.
+        ticket: Bytes,
+        /// This gateway's key has two users.
+        twin: Option<Twin>,
     },
     /// Hand this offer to the reconciler, with the order in it.
     Offer(PolicyOffer),
@@ -113,42 +119,6 @@ pub enum Asked {
     Revert(RevertTrial),
 }
 
-/// How many offers, orders or lists may be looked at: each may cost a write to the disk and a line in the trail, and whoever sends them may
-/// lie.
-#[derive(Debug)]
-struct Allowance {
-    left: u32,
-    most: u32,
-    each: Duration,
-    /// When there is one more.
-    next: Instant,
-}
-
-impl Allowance {
-    fn full((most, each): (u32, Duration), now: Instant) -> Self {
-        Self {
-            left: most,
-            most,
-            each,
-            next: now,
-        }
-    }
-
-    /// Whether one more may be obeyed now; then it is taken.
-    fn take(&mut self, now: Instant) -> bool {
-        while self.next <= now && self.left < self.most {
-            self.left += 1;
-            self.next += self.each;
-        }
-        if self.left == self.most {
-            self.next = now + self.each;
-        }
-        let may = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        may
-    }
-}
-
 /// Something that is asked for, answered, and asked for again at the next look if there was no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Request {
@@ -172,7 +142,7 @@ struct Talk {
     report_at: Instant,
     look_at: Instant,
     ack_due: Instant,
-    connected: Option<(String, u64)>,
+    connected: Option<Action>,
     offer: Option<PolicyOffer>,
     order: Option<Order>,
     asked: Option<Asked>,
@@ -191,6 +161,8 @@ pub struct SessionMachine {
     welcome_due: Instant,
     talk: Option<Talk>,
     hello: Option<Hello>,
+    /// What is on the disk of what the coordinator gave.
+    ticket: Option<Bytes>,
     policy: Option<PolicyState>,
     health: Option<HealthReport>,
     blocks: VecDeque<AuditBlock>,
@@ -209,6 +181,7 @@ impl SessionMachine {
             welcome_due: now + WELCOME_TIMEOUT,
             talk: None,
             hello: Some(hello),
+            ticket: None,
             policy: None,
             health: None,
             blocks: VecDeque::new(),
@@ -339,6 +312,12 @@ impl SessionMachine {
         self.expect_room(now);
     }
 
+    /// The ticket of the welcome is on the disk.
+    pub fn holds(&mut self, ticket: Bytes, now: Instant) {
+        self.ticket = Some(ticket);
+        self.expect_room(now);
+    }
+
     /// What [`Action::Obey`] asked for was done, or refused.
     pub fn obeyed(&mut self) {
         if let Some(talk) = &mut self.talk {
@@ -358,8 +337,8 @@ impl SessionMachine {
     /// What is to be done now; to be asked until there is nothing.
     pub fn action(&mut self, now: Instant) -> Option<Action> {
         let talk = self.talk.as_mut()?;
-        if let Some((coordinator, time_ms)) = talk.connected.take() {
-            return Some(Action::Connected { coordinator, time_ms });
+        if let Some(connected) = talk.connected.take() {
+            return Some(connected);
         }
         if talk.withdrawn.is_some() && talk.lists.take(now) {
             return talk.withdrawn.take().map(Action::Withdrawn);
@@ -406,7 +385,8 @@ impl SessionMachine {
     /// Whether a message waits to go out.
     pub fn has_outgoing(&self) -> bool {
         let talks = self.talk.is_some();
-        let waits = self.policy.is_some() || self.health.is_some() || !self.blocks.is_empty();
+        let small = self.ticket.is_some() || self.policy.is_some();
+        let waits = small || self.health.is_some() || !self.blocks.is_empty();
         self.hello.is_some() || (talks && waits)
     }
 
@@ -423,6 +403,9 @@ impl SessionMachine {
             return Some(Outbound::Hello(hello));
         }
         let talk = self.talk.as_mut()?;
+        if let Some(ticket) = self.ticket.take() {
+            return Some(Outbound::TicketHeld(ticket));
+        }
         if let Some(state) = self.policy.take() {
             return Some(Outbound::Policy(state));
         }
@@ -458,7 +441,12 @@ impl Talk {
             report_at: now,
             look_at: now,
             ack_due: now + ACK_TIMEOUT,
-            connected: Some((record::bounded(&welcome.coordinator), welcome.time_ms)),
+            connected: Some(Action::Connected {
+                coordinator: record::bounded(&welcome.coordinator),
+                time_ms: welcome.time_ms,
+                ticket: welcome.ticket,
+                twin: welcome.twin,
+            }),
             offer: None,
             order: None,
             asked: None,

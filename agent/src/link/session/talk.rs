@@ -10,6 +10,8 @@ use std::time::Duration;
 use penstock_policy::text;
 use penstock_proto::event::AgentStep;
 use penstock_proto::v1::{Order, PolicyOffer};
+use prost::bytes::Bytes;
+use tokio::task::JoinHandle;
 
 use super::machine::Asked;
 use crate::audit::{Audit, record};
@@ -23,6 +25,14 @@ const FAULTS_MAX: usize = 8;
 /// What is asked of a trial, while it is being done.
 type Obeying = Pin<Box<dyn Future<Output = Result<(), CommandRefused>> + Send>>;
 
+/// What was done of what a session has done beside it.
+pub(super) enum Done {
+    /// What came of what was asked of a trial.
+    Obeyed(Result<(), CommandRefused>),
+    /// The ticket is on the disk.
+    Kept(Bytes),
+}
+
 /// One session, beside its machine.
 pub(super) struct Talk {
     /// When it was opened, on the boot's clock.
@@ -30,6 +40,8 @@ pub(super) struct Talk {
     /// From when until when the certificate is valid that the coordinator accepted, milliseconds since 1970.
     pub(super) certificate: (u64, u64),
     obeying: Option<Obeying>,
+    /// The ticket of this session, on its way to the disk.
+    ticket: Option<JoinHandle<Option<Bytes>>>,
     /// What could not be understood.
     faults: Vec<String>,
     audit: Audit,
@@ -42,6 +54,7 @@ impl Talk {
             opened,
             certificate: (0, 0),
             obeying: None,
+            ticket: None,
             faults: Vec::new(),
             audit,
         }
@@ -69,7 +82,7 @@ impl Talk {
         }
     }
 
-    /// Passes on what is asked of a trial, if it can be understood; [`Self::obeyed`] gives what came of it.
+    /// Passes on what is asked of a trial, if it can be understood; [`Self::done`] gives what came of it.
     pub(super) fn asked(&mut self, asked: &Asked, inlet: &Inlet) -> bool {
         match command(asked, self.opened) {
             Ok(command) => {
@@ -84,14 +97,17 @@ impl Talk {
         }
     }
 
-    /// What came of what was asked; never, if nothing was.
-    pub(super) async fn obeyed(&mut self) -> Result<(), CommandRefused> {
-        let Some(obeying) = &mut self.obeying else {
-            return std::future::pending().await;
-        };
-        let done = obeying.await;
-        self.obeying = None;
-        done
+    /// What comes next of what is being done; never, if nothing is.
+    pub(super) async fn done(&mut self) -> Done {
+        tokio::select! {
+            done = obeyed(&mut self.obeying) => Done::Obeyed(done),
+            ticket = kept(&mut self.ticket) => Done::Kept(ticket),
+        }
+    }
+
+    /// The ticket of this session is being kept.
+    pub(super) fn keeps(&mut self, ticket: JoinHandle<Option<Bytes>>) {
+        self.ticket = Some(ticket);
     }
 
     fn record(&mut self, words: &str) {
@@ -101,6 +117,29 @@ impl Talk {
         self.faults.push(words.to_owned());
         tracing::warn!("the coordinator sent what cannot be understood: {words}");
         self.audit.note(record::agent(AgentStep::OrderRefused, words));
+    }
+}
+
+/// What came of what was asked; never, if nothing was.
+async fn obeyed(obeying: &mut Option<Obeying>) -> Result<(), CommandRefused> {
+    let Some(future) = obeying else {
+        return std::future::pending().await;
+    };
+    let done = future.await;
+    *obeying = None;
+    done
+}
+
+/// The ticket, once it is on the disk; never, if there is none, or where it is not taken.
+async fn kept(ticket: &mut Option<JoinHandle<Option<Bytes>>>) -> Bytes {
+    let Some(writing) = ticket else {
+        return std::future::pending().await;
+    };
+    let kept = writing.await;
+    *ticket = None;
+    match kept {
+        Ok(Some(kept)) => kept,
+        Ok(None) | Err(_) => std::future::pending().await,
     }
 }
 

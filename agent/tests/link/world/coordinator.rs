@@ -311,6 +311,7 @@ impl GatewayLink for Service {
                 time_ms: 1,
                 health_interval_ms: 1000,
                 audit: Some(audit),
+                ..Welcome::default()
             });
             let say = async |message| {
                 let message = CoordinatorMessage {

@@ -236,6 +236,7 @@ impl World {
             match action {
                 Action::Begin(_) => assert!(!std::mem::replace(&mut self.greeted, true)),
                 Action::Learn(_) => assert!(self.greeted),
+                Action::Hold(_) => panic!("it was given no ticket"),
                 Action::Ask(question) => {
                     assert!(self.question.is_none(), "one question at a time: {question:?}");
                     self.question = Some(question);
@@ -296,7 +297,7 @@ impl World {
         assert_eq!(message.is_some(), has_message);
         match message {
             None => return false,
-            Some(Outgoing::Welcome(held)) => {
+            Some(Outgoing::Welcome(held, _)) => {
                 assert!(!std::mem::replace(&mut self.welcomed, true), "one welcome");
                 assert!(held.next_sequence <= self.durable);
                 (self.sent, self.acknowledged) = (held.next_sequence, held.next_sequence);
@@ -358,11 +359,15 @@ impl World {
     fn answer_to(&mut self, question: Question) -> Answer {
         let held = upto(self.durable);
         match (question, self.mood) {
-            (Question::Position { epoch }, mood) => {
+            (Question::Position { epoch, .. }, mood) => {
                 assert_eq!(epoch, 1);
                 let busy = Refusal::new(Reason::StoreBusy, "the store is busy");
                 let fails = matches!(mood, Mood::Fails | Mood::FailsLate);
-                Answer::Position(if fails { Err(busy) } else { Ok(Some(held)) })
+                Answer::Position(if fails {
+                    Err(busy)
+                } else {
+                    Ok((Some(held), Box::default()))
+                })
             }
             (Question::Store { blocks, .. }, Mood::Works) => Answer::Stored(Ok(self.stored(&blocks))),
             (Question::Store { blocks, .. }, Mood::FailsLate) => {
@@ -442,7 +447,7 @@ impl World {
                         events: 0,
                         fault: None,
                     })),
-                    _ => Answer::Position(Ok(Some(upto(u64::MAX)))),
+                    _ => Answer::Position(Ok((Some(upto(u64::MAX)), Box::default()))),
                 };
                 self.step(Fact::Answered(answer));
             }

@@ -145,6 +145,8 @@ impl GatewayLine {
     fn link(&self, now_ms: u64) -> (Tone, String) {
         if let Some(out) = self.identity.as_ref().filter(|identity| !identity.is_active()) {
             (Tone::Bad, format!("✗ {}", out.standing))
+        } else if self.identity.as_ref().is_some_and(IdentityLine::has_two_users) {
+            (Tone::Bad, "✗ two users".to_owned())
         } else if self.connected {
             (Tone::Good, "● connected".to_owned())
         } else if !self.enrolled {

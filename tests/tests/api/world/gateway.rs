@@ -64,6 +64,7 @@ impl World {
             policy: Some(policy),
             spool: None,
             withdrawn: None,
+            ticket: None,
         };
         self.greeting(channel, hello).await
     }
@@ -78,12 +79,13 @@ impl World {
             .await
             .unwrap()
             .into_inner();
-        let mut session = Session { up, down };
-        let welcome = match session.next().await.unwrap() {
+        let welcome = v1::Welcome::default();
+        let mut session = Session { up, down, welcome };
+        session.welcome = match session.next().await.unwrap() {
             Down::Welcome(welcome) => welcome,
             other => panic!("{other:?}"),
         };
-        assert_eq!(welcome.coordinator, "c1");
+        assert_eq!(session.welcome.coordinator, "c1");
         session
     }
 }
@@ -98,6 +100,8 @@ pub fn message(message: Up) -> v1::GatewayMessage {
 pub struct Session {
     pub up: mpsc::Sender<v1::GatewayMessage>,
     pub down: Streaming<v1::CoordinatorMessage>,
+    /// What it was welcomed with.
+    pub welcome: v1::Welcome,
 }
 
 impl Session {

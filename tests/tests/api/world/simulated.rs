@@ -135,6 +135,7 @@ async fn session(disk: &Mutex<Disk>, channel: Channel) {
             policy: Some(disk.policy()),
             spool: None,
             withdrawn: None,
+            ticket: None,
         };
         (hello, knows_trials)
     };

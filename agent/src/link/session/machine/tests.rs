@@ -43,7 +43,9 @@ fn talking(blocks: u64, now: Instant) -> SessionMachine {
         machine.action(now),
         Some(Action::Connected {
             coordinator: "c-1".to_owned(),
-            time_ms: 0
+            time_ms: 0,
+            ticket: Bytes::new(),
+            twin: None,
         })
     );
     assert_eq!(machine.action(now), Some(Action::Report));

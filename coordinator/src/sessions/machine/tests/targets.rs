@@ -36,8 +36,8 @@ impl Session {
             ..Hello::default()
         };
         session.step(message(Message::Hello(hello)));
-        session.step(Fact::Answered(Answer::Position(Ok(None))));
-        assert!(matches!(session.sent(), Some(Outgoing::Welcome(_))));
+        session.step(Fact::Answered(Answer::Position(Ok((None, Box::default())))));
+        assert!(matches!(session.sent(), Some(Outgoing::Welcome(..))));
         session
     }
 

@@ -1,0 +1,70 @@
+//! What sessions ask of the store, and what it says; here the machine's questions meet it.
+
+use penstock_policy::ids::GatewayId;
+use penstock_proto::refusal::Refusal;
+
+use super::machine::{Answer, Question};
+use super::session::{GatewayPeer, Sessions};
+use crate::clock;
+use crate::enrolment::{GatewayRecord, update_gateway};
+use crate::store::{Change, Silent};
+use crate::tickets::Holder;
+
+impl GatewayPeer {
+    /// Who holds tickets.
+    fn holder(&self) -> Holder {
+        Holder {
+            gateway: self.gateway.clone(),
+            key: self.key,
+            address: self.address,
+        }
+    }
+}
+
+impl Sessions {
+    /// Asks the store for a session.
+    pub(super) async fn answer(&self, peer: &GatewayPeer, question: Question) -> Answer {
+        let (source, ingest) = (peer.gateway.as_str(), &self.ingest);
+        match question {
+            Question::Position { epoch, ticket } => {
+                let held = match ingest.position(source, epoch).await {
+                    Ok(held) => held,
+                    Err(error) => return Answer::Position(Err(Refusal::from(error))),
+                };
+                let greeting = self.tickets.greet(&peer.holder(), ticket.as_ref()).await;
+                Answer::Position(Ok((held, Box::new(greeting))))
+            }
+            Question::Store { blocks, first } => {
+                let stored = ingest.store(source, blocks, first, clock::now_ms()).await;
+                if let Err(error) = &stored {
+                    let gateway = &peer.gateway;
+                    tracing::error!(%gateway, error = %crate::chain(error), "cannot store audit");
+                }
+                Answer::Stored(stored)
+            }
+            Question::Note(why) => {
+                // With a disk that takes nothing at all, health alone says it.
+                let _ = ingest.waits(source, &why).await;
+                Answer::Noted
+            }
+            Question::Room => Answer::Room(ingest.would_take(source).await),
+        }
+    }
+
+    /// Writes down that a gateway holds a ticket, and when it was seen last.
+    pub(super) fn holds(&self, peer: &GatewayPeer, ticket: prost::bytes::Bytes) {
+        let (tickets, holder) = (self.tickets.clone(), peer.holder());
+        tokio::spawn(async move { tickets.held(&holder, &ticket).await });
+    }
+
+    /// Writes down when a gateway was seen last.
+    pub(super) async fn remember(&self, peer: &GatewayPeer) {
+        let (gateway, now_ms): (&GatewayId, u64) = (&peer.gateway, clock::now_ms());
+        let update = |record: &mut GatewayRecord| record.session_ended(peer.certificate_expires_ms, now_ms);
+        let change = Change::silent(Silent::Observed);
+        let remembered = update_gateway(&self.store, change, gateway.as_str(), update);
+        if let Err(error) = remembered.await {
+            tracing::warn!(%gateway, error = %crate::chain(&error), "cannot remember when the gateway was seen");
+        }
+    }
+}

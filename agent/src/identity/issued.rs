@@ -110,20 +110,33 @@ impl IdentityFolder {
     /// # Errors
     /// A file cannot be written. The previous certificate then stays in use.
     pub fn store_issued(&self, issued: &IssuedChain) -> Result<(), IdentityError> {
+        self.issued_step_by_step(issued, &mut |_| {})
+    }
+
+    /// The same, and `seam` is called between each two steps.
+    pub(super) fn issued_step_by_step(
+        &self,
+        issued: &IssuedChain,
+        seam: &mut dyn FnMut(&'static str),
+    ) -> Result<(), IdentityError> {
         durable::create_folder(&self.folder)?;
+        seam("before anything is written");
         if let Ok(Some(before)) = durable::read(&self.path("chain.pem"), PEM_BYTES_MAX) {
             certificates::keep(&self.folder, &before, clock::now_ms())?;
         }
+        seam("the one before is kept");
         durable::replace(
             &self.path("roots.pem"),
             certificates_to_pem(&issued.roots).as_bytes(),
             0o644,
         )?;
+        seam("roots");
         durable::replace(
             &self.path("chain.pem"),
             certificates_to_pem(&issued.chain).as_bytes(),
             0o644,
         )?;
+        seam("the new one");
         Ok(())
     }
 }

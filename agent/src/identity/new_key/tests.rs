@@ -1,4 +1,4 @@
-//! A machine that is killed between any two steps of getting a new key.
+//! A machine that is killed between any two steps of getting a certificate, or a new key.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -9,11 +9,13 @@ use penstock_policy::ids::Digest;
 use penstock_policy::model::ApproverSet;
 use penstock_proto::keys::certificate_request;
 use penstock_proto::peer::{PeerIdentity, Subject};
+use penstock_proto::tls::Credentials;
 use penstock_proto::v1::EnrolResponse;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 
 use super::*;
 use crate::identity::{Enrolment, Identity};
+use crate::store::Store;
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -144,6 +146,112 @@ fn whenever_it_is_killed_while_it_gets_a_new_key_there_is_a_usable_identity_and_
             "what belonged to the old key is gone",
         ]
     );
+}
+
+/// The steps at which a certificate is stored.
+const ISSUED: [&str; 4] = [
+    "before anything is written",
+    "the one before is kept",
+    "roots",
+    "the new one",
+];
+
+/// Stores a certificate for this key, until it is killed after so many steps; the step, if it was.
+fn stores_until(folder: &IdentityFolder, issued: &IssuedChain, seam: usize) -> Option<&'static str> {
+    let (mut passed, mut killed) = (0, None);
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        folder.issued_step_by_step(issued, &mut |step| {
+            if passed == seam {
+                killed = Some(step);
+                panic!("killed: {step}");
+            }
+            passed += 1;
+        })
+    }));
+    killed
+}
+
+#[test]
+fn whenever_it_is_killed_while_a_certificate_is_renewed_one_of_the_two_is_usable_and_the_next_renewal_is_stored()
+ {
+    for (seam, step) in ISSUED.into_iter().enumerate() {
+        let (authority, state) = (Authority::new(), tempfile::tempdir().unwrap());
+        let folder = IdentityFolder::new(state.path());
+        let key = folder.key().unwrap();
+        let first = authority.check(&folder, &key);
+        folder.store_issued(&first).unwrap();
+        let second = authority.check(&folder, &key);
+        assert_eq!(stores_until(&folder, &second, seam), Some(step));
+        let in_use = authority.load(&folder);
+        assert_eq!(public(&in_use), key.subject_public_key_info(), "{step}");
+        let shown = in_use.credentials().chain();
+        assert!(shown == first.chain || shown == second.chain, "{step}");
+        let third = authority.check(&folder, &key);
+        folder.store_issued(&third).unwrap();
+        let held: Vec<_> = authority.load(&folder).profiles().collect();
+        let chains = held.iter().filter_map(|profile| profile.credentials.as_ref());
+        assert!(
+            chains.map(Credentials::chain).any(|chain| chain == third.chain),
+            "{step}"
+        );
+    }
+}
+
+#[test]
+fn whenever_it_is_killed_while_it_enrols_it_is_not_enrolled_or_has_a_usable_identity_and_the_same_token_goes_on()
+ {
+    let mut killed = Vec::new();
+    // Before the key is there, at each step of the certificate, and before and after the record.
+    for seam in 0..ISSUED.len() + 3 {
+        let (authority, state) = (Authority::new(), tempfile::tempdir().unwrap());
+        let folder = IdentityFolder::new(state.path());
+        let steps = || {
+            if seam == 0 {
+                return "no key yet";
+            }
+            let key = folder.key().unwrap();
+            let issued = authority.check(&folder, &key);
+            if let Some(step) = stores_until(&folder, &issued, seam - 1) {
+                return step;
+            }
+            if seam == ISSUED.len() + 1 {
+                return "before the record";
+            }
+            let mut store = Store::open(state.path());
+            IdentityFolder::store_enrolment(&mut store, &authority.enrolment()).unwrap();
+            "the record"
+        };
+        let step = steps();
+        killed.push(step);
+        let enrolled = IdentityFolder::enrolment(&mut Store::open(state.path()));
+        match enrolled {
+            Ok(enrolment) => drop(folder.load(enrolment).unwrap()),
+            Err(IdentityError::NotEnrolled) => assert_ne!(step, "the record"),
+            Err(error) => panic!("{step}: {error}"),
+        }
+        // The same command again, with the key that the token is known by.
+        let before = FileKey::find(&folder.path("key.pem")).unwrap().map(Key::from);
+        let key = folder.key().unwrap();
+        if let Some(before) = before {
+            assert_eq!(
+                before.subject_public_key_info(),
+                key.subject_public_key_info(),
+                "{step}"
+            );
+        }
+        folder.store_issued(&authority.check(&folder, &key)).unwrap();
+        let mut store = Store::open(state.path());
+        IdentityFolder::store_enrolment(&mut store, &authority.enrolment()).unwrap();
+        let enrolment = IdentityFolder::enrolment(&mut store).unwrap();
+        let identity = folder.load(enrolment).unwrap();
+        assert_eq!(public(&identity), key.subject_public_key_info(), "{step}");
+    }
+    let all: Vec<_> = ["no key yet"]
+        .into_iter()
+        .chain(ISSUED)
+        .chain(["before the record", "the record"])
+        .collect();
+    assert_eq!(killed, all);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use penstock_agent::commands::withdrawn::WithdrawnCommand;
 use penstock_agent::config::{Config, ConfigError, DEFAULT_TEXT, LogFormat};
 use penstock_agent::enforce::standing;
 use penstock_agent::enforce::{Base, EnforceSettings, Enforcer};
-use penstock_agent::link::enrol::{EnrolError, KeyChoice, enrol_with};
+use penstock_agent::link::enrol::{EnrolError, KeyChoice, enrol_with, key_digest};
 use penstock_agent::local::change::TrialState;
 use penstock_agent::local::{Ask, LocalSettings, ask};
 use penstock_agent::service_manager::{ServiceManager, StoredDescriptor};
@@ -61,6 +61,15 @@ enum Command {
         token: PathBuf,
         /// Make a new key: the one of this machine was withdrawn, or shall no longer count. It takes the old one's place as soon as it
         /// has a certificate; an agent that runs goes on with it by itself.
+        #[arg(long)]
+        new_key: bool,
+    },
+    /// Show the key with which this machine enrols, so that a token can be made for it and no other; born now, if there is none.
+    Key {
+        /// The configuration.
+        #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+        config: PathBuf,
+        /// The one with which `enrol --new-key` goes on.
         #[arg(long)]
         new_key: bool,
     },
@@ -186,9 +195,15 @@ fn execute(command: Command) -> anyhow::Result<()> {
             let config = Config::load(&config)?;
             let token = read_token(&token)?;
             penstock_agent::durable::create_folder(&config.state_folder)?;
-            let choice = if new_key { KeyChoice::New } else { KeyChoice::Held };
+            let choice = choice(new_key);
             let enrolled = runtime()?.block_on(enrol_with(&config.state_folder, &token, choice))?;
             print!("{}", text::printable(&enrolled.to_string()));
+            Ok(())
+        }
+        Command::Key { config, new_key } => {
+            let config = Config::load(&config)?;
+            penstock_agent::durable::create_folder(&config.state_folder)?;
+            println!("{}", key_digest(&config.state_folder, choice(new_key))?);
             Ok(())
         }
         Command::Base { config } => {
@@ -267,6 +282,13 @@ fn execute(command: Command) -> anyhow::Result<()> {
             }
             Ok(())
         }
+    }
+}
+
+fn choice(new_key: bool) -> KeyChoice {
+    match new_key {
+        true => KeyChoice::New,
+        false => KeyChoice::Held,
     }
 }
 

@@ -7,6 +7,8 @@
 //! Whether a name or a secret was wrong is not disclosed, and wrong attempts are limited; a right secret, which nobody guesses,
 //! passes all the same, so that no stranger at the same address locks it out.
 //!
+//! A token may be bound to one key, which was born before it: then nobody else enrols with it, whoever gets hold of it.
+//!
 //! One record per subject (`token/<kind>/<name>`): a new token for a subject ends the one before.
 
 mod attempts;
@@ -44,6 +46,9 @@ struct TokenRecord {
     secret: Digest,
     /// For an operator.
     role: Option<Role>,
+    /// The only key that it enrols; of a record from before there were such tokens, any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<Digest>,
     expires_ms: u64,
     created_by: String,
     created_ms: u64,
@@ -98,41 +103,61 @@ fn hash(secret: &Secret) -> Digest {
     Digest::of(&bytes)
 }
 
-/// For whom a token is, as the trail says it.
-pub(crate) fn token_target(subject: &Subject, role: Option<Role>) -> String {
-    match role {
-        Some(role) => format!("{subject} as {role}"),
-        None => subject.to_string(),
+/// What a token is made for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TokenTerms {
+    /// A gateway, or an operator.
+    pub(crate) subject: Subject,
+    /// Of an operator.
+    pub(crate) role: Option<Role>,
+    /// The only key that it enrols; `None`: any.
+    pub(crate) key: Option<Digest>,
+    /// For how long.
+    pub(crate) valid_seconds: u32,
+}
+
+impl TokenTerms {
+    /// For whom a token is, as the trail says it.
+    pub(crate) fn target(&self) -> String {
+        match self.role {
+            Some(role) => format!("{} as {role}", self.subject),
+            None => self.subject.to_string(),
+        }
+    }
+
+    /// What the trail says of it beyond that.
+    pub(crate) fn words(&self) -> String {
+        self.key
+            .map_or_else(String::new, |key| format!("for the key {key}"))
     }
 }
 
 /// Makes a token for a gateway, or for an operator with a role.
 pub(crate) async fn create_token(
     store: &Store,
-    subject: &Subject,
-    role: Option<Role>,
-    valid_seconds: u32,
+    terms: &TokenTerms,
     deed: Deed<'_>,
     now_ms: u64,
 ) -> Result<NewToken, Refusal> {
     let mut secret = Secret([0; SECRET_BYTES]);
     getrandom::fill(&mut secret.0)
         .map_err(|_| Refusal::new(Reason::Internal, "the system provides no random numbers"))?;
-    let expires_ms = now_ms.saturating_add(u64::from(valid_seconds) * 1000);
+    let expires_ms = now_ms.saturating_add(u64::from(terms.valid_seconds) * 1000);
     let record = TokenRecord {
         secret: hash(&secret),
-        role,
+        role: terms.role,
+        key: terms.key,
         expires_ms,
         created_by: deed.operator().to_owned(),
         created_ms: now_ms,
         used: None,
     };
-    let key = key_of(subject);
+    let key = key_of(&terms.subject);
     let expect = match store.get(&key).await? {
         None => Expect::Absent,
         Some(found) => Expect::Revision(found.revision),
     };
-    let change = Change::noted(deed.event(&token_target(subject, role), ""));
+    let change = Change::noted(deed.event(&terms.target(), &terms.words()));
     store.apply(change.json(&key, expect, &record)?).await?;
     Ok(NewToken { secret, expires_ms })
 }
@@ -225,6 +250,7 @@ fn by_applicant(reason: Reason) -> bool {
         Reason::TokenUnknown
             | Reason::TokenUsed
             | Reason::TokenExpired
+            | Reason::TokenForOtherKey
             | Reason::KeyWithdrawn
             | Reason::IdentityWithdrawn
             | Reason::IdentitySuspended
@@ -251,6 +277,17 @@ async fn apply(
         .await?
         .ok_or_else(unknown)?;
     let proven = ProvenKey::of_request(application.certificate_request).map_err(bad_request)?;
+    if record.key.is_some_and(|key| key != proven.digest()) {
+        // For which one it is, is not disclosed.
+        return Err(Refusal::new(
+            Reason::TokenForOtherKey,
+            format!(
+                "the token for {subject} is bound to another key than {}, which asked: enrol the machine that has that key, or ask an \
+                 admin for a token for this one",
+                proven.digest()
+            ),
+        ));
+    }
     let repeated = match &record.used {
         Some(used) if used.key != proven.digest() => {
             return Err(Refusal::new(

@@ -78,6 +78,8 @@ reasons! {
     TokenUnknown = "TOKEN_UNKNOWN", PermissionDenied;
     /// The token was used, with another key.
     TokenUsed = "TOKEN_USED", PermissionDenied;
+    /// The token is bound to another key.
+    TokenForOtherKey = "TOKEN_FOR_OTHER_KEY", PermissionDenied;
     /// The token is past its time.
     TokenExpired = "TOKEN_EXPIRED", PermissionDenied;
     /// Too many attempts; try again later.

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::path::Path;
 
+use penstock_policy::ids::Digest;
 use penstock_proto::channel;
 use penstock_proto::keys::certificate_request;
 use penstock_proto::peer::{PeerIdentity, Subject};
@@ -16,6 +17,7 @@ use penstock_proto::tls::client::{ClientProfile, Trust};
 use penstock_proto::token::Token;
 use penstock_proto::v1::EnrolRequest;
 use penstock_proto::v1::enrolment_client::EnrolmentClient;
+use rcgen::PublicKeyData as _;
 use tonic::Status;
 
 use crate::identity::{Enrolment, IdentityError, IdentityFolder};
@@ -63,6 +65,9 @@ pub enum EnrolError {
         "the coordinator does not know this token for {0}: it belongs to another gateway, or was withdrawn"
     )]
     Unknown(String),
+    /// The token was made for the key of another machine.
+    #[error("{0}; `penstock-agent key` shows the key of this machine")]
+    OtherKey(String),
     /// A key that was withdrawn never enrols again.
     #[error(
         "this machine's key was withdrawn, and never counts again ({0}): run the same command with --new-key, which makes another one"
@@ -191,6 +196,21 @@ pub async fn enrol_with(
     })
 }
 
+/// The digest of the key with which this machine enrols by this choice; born now, if there is none. So a token can be made for it.
+///
+/// # Errors
+/// The key cannot be read, made or stored.
+pub fn key_digest(state_folder: &Path, choice: KeyChoice) -> Result<Digest, IdentityError> {
+    let folder = IdentityFolder::new(state_folder);
+    let is_next = !folder.resume_new_key()? && choice == KeyChoice::New;
+    let key = if is_next {
+        folder.next_key()?
+    } else {
+        folder.key()?
+    };
+    Ok(Digest::of(&key.subject_public_key_info()))
+}
+
 fn refused(status: Status, gateway: &str, choice: KeyChoice) -> EnrolError {
     let explained = explain(&status);
     if explained.is(Reason::TokenExpired) {
@@ -199,6 +219,8 @@ fn refused(status: Status, gateway: &str, choice: KeyChoice) -> EnrolError {
         EnrolError::Used
     } else if explained.is(Reason::TokenUnknown) {
         EnrolError::Unknown(gateway.to_owned())
+    } else if explained.is(Reason::TokenForOtherKey) {
+        EnrolError::OtherKey(explained.message)
     } else if explained.is(Reason::KeyWithdrawn) && choice == KeyChoice::Held {
         EnrolError::Withdrawn(explained.message)
     } else {

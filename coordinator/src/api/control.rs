@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::answers::{Answers, Nothing, carried, framed};
-use super::enrol::{to_wire, token_subject};
+use super::enrol::{to_wire, token_terms};
 use super::gate::{Action, Gate};
 use super::{views, watching};
 use crate::ca::Authority;
@@ -334,11 +334,10 @@ impl Control for ControlService {
             .operator(request.extensions(), Action::CreateToken)
             .await?;
         let mut target = String::new();
-        let outcome = match token_subject(request.into_inner()) {
-            Ok((subject, role, valid_seconds)) => {
-                target = enrolment::token_target(&subject, role);
-                let deed = self.gate.deed(&caller);
-                create_token(&self.store, &subject, role, valid_seconds, deed, clock::now_ms()).await
+        let outcome = match token_terms(request.into_inner()) {
+            Ok(terms) => {
+                target = terms.target();
+                create_token(&self.store, &terms, self.gate.deed(&caller), clock::now_ms()).await
             }
             Err(refusal) => Err(refusal),
         };

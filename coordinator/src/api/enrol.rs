@@ -13,7 +13,9 @@ use tonic::{Request, Response, Status};
 use crate::allowance::Allowance;
 use crate::ca::{Authority, IssuedCertificate};
 use crate::clock;
-use crate::enrolment::{self, Application, Attempts, EnrolmentResult, VALID_SECONDS, VALID_SECONDS_DEFAULT};
+use crate::enrolment::{
+    self, Application, Attempts, EnrolmentResult, TokenTerms, VALID_SECONDS, VALID_SECONDS_DEFAULT,
+};
 use crate::journal::Journal;
 use crate::operators::Role;
 use crate::sessions::Fleet;
@@ -100,10 +102,8 @@ impl Enrolment for EnrolmentService {
     }
 }
 
-/// What a token is to be made for: whom, with which role, for how long.
-pub(super) fn token_subject(
-    request: v1::CreateTokenRequest,
-) -> Result<(Subject, Option<Role>, u32), Refusal> {
+/// What a token is to be made for.
+pub(super) fn token_terms(request: v1::CreateTokenRequest) -> Result<TokenTerms, Refusal> {
     use v1::create_token_request::Subject as Wire;
     let bad = |field: &str, what: String| {
         Refusal::new(Reason::BadRequest, format!("{field} {what}")).field(field, what)
@@ -138,5 +138,19 @@ pub(super) fn token_subject(
             ));
         }
     };
-    Ok((subject, role, valid))
+    let key = match (&*request.key_digest, &subject) {
+        ([], _) => None,
+        (digest, Subject::Gateway(_)) => {
+            Some(Digest(digest.try_into().map_err(|_| {
+                bad("key_digest", "is not a SHA-256 digest of 32 bytes".to_owned())
+            })?))
+        }
+        (_, _) => return Err(bad("key_digest", "is only for gateways".to_owned())),
+    };
+    Ok(TokenTerms {
+        subject,
+        role,
+        key,
+        valid_seconds: valid,
+    })
 }

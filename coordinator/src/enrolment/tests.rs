@@ -49,9 +49,18 @@ fn request() -> Vec<u8> {
 
 impl World {
     async fn token(&self, subject: &str, role: Option<Role>) -> Secret {
-        let subject = subject.parse().unwrap();
+        self.token_for(subject, role, None).await
+    }
+
+    async fn token_for(&self, subject: &str, role: Option<Role>, key: Option<Digest>) -> Secret {
+        let terms = TokenTerms {
+            subject: subject.parse().unwrap(),
+            role,
+            key,
+            valid_seconds: 3600,
+        };
         let deed = self.journal.deed("anna", "admin", "create-token");
-        create_token(&self.store, &subject, role, 3600, deed, NOW_MS)
+        create_token(&self.store, &terms, deed, NOW_MS)
             .await
             .unwrap()
             .secret
@@ -108,6 +117,43 @@ async fn a_token_works_once_and_again_only_for_the_same_key() {
             .unwrap()
             .repeated
     );
+}
+
+#[tokio::test]
+async fn a_token_that_is_bound_to_a_key_enrols_that_key_alone_and_each_other_one_is_an_attempt() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(dir.path()).await;
+    let (mine, other) = (request(), request());
+    let bound = ProvenKey::of_request(&mine).unwrap().digest();
+    let secret = world.token_for("gateway/gw-1", None, Some(bound)).await;
+    for _ in 0..20 {
+        let refused = world.enrol("gw-1", &secret.0, &other, NOW_MS).await.unwrap_err();
+        if refused == Reason::TooManyAttempts {
+            break;
+        }
+        assert_eq!(refused, Reason::TokenForOtherKey);
+    }
+    let refused = world.enrol("gw-1", &secret.0, &other, NOW_MS).await.unwrap_err();
+    assert_eq!(refused, Reason::TooManyAttempts);
+    // Nothing of it is used, and the right one passes all the same.
+    assert!(
+        !world
+            .enrol("gw-1", &secret.0, &mine, NOW_MS)
+            .await
+            .unwrap()
+            .repeated
+    );
+    let again = world.enrol("gw-1", &secret.0, &mine, NOW_MS).await.unwrap();
+    assert!(again.repeated);
+}
+
+#[test]
+fn a_token_that_was_made_before_tokens_were_bound_is_bound_to_none_and_one_that_is_not_is_written_as_before()
+{
+    let old = r#"{"secret":"sha256:0000000000000000000000000000000000000000000000000000000000000000","role":null,"expires_ms":9,"created_by":"anna","created_ms":1,"used":null}"#;
+    let record: TokenRecord = serde_json::from_str(old).unwrap();
+    assert_eq!(record.key, None);
+    assert_eq!(serde_json::to_string(&record).unwrap(), old);
 }
 
 #[tokio::test]

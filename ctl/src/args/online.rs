@@ -55,6 +55,9 @@ pub enum GatewaysCommand {
         /// Where the token goes (readable only by you); never overwritten.
         #[arg(short, long, value_name = "FILE")]
         out: PathBuf,
+        /// The only key that may enrol with it: what `penstock-agent key` shows on the gateway (`sha256:…`); without it, any.
+        #[arg(long, value_name = "DIGEST")]
+        key: Option<String>,
         /// How many hours it may be used.
         #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=720))]
         hours: u32,

@@ -4,7 +4,7 @@ mod lines;
 
 use std::path::Path;
 
-use penstock_policy::ids::{GatewayId, OperatorId};
+use penstock_policy::ids::{Digest, GatewayId, OperatorId};
 use penstock_policy::model::ApproverSet;
 use penstock_proto::channel::Address;
 use penstock_proto::peer::Subject;
@@ -71,9 +71,11 @@ pub(crate) async fn gateways(
             gateway,
             path,
             out: file,
+            key,
             hours,
             coordinator,
         }) => {
+            let key = key.as_deref().map(key_digest).transpose()?;
             let gateway: GatewayId = gateway.parse().map_err(|error| bad_name("gateway", &error))?;
             let loaded = loading::load(path, out)?;
             if !loaded.plant.gateways.contains_key(&gateway) {
@@ -94,6 +96,7 @@ pub(crate) async fn gateways(
             let wanted = TokenRequest {
                 subject: Subject::Gateway(gateway),
                 role: Role::Unspecified,
+                key,
                 hours: *hours,
                 approvers: Some(loaded.plant.approvers),
                 coordinators: addresses(coordinator)?,
@@ -119,6 +122,14 @@ pub(crate) async fn gateways(
         }
     }
     Ok(Exit::Done)
+}
+
+/// The digest of a key, as somebody read it to somebody.
+fn key_digest(text: &str) -> Result<Digest, Failure> {
+    Digest::try_from(text.to_owned()).map_err(|error| {
+        Failure::usage(format!("`{text}` is not the digest of a key: {error}"))
+            .help("`penstock-agent key` shows it on the gateway")
+    })
 }
 
 /// Decides about a gateway.
@@ -231,6 +242,7 @@ pub(crate) async fn operators(
             let wanted = TokenRequest {
                 subject: Subject::Operator(name),
                 role,
+                key: None,
                 hours: *hours,
                 approvers: None,
                 coordinators: addresses(coordinator)?,
@@ -281,6 +293,7 @@ fn addresses(texts: &[String]) -> Result<Vec<Address>, Failure> {
 struct TokenRequest {
     subject: Subject,
     role: Role,
+    key: Option<Digest>,
     hours: u32,
     approvers: Option<ApproverSet>,
     coordinators: Vec<Address>,
@@ -296,6 +309,9 @@ pub struct TokenMade {
     pub file: String,
     /// Until when it may be used, milliseconds since 1970.
     pub expires_ms: u64,
+    /// SHA-256 of the only public key that may enrol with it; absent: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// Whose signatures a gateway will believe, and how many it needs; for gateways.
     pub approvers: Vec<String>,
     /// How many of them have to sign.
@@ -315,6 +331,12 @@ impl Report for TokenMade {
         ));
         let until = words::when(self.expires_ms, words::now_ms());
         page.line(format!("  it is a secret, works once, and ends {until}"));
+        if let Some(key) = &self.key {
+            page.line(format!(
+                "  only the key {} enrols with it",
+                page.paint(Tone::Plain, key)
+            ));
+        }
         if !self.approvers.is_empty() {
             let people = page.paint(Tone::Plain, &self.approvers.join(", "));
             page.line(format!(
@@ -343,6 +365,7 @@ async fn token(out: &Output, mut online: Online, wanted: TokenRequest, file: &Pa
         subject: Some(subject),
         role: wanted.role as i32,
         valid_seconds: wanted.hours.saturating_mul(3_600),
+        key_digest: wanted.key.map(|key| key.0.to_vec().into()).unwrap_or_default(),
     };
     let answer = online
         .client
@@ -369,6 +392,7 @@ async fn token(out: &Output, mut online: Online, wanted: TokenRequest, file: &Pa
         subject: made.subject.to_string(),
         file: file.display().to_string(),
         expires_ms: made.expires_ms,
+        key: wanted.key.map(String::from),
         approvers: made
             .approvers
             .iter()

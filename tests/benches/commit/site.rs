@@ -109,6 +109,7 @@ impl Site {
             role: v1::Role::Unspecified.into(),
             valid_seconds: 600,
             subject: Some(v1::create_token_request::Subject::Gateway(name.clone())),
+            ..v1::CreateTokenRequest::default()
         };
         let secret = admin.create_token(request).await.unwrap().into_inner().secret;
         let token = Token {

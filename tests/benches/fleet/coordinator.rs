@@ -156,6 +156,7 @@ impl Coordinator {
                 role: role.into(),
                 valid_seconds: 600,
                 subject: Some(v1::create_token_request::Subject::Operator(name.to_owned())),
+                ..v1::CreateTokenRequest::default()
             };
             let secret = admin.create_token(request).await.unwrap().into_inner().secret;
             self.enrol(name, &secret).await;

@@ -389,6 +389,7 @@ async fn an_operator_who_hangs_up_amid_a_call_leaves_nothing_done_that_the_trail
             role: 0,
             valid_seconds: 600,
             subject: Some(v1::create_token_request::Subject::Gateway(format!("gw-{n}"))),
+            ..v1::CreateTokenRequest::default()
         };
         let mut admin = world.admin();
         let patience = Duration::from_micros(200 * n);

@@ -41,11 +41,16 @@ pub async fn token(world: &World) -> Token {
             v1::Role::Unspecified,
         )
         .await;
+    token_with(world, secret.try_into().unwrap())
+}
+
+/// The same with this secret.
+pub fn token_with(world: &World, secret: [u8; 32]) -> Token {
     Token {
         plant: world.config.plant.clone(),
         subject: "gateway/gw-1".parse().unwrap(),
         coordinators: vec![world.address.clone()],
-        secret: Secret(secret.try_into().unwrap()),
+        secret: Secret(secret),
         root_digest: world.authority.root_digest(),
         approvers: Some(gateway::approvers()),
         expires_ms: now_ms() + DAY_MS,

@@ -162,6 +162,7 @@ async fn gateways(world: &World, mut admin: Control, round: u64, done: &AtomicU6
             role: v1::Role::Unspecified.into(),
             valid_seconds: 600,
             subject: Some(Subject::Gateway(name.clone())),
+            ..v1::CreateTokenRequest::default()
         };
         let secret = admin.create_token(request).await?.into_inner().secret;
         let key = file_key();

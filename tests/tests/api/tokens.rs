@@ -1,6 +1,7 @@
 //! Enrolment over the wire.
 
 use penstock_proto::refusal::Reason;
+use penstock_proto::token::{Secret, Token};
 use penstock_proto::v1;
 use penstock_proto::v1::create_token_request::Subject;
 use rcgen::KeyPair;
@@ -40,6 +41,52 @@ async fn a_token_serves_one_key_of_one_name_also_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_made_for_the_key_of_one_machine_enrols_no_other() {
+    use penstock_agent::link::enrol::{EnrolError, KeyChoice, enrol, enrol_with, key_digest};
+    let world = World::start().await;
+    let (machine, thief) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for choice in [KeyChoice::Held, KeyChoice::New] {
+        let key = key_digest(machine.path(), choice).unwrap();
+        assert_eq!(key_digest(machine.path(), choice).unwrap(), key, "born once");
+        let request = v1::CreateTokenRequest {
+            subject: Some(Subject::Gateway("gw-1".into())),
+            valid_seconds: 600,
+            key_digest: key.0.to_vec().into(),
+            ..v1::CreateTokenRequest::default()
+        };
+        let made = world.admin().create_token(request).await;
+        let secret = made.unwrap().into_inner().secret.to_vec();
+        let token = Token {
+            secret: Secret(secret.try_into().unwrap()),
+            ..crate::dark::token_with(&world, [0; 32])
+        };
+        let refused = enrol(thief.path(), &token).await.unwrap_err();
+        assert!(matches!(&refused, EnrolError::OtherKey(_)), "{refused:?}");
+        let words = refused.to_string();
+        let thiefs = key_digest(thief.path(), KeyChoice::Held).unwrap().to_string();
+        assert!(
+            words.contains(&thiefs)
+                && !words.contains(&key.to_string())
+                && words.contains("`penstock-agent key`"),
+            "{words}"
+        );
+        enrol_with(machine.path(), &token, choice).await.unwrap();
+        assert_eq!(key_digest(machine.path(), KeyChoice::Held).unwrap(), key);
+    }
+    let said = world.trail("coordinator/c1").await;
+    let said: Vec<_> = said.iter().map(|record| format!("{:?}", record.event)).collect();
+    assert!(
+        said.iter().any(|said| said.contains("for the key sha256:")),
+        "{said:?}"
+    );
+    assert!(
+        said.iter()
+            .any(|said| said.contains("bound to another key than sha256:")),
+        "{said:?}"
+    );
+}
+
+#[tokio::test]
 async fn requests_for_tokens_that_make_no_sense_name_the_field() {
     let world = World::start().await;
     for (subject, role, valid_seconds) in [
@@ -54,6 +101,7 @@ async fn requests_for_tokens_that_make_no_sense_name_the_field() {
             role: role.into(),
             valid_seconds,
             subject,
+            ..v1::CreateTokenRequest::default()
         };
         let status = world.admin().create_token(request).await.unwrap_err();
         let explained = penstock_proto::refusal::explain(&status);

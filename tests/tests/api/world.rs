@@ -195,6 +195,7 @@ impl World {
                 role: role.into(),
                 valid_seconds: 600,
                 subject: Some(subject),
+                ..v1::CreateTokenRequest::default()
             })
             .await
             .unwrap()

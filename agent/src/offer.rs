@@ -78,8 +78,7 @@ fn signatures_of(release: &SignedRelease) -> Result<Vec<Signature>, OfferRefused
         .map(|wire| {
             let approver = ApproverId::new(wire.approver.as_str())
                 .map_err(|error| OfferRefused::Altered(format!("a signature's approver: {error}")))?;
-            Signature::new(approver, &wire.signature)
-                .map_err(|error| OfferRefused::Altered(format!("a signature: {error}")))
+            Ok(Signature::new(approver, &wire.algorithm, &wire.signature)?)
         })
         .collect()
 }

@@ -136,26 +136,22 @@ impl RecordedRelease {
 
     /// Its signatures, as the verifier wants them.
     fn signatures(&self) -> Vec<Signature> {
-        self.record
-            .signatures
-            .iter()
-            .filter_map(|(approver, signature)| {
-                Signature::new(approver.clone(), &hex::decode(signature).ok()?).ok()
-            })
-            .collect()
+        readable(&self.record.signatures).collect()
     }
+}
+
+/// The signatures of a record that this software can read; whatever it cannot counts nowhere.
+fn readable(signatures: &BTreeMap<ApproverId, String>) -> impl Iterator<Item = Signature> {
+    let read = |(approver, text): (&ApproverId, &String)| Signature::from_text(approver.clone(), text).ok();
+    signatures.iter().filter_map(read)
 }
 
 /// Statement and signatures for the wire.
 fn signed(statement: &str, signatures: &BTreeMap<ApproverId, String>) -> v1::SignedRelease {
     v1::SignedRelease {
         statement: statement.to_owned().into_bytes().into(),
-        signatures: signatures
-            .iter()
-            .map(|(approver, signature)| v1::Signature {
-                approver: approver.to_string(),
-                signature: hex::decode(signature).unwrap_or_default().into(),
-            })
+        signatures: readable(signatures)
+            .map(|one| v1::Signature::from(&one))
             .collect(),
     }
 }

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::KeypairBytes;
-use penstock_policy::model::PublicKey;
 use penstock_policy::release::signing::ApproverKey;
 use pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, LineEnding};
 
@@ -181,7 +180,7 @@ fn seed(
 
 /// The public half as it stands in a plant document.
 pub fn public_words(key: &ApproverKey) -> String {
-    String::from(PublicKey(key.public().0))
+    String::from(key.public())
 }
 
 #[cfg(test)]
@@ -316,7 +315,7 @@ mod tests {
         let pem = old.to_pkcs8_pem(LineEnding::LF).unwrap();
         files::create(&path, format!("\u{feff}{}", &*pem).as_bytes(), Mode::Secret).unwrap();
         let read = read(&path, nobody_asks).unwrap();
-        assert_eq!(read.public().0, old.verifying_key().to_bytes());
+        assert_eq!(read.public().point(), old.verifying_key().as_bytes());
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl BreakGlass {
         if !(SHORTEST..=LONGEST).contains(&longest) {
             return Some("its overrides may last too short or too long a time".to_owned());
         }
-        let keys: BTreeSet<_> = self.people.values().collect();
+        let keys: BTreeSet<_> = self.people.values().map(PublicKey::point).collect();
         if keys.len() < self.people.len() {
             return Some("two people who may override it have the same key".to_owned());
         }

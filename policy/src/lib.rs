@@ -41,6 +41,7 @@ pub mod release;
 pub mod rollout;
 pub mod schema;
 pub mod secrets;
+pub mod ssh;
 pub mod standard;
 pub mod terms;
 pub mod text;

@@ -8,6 +8,7 @@ mod conduit;
 mod gateway;
 mod overriders;
 mod people;
+mod public_key;
 mod records;
 mod zone;
 
@@ -18,7 +19,8 @@ use serde::Serialize;
 pub use conduit::{BridgeSource, Conduit, Flow, FlowEnd, Service};
 pub use gateway::{Gateway, Interface, ManagementAccess, SafeToChange, Site};
 pub use overriders::{LONGEST_DEFAULT_S, Overrider, Overriders};
-pub use people::{Approver, ApproverSet, Owner, PublicKey, PublicKeyError};
+pub use people::{Approver, ApproverSet, Owner};
+pub use public_key::{APPLICATION_BYTES_MAX, Application, KeyForm, PublicKey, PublicKeyError};
 pub use records::{CompensatingControl, RemoteAccess, Risk};
 pub use zone::{Asset, Assurance, Consequence, SlVector, Zone, ZoneKind};
 

@@ -10,29 +10,36 @@
 //! Invariants: what was signed is never encoded again, only its bytes are kept and sent. A release says which
 //! approvers hold *after* it and is itself signed by those who held *before*; so a verifier follows the chain of
 //! statements from the one it holds ([`follow`]). Revisions never go backwards, and no number names two releases.
-//! The half that makes signatures ([`signing`]) is a file of its own which nothing here uses.
+//! The half that makes signatures ([`signing`]) is a file of its own which nothing here uses. Each
+//! signature names its algorithm, and a key's form in the document says which of them count for it ([`Algorithm`]).
 
+mod algorithm;
 mod build;
 mod chain;
 pub(crate) mod envelope;
 mod refusal;
+mod signature;
 pub mod signing;
 mod spoken;
+mod sshsig;
 mod statement;
 #[cfg(test)]
 mod tests;
 mod verify;
 
+pub use self::algorithm::Algorithm;
 pub use self::build::{BuildError, Draft, Release, ReleasedPlan, build};
 pub use self::chain::{CHAIN_BYTES_MAX, CHAIN_LINKS_MAX, Link, follow};
 pub use self::envelope::{
-    Envelope, EnvelopeError, PAYLOAD_TYPE, SIGNATURES_MAX, Signature, encoding, pre_authentication_encoding,
+    Envelope, EnvelopeError, PAYLOAD_TYPE, SIGNATURES_MAX, encoding, pre_authentication_encoding,
 };
 pub use self::refusal::OfferRefused;
+pub use self::signature::{Misfit, SIGNATURE_BYTES_MAX, Signable, Signature};
 pub use self::spoken::{WORDS_SPOKEN, days_ago, spoken};
+pub use self::sshsig::{ARMOR_BYTES_MAX, SshSignature, SshSignatureError};
 pub use self::statement::{
-    DocumentFile, REPLACES_MAX, STATEMENT_BYTES_MAX, STATEMENT_FORMAT, Statement, StatementError,
-    document_digest, leaf_bytes,
+    DocumentFile, REPLACES_MAX, STATEMENT_BYTES_MAX, STATEMENT_FORMAT, STATEMENT_FORMAT_SSH, Statement,
+    StatementError, document_digest, leaf_bytes,
 };
 pub use self::verify::{
     Offer, PLAN_BYTES_MAX, Trust, VerifiedOffer, VerifiedRelease, verify_offer, verify_release,

@@ -2,6 +2,7 @@
 //! is missing or has the wrong length is refused by name.
 
 use penstock_policy::ids::{Digest, Revision};
+use penstock_policy::release::Signature;
 
 use crate::v1;
 use crate::withdrawn::{Held, SignedList};
@@ -34,6 +35,16 @@ pub fn digest(field: &'static str, bytes: &[u8]) -> Result<Digest, WireError> {
         field,
         length: bytes.len(),
     })
+}
+
+impl From<&Signature> for v1::Signature {
+    fn from(signature: &Signature) -> Self {
+        Self {
+            approver: signature.approver.to_string(),
+            signature: signature.bytes().to_vec().into(),
+            algorithm: signature.algorithm().written().to_owned(),
+        }
+    }
 }
 
 /// A policy at a place in its life on a gateway: which revision, and which plan of it.

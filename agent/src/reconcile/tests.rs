@@ -449,7 +449,8 @@ fn offer_by(
     let anna = ApproverId::new("anna").unwrap();
     let signature = penstock_proto::v1::Signature {
         approver: anna.to_string(),
-        signature: key.sign(anna, &bytes).unwrap().bytes.to_vec().into(),
+        signature: key.sign(anna, &bytes).unwrap().bytes().to_vec().into(),
+        ..Default::default()
     };
     let digest = Digest::of(&bytes);
     let offer = PolicyOffer {

@@ -256,9 +256,10 @@ pub fn offer_naming(
             signature: approver_key(*seed)
                 .sign(ApproverId::new(*name).unwrap(), &bytes)
                 .unwrap()
-                .bytes
+                .bytes()
                 .to_vec()
                 .into(),
+            ..Default::default()
         })
         .collect();
     let digest = Digest::of(&bytes);

@@ -6,7 +6,7 @@
 
 use penstock_policy::ids::{ApproverId, GatewayId, OperatorId, Revision};
 use penstock_policy::model::ApproverSet;
-use penstock_policy::release::{OfferRefused, Signature, Trust, pre_authentication_encoding, verify_release};
+use penstock_policy::release::{Misfit, OfferRefused, Signable, Signature, Trust, verify_release};
 use penstock_proto::convert;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1;
@@ -34,7 +34,7 @@ impl Releases {
             .ok_or_else(|| bad("signature", &"is missing"))?;
         let approver =
             ApproverId::new(wire.approver.as_str()).map_err(|error| bad("signature.approver", &error))?;
-        let signature = Signature::new(approver.clone(), &wire.signature)
+        let signature = Signature::new(approver.clone(), &wire.algorithm, &wire.signature)
             .map_err(|error| bad("signature.signature", &error))?;
         // Two proposals that wait side by side are decided one after the other.
         let _deciding = self.deciding.lock().await;
@@ -46,7 +46,7 @@ impl Releases {
                 recorded
                     .record
                     .signatures
-                    .insert(approver.clone(), hex::encode(&wire.signature));
+                    .insert(approver.clone(), signature.to_text());
                 let suffices = self.suffices(recorded)?;
                 let event = deed.event(&targets::approved(request, suffices), "");
                 let change = Change::noted(event);
@@ -103,23 +103,24 @@ impl Releases {
             .people
             .iter()
             .find(|(name, _)| name.as_str() == author)
-            .map(|(_, person)| person.key);
-        if signer.as_str() == author || author_key == Some(own.key) {
+            .map(|(_, person)| person.key.point());
+        if signer.as_str() == author || author_key == Some(own.key.point()) {
             return Err(Refusal::new(
                 Reason::SelfApproval,
                 format!("{author} proposed {revision} and cannot approve it; another approver has to"),
             ));
         }
-        let encoded = pre_authentication_encoding(recorded.record.statement.as_bytes());
-        if !signature.verifies(&encoded, &own.key) {
-            return Err(Refusal::new(
-                Reason::BadSignature,
+        let signed = Signable::release(recorded.record.statement.as_bytes());
+        let why = match signature.check(&signed, &own.key) {
+            Ok(()) => return Ok(()),
+            Err(Misfit::Forged) => {
                 format!(
                     "the signature does not fit {revision} and the key that the plant document gives {signer}"
-                ),
-            ));
-        }
-        Ok(())
+                )
+            }
+            Err(misfit) => format!("the signature of {signer} over {revision} {misfit}"),
+        };
+        Err(Refusal::new(Reason::BadSignature, why))
     }
 
     /// Whether the signatures are enough, by the gateways' own verifier.

@@ -192,12 +192,12 @@ impl Releases {
             .people
             .iter()
             .find(|(name, _)| is_author(name.as_str()))
-            .map(|(_, person)| person.key);
+            .map(|(_, person)| person.key.point());
         let others: std::collections::BTreeSet<_> = approvers
             .people
             .values()
-            .map(|person| person.key)
-            .filter(|key| Some(*key) != own)
+            .map(|person| person.key.point())
+            .filter(|point| Some(*point) != own)
             .collect();
         if others.len() >= usize::from(needed) {
             return Ok(());

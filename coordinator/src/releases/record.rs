@@ -13,7 +13,7 @@ use crate::health::Boundary;
 pub struct ReleaseRecord {
     /// The statement's exact text.
     pub statement: String,
-    /// Signatures by approver, hexadecimal.
+    /// Signatures by approver: hexadecimal, after the algorithm and a colon where that is not `ed25519`.
     pub signatures: BTreeMap<ApproverId, String>,
     /// The document's files: name and digest of the content.
     pub documents: Vec<(String, Digest)>,

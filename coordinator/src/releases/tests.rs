@@ -127,7 +127,8 @@ impl Proposal {
             statement_digest: self.digest().0.to_vec().into(),
             signature: Some(v1::Signature {
                 approver: person.to_owned(),
-                signature: self.signature(person).bytes.to_vec().into(),
+                signature: self.signature(person).bytes().to_vec().into(),
+                ..Default::default()
             }),
             brought: false,
         };
@@ -177,7 +178,7 @@ fn reason<T: std::fmt::Debug>(outcome: Result<T, Refusal>) -> Reason {
 /// A release gets its last signature, and a coordinator of older software fails before it takes it up.
 async fn half_approve(proposal: &Proposal, releases: &Releases, store: &Store) {
     let signed = |recorded: &mut RecordedRelease| {
-        let signature = hex::encode(proposal.signature("bob").bytes);
+        let signature = proposal.signature("bob").to_text();
         recorded
             .record
             .signatures

@@ -26,7 +26,8 @@ record! {
 record! {
     /// One of the people who may override a gateway together.
     Overrider "one of the people who may override a gateway" {
-        /// The Ed25519 public key, `ed25519:` and 64 hexadecimal digits.
+        /// The public key: `ed25519:` and 64 hexadecimal digits, or the line of an OpenSSH `.pub` file (`ssh-ed25519 …`,
+        /// `sk-ssh-ed25519@openssh.com …`; `verify-required` before the latter demands a PIN or fingerprint).
         required key: PublicKey,
         /// The sites at whose gateways, one or a list; default: everywhere.
         optional sites: OneOrMany<SiteId>,

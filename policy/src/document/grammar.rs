@@ -83,7 +83,8 @@ record! {
 record! {
     /// One approver.
     Approver "an approver" {
-        /// The Ed25519 public key, `ed25519:` and 64 hexadecimal digits.
+        /// The public key: `ed25519:` and 64 hexadecimal digits, or the line of an OpenSSH `.pub` file (`ssh-ed25519 …`,
+        /// `sk-ssh-ed25519@openssh.com …`; `verify-required` before the latter demands a PIN or fingerprint).
         required key: PublicKey,
         /// What the person is in the plant.
         optional role: Text,

@@ -17,8 +17,9 @@ impl Term for PublicKey {
             Ok(key) => Some(key),
             Err(error) => {
                 faults.add(
-                    Fault::new(Code::NotAKey, node.place, error.to_string())
-                        .help("`penstock key new` makes a key and prints its public half"),
+                    Fault::new(Code::NotAKey, node.place, error.to_string()).help(
+                        "`penstock key new` makes a key and prints its public half, `penstock key show` prints that of any other",
+                    ),
                 );
                 None
             }
@@ -26,7 +27,10 @@ impl Term for PublicKey {
     }
 
     fn schema() -> Value {
-        json!({ "type": "string", "pattern": "^ed25519:[0-9a-fA-F]{64}$" })
+        let penstock = "ed25519:[0-9a-fA-F]{64}";
+        let ssh =
+            "(ssh-ed25519|(verify-required +)?sk-ssh-ed25519@openssh\\.com) +[A-Za-z0-9+/]+={0,2}( .*)?";
+        json!({ "type": "string", "pattern": format!("^({penstock}|{ssh})$") })
     }
 }
 

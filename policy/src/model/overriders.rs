@@ -24,7 +24,7 @@ pub struct Overriders {
 /// One of the people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Overrider {
-    /// Ed25519 public key.
+    /// Their public key.
     pub key: PublicKey,
     /// The sites at whose gateways; `None`: everywhere. Never empty.
     pub sites: Option<BTreeSet<SiteId>>,

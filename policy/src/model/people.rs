@@ -1,11 +1,10 @@
 //! The people: who owns the plant, and whose keys a release needs.
-//!
-//! A public key of this type is a valid point for which nobody but its owner can sign: reading refuses the others.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::PublicKey;
 use crate::ids::ApproverId;
 
 /// Who owns the plant.
@@ -47,39 +46,8 @@ impl ApproverSet {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Approver {
-    /// Ed25519 public key.
+    /// Their public key.
     pub key: PublicKey,
     /// What the person is in the plant.
     pub role: Option<String>,
 }
-
-/// An Ed25519 public key (RFC 8032), written `ed25519:<64 hexadecimal digits>`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct PublicKey(pub [u8; 32]);
-
-impl From<PublicKey> for String {
-    fn from(key: PublicKey) -> String {
-        format!("ed25519:{}", hex::encode(key.0))
-    }
-}
-
-impl TryFrom<String> for PublicKey {
-    type Error = PublicKeyError;
-    fn try_from(text: String) -> Result<Self, PublicKeyError> {
-        let digits = text.strip_prefix("ed25519:").ok_or(PublicKeyError)?;
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(digits, &mut bytes).map_err(|_| PublicKeyError)?;
-        let key = ed25519_dalek::VerifyingKey::from_bytes(&bytes).map_err(|_| PublicKeyError)?;
-        // For a key of small order anyone can make signatures that verify.
-        if key.is_weak() {
-            return Err(PublicKeyError);
-        }
-        Ok(Self(bytes))
-    }
-}
-
-/// A string that is not a public key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a public key: expected `ed25519:` and 64 hexadecimal digits of a valid point")]
-pub struct PublicKeyError;

@@ -10,7 +10,7 @@ use crate::ids::{ApproverId, Digest};
 use crate::model::PublicKey;
 use crate::plan::Plan;
 use crate::release::signing::ApproverKey;
-use crate::release::{EnvelopeError, Signature, envelope};
+use crate::release::{EnvelopeError, Signable, Signature, envelope};
 use crate::times::Span;
 
 /// An override with its signatures so far, as it rests in a file: the standard's JSON envelope (DSSE).
@@ -39,7 +39,7 @@ impl Signed {
 
     /// Whether `key` made this signature over it.
     pub fn verifies(&self, signature: &Signature, key: &PublicKey) -> bool {
-        signature.verifies(&envelope::encoding(PAYLOAD_TYPE, &self.payload), key)
+        signature.verifies(&self.signable(), key)
     }
 
     /// Signs it, in place of an earlier signature of the same person; nobody signs what is no override.
@@ -48,11 +48,21 @@ impl Signed {
     /// What it holds is no override.
     pub fn sign(&mut self, person: ApproverId, key: &ApproverKey) -> Result<(), OverrideError> {
         Override::from_bytes(&self.payload)?;
-        let signature = key.sign_encoded(person, &envelope::encoding(PAYLOAD_TYPE, &self.payload));
+        let signature = key.sign_payload(person, &self.signable());
+        self.add(signature);
+        Ok(())
+    }
+
+    /// What is signed.
+    pub fn signable(&self) -> Signable<'_> {
+        Signable::new(PAYLOAD_TYPE, &self.payload)
+    }
+
+    /// Puts a signature in, in place of an earlier one of the same person.
+    pub fn add(&mut self, signature: Signature) {
         self.signatures
             .retain(|earlier| earlier.approver != signature.approver);
         self.signatures.push(signature);
-        Ok(())
     }
 }
 
@@ -214,10 +224,10 @@ impl BreakGlass {
     }
 
     fn signed(&self, payload: &[u8], signatures: &[Signature]) -> Result<Authority, OverrideRefused> {
-        let encoded = envelope::encoding(PAYLOAD_TYPE, payload);
+        let asked = Signable::new(PAYLOAD_TYPE, payload);
         let holds = |signature: &&Signature| {
             let key = self.people.get(&signature.approver);
-            key.is_some_and(|key| signature.verifies(&encoded, key))
+            key.is_some_and(|key| signature.verifies(&asked, key))
         };
         let people: BTreeSet<_> = signatures
             .iter()
@@ -228,6 +238,7 @@ impl BreakGlass {
         let keys: BTreeSet<_> = people
             .iter()
             .filter_map(|person| self.people.get(person))
+            .map(PublicKey::point)
             .collect();
         let is_enough = keys.len() >= PEOPLE_NEEDED;
         let people = people.into_iter().collect();

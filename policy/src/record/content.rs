@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ApproverId, Digest, GatewayId, OperatorId, PlantId};
-use crate::release::envelope::{encoding, opened, written};
+use crate::release::envelope::{opened, written};
 use crate::release::signing::ApproverKey;
-use crate::release::{EnvelopeError, Signature};
+use crate::release::{EnvelopeError, Signable, Signature};
 use crate::rollout::RolloutPlan;
 
 /// The format that this code reads and writes.
@@ -59,7 +59,7 @@ pub struct RecordedStatement {
 pub struct StatementSignature {
     /// Who says to have signed.
     pub approver: ApproverId,
-    /// Ed25519, 64 bytes, hexadecimal.
+    /// Hexadecimal, after its algorithm and a colon where that is not `ed25519`.
     pub signature: String,
 }
 
@@ -278,7 +278,7 @@ impl RecordedStatement {
                 .iter()
                 .map(|signature| StatementSignature {
                     approver: signature.approver.clone(),
-                    signature: hex::encode(signature.bytes),
+                    signature: signature.to_text(),
                 })
                 .collect(),
         }
@@ -287,13 +287,10 @@ impl RecordedStatement {
     /// The signatures over it, unjudged.
     ///
     /// # Errors
-    /// One is not hexadecimal, or does not have the length of an Ed25519 signature.
+    /// One is not hexadecimal, of an unknown algorithm, or does not have the length that its algorithm has.
     pub fn signatures(&self) -> Result<Vec<Signature>, EnvelopeError> {
         let read = |signature: &StatementSignature| {
-            let bytes = hex::decode(&signature.signature).map_err(|_| EnvelopeError::Base64 {
-                field: "a statement's signature",
-            })?;
-            Signature::new(signature.approver.clone(), &bytes)
+            Signature::from_text(signature.approver.clone(), &signature.signature)
         };
         self.signatures.iter().map(read).collect()
     }
@@ -320,13 +317,13 @@ impl SignedRecord {
 
     /// Signs it as `name`.
     pub fn sign(&mut self, name: ApproverId, key: &ApproverKey) {
-        let signature = key.sign_encoded(name, &self.encoded());
+        let signature = key.sign_payload(name, &self.signable());
         self.signatures.push(signature);
     }
 
     /// What its signatures are over.
-    pub(super) fn encoded(&self) -> Vec<u8> {
-        encoding(RECORD_TYPE, &self.record)
+    pub fn signable(&self) -> Signable<'_> {
+        Signable::new(RECORD_TYPE, &self.record)
     }
 
     /// As it rests in a file.

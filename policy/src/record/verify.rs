@@ -366,9 +366,9 @@ fn made(
             record.made_by
         ),
     );
-    let encoded = signed.encoded();
+    let asked = signed.signable();
     // Whoever takes a signature away must not gain by it.
-    let fits = |maker: PublicKey| signed.signatures.iter().any(|one| one.verifies(&encoded, &maker));
+    let fits = |maker: PublicKey| signed.signatures.iter().any(|one| one.verifies(&asked, &maker));
     if believed.maker.is_some_and(|maker| !fits(maker)) {
         claims.add(
             Grade::Contradicted,
@@ -399,7 +399,7 @@ fn made(
             );
             continue;
         };
-        if !signature.verifies(&encoded, &key) {
+        if !signature.verifies(&asked, &key) {
             claims.add(
                 Grade::Contradicted,
                 "altered",

@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use super::statement::{STATEMENT_FORMAT, Statement, leaf_bytes};
+use super::statement::{STATEMENT_FORMAT, STATEMENT_FORMAT_SSH, Statement, leaf_bytes};
 use crate::compile::{CompileError, compile_all};
 use crate::ids::{Digest, GatewayId, OperatorId, Revision};
 use crate::merkle::{Hash, Tree, leaf_hash};
-use crate::model::Plant;
+use crate::model::{Plant, PublicKey};
 
 /// What a release says beyond the plant itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +96,7 @@ pub fn build(plant: &Plant, draft: Draft) -> Result<Release, BuildError> {
         .collect();
     let tree = tree(draft.revision, &plans);
     let statement = Statement {
-        format: STATEMENT_FORMAT.to_owned(),
+        format: format_of(plant).to_owned(),
         plant: plant.id.clone(),
         revision: draft.revision,
         parent: draft.parent,
@@ -160,6 +160,19 @@ impl Release {
                     },
                 ))
             })
+    }
+}
+
+/// The format of a plant's releases, by the keys of all its people: also those who may override a gateway stand in plans.
+fn format_of(plant: &Plant) -> &'static str {
+    let approvers = plant.approvers.people.values().map(|person| &person.key);
+    let overriders = plant.break_glass.iter().flat_map(|those| those.people.values());
+    match approvers
+        .chain(overriders.map(|person| &person.key))
+        .all(PublicKey::is_plain)
+    {
+        true => STATEMENT_FORMAT,
+        false => STATEMENT_FORMAT_SSH,
     }
 }
 

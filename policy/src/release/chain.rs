@@ -5,8 +5,8 @@
 //! changes of approvers follows them one by one. A verifier that holds no release yet (a gateway fresh from its enrolment)
 //! begins at the first link that the approvers it was given have signed; what comes before that link proves nothing to it.
 
-use super::envelope::Signature;
 use super::refusal::OfferRefused;
+use super::signature::Signature;
 use super::statement::Statement;
 use super::verify::{Trust, at_most, verify_release};
 use crate::ids::Digest;
@@ -32,7 +32,7 @@ impl Link<'_> {
         self.signatures
             .iter()
             .fold(self.statement.len(), |sum, signature| {
-                sum.saturating_add(signature.bytes.len() + signature.approver.as_str().len())
+                sum.saturating_add(signature.bytes().len() + signature.approver.as_str().len())
             })
     }
 }

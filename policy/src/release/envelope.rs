@@ -6,12 +6,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Serialize};
 
+use super::algorithm::Algorithm;
+use super::signature::Signature;
 use super::statement::STATEMENT_BYTES_MAX;
 use crate::ids::ApproverId;
-use crate::model::PublicKey;
 
 /// The type of the payload.
 pub const PAYLOAD_TYPE: &str = "application/vnd.penstock.release+json";
@@ -29,36 +29,6 @@ pub fn encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     let mut encoded = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
     encoded.extend_from_slice(payload);
     encoded
-}
-
-/// An approver's Ed25519 signature over a statement.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Signature {
-    /// Who says to have signed; whether it is so, only the key tells.
-    pub approver: ApproverId,
-    /// The signature (RFC 8032).
-    pub bytes: [u8; 64],
-}
-
-impl Signature {
-    /// A signature as it came from the wire.
-    ///
-    /// # Errors
-    /// The signature does not have the length of an Ed25519 signature.
-    pub fn new(approver: ApproverId, bytes: &[u8]) -> Result<Self, EnvelopeError> {
-        let length = bytes.len();
-        let bytes = bytes.try_into().map_err(|_| EnvelopeError::SignatureLength {
-            approver: approver.clone(),
-            length,
-        })?;
-        Ok(Self { approver, bytes })
-    }
-
-    /// Whether `key` made it over these bytes. Strict: no weak keys, no second spelling of a signature.
-    pub fn verifies(&self, encoded: &[u8], key: &PublicKey) -> bool {
-        let signature = ed25519_dalek::Signature::from_bytes(&self.bytes);
-        VerifyingKey::from_bytes(&key.0).is_ok_and(|key| key.verify_strict(encoded, &signature).is_ok())
-    }
 }
 
 /// A signed statement as it rests in a file and travels between people: the standard's JSON envelope.
@@ -84,17 +54,31 @@ pub enum EnvelopeError {
         /// What it was to hold.
         expected: &'static str,
     },
-    /// A field that is not base64.
-    #[error("{field} is not base64: the file was altered or cut")]
-    Base64 {
+    /// A field that is not base64 or hexadecimal.
+    #[error("{field} is not {expected}: the file was altered or cut")]
+    Encoding {
         /// Which.
         field: &'static str,
+        /// What it has to be.
+        expected: &'static str,
     },
-    /// Not 64 bytes.
-    #[error("the signature of `{approver}` has {length} bytes, an Ed25519 signature has 64")]
+    /// Made by other software.
+    #[error(
+        "the signature of `{approver}` is of the algorithm `{algorithm}`, which this software does not know: update it first"
+    )]
+    Algorithm {
+        /// Whose.
+        approver: ApproverId,
+        /// How it was made.
+        algorithm: String,
+    },
+    /// Not as many bytes as its algorithm has.
+    #[error("the signature of `{approver}` has {length} bytes, one of the algorithm `{algorithm}` has {}", .algorithm.length())]
     SignatureLength {
         /// Whose.
         approver: ApproverId,
+        /// How it says that it was made.
+        algorithm: Algorithm,
         /// How long it is.
         length: usize,
     },
@@ -116,6 +100,9 @@ struct EnvelopeJson {
 struct SignatureJson {
     keyid: ApproverId,
     sig: String,
+    /// Not there for `ed25519`: software from before refuses the file whole where it is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    algorithm: String,
 }
 
 impl Envelope {
@@ -153,7 +140,8 @@ pub(crate) fn written(payload_type: &str, payload: &[u8], signatures: &[Signatur
             .iter()
             .map(|signature| SignatureJson {
                 keyid: signature.approver.clone(),
-                sig: BASE64.encode(signature.bytes),
+                sig: BASE64.encode(signature.bytes()),
+                algorithm: signature.algorithm().written().to_owned(),
             })
             .collect(),
     };
@@ -182,15 +170,21 @@ pub(crate) fn opened(
     }
     let payload = BASE64
         .decode(&json.payload)
-        .map_err(|_| EnvelopeError::Base64 { field: "the payload" })?;
+        .map_err(|_| EnvelopeError::Encoding {
+            field: "the payload",
+            expected: "base64",
+        })?;
     let signatures = json
         .signatures
         .into_iter()
         .map(|signature| {
             let bytes = BASE64
                 .decode(&signature.sig)
-                .map_err(|_| EnvelopeError::Base64 { field: "a signature" })?;
-            Signature::new(signature.keyid, &bytes)
+                .map_err(|_| EnvelopeError::Encoding {
+                    field: "a signature",
+                    expected: "base64",
+                })?;
+            Signature::new(signature.keyid, &signature.algorithm, &bytes)
         })
         .collect::<Result<_, _>>()?;
     Ok((payload, signatures))

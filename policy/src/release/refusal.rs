@@ -3,6 +3,8 @@
 
 use crate::ids::{ApproverId, GatewayId, PlantId, Revision};
 
+use super::envelope::EnvelopeError;
+use super::signature::Misfit;
 use super::statement::StatementError;
 use crate::plan::PlanError;
 
@@ -39,6 +41,26 @@ pub enum OfferRefused {
     /// A signature of a known approver does not fit, or the bytes are not the canonical ones.
     #[error("the release was altered after it was signed ({0}): take the bytes that the approvers signed")]
     Altered(String),
+    /// A signature was made by software that is newer than this.
+    #[error(
+        "the signature of {approver} is of the algorithm `{algorithm}`, which this agent does not know: update the agent first"
+    )]
+    UnknownAlgorithm {
+        /// Whose.
+        approver: ApproverId,
+        /// How it was made.
+        algorithm: String,
+    },
+    /// A signature by the right key that was not made as the document demands.
+    #[error("the signature of {approver} over {revision} {misfit}: they have to sign it again")]
+    Unfit {
+        /// The release.
+        revision: Revision,
+        /// Whose.
+        approver: ApproverId,
+        /// Why it does not count.
+        misfit: Misfit,
+    },
     /// The statement contradicts itself.
     #[error("the release contradicts itself ({0}): correct it, and have it approved again")]
     Contradictory(String),
@@ -170,6 +192,8 @@ impl OfferRefused {
             Self::StatementUnreadable(_) | Self::PlanUnreadable { .. } => "unreadable",
             Self::UnknownFormat(_) => "unknown-format",
             Self::Altered(_) => "altered",
+            Self::UnknownAlgorithm { .. } => "unknown-algorithm",
+            Self::Unfit { .. } => "unfit-signature",
             Self::Contradictory(_) => "contradictory",
             Self::Unsigned { .. } => "unsigned",
             Self::UnderSigned { .. } => "under-signed",
@@ -200,6 +224,17 @@ impl From<StatementError> for OfferRefused {
             }
             StatementError::Contradiction(why) => Self::Contradictory(why),
             StatementError::Unreadable(_) => Self::StatementUnreadable(error),
+        }
+    }
+}
+
+impl From<EnvelopeError> for OfferRefused {
+    fn from(error: EnvelopeError) -> Self {
+        match error {
+            EnvelopeError::Algorithm { approver, algorithm } => {
+                Self::UnknownAlgorithm { approver, algorithm }
+            }
+            other => Self::Altered(format!("a signature: {other}")),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use ed25519_dalek::{Signer as _, SigningKey};
 
-use super::envelope::{Signature, pre_authentication_encoding};
+use super::signature::{Signable, Signature};
 use super::statement::{Statement, StatementError};
 use crate::ids::ApproverId;
 use crate::model::PublicKey;
@@ -29,7 +29,7 @@ impl ApproverKey {
 
     /// What goes into the plant document.
     pub fn public(&self) -> PublicKey {
-        PublicKey(self.0.verifying_key().to_bytes())
+        PublicKey::ed25519(self.0.verifying_key().to_bytes())
     }
 
     /// Signs the exact bytes of a statement, after reading them: nobody signs what is no release.
@@ -38,14 +38,11 @@ impl ApproverKey {
     /// The bytes are not a statement in its canonical form.
     pub fn sign(&self, approver: ApproverId, statement: &[u8]) -> Result<Signature, StatementError> {
         Statement::from_bytes(statement)?;
-        Ok(self.sign_encoded(approver, &pre_authentication_encoding(statement)))
+        Ok(self.sign_payload(approver, &Signable::release(statement)))
     }
 
-    /// Signs what was read by whoever asks, and encoded with its type.
-    pub(crate) fn sign_encoded(&self, name: ApproverId, encoded: &[u8]) -> Signature {
-        Signature {
-            approver: name,
-            bytes: self.0.sign(encoded).to_bytes(),
-        }
+    /// Signs what was read by whoever asks.
+    pub(crate) fn sign_payload(&self, name: ApproverId, payload: &Signable<'_>) -> Signature {
+        Signature::ed25519(name, self.0.sign(&payload.dsse()).to_bytes())
     }
 }

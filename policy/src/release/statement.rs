@@ -7,10 +7,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Digest, GatewayId, OperatorId, PlantId, Revision};
-use crate::model::ApproverSet;
+use crate::model::{ApproverSet, PublicKey};
 
-/// The format that this code writes and reads.
+/// The format of a release whose people all have keys in Penstock's own form.
 pub const STATEMENT_FORMAT: &str = "penstock-release/1";
+/// The format of one with keys in OpenSSH's forms. Nothing else differs: it is there so that software from before those forms says by
+/// name what it does not know, instead of finding a key that it cannot read.
+pub const STATEMENT_FORMAT_SSH: &str = "penstock-release/2";
 
 /// The longest statement that is read, bytes. One approver takes about 150.
 pub const STATEMENT_BYTES_MAX: usize = 256 * 1024;
@@ -25,7 +28,7 @@ pub(super) const TEXT_BYTES_MAX: usize = 4096;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Statement {
-    /// Always [`STATEMENT_FORMAT`].
+    /// [`STATEMENT_FORMAT`] or [`STATEMENT_FORMAT_SSH`].
     pub format: String,
     /// The plant.
     pub plant: PlantId,
@@ -75,7 +78,9 @@ pub enum StatementError {
     #[error("the release statement cannot be read")]
     Unreadable(#[source] serde_json::Error),
     /// Made for other software.
-    #[error("the release statement has format `{0}`, this software reads `{STATEMENT_FORMAT}`")]
+    #[error(
+        "the release statement has format `{0}`, this software reads `{STATEMENT_FORMAT}` and `{STATEMENT_FORMAT_SSH}`"
+    )]
     Format(String),
     /// The same content, spelt differently than the one form that has a digest.
     #[error("the release statement is not in its canonical form: take the bytes as they were signed")]
@@ -104,7 +109,7 @@ impl Statement {
             Ok(statement) => statement,
             Err(error) => return Err(foreign_format(bytes).unwrap_or(StatementError::Unreadable(error))),
         };
-        if statement.format != STATEMENT_FORMAT {
+        if !is_known(&statement.format) {
             return Err(StatementError::Format(statement.format));
         }
         if statement.to_bytes() != bytes {
@@ -149,6 +154,12 @@ impl Statement {
         {
             return Err(format!("reason and ticket have at most {TEXT_BYTES_MAX} bytes"));
         }
+        let mut keys = self.approvers.people.values().map(|person| &person.key);
+        if self.format == STATEMENT_FORMAT && !keys.all(PublicKey::is_plain) {
+            return Err(format!(
+                "it has keys in OpenSSH's form, and the format `{STATEMENT_FORMAT}`, which has none"
+            ));
+        }
         self.approvers.satisfiable()
     }
 }
@@ -156,7 +167,8 @@ impl Statement {
 impl ApproverSet {
     /// Whether its thresholds can be met at all, by that many different keys, and an emergency needs more of them.
     pub(super) fn satisfiable(&self) -> Result<(), String> {
-        let keys: std::collections::BTreeSet<_> = self.people.values().map(|person| person.key).collect();
+        let keys: std::collections::BTreeSet<_> =
+            self.people.values().map(|person| *person.key.point()).collect();
         if self.threshold == 0 {
             return Err("the approvers' threshold is 0, so that nobody would have to sign".to_owned());
         }
@@ -185,6 +197,10 @@ impl ApproverSet {
     }
 }
 
+fn is_known(format: &str) -> bool {
+    [STATEMENT_FORMAT, STATEMENT_FORMAT_SSH].contains(&format)
+}
+
 /// The format that the bytes claim, where that is why they could not be read.
 fn foreign_format(bytes: &[u8]) -> Option<StatementError> {
     #[derive(Deserialize)]
@@ -192,7 +208,7 @@ fn foreign_format(bytes: &[u8]) -> Option<StatementError> {
         format: String,
     }
     let claim: Claim = serde_json::from_slice(bytes).ok()?;
-    (claim.format != STATEMENT_FORMAT).then_some(StatementError::Format(claim.format))
+    (!is_known(&claim.format)).then_some(StatementError::Format(claim.format))
 }
 
 /// One file of a plant document.

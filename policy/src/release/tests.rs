@@ -6,6 +6,7 @@ mod chain;
 mod emergency;
 mod hostile;
 mod kept;
+mod ssh;
 
 use std::collections::BTreeSet;
 
@@ -335,7 +336,7 @@ fn respelt(respell: impl Fn(String) -> String) -> Parts {
         .map(|(person, seed)| {
             use ed25519_dalek::Signer as _;
             let signature = ed25519_dalek::SigningKey::from_bytes(&[*seed; 32]).sign(&encoded);
-            Signature::new(id(person), &signature.to_bytes()).unwrap()
+            Signature::new(id(person), "", &signature.to_bytes()).unwrap()
         })
         .collect();
     parts
@@ -355,7 +356,7 @@ fn a_signed_statement_has_one_spelling_and_every_field() {
         "unreadable"
     );
     assert_eq!(
-        refusal(&|text| text.replace("penstock-release/1", "penstock-release/2")),
+        refusal(&|text| text.replace("penstock-release/1", "penstock-release/3")),
         "unknown-format"
     );
     assert_eq!(

@@ -6,7 +6,7 @@
 //! the fault better).
 //!
 //! An emergency needs the emergency threshold of the approvers in force before it, and is refused where they have none.
-//! Signatures count by person *and* by key among the approvers that the gateway trusts now. One invalid signature
+//! Signatures count by person *and* by key (in whatever form) among the approvers that the gateway trusts now. One invalid signature
 //! of a known approver refuses the offer: something on the way is at fault or hostile. Signatures of people whom
 //! the gateway does not know are passed over; they may be the next set's.
 
@@ -15,12 +15,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::chain::{Link, follow};
-use super::envelope::{SIGNATURES_MAX, Signature, pre_authentication_encoding};
+use super::envelope::SIGNATURES_MAX;
 use super::refusal::{OfferRefused, in_words};
+use super::signature::{Misfit, Signable, Signature};
 use super::statement::{STATEMENT_BYTES_MAX, Statement, leaf_bytes};
 use crate::ids::{ApproverId, Digest, GatewayId, PlantId, Revision};
 use crate::merkle::{Hash, PROOF_LENGTH_MAX, leaf_hash, verify_inclusion};
-use crate::model::{ApproverSet, PublicKey};
+use crate::model::ApproverSet;
 use crate::plan::{Capability, Plan, PlanError};
 
 /// The longest plan that is read, bytes: about 100,000 flows take a quarter of it.
@@ -201,27 +202,36 @@ fn count_signatures(
         .people
         .iter()
         .find(|(person, _)| is_author(statement, person))
-        .map(|(_, approver)| approver.key);
-    let encoded = pre_authentication_encoding(bytes);
-    let mut counted: BTreeMap<PublicKey, ApproverId> = BTreeMap::new();
+        .map(|(_, approver)| *approver.key.point());
+    let signed = Signable::release(bytes);
+    let mut counted: BTreeMap<[u8; 32], ApproverId> = BTreeMap::new();
     let mut by_author = false;
     for signature in signatures {
         let Some(approver) = approvers.people.get(&signature.approver) else {
             continue;
         };
-        if !signature.verifies(&encoded, &approver.key) {
-            return Err(OfferRefused::Altered(format!(
-                "the signature of {} does not fit it",
-                signature.approver
-            )));
+        match signature.check(&signed, &approver.key) {
+            Ok(()) => {}
+            Err(misfit @ Misfit::Forged) => {
+                return Err(OfferRefused::Altered(format!(
+                    "the signature of {} {misfit}",
+                    signature.approver
+                )));
+            }
+            Err(misfit) => {
+                return Err(OfferRefused::Unfit {
+                    revision,
+                    approver: signature.approver.clone(),
+                    misfit,
+                });
+            }
         }
+        let point = *approver.key.point();
         // The author's key under a second name is still the author's.
-        if is_author(statement, &signature.approver) || Some(approver.key) == author_key {
+        if is_author(statement, &signature.approver) || Some(point) == author_key {
             by_author = true;
         } else {
-            counted
-                .entry(approver.key)
-                .or_insert_with(|| signature.approver.clone());
+            counted.entry(point).or_insert_with(|| signature.approver.clone());
         }
     }
     let mut signers: Vec<_> = counted.into_values().collect();

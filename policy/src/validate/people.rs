@@ -99,12 +99,12 @@ pub(super) fn own_keys<'a>(
     people: impl Iterator<Item = (&'a ApproverId, &'a Field<PublicKey>)>,
     faults: &mut Faults,
 ) {
-    let mut keys: BTreeMap<PublicKey, (Place, &ApproverId)> = BTreeMap::new();
+    let mut keys: BTreeMap<&[u8; 32], (Place, &ApproverId)> = BTreeMap::new();
     for (name, key) in people {
         let Some(key) = key.get() else { continue };
-        match keys.get(&key.value) {
+        match keys.get(key.value.point()) {
             None => {
-                keys.insert(key.value, (key.place, name));
+                keys.insert(key.value.point(), (key.place, name));
             }
             Some((first, other)) => faults.add(
                 Fault::new(

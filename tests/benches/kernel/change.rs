@@ -153,7 +153,8 @@ fn offer(plan: &Plan, revision: u64, parent: Option<Digest>) -> (Arc<PolicyOffer
             statement: statement.into(),
             signatures: vec![Signature {
                 approver: name.to_string(),
-                signature: signature.bytes.to_vec().into(),
+                signature: signature.bytes().to_vec().into(),
+                ..Default::default()
             }],
         }),
         plan: bytes.into(),

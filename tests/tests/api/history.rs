@@ -16,7 +16,7 @@ fn signatures(signed: &v1::SignedRelease) -> Vec<Signature> {
     signed
         .signatures
         .iter()
-        .map(|s| Signature::new(s.approver.parse().unwrap(), &s.signature).unwrap())
+        .map(|s| Signature::new(s.approver.parse().unwrap(), &s.algorithm, &s.signature).unwrap())
         .collect()
 }
 

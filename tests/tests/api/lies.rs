@@ -59,7 +59,7 @@ fn signatures(release: &Built, people: &[&str]) -> Value {
         .map(|person| {
             let approver = ApproverId::new(*person).unwrap();
             let signature = key(person).sign(approver, &release.statement).unwrap();
-            ((*person).to_owned(), Value::from(hex(&signature.bytes)))
+            ((*person).to_owned(), Value::from(hex(signature.bytes())))
         })
         .collect::<serde_json::Map<_, _>>()
         .into()
@@ -190,7 +190,7 @@ async fn a_whole_history_by_other_approvers_is_another_one_and_to_a_newcomer_all
             let mut all = signatures(&forged, &["erin"]);
             let approver = ApproverId::new("carol").unwrap();
             let carol = key("mallory").sign(approver, &forged.statement).unwrap();
-            all["carol"] = json!(hex(&carol.bytes));
+            all["carol"] = json!(hex(carol.bytes()));
             all
         };
         mark_as_current(store, &forged, signed).await;

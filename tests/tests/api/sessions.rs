@@ -29,7 +29,7 @@ fn verified(offer: &v1::PolicyOffer, gateway: &str, approvers: &crate::world::Bu
     let signatures: Vec<_> = signed
         .signatures
         .iter()
-        .map(|s| Signature::new(s.approver.parse().unwrap(), &s.signature).unwrap())
+        .map(|s| Signature::new(s.approver.parse().unwrap(), &s.algorithm, &s.signature).unwrap())
         .collect();
     let proof: Vec<[u8; 32]> = offer
         .inclusion_proof

@@ -77,7 +77,8 @@ fn offer(plan: &Plan) -> Arc<PolicyOffer> {
     let anna = ApproverId::new("anna").unwrap();
     let signature = Signature {
         approver: anna.to_string(),
-        signature: key().sign(anna, &statement).unwrap().bytes.to_vec().into(),
+        signature: key().sign(anna, &statement).unwrap().bytes().to_vec().into(),
+        ..Default::default()
     };
     Arc::new(PolicyOffer {
         release: Some(SignedRelease {

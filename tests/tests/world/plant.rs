@@ -191,9 +191,10 @@ fn sign(revision: u64, parent: Option<Digest>, key: u8) -> Release {
         signature: ApproverKey::from_seed(&[key; 32])
             .sign(anna, &bytes)
             .unwrap()
-            .bytes
+            .bytes()
             .to_vec()
             .into(),
+        ..Default::default()
     };
     Release {
         revision,

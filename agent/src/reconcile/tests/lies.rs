@@ -43,7 +43,8 @@ pub(super) fn signed(
             .unwrap();
         penstock_proto::v1::Signature {
             approver: (*name).to_owned(),
-            signature: signature.bytes.to_vec().into(),
+            signature: signature.bytes().to_vec().into(),
+            ..Default::default()
         }
     };
     release.signatures = signers.iter().map(sign).collect();

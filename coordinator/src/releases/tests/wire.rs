@@ -16,7 +16,14 @@ const SIGNERS: [&str; 2] = ["bob", "carol"];
 pub(super) fn signatures(signed: &v1::SignedRelease) -> Vec<Signature> {
     let signatures = signed.signatures.iter();
     signatures
-        .map(|one| Signature::new(ApproverId::new(one.approver.as_str()).unwrap(), &one.signature).unwrap())
+        .map(|one| {
+            Signature::new(
+                ApproverId::new(one.approver.as_str()).unwrap(),
+                &one.algorithm,
+                &one.signature,
+            )
+            .unwrap()
+        })
         .collect()
 }
 
@@ -49,7 +56,7 @@ async fn enlarged(releases: &Releases) -> CurrentRelease {
     let sign = |person: &str| {
         let approver = ApproverId::new(person).unwrap();
         let signature = key(person).sign(approver.clone(), &bytes).unwrap();
-        (approver, hex::encode(signature.bytes))
+        (approver, signature.to_text())
     };
     large.recorded.record.signatures = SIGNERS.map(sign).into();
     large.recorded.record.statement = String::from_utf8(bytes.clone()).unwrap();

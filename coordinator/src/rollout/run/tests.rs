@@ -190,7 +190,8 @@ async fn approve(rollouts: &Rollouts, revision: u64) -> Digest {
         statement_digest: Digest::of(&statement).0.to_vec().into(),
         signature: Some(v1::Signature {
             approver: "bob".to_owned(),
-            signature: signature.bytes.to_vec().into(),
+            signature: signature.bytes().to_vec().into(),
+            ..Default::default()
         }),
         brought: false,
     };

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use penstock_policy::ids::{ApproverId, Digest};
 use penstock_policy::model::ApproverSet;
-use penstock_policy::release::{Signature, pre_authentication_encoding};
-use penstock_proto::v1::{ApproveReleaseRequest, Signature as WireSignature, WhoAmIRequest};
+use penstock_policy::release::{Signable, Signature};
+use penstock_proto::v1::{ApproveReleaseRequest, WhoAmIRequest};
 
 use super::super::{Online, refused};
 use super::fetched::{FetchedRelease, plant_of};
@@ -173,10 +173,7 @@ async fn give(
     let request = ApproveReleaseRequest {
         revision,
         statement_digest: digest.0.to_vec().into(),
-        signature: Some(WireSignature {
-            approver: signature.approver.to_string(),
-            signature: signature.bytes.to_vec().into(),
-        }),
+        signature: Some(signature.into()),
         brought: signature.approver != *operator,
     };
     let answer = online.client.approve_release(request).await;
@@ -214,7 +211,7 @@ fn to_bring(
             Digest::of(&fetched.signed.statement)
         )));
     }
-    let encoded = pre_authentication_encoding(&envelope.statement);
+    let signed = Signable::release(&envelope.statement);
     let mut bring = Vec::new();
     for signature in &envelope.signatures {
         let signer = &signature.approver;
@@ -225,11 +222,12 @@ fn to_bring(
                 format!("the file holds a signature of {signer}, who is not one of the approvers in force"),
             ));
         };
-        if !signature.verifies(&encoded, &approver.key) {
+        if let Err(misfit) = signature.check(&signed, &approver.key) {
             return Err(Failure::altered(
                 "altered",
-                format!("the signature of {signer} in the file does not fit the release and their key"),
-            ));
+                format!("the signature of {signer} in the file does not count"),
+            )
+            .because(format!("it {misfit}")));
         }
         let given = fetched
             .release

@@ -147,7 +147,8 @@ pub(in crate::online) fn envelope(fetched: &FetchedRelease) -> Result<Envelope, 
 pub(in crate::online) fn signatures_of(signed: &SignedRelease) -> Result<Vec<Signature>, Failure> {
     let read = |signature: &penstock_proto::v1::Signature| {
         let approver = ApproverId::new(&signature.approver).map_err(|error| malformed(&error.to_string()))?;
-        Signature::new(approver, &signature.signature).map_err(|error| malformed(&error.to_string()))
+        Signature::new(approver, &signature.algorithm, &signature.signature)
+            .map_err(|error| malformed(&error.to_string()))
     };
     signed.signatures.iter().map(read).collect()
 }

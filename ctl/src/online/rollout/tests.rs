@@ -201,7 +201,8 @@ fn releases() -> Vec<v1::GetReleaseResponse> {
             statement: statement.clone().into(),
             signatures: vec![v1::Signature {
                 approver: "bob".to_owned(),
-                signature: signature.bytes.to_vec().into(),
+                signature: signature.bytes().to_vec().into(),
+                ..Default::default()
             }],
         };
         answers.push(v1::GetReleaseResponse {

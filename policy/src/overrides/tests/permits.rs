@@ -8,7 +8,7 @@ use crate::compile::compile;
 use crate::ids::ApproverId;
 use crate::overrides::{Authority, BreakGlass, Code, OverrideRefused};
 use crate::plan::{Observing, PlanInterface};
-use crate::release::Signature;
+use crate::release::{Signable, Signature};
 use crate::waterworks::{gateway, key, waterworks};
 
 fn release() -> Digest {
@@ -132,20 +132,22 @@ fn every_altered_byte_takes_the_signatures_away_or_makes_it_no_override() {
     }
     for place in 0..64 {
         let mut altered = whole.clone();
-        altered.signatures[0].bytes[place] ^= 1;
+        let signature = &altered.signatures[0];
+        let mut bytes = signature.bytes().to_vec();
+        bytes[place] ^= 1;
+        altered.signatures[0] = Signature::new(signature.approver.clone(), "", &bytes).unwrap();
         assert_eq!(too_few(judged(&plan, &altered)), [id("kim")], "byte {place}");
     }
 }
 
 #[test]
 fn a_signature_for_a_release_is_none_for_an_override() {
-    use crate::release::envelope;
     let plan = plan();
     let payload = asked(&plan).to_bytes();
-    let as_release = envelope::pre_authentication_encoding(&payload);
+    let as_release = Signable::release(&payload);
     let signatures: Vec<Signature> = TWO
         .iter()
-        .map(|(name, seed)| key(*seed).sign_encoded(id(name), &as_release))
+        .map(|(name, seed)| key(*seed).sign_payload(id(name), &as_release))
         .collect();
     assert_eq!(too_few(judged(&plan, &Signed { payload, signatures })), []);
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::release::signing::ApproverKey;
-use crate::release::{Envelope, pre_authentication_encoding};
+use crate::release::{Envelope, Signable};
 
 const SIGNED: &str = include_str!("../../../fixtures/release-format-1.json");
 
@@ -13,11 +13,11 @@ fn a_release_that_was_signed_then_is_read_verified_and_written_the_same_today() 
     let statement = Statement::from_bytes(&envelope.statement).unwrap();
     assert_eq!(statement.to_bytes(), envelope.statement);
     assert_eq!((statement.revision, statement.gateways), (Revision(7), 2));
-    let encoded = pre_authentication_encoding(&envelope.statement);
+    let signed = Signable::release(&envelope.statement);
     assert_eq!(envelope.signatures.len(), 2);
     for signature in &envelope.signatures {
         let key = statement.approvers.people[&signature.approver].key;
-        assert!(signature.verifies(&encoded, &key), "{}", signature.approver);
+        assert!(signature.verifies(&signed, &key), "{}", signature.approver);
     }
     // And who signs it today makes the same signature.
     let again = ApproverKey::from_seed(&[1; 32])

@@ -93,7 +93,8 @@ impl Built {
             statement_digest: self.digest().0.to_vec().into(),
             signature: Some(v1::Signature {
                 approver: person.to_owned(),
-                signature: signature.bytes.to_vec().into(),
+                signature: signature.bytes().to_vec().into(),
+                ..Default::default()
             }),
             brought: false,
         }

@@ -381,7 +381,8 @@ pub struct Unlock {
 pub enum Key {
     /// Make an approver's key: the secret half into FILE (readable only by you), the public half to the terminal
     ///
-    /// FILE is PKCS #8 PEM, which OpenSSL reads, too. At a terminal you are asked for a passphrase that locks it.
+    /// FILE is PKCS #8 PEM, which OpenSSL reads, too. At a terminal you are asked for a passphrase that locks it. A key that `ssh-keygen`
+    /// made (`-t ed25519`, or `-t ed25519-sk` in hardware) is as good, and needs no other.
     #[command(after_help = "Example:\n  penstock key new ~/.config/penstock/j.meyer.key")]
     New {
         /// Where the secret half goes; never overwritten.
@@ -418,7 +419,7 @@ pub enum Key {
     },
 }
 
-/// `ed25519:` and 64 hexadecimal digits.
+/// A public key in any of its forms.
 fn public_key(text: &str) -> Result<PublicKey, String> {
     PublicKey::try_from(text.to_owned())
         .map_err(|error| format!("{error}; `penstock key new FILE` makes a key and shows it"))

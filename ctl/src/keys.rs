@@ -1,21 +1,28 @@
-//! Approvers' keys as files: Ed25519 in PKCS #8 PEM, readable only by their owner, locked by a passphrase if there is one.
+//! Approvers' keys as files: Ed25519 in PKCS #8 PEM or in OpenSSH's form, readable only by their owner, locked by a passphrase if
+//! there is one. A key that no program holds (in hardware, in an SSH agent) is named by OpenSSH's file of it, and `ssh-keygen` signs.
 //!
 //! The secret half never leaves this machine and is never shown; what is printed is the public half, in the words of the
 //! plant document. Files are written as RFC 5208 has them (the first version of the format, without the public half), which
 //! OpenSSL reads; with a passphrase as its encrypted form (PBES2: scrypt, AES-256). Read are those too, what OpenSSL makes,
 //! and the second version of the format, which earlier versions of this program wrote.
 
+mod openssh;
 pub mod passphrase;
+pub mod signer;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::KeypairBytes;
+use penstock_policy::model::PublicKey;
 use penstock_policy::release::signing::ApproverKey;
+use pkcs8::der::zeroize::Zeroizing;
 use pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, LineEnding};
 
+use self::openssh::OpenSshError;
 use self::passphrase::{Passphrase, PassphraseError};
+pub use self::signer::Signer;
 use crate::failure::Failure;
 use crate::files::{self, FileError, Mode};
 
@@ -31,8 +38,22 @@ pub enum KeyError {
     #[error(transparent)]
     File(#[from] FileError),
     /// Not an Ed25519 key.
-    #[error("{path} holds no Ed25519 key in PKCS #8 PEM")]
+    #[error("{path} holds no Ed25519 key in PKCS #8 PEM or in OpenSSH's form")]
     Form {
+        /// The file.
+        path: PathBuf,
+    },
+    /// OpenSSH's form, and nothing to use.
+    #[error("the OpenSSH key in {path} cannot be used: {source}")]
+    OpenSsh {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: OpenSshError,
+    },
+    /// OpenSSH's form, which is not written here.
+    #[error("{path} is OpenSSH's, whose passphrase `ssh-keygen` changes; the key is as it was")]
+    NotOurs {
         /// The file.
         path: PathBuf,
     },
@@ -82,6 +103,9 @@ impl From<KeyError> for Failure {
                 "chmod 600 {}; if somebody may have read it, make a new key and release its public half",
                 files::quoted(&path)
             )),
+            KeyError::OpenSsh { .. } => Self::local("key-unusable", message),
+            KeyError::NotOurs { path } => Self::local("key-unusable", message)
+                .help(format!("ssh-keygen -p -f {}", files::quoted(&path))),
             KeyError::Passphrase(error) => error.into(),
             KeyError::WrongPassphrase { .. } => Self::local("key-locked", message),
             KeyError::Random(_) | KeyError::Encode => Self::local("key-unmade", message),
@@ -93,23 +117,74 @@ impl From<KeyError> for Failure {
 ///
 /// # Errors
 /// When the file is there already or cannot be written, or there is no randomness.
-pub fn make(path: &Path, passphrase: Option<&Passphrase>) -> Result<ApproverKey, KeyError> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(KeyError::Random)?;
-    let pem = written(seed, passphrase)?;
+pub fn make(path: &Path, passphrase: Option<&Passphrase>) -> Result<Signer, KeyError> {
+    let mut seed = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *seed).map_err(KeyError::Random)?;
+    let pem = written(&seed, passphrase)?;
     files::create(path, pem.as_bytes(), Mode::Secret)?;
-    Ok(ApproverKey::from_seed(&seed))
+    Ok(held(&seed))
 }
 
-/// Reads a key; one that others may read is refused. `ask` gives the passphrase of one that is locked.
+/// Reads a key; one that others may read is refused. `ask` gives the passphrase of one that is locked. A file that only names a key
+/// (OpenSSH's of one in hardware, or a `.pub` file) gives the tool that signs with it.
 ///
 /// # Errors
 /// When there is no such key, it is exposed, or the passphrase does not open it.
 pub fn read(
     path: &Path,
     ask: impl FnOnce() -> Result<Passphrase, PassphraseError>,
-) -> Result<ApproverKey, KeyError> {
-    Ok(ApproverKey::from_seed(&seed(path, ask)?))
+) -> Result<Signer, KeyError> {
+    let text = text(path)?;
+    if let Some(public) = public_half(&text) {
+        return Ok(Signer::Tool {
+            file: path.to_owned(),
+            public,
+        });
+    }
+    guarded(path, false)?;
+    let is_openssh = text.contains(openssh::BEGIN);
+    let seed = match is_openssh {
+        false => seed(path, &text, ask)?,
+        true => match openssh::read(&text, ask) {
+            Ok(openssh::Held::Seed(seed)) => seed,
+            Ok(openssh::Held::Hardware(public)) => {
+                return Ok(Signer::Tool {
+                    file: path.to_owned(),
+                    public,
+                });
+            }
+            Err(error) => return Err(unusable(path, error)),
+        },
+    };
+    Ok(Signer::Here {
+        key: ApproverKey::from_seed(&seed),
+        is_openssh,
+    })
+}
+
+fn unusable(path: &Path, error: OpenSshError) -> KeyError {
+    let path = path.to_owned();
+    match error {
+        OpenSshError::Passphrase(error) => error.into(),
+        OpenSshError::WrongPassphrase => KeyError::WrongPassphrase { path },
+        source => KeyError::OpenSsh { path, source },
+    }
+}
+
+/// The key of a `.pub` file, whose secret half an SSH agent may have, or hardware.
+fn public_half(text: &str) -> Option<PublicKey> {
+    let line = text.trim();
+    let key = PublicKey::try_from(line.to_owned()).ok()?;
+    // Penstock's own form stands in documents, and is the name of no file's key.
+    (!line.contains('\n') && !key.is_plain()).then_some(key)
+}
+
+fn text(path: &Path) -> Result<Zeroizing<String>, KeyError> {
+    let bytes = Zeroizing::new(files::read(path, KEY_BYTES_MAX)?);
+    let text = std::str::from_utf8(&bytes).map_err(|_| KeyError::Form {
+        path: path.to_owned(),
+    })?;
+    Ok(Zeroizing::new(text.trim_start_matches('\u{feff}').to_owned()))
 }
 
 /// Locks a key by another passphrase, or by none; the file is replaced in one step, where a link leads to it, too: what it
@@ -121,15 +196,20 @@ pub fn relock(
     path: &Path,
     ask: impl FnOnce() -> Result<Passphrase, PassphraseError>,
     new: impl FnOnce() -> Result<Option<Passphrase>, PassphraseError>,
-) -> Result<ApproverKey, KeyError> {
+) -> Result<Signer, KeyError> {
     let path = std::fs::canonicalize(path).map_err(|source| FileError::Read {
         path: path.to_owned(),
         source,
     })?;
-    let seed = seed(&path, ask)?;
-    let pem = written(seed, new()?.as_ref())?;
+    let text = text(&path)?;
+    guarded(&path, false)?;
+    if text.contains(openssh::BEGIN) {
+        return Err(KeyError::NotOurs { path });
+    }
+    let seed = seed(&path, &text, ask)?;
+    let pem = written(&seed, new()?.as_ref())?;
     files::replace(&path, pem.as_bytes(), Mode::Secret)?;
-    Ok(ApproverKey::from_seed(&seed))
+    Ok(held(&seed))
 }
 
 /// Refuses a file with a secret that others than its owner may read.
@@ -144,12 +224,9 @@ fn guarded(path: &Path, passphrase: bool) -> Result<(), KeyError> {
     }
 }
 
-fn written(
-    seed: [u8; 32],
-    passphrase: Option<&Passphrase>,
-) -> Result<pkcs8::der::zeroize::Zeroizing<String>, KeyError> {
+fn written(seed: &[u8; 32], passphrase: Option<&Passphrase>) -> Result<Zeroizing<String>, KeyError> {
     let key = KeypairBytes {
-        secret_key: seed,
+        secret_key: *seed,
         public_key: None,
     };
     let written = match passphrase {
@@ -161,13 +238,10 @@ fn written(
 
 fn seed(
     path: &Path,
+    pem: &str,
     ask: impl FnOnce() -> Result<Passphrase, PassphraseError>,
-) -> Result<[u8; 32], KeyError> {
-    let bytes = files::read(path, KEY_BYTES_MAX)?;
-    guarded(path, false)?;
+) -> Result<Zeroizing<[u8; 32]>, KeyError> {
     let path = || path.to_owned();
-    let pem = std::str::from_utf8(&bytes).map_err(|_| KeyError::Form { path: path() })?;
-    let pem = pem.trim_start_matches('\u{feff}');
     let key = if pem.contains(LOCKED) {
         let passphrase = ask()?;
         SigningKey::from_pkcs8_encrypted_pem(pem, passphrase.bytes())
@@ -175,11 +249,18 @@ fn seed(
     } else {
         SigningKey::from_pkcs8_pem(pem).map_err(|_| KeyError::Form { path: path() })?
     };
-    Ok(key.to_bytes())
+    Ok(Zeroizing::new(key.to_bytes()))
+}
+
+fn held(seed: &[u8; 32]) -> Signer {
+    Signer::Here {
+        key: ApproverKey::from_seed(seed),
+        is_openssh: false,
+    }
 }
 
 /// The public half as it stands in a plant document.
-pub fn public_words(key: &ApproverKey) -> String {
+pub fn public_words(key: &Signer) -> String {
     String::from(key.public())
 }
 

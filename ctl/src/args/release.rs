@@ -55,7 +55,7 @@ pub enum Release {
         /// The first digits of its digest, as whoever proposed it announced them; refused if it is another release.
         #[arg(long, value_name = "HEX", value_parser = digits)]
         digest: Option<String>,
-        /// The approver's key; it stays on this machine.
+        /// The approver's key; it stays on this machine. Of an OpenSSH key in hardware or in an agent, `ssh-keygen` signs.
         #[arg(
             long,
             value_name = "FILE",
@@ -66,7 +66,8 @@ pub enum Release {
         /// The key's passphrase.
         #[command(flatten)]
         unlock: super::Unlock,
-        /// A signed release from `release sign`, whose signatures are brought instead of made here.
+        /// A signed release from `release sign`, or a signature over the statement by `ssh-keygen -Y sign -n penstock-release`, which is
+        /// brought instead of made here.
         #[arg(long, value_name = "FILE")]
         signature: Option<PathBuf>,
         /// Your own copy of the document in force, to compare with where this machine has verified no release yet.

@@ -9,9 +9,10 @@ use std::path::Path;
 
 use penstock_policy::compile::compile;
 use penstock_policy::ids::{ApproverId, GatewayId, NameError};
+use penstock_policy::model::PublicKey;
 use penstock_policy::overrides::{BYTES_MAX, Code, Override as Request, Signed};
 use penstock_policy::plan::Plan;
-use penstock_policy::release::signing::ApproverKey;
+use penstock_policy::release::Signature;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -264,7 +265,7 @@ fn sign(out: &Output, request: &SignRequest<'_>) -> Result<Exit, Failure> {
     let earlier = signed
         .signatures
         .iter()
-        .find(|earlier| earlier.approver != person && signed.verifies(earlier, &key.public()));
+        .find(|earlier| earlier.approver != person && has_signed(&signed, earlier, &key.public()));
     if let Some(earlier) = earlier {
         return Err(Failure::local(
             "one-key",
@@ -280,9 +281,10 @@ fn sign(out: &Output, request: &SignRequest<'_>) -> Result<Exit, Failure> {
     }
     let question = format!("Sign this override of {} as {person}?", asked.gateway);
     ask::confirm(out, request.yes, &question)?;
-    signed.sign(person.clone(), &key).map_err(|error| {
-        Failure::altered("override-unusable", "the request cannot be signed").caused_by(&error)
-    })?;
+    let people = plan.as_ref().and_then(|(_, plan)| plan.break_glass.as_ref());
+    let known = people.and_then(|permitting| permitting.people.get(&person));
+    let signature = key.sign(person.clone(), &signed.signable(), known)?;
+    signed.add(signature);
     let json = signed.to_json();
     let file = match request.into {
         Some(into) => {
@@ -302,11 +304,21 @@ fn sign(out: &Output, request: &SignRequest<'_>) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// Whether this key made that signature, in whichever of its forms.
+fn has_signed(signed: &Signed, signature: &Signature, key: &PublicKey) -> bool {
+    let point = PublicKey::ed25519(*key.point());
+    let forms = [Some(*key), Some(point), PublicKey::from_ssh(&point.to_ssh()).ok()];
+    forms
+        .iter()
+        .flatten()
+        .any(|form| signed.verifies(signature, form))
+}
+
 /// Refuses a signature that the gateway would not count.
-fn may_sign(plan: &Plan, person: &ApproverId, key: &ApproverKey) -> Result<(), Failure> {
+fn may_sign(plan: &Plan, person: &ApproverId, key: &keys::Signer) -> Result<(), Failure> {
     let people = plan.break_glass.as_ref().map(|permitting| &permitting.people);
     match people.and_then(|people| people.get(person)) {
-        Some(known) if *known == key.public() => Ok(()),
+        Some(known) if known.is_held_as(&key.public()) => Ok(()),
         Some(known) => Err(Failure::local(
             "wrong-key",
             format!("this is not the key that `break_glass` of the document has for {person}"),

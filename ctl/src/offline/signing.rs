@@ -6,7 +6,7 @@ use std::path::Path;
 
 use penstock_policy::ids::{ApproverId, Digest, GatewayId, Revision};
 use penstock_policy::model::ApproverSet;
-use penstock_policy::release::{self, Draft, Envelope, Statement, Trust};
+use penstock_policy::release::{self, Draft, Envelope, Signable, Statement, Trust};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -19,7 +19,7 @@ use crate::output::{Output, Page, Report, Tone};
 use crate::words;
 
 /// Largest signed release that is read, bytes.
-const SIGNED_BYTES_MAX: u64 = 1 << 20;
+pub(crate) const SIGNED_BYTES_MAX: u64 = 1 << 20;
 
 /// What a release states.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -287,9 +287,9 @@ pub(crate) fn sign(out: &Output, request: &SignRequest<'_>) -> Result<Exit, Fail
         request.yes,
         &format!("Sign {} as {approver}?", stated.asked()),
     )?;
-    let signature = key.sign(approver.clone(), &envelope.statement).map_err(|error| {
-        Failure::altered("statement-unusable", "the statement cannot be signed").caused_by(&error)
-    })?;
+    let known = statement.approvers.people.get(&approver).map(|person| person.key);
+    let payload = Signable::release(&envelope.statement);
+    let signature = key.sign(approver.clone(), &payload, known.as_ref())?;
     envelope.add(signature);
     files::create(request.out, envelope.to_json().as_bytes(), Mode::Shared)?;
     out.show(&Signed {
@@ -310,7 +310,7 @@ pub(crate) fn sign(out: &Output, request: &SignRequest<'_>) -> Result<Exit, Fail
 pub(crate) fn may_sign(
     statement: &Statement,
     approver: &ApproverId,
-    key: &penstock_policy::release::signing::ApproverKey,
+    key: &keys::Signer,
     in_force: Option<&ApproverSet>,
 ) -> Result<(), Failure> {
     may_count(statement, approver)?;
@@ -318,7 +318,7 @@ pub(crate) fn may_sign(
     // the release is what introduces the approver.
     let approvers = in_force.unwrap_or(&statement.approvers);
     match approvers.people.get(approver) {
-        Some(known) if known.key != key.public() => Err(Failure::local(
+        Some(known) if !known.key.is_held_as(&key.public()) => Err(Failure::local(
             "wrong-key",
             format!("this is not the key that the plant document has for {approver}"),
         )

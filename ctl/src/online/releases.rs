@@ -3,6 +3,7 @@
 //! shown in words before.
 
 mod approve;
+mod brought;
 mod ending;
 pub(super) mod fetched;
 pub(super) mod held;

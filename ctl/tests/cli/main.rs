@@ -11,6 +11,7 @@ mod begin;
 mod check;
 mod explain;
 mod keys;
+mod openssh;
 mod overrides;
 mod releases;
 mod rollout;

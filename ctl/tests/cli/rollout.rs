@@ -166,7 +166,10 @@ fn record(folder: &Path) {
     };
     let mut signed = SignedRecord::new(&record).unwrap();
     let key = keys::read(&folder.join("m.okoye.key"), || panic!("it has no passphrase")).unwrap();
-    signed.sign("m.okoye".parse().unwrap(), &key);
+    let signature = key
+        .sign("m.okoye".parse().unwrap(), &signed.signable(), None)
+        .unwrap();
+    signed.signatures.push(signature);
     std::fs::write(folder.join("r1.record"), signed.to_json()).unwrap();
 }
 

@@ -22,7 +22,7 @@ impl ApproverKey {
         Self(SigningKey::from_bytes(seed))
     }
 
-    /// The bytes it was made of, to be kept secret.
+    /// The bytes it was made of, to be kept secret: whoever takes them wipes them.
     pub fn seed(&self) -> [u8; 32] {
         self.0.to_bytes()
     }
@@ -42,7 +42,7 @@ impl ApproverKey {
     }
 
     /// Signs what was read by whoever asks.
-    pub(crate) fn sign_payload(&self, name: ApproverId, payload: &Signable<'_>) -> Signature {
+    pub fn sign_payload(&self, name: ApproverId, payload: &Signable<'_>) -> Signature {
         Signature::ed25519(name, self.0.sign(&payload.dsse()).to_bytes())
     }
 }

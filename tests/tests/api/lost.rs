@@ -18,7 +18,7 @@ use crate::twins::{greeted_as, holds};
 use crate::world::{PATIENCE, World, document, refused};
 
 /// The commands of a page, as they stand there.
-fn page(title: &str) -> Vec<String> {
+pub fn page(title: &str) -> Vec<String> {
     let runbook = include_str!("../../../deploy/runbook.md");
     let (_, after) = runbook.split_once(&format!("\n## {title}\n")).unwrap();
     let (page, _) = after.split_once("\n## ").unwrap();

@@ -13,6 +13,7 @@
 )]
 
 mod approvals;
+mod approvers;
 mod audit;
 mod bounds;
 mod callers;

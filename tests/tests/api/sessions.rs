@@ -24,7 +24,7 @@ fn effective(mark: v1::RevisionDigest) -> v1::PolicyState {
 }
 
 /// What the gateway's own verifier says of an offer.
-fn verified(offer: &v1::PolicyOffer, gateway: &str, approvers: &crate::world::Built) -> u64 {
+pub fn verified(offer: &v1::PolicyOffer, gateway: &str, approvers: &crate::world::Built) -> u64 {
     let signed = offer.release.as_ref().unwrap();
     let signatures: Vec<_> = signed
         .signatures

@@ -9,6 +9,7 @@ use penstock_policy::release::{Signable, Signature};
 use penstock_proto::v1::{ApproveReleaseRequest, WhoAmIRequest};
 
 use super::super::{Online, refused};
+use super::brought::Brought;
 use super::fetched::{FetchedRelease, plant_of};
 use super::recorded::{self, Against};
 use super::report::ReleaseLine;
@@ -46,7 +47,7 @@ pub(super) async fn approve(
         .key
         .map(|file| keys::read(file, || passphrase::existing(out, file, asked.passphrase_file)))
         .transpose()?;
-    let brought = asked.signature.map(signing::read_envelope).transpose()?;
+    let brought = asked.signature.map(Brought::read).transpose()?;
     let mut online = Online::connect(context).await?;
     let known = online.known()?;
     let revision = asked.revision;
@@ -76,6 +77,9 @@ pub(super) async fn approve(
         .unwrap_or_else(|| statement.approvers.clone());
     let operator = ApproverId::new(online.login.context.operator.as_str())
         .map_err(|error| Failure::usage(error.to_string()))?;
+    let brought = brought
+        .map(|brought| brought.envelope(&fetched.signed.statement, &approvers))
+        .transpose()?;
     let signers = match (&key, &brought) {
         (Some(key), _) => {
             signing::may_sign(statement, &operator, key, Some(&approvers))?;
@@ -121,11 +125,9 @@ pub(super) async fn approve(
     ask::confirm(out, asked.yes, &question)?;
     let signatures: Vec<Signature> = match (key, brought) {
         (Some(key), _) => {
-            let signature = key
-                .sign(operator.clone(), &fetched.signed.statement)
-                .map_err(|error| {
-                    Failure::altered("statement-unusable", "the statement cannot be signed").caused_by(&error)
-                })?;
+            let known = approvers.people.get(&operator).map(|person| person.key);
+            let payload = Signable::release(&fetched.signed.statement);
+            let signature = key.sign(operator.clone(), &payload, known.as_ref())?;
             // Before it is sent: the coordinator may keep it and say nothing.
             standing.known.number(statement.revision, digest)?;
             standing.known.see(&fetched.signed.statement, true);

@@ -127,7 +127,8 @@ pub(super) async fn record(
     let name = online.login.context.operator.as_str();
     if let Some(key) = &key {
         let name = ApproverId::new(name).map_err(|error| Failure::usage(error.to_string()))?;
-        signed.sign(name, key);
+        let signature = key.sign(name, &signed.signable(), None)?;
+        signed.signatures.push(signature);
     }
     let text = signed.to_json();
     let Some(file) = asked.out else {

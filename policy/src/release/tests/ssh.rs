@@ -1,6 +1,6 @@
 //! Approvers whose keys OpenSSH holds, in files and in hardware: what `ssh-keygen -Y sign` made counts just where it should.
 //!
-//! `fixtures/sshsig.json` was made by OpenSSH, with a FIDO2 token in software (`tests/tests/approvers/token.c`).
+//! `fixtures/sshsig.json` was made by OpenSSH, with a FIDO2 token in software (`ctl/tests/cli/token.c`).
 
 use super::*;
 use crate::model::{Approver, PublicKey};

@@ -72,7 +72,7 @@ pub enum NotTaken {
 pub fn put_together(
     known: &Withdrawn,
     list: &SignedList,
-    (plant, roots): (&PlantId, &[CertificateDer<'_>]),
+    (plant, roots): (&PlantId, &[CertificateDer<'static>]),
 ) -> Result<(Withdrawn, Vec<Subject>), NotTaken> {
     let list = list.verify(plant, roots)?;
     let mut together = known.clone();
@@ -275,10 +275,7 @@ impl WithdrawnKeeper {
     /// Takes what a coordinator sent. One that is refused is a fault until a good one comes, and changes nothing; whether all of it
     /// has to be asked for.
     pub async fn bring(&self, list: WithdrawnList) -> bool {
-        let list = SignedList {
-            payload: list.payload.to_vec(),
-            signature: list.signature.to_vec(),
-        };
+        let list = SignedList::from(list);
         match self.take(list, "by the coordinator").await {
             Ok(_) => false,
             Err(why) => {

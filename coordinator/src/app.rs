@@ -4,7 +4,7 @@ mod services;
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::enrolment::{GATEWAY_PREFIX, GatewayRecord, NewToken, TokenTerms, create_token};
 use crate::files::{self, FileError};
-use crate::health::{self, own::Probe};
+use crate::health::{self, own::CertificateFiles, own::Probe};
 use crate::health_watch::{self, PublishedHealth, Standard};
 use crate::journal::Journal;
 use crate::metrics;
@@ -41,6 +41,8 @@ use crate::tickets::Tickets;
 /// How long open streams may take to end when the coordinator stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The authority's folder in the data folder.
+const CA_FOLDER: &str = "ca";
 /// The store's file in the data folder.
 const STORE_FILE: &str = "penstock.db";
 
@@ -146,11 +148,44 @@ pub struct RunningCoordinator {
 pub fn init(config: &Config) -> Result<(), AppError> {
     files::private_folder(&config.data)?;
     let _lock = DataLock::take(&config.data)?;
-    let ca = config.data.join("ca");
+    let ca = config.data.join(CA_FOLDER);
     files::private_folder(&ca)?;
     Authority::create(&ca, config.plant.clone(), config.lifetimes, clock::now_ms())?;
     Store::open(&config.data.join(STORE_FILE))?;
     Ok(())
+}
+
+/// Makes the data folder of a plant whose root, with the certificate in this file, is kept elsewhere; answers the request (PKCS #10, DER)
+/// that it has to sign.
+///
+/// # Errors
+/// As [`init`]; or the root's certificate cannot be read.
+pub fn init_under(config: &Config, root: &Path) -> Result<Vec<u8>, AppError> {
+    files::private_folder(&config.data)?;
+    let _lock = DataLock::take(&config.data)?;
+    let ca = config.data.join(CA_FOLDER);
+    files::private_folder(&ca)?;
+    Authority::begin_under(&ca, root)?;
+    Store::open(&config.data.join(STORE_FILE))?;
+    Ok(Authority::request(&ca)?)
+}
+
+/// A request (PKCS #10, DER) for the key by which this coordinator is to issue next, also while it runs.
+///
+/// # Errors
+/// The key cannot be read, made or stored.
+pub fn issuing_request(config: &Config) -> Result<Vec<u8>, AppError> {
+    Ok(Authority::request(&config.data.join(CA_FOLDER))?)
+}
+
+/// Takes the certificate (PEM) that the root signed for that key into use, from the next start on.
+///
+/// # Errors
+/// A coordinator runs on the folder, or the certificate cannot be used; what was in use then stays so.
+pub fn install_issuing(config: &Config, pem: &[u8]) -> Result<(), AppError> {
+    let _lock = DataLock::take(&config.data)?;
+    let ca = config.data.join(CA_FOLDER);
+    Ok(Authority::install(&ca, &config.plant, pem, clock::now_ms())?)
 }
 
 /// Makes a token for an operator directly in the store, while no coordinator runs: for the first admin, and for
@@ -165,7 +200,11 @@ pub async fn operator_token(
     valid_seconds: u32,
 ) -> Result<(NewToken, penstock_policy::ids::Digest), AppError> {
     let _lock = DataLock::take(&config.data)?;
-    let authority = Authority::load(&config.data.join("ca"), config.plant.clone(), config.lifetimes)?;
+    let authority = Authority::load(
+        &config.data.join(CA_FOLDER),
+        config.plant.clone(),
+        config.lifetimes,
+    )?;
     let store = Store::open(&config.data.join(STORE_FILE))?;
     let journal = Journal::new(store.clone(), &config.name);
     let terms = TokenTerms {
@@ -179,7 +218,8 @@ pub async fn operator_token(
     Ok((token, authority.root_digest()))
 }
 
-/// Copies store and authority to a new folder, also while the coordinator runs.
+/// Copies store and authority to a new folder, also while the coordinator runs. The key of an issuing certificate stays here: the root
+/// certifies another one for whoever needs the copy.
 ///
 /// # Errors
 /// `to` exists or cannot be made, or store or authority cannot be read or written. What was copied so far stays in
@@ -189,15 +229,31 @@ pub fn backup(config: &Config, to: &Path) -> Result<(), AppError> {
     let ca = to.join("ca");
     files::private_folder(&ca)?;
     backup_file(&config.data.join(STORE_FILE), &to.join(STORE_FILE))?;
-    let own = config.data.join("ca");
-    files::write_new(&ca.join("root.pem"), &files::read(&own.join("root.pem"))?)?;
-    penstock_proto::keys::copy(&own.join("root.key"), &ca.join("root.key")).map_err(CaError::from)?;
+    let own = config.data.join(CA_FOLDER);
+    for certificate in ["root.pem", "issuing.pem"] {
+        if own.join(certificate).exists() {
+            files::write_new(&ca.join(certificate), &files::read(&own.join(certificate))?)?;
+        }
+    }
+    if has_root_key(config) {
+        penstock_proto::keys::copy(&own.join("root.key"), &ca.join("root.key")).map_err(CaError::from)?;
+    }
     Ok(())
 }
 
-/// Where our own certificate and the plant's root are.
-fn certificate_files(config: &Config) -> [PathBuf; 2] {
-    ["coordinator.pem", "ca/root.pem"].map(|name| config.data.join(name))
+/// Whether the plant's root issues on this machine.
+pub fn has_root_key(config: &Config) -> bool {
+    config.data.join(CA_FOLDER).join("root.key").exists()
+}
+
+/// Where our own certificate, the issuing one (if there is one) and the plant's root are.
+fn certificate_files(config: &Config) -> CertificateFiles {
+    let ca = config.data.join(CA_FOLDER);
+    CertificateFiles {
+        own: config.data.join("coordinator.pem"),
+        issuing: Some(ca.join("issuing.pem")).filter(|file| file.exists()),
+        root: ca.join("root.pem"),
+    }
 }
 
 /// Starts a coordinator.
@@ -209,7 +265,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     let lock = DataLock::take(&config.data)?;
     let recorder = metrics::install()?;
     let authority = Arc::new(Authority::load(
-        &config.data.join("ca"),
+        &config.data.join(CA_FOLDER),
         config.plant.clone(),
         config.lifetimes,
     )?);

@@ -1,5 +1,11 @@
-//! The plant's certificate authority: one root, and leaves that name who holds them (DESIGN §6;
+//! The plant's certificate authority as its coordinator has it: a key that issues leaves, which name who holds them (DESIGN §6;
 //! IEC 62443-3-3 SR 1.8).
+//!
+//! ```text
+//! root.pem, root.key                     a root that issues itself: all on one machine
+//! root.pem, issuing.pem, issuing.key     a root whose key is elsewhere (`root`) certified this key
+//! next.key                               the key of the next issuing certificate, until that is installed (`install`)
+//! ```
 //!
 //! A certificate's name comes from whoever *decided* it (the token's record, the verified peer), never from what
 //! a certificate request wishes. Of a request only the public key is used, and only after its signature proved
@@ -9,27 +15,29 @@
 //! coordinator's own from its configuration) are what ordinary TLS clients look for where a gateway ends their TLS, at a device
 //! that serves, or at the coordinator; no program of Penstock takes a peer for anything because of them.
 //!
-//! The root's key is a file with mode 0600 in the data directory; keeping it elsewhere is one more holder (`penstock_proto::keys`).
+//! Keys are files with mode 0600; keeping one elsewhere is one more holder (`penstock_proto::keys`).
 
+mod install;
 mod issue;
 mod request;
+mod root;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use penstock_policy::ids::{Digest, PlantId};
+use penstock_proto::issuing::NotIssuing;
 use penstock_proto::keys::{FileKey, Key, KeyError, KeyKind};
-use penstock_proto::tls::{TlsError, certificates_from_pem};
+use penstock_proto::tls::{TlsError, certificates_from_pem, validity_ms};
 use penstock_proto::withdrawn::{List, SignedList};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyUsagePurpose};
+use rcgen::Issuer;
 use rustls::pki_types::CertificateDer;
 
 pub use self::issue::IssuedCertificate;
 pub use self::request::{ProvenKey, REQUEST_BYTES_MAX};
+pub use self::root::{IssuingTerms, OfflineRoot};
 use crate::files;
 
-/// How long the root is valid: as long as the plant may stand.
-const ROOT_VALIDITY: Duration = Duration::from_secs(30 * 365 * 86_400);
 /// How long certificates are valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetimes {
@@ -60,7 +68,11 @@ impl Lifetimes {
 pub struct Authority {
     plant: PlantId,
     root: CertificateDer<'static>,
+    /// Of the key that issues; `None`: it is the root's own.
+    issuing: Option<CertificateDer<'static>>,
     issuer: Issuer<'static, Key>,
+    /// When that ends, milliseconds since 1970: nothing that it issues does later. A root that issues itself has no end here.
+    ends_ms: u64,
     lifetimes: Lifetimes,
 }
 
@@ -82,6 +94,17 @@ pub enum CaError {
     /// The stored certificate or key cannot be used.
     #[error("the stored certificate or key of the authority cannot be used")]
     Stored(#[from] TlsError),
+    /// The certificate is there, and its key is not.
+    #[error(
+        "no key here belongs to the issuing certificate {0}: run `penstock-coordinator authority request`, have the plant's root sign that, and install what it signed"
+    )]
+    NoIssuingKey(PathBuf),
+    /// A certificate that this coordinator cannot issue with.
+    #[error("the issuing certificate cannot be used: {0}")]
+    Issuing(NotIssuing),
+    /// The same, for another reason.
+    #[error("{0}")]
+    NotInstalled(String),
     /// No randomness.
     #[error("the system provides no random numbers")]
     Random(#[from] getrandom::Error),
@@ -119,17 +142,8 @@ impl Authority {
         if certificate_file.exists() || key_file.exists() {
             return Err(CaError::Exists(dir.to_owned()));
         }
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.distinguished_name = issue::name(&format!("Penstock root of {plant}"));
-        // A second authority of the same plant must not look like the first one to those who compare names.
-        let serial = issue::serial()?;
-        params
-            .distinguished_name
-            .push(DnType::OrganizationalUnitName, hex::encode(serial.to_bytes()));
-        params.serial_number = Some(serial);
-        issue::validity(&mut params, issue::backdated(now_ms), now_ms, ROOT_VALIDITY);
+        // It issues leaves itself, and nobody else does.
+        let params = root::params(&plant, 0, now_ms)?;
         let key = FileKey::generate(KeyKind::EcdsaP384)?;
         key.create(&key_file)?;
         let certificate = params.self_signed(&Key::new(key))?;
@@ -142,18 +156,23 @@ impl Authority {
     /// # Errors
     /// A file is missing, unreadable or damaged, or the key can be read by others.
     pub fn load(dir: &Path, plant: PlantId, lifetimes: Lifetimes) -> Result<Self, CaError> {
-        let file = dir.join("root.pem");
-        let pem = files::read(&file)?;
-        let root = certificates_from_pem(&pem, &file.display().to_string())?
-            .into_iter()
-            .next()
-            .ok_or_else(|| TlsError::Empty(file.display().to_string()))?;
-        let key = FileKey::open_private(&dir.join("root.key"))?;
-        let issuer = Issuer::from_ca_cert_der(&root, Key::new(key))?;
+        let root = certificate(&dir.join("root.pem"))?;
+        let (issuing, key) = match install::installed(dir, &plant, &root)? {
+            Some((issuing, key)) => (Some(issuing), key),
+            None => (None, FileKey::open_private(&dir.join("root.key"))?),
+        };
+        let of_issuer = issuing.as_ref().unwrap_or(&root);
+        let issuer = Issuer::from_ca_cert_der(of_issuer, Key::new(key))?;
+        let ends_ms = match &issuing {
+            Some(issuing) => validity_ms(issuing).map_err(TlsError::from)?.1,
+            None => u64::MAX,
+        };
         Ok(Self {
             plant,
             root,
+            issuing,
             issuer,
+            ends_ms,
             lifetimes,
         })
     }
@@ -161,6 +180,16 @@ impl Authority {
     /// The plant.
     pub fn plant(&self) -> &PlantId {
         &self.plant
+    }
+
+    /// What follows a leaf in its chain: the issuing certificate, if there is one, and the root.
+    pub fn issuers(&self) -> Vec<CertificateDer<'static>> {
+        self.issuing.iter().chain([&self.root]).cloned().collect()
+    }
+
+    /// When the certificate that issues ends, milliseconds since 1970.
+    pub fn ends_ms(&self) -> u64 {
+        self.ends_ms
     }
 
     /// The roots to trust, DER. (One; two while it is being changed for another.)
@@ -173,13 +202,23 @@ impl Authority {
     /// # Errors
     /// The authority's key cannot sign.
     pub fn sign_list(&self, list: &List) -> Result<SignedList, CaError> {
-        Ok(SignedList::sign(list, self.issuer.key())?)
+        Ok(SignedList {
+            issuing: self.issuing.as_ref().map(|issuing| issuing.to_vec()),
+            ..SignedList::sign(list, self.issuer.key())?
+        })
     }
 
     /// SHA-256 of the root's DER, as it stands in tokens.
     pub fn root_digest(&self) -> Digest {
         Digest::of(&self.root)
     }
+}
+
+/// The first certificate in a PEM file.
+fn certificate(file: &Path) -> Result<CertificateDer<'static>, CaError> {
+    let what = file.display().to_string();
+    let found = certificates_from_pem(&files::read(file)?, &what)?;
+    Ok(found.into_iter().next().ok_or(TlsError::Empty(what))?)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! `penstock-coordinator`: sets a plant's coordinator up, runs it, and backs it up.
 
+mod authority;
+
 use std::collections::BTreeSet;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -57,7 +59,14 @@ enum Command {
         /// Where the configuration is written; default: DIR/coordinator.toml.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// The plant's root is kept on a machine without a network (`authority new`), and this is its certificate. Without this, the
+        /// root is made on this machine, and whoever has the machine has the plant.
+        #[arg(long, value_name = "ROOT.PEM")]
+        under: Option<PathBuf>,
     },
+    /// Keeps the plant's root on a machine without a network, and certifies with it the key by which a coordinator issues.
+    #[command(subcommand)]
+    Authority(authority::AuthorityCommand),
     /// Runs the coordinator.
     Serve {
         /// Its configuration.
@@ -84,7 +93,7 @@ enum Command {
         /// Its configuration.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// The new folder. It holds the authority's key: keep it like that.
+        /// The new folder. Where the root is on this machine, it holds the root's key: keep it like that.
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
     },
@@ -118,6 +127,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             admin,
             after_approval,
             config,
+            under,
         } => {
             // The configuration is read from anywhere later on.
             let data = std::path::absolute(&data).context("`--data` cannot be used")?;
@@ -133,8 +143,9 @@ fn execute(command: Command) -> anyhow::Result<()> {
             if let Some(metrics) = metrics {
                 file.listen.metrics = if metrics == "none" { String::new() } else { metrics };
             }
-            init(&file, &address, &admin, config)
+            init(&file, &address, &admin, config, under.as_deref())
         }
+        Command::Authority(command) => command.execute(),
         Command::Serve { config } => {
             let file = ConfigFile::read(&config)?;
             let checked = check(&file, &config)?;
@@ -154,10 +165,13 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Backup { config, to } => {
             let checked = check(&ConfigFile::read(&config)?, &config)?;
             app::backup(&checked, &to)?;
-            println!(
-                "Backed up to {}. It holds the authority's key: keep it equally safe.",
-                to.display()
-            );
+            let key = match app::has_root_key(&checked) {
+                true => "It holds the authority's key: keep it equally safe.",
+                false => {
+                    "It does not hold the key by which this coordinator issues: who restores it has the plant's root sign a new request."
+                }
+            };
+            println!("Backed up to {}. {key}", to.display());
             Ok(())
         }
         Command::Config { default: true, .. } => {
@@ -182,6 +196,11 @@ fn everywhere(reached: &[Address]) -> Vec<SocketAddr> {
         .into_iter()
         .map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
         .collect()
+}
+
+/// What a configuration file says.
+fn configured(path: &Path) -> anyhow::Result<Config> {
+    check(&ConfigFile::read(path)?, path)
 }
 
 fn check(file: &ConfigFile, path: &Path) -> anyhow::Result<Config> {
@@ -232,9 +251,16 @@ fn init(
     addresses: &[Address],
     admin: &OperatorId,
     config: Option<PathBuf>,
+    under: Option<&Path>,
 ) -> anyhow::Result<()> {
     let checked = file.check()?;
-    app::init(&checked)?;
+    let request = match under {
+        Some(root) => Some(app::init_under(&checked, root)?),
+        None => {
+            app::init(&checked)?;
+            None
+        }
+    };
     let config = config.unwrap_or_else(|| checked.data.join("coordinator.toml"));
     let list = |texts: Vec<String>| {
         let quoted: Vec<_> = texts.iter().map(|text| format!("{text:?}")).collect();
@@ -255,6 +281,9 @@ fn init(
         file.listen.metrics,
     );
     files::write_new(&config, text.as_bytes())?;
+    if let Some(request) = request {
+        return authority::begun_under(&checked, &request, &config, (admin, addresses));
+    }
     let token = token(&checked, admin, Role::Admin, addresses.to_vec())?;
     eprintln!(
         "Plant {} has an authority in {}, and a configuration in {}.\n\

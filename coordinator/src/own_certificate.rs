@@ -62,15 +62,16 @@ struct MadeCertificate {
     life: Life,
 }
 
-/// Why a certificate that is valid in `span` does not do at `now_ms`; `None`: it does.
-fn wanting(span: (u64, u64), lifetime_ms: u64, now_ms: u64) -> Option<&'static str> {
+/// Why a certificate that is valid in `span` does not do at `now_ms`; `None`: it does. One that lasts as long as the authority itself, until
+/// `latest_ms`, cannot be bettered.
+fn wanting(span: (u64, u64), lifetime_ms: u64, now_ms: u64, latest_ms: u64) -> Option<&'static str> {
     let (from, until) = span;
     let left = until.saturating_sub(now_ms);
     if now_ms < from {
         Some("its time had not come by this clock")
     } else if now_ms >= until {
         Some("it had expired by this clock")
-    } else if left <= lifetime_ms / 3 {
+    } else if left <= lifetime_ms / 3 && until < latest_ms {
         Some("less than a third of its time was left")
     } else if left > lifetime_ms.saturating_add(LATER_MS) {
         Some("it was made while this clock was ahead")
@@ -105,7 +106,7 @@ impl OwnCertificate {
         let why = match &held {
             Some(held) => {
                 let span = held.validity_ms().unwrap_or((0, 0));
-                match wanting(span, self.lifetime_ms, now_ms) {
+                match wanting(span, self.lifetime_ms, now_ms, self.authority.ends_ms()) {
                     None => {
                         self.held = Some(held.clone());
                         return Ok(held.clone());
@@ -203,7 +204,10 @@ impl OwnCertificate {
         let whose = stored
             .identity()
             .is_ok_and(|identity| identity.subject == Subject::Coordinator(self.name.clone()));
-        let issued_here = stored.chain().last() == self.authority.roots().first();
+        let issued_here = stored
+            .chain()
+            .get(1..)
+            .is_some_and(|issuers| *issuers == *self.authority.issuers());
         // A power cut between key and certificate leaves two that do not fit.
         let fits = ServerCredentials::new(&stored).is_ok();
         let named = stored.server_names().is_ok_and(|names| names == self.names);
@@ -418,11 +422,11 @@ mod tests {
         ) {
             let lifetime = 60 * DAY_MS;
             let span = (from, from + length);
-            if wanting(span, lifetime, now).is_none() {
+            if wanting(span, lifetime, now, u64::MAX).is_none() {
                 prop_assert!(span.0 <= now && now + lifetime / 3 < span.1 && span.1 <= now + lifetime + LATER_MS);
             }
             // One that was made now is kept, whenever its time begins before.
-            prop_assert_eq!(wanting((from.min(now), now + lifetime), lifetime, now), None);
+            prop_assert_eq!(wanting((from.min(now), now + lifetime), lifetime, now, u64::MAX), None);
         }
     }
 }

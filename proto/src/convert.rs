@@ -113,6 +113,18 @@ impl From<&SignedList> for v1::WithdrawnList {
         Self {
             payload: list.payload.clone().into(),
             signature: list.signature.clone().into(),
+            chain: list.issuing.clone().unwrap_or_default().into(),
+        }
+    }
+}
+
+impl From<v1::WithdrawnList> for SignedList {
+    /// Nothing of it is judged.
+    fn from(wire: v1::WithdrawnList) -> Self {
+        Self {
+            payload: wire.payload.to_vec(),
+            signature: wire.signature.to_vec(),
+            issuing: (!wire.chain.is_empty()).then(|| wire.chain.to_vec()),
         }
     }
 }

@@ -10,6 +10,7 @@
 //! those that the authority certifies; each makes signatures of one form, so that nobody has to choose.
 
 mod file;
+mod locked;
 
 use std::fmt;
 use std::io;
@@ -22,6 +23,7 @@ use rustls::sign::Signer;
 use rustls::{SignatureAlgorithm, SignatureScheme};
 
 pub use self::file::{FileKey, copy};
+pub use self::locked::{Passphrase, passphrase_in};
 use crate::peer::PeerIdentity;
 
 /// Holds one private key.
@@ -107,6 +109,12 @@ pub enum KeyError {
     /// It is a key of another kind.
     #[error("{0} is a key of a kind that is not accepted; use ECDSA P-256, P-384 or Ed25519")]
     Kind(String),
+    /// Another passphrase, or not what was written.
+    #[error("the passphrase does not open {0}, or the file is damaged")]
+    WrongPassphrase(String),
+    /// There is no passphrase where one has to be.
+    #[error("{0} holds no passphrase: {1}")]
+    NoPassphrase(String, &'static str),
     /// A key or a request cannot be made.
     #[error("the key or the certificate request cannot be made")]
     Make(#[from] rcgen::Error),

@@ -14,6 +14,7 @@ pub mod codec;
 pub mod convert;
 pub mod event;
 pub mod fault;
+pub mod issuing;
 pub mod keys;
 pub mod learned;
 pub mod peer;

@@ -9,8 +9,9 @@
 //!
 //! Between gateways, operators and coordinators [`server`] accepts and [`client`] connects; devices and brokers meet
 //! the gateway by [`data_path`]. Strangers are met by [`handshakes`], on threads of their own; how much a certificate may
-//! cost before it is believed stands in `verifier`. This file holds what all share.
+//! cost before it is believed stands in `verifier`, by whose key it is issued in `chains`. This file holds what all share.
 
+mod chains;
 pub mod client;
 pub mod crowd;
 pub mod data_path;
@@ -23,16 +24,15 @@ pub mod times;
 mod verifier;
 
 pub use crate::peer::validity_ms;
+pub use chains::{WrongChain, issuers};
 pub use verifier::{CERTIFICATES_BYTES_MAX, CERTIFICATES_MAX, FOREIGN_CERTIFICATES_MAX, TooLong, WrongPeer};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
 use rustls::sign::CertifiedKey;
 
 use self::names::ServerNames;
@@ -217,24 +217,6 @@ pub fn certificates_to_pem<C: AsRef<[u8]>>(certificates: &[C]) -> String {
         text.push_str("-----END CERTIFICATE-----\n");
     }
     text
-}
-
-/// Which of `roots` issued this certificate of a peer that connects; `None`: none of them. What time it is does not matter: a clock
-/// may be wrong, and that a certificate is not valid at some time is for those to say to whom it is shown.
-pub fn issuer<'a>(
-    leaf: &CertificateDer<'_>,
-    roots: &'a [CertificateDer<'static>],
-) -> Option<&'a CertificateDer<'static>> {
-    let (from_ms, _) = validity_ms(leaf).ok()?;
-    let then = UnixTime::since_unix_epoch(Duration::from_millis(from_ms));
-    roots.iter().find(|root| {
-        let verifier = root_store(std::slice::from_ref(root)).ok().and_then(|store| {
-            WebPkiClientVerifier::builder_with_provider(store, provider())
-                .build()
-                .ok()
-        });
-        verifier.is_some_and(|verifier| verifier.verify_client_cert(leaf, &[], then).is_ok())
-    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {

@@ -20,6 +20,7 @@ use penstock_policy::release;
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
+use crate::issuing::{self, NotIssuing};
 use crate::keys::{Key, KeyError, has_signed};
 use crate::peer::{Epoch, Subject};
 
@@ -30,6 +31,8 @@ pub use self::live::{Life, WatchedLife, WithdrawnView};
 const PAYLOAD_TYPE: &str = "application/vnd.penstock.withdrawn+json";
 /// The format of a list.
 pub const LIST_FORMAT: &str = "penstock-withdrawn/1";
+/// What an issuing certificate may have, bytes.
+const ISSUING_BYTES_MAX: usize = 16 * 1024;
 /// A signed list is not looked at beyond: room for some 40,000 entries.
 pub const LIST_BYTES_MAX: usize = 4 << 20;
 
@@ -76,12 +79,14 @@ pub struct List {
 }
 
 /// A list and the signature of the plant's authority over its exact bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SignedList {
     /// The list, as JSON.
     pub payload: Vec<u8>,
     /// By the authority's key, over the payload with its type (DSSE).
     pub signature: Vec<u8>,
+    /// The issuing certificate whose key that is, DER; `None`: it is a root's.
+    pub issuing: Option<Vec<u8>>,
 }
 
 /// Why a list is not taken.
@@ -90,6 +95,9 @@ pub enum ListError {
     /// Nobody who may signed it.
     #[error("the list of withdrawn keys is not signed by the plant's authority")]
     Signature,
+    /// Signed by a key that a root did not certify for that.
+    #[error("the list of withdrawn keys is not signed by the plant's authority: {0}")]
+    Issuer(NotIssuing),
     /// It is longer than any.
     #[error("the list of withdrawn keys has {0} bytes, and at most {LIST_BYTES_MAX} are read")]
     TooLong(usize),
@@ -226,7 +234,7 @@ impl Withdrawn {
 }
 
 impl SignedList {
-    /// Signs a list with the authority's key.
+    /// Signs a list with the key of a root; with another one, which a root certified, [`Self::issuing`] has to say by what.
     ///
     /// # Errors
     /// The key's holder does not sign.
@@ -234,22 +242,37 @@ impl SignedList {
         // Names and numbers: nothing that JSON cannot say.
         let payload = serde_json::to_vec(list).map_err(|error| KeyError::Sign(error.to_string()))?;
         let signature = authority.sign(&release::encoding(PAYLOAD_TYPE, &payload))?;
-        Ok(Self { payload, signature })
+        Ok(Self {
+            payload,
+            signature,
+            issuing: None,
+        })
     }
 
-    /// The list, if one of the plant's roots signed it.
+    /// The list, if one of the plant's roots signed it, or the key of an issuing certificate that one of them certified. When that is
+    /// valid plays no part: a list only takes away.
     ///
     /// # Errors
-    /// It is not signed by one of `roots`, is none of `plant`, or cannot be read.
-    pub fn verify(&self, plant: &PlantId, roots: &[CertificateDer<'_>]) -> Result<List, ListError> {
-        if self.payload.len() > LIST_BYTES_MAX {
-            return Err(ListError::TooLong(self.payload.len()));
+    /// It is not signed like that, is none of `plant`, or cannot be read.
+    pub fn verify(&self, plant: &PlantId, roots: &[CertificateDer<'static>]) -> Result<List, ListError> {
+        let issuing_bytes = self.issuing.as_ref().map_or(0, Vec::len);
+        if self.payload.len() > LIST_BYTES_MAX || issuing_bytes > ISSUING_BYTES_MAX {
+            return Err(ListError::TooLong(
+                self.payload.len().saturating_add(issuing_bytes),
+            ));
         }
         let signed = release::encoding(PAYLOAD_TYPE, &self.payload);
-        if !roots
-            .iter()
-            .any(|root| has_signed(root, &signed, &self.signature))
-        {
+        let is_signed = match &self.issuing {
+            None => roots
+                .iter()
+                .any(|root| has_signed(root, &signed, &self.signature)),
+            Some(issuing) => {
+                let issuing = CertificateDer::from(issuing.as_slice());
+                issuing::judge(&issuing, plant, roots).map_err(ListError::Issuer)?;
+                has_signed(&issuing, &signed, &self.signature)
+            }
+        };
+        if !is_signed {
             return Err(ListError::Signature);
         }
         let list: List = serde_json::from_slice(&self.payload).map_err(ListError::Unreadable)?;

@@ -7,7 +7,7 @@
 use penstock_policy::ids::Digest;
 use penstock_proto::keys::Key;
 use penstock_proto::peer::{PeerIdentity, Subject, certified_key};
-use penstock_proto::tls::{TlsError, certificates_to_pem, issuer};
+use penstock_proto::tls::{TlsError, certificates_to_pem, issuers};
 use penstock_proto::v1::EnrolResponse;
 use rcgen::PublicKeyData as _;
 use rustls::pki_types::CertificateDer;
@@ -18,7 +18,7 @@ use crate::{clock, durable};
 /// What a coordinator issued, after it was checked.
 #[derive(Debug)]
 pub struct IssuedChain {
-    /// The certificate, and the root that issued it.
+    /// The certificate, what issued it, and the root.
     pub(super) chain: Vec<CertificateDer<'static>>,
     /// All roots that are held.
     pub(super) roots: Vec<CertificateDer<'static>>,
@@ -95,11 +95,11 @@ impl IdentityFolder {
             .filter(|root| !roots.contains(root))
             .map(|root| Digest::of(root))
             .collect();
-        let Some(root) = issuer(leaf, &roots) else {
+        let Some(issuers) = issuers(&enrolment.plant, &chain, &roots) else {
             return Err(IdentityError::Unheld(in_words(&strange)));
         };
         Ok(IssuedChain {
-            chain: vec![leaf.clone(), root.clone()],
+            chain: std::iter::once(leaf.clone()).chain(issuers).collect(),
             strange,
             roots,
         })

@@ -120,10 +120,7 @@ fn withdrawing(subjects: &[(u8, u32)]) -> Withdrawn {
 }
 
 fn on_the_wire(list: &SignedList) -> WithdrawnList {
-    WithdrawnList {
-        payload: list.payload.clone().into(),
-        signature: list.signature.clone().into(),
-    }
+    WithdrawnList::from(list)
 }
 
 fn codes(keeper: &WithdrawnKeeper) -> Vec<String> {
@@ -200,7 +197,7 @@ async fn a_list_that_the_plants_authority_did_not_sign_changes_nothing_and_is_a_
         altered,
         SignedList {
             payload: b"{}".to_vec(),
-            signature: Vec::new(),
+            ..SignedList::default()
         },
     ] {
         assert!(!keeper.bring(on_the_wire(&bad)).await);

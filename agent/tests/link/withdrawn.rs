@@ -255,10 +255,7 @@ async fn at_a_site_without_a_link_somebody_brings_the_list_in_a_file_whether_an_
         let Outbound::Withdrawn(list) = listed.since(authority) else {
             panic!("it is a list");
         };
-        let list = penstock_proto::withdrawn::SignedList {
-            payload: list.payload.to_vec(),
-            signature: list.signature.to_vec(),
-        };
+        let list = penstock_proto::withdrawn::SignedList::from(list);
         std::fs::write(&file, list.to_json()).unwrap();
     };
     let take = ["withdrawn", "take", &file, "--config", &config, "--by", "anna"];

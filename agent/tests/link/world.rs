@@ -75,10 +75,7 @@ impl Authority {
         let pem = self.0.key().serialize_pem();
         let key = FileKey::from_pem(pem.as_bytes(), "the authority").unwrap();
         let signed = SignedList::sign(list, &key.into()).unwrap();
-        v1::WithdrawnList {
-            payload: signed.payload.into(),
-            signature: signed.signature.into(),
-        }
+        v1::WithdrawnList::from(&signed)
     }
 
     pub fn coordinator(&self) -> penstock_proto::tls::Credentials {

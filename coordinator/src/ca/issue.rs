@@ -20,7 +20,7 @@ const BACKDATED: Duration = Duration::from_secs(3600);
 /// A certificate as it was issued.
 #[derive(Debug, Clone)]
 pub struct IssuedCertificate {
-    /// Leaf first, then the root, DER.
+    /// Leaf first, then what issued it, DER; the root last.
     pub chain: Vec<CertificateDer<'static>>,
     /// When it expires, milliseconds since 1970.
     pub expires_ms: u64,
@@ -59,6 +59,15 @@ impl Authority {
         let from_ms = begun_ms.min(backdated(now_ms));
         let issued = self.issue_from((subject, epoch), names, &key, (from_ms, now_ms))?;
         Ok(Credentials::new(issued.chain, key)?)
+    }
+
+    /// No longer than the issuing certificate holds. By a clock that shows a time after its end, as long as ever: either the clock is wrong,
+    /// or nobody accepts it anyway.
+    fn at_most(&self, lifetime: Duration, now_ms: u64) -> Duration {
+        match (self.ends_ms / 1000).saturating_sub(now_ms / 1000) {
+            0 => lifetime,
+            left => lifetime.min(Duration::from_secs(left)),
+        }
     }
 
     /// Valid from the first of two times, and for as long after the second as its kind is.
@@ -116,10 +125,12 @@ impl Authority {
         params.extended_key_usages = usages;
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(serial()?);
-        let expires_ms = validity(&mut params, from_ms, now_ms, lifetime);
+        let expires_ms = validity(&mut params, from_ms, now_ms, self.at_most(lifetime, now_ms));
         let certificate = params.signed_by(key, &self.issuer)?;
         Ok(IssuedCertificate {
-            chain: vec![certificate.der().clone(), self.root.clone()],
+            chain: std::iter::once(certificate.der().clone())
+                .chain(self.issuers())
+                .collect(),
             expires_ms,
         })
     }

@@ -4,7 +4,7 @@
 
 use penstock_proto::peer::{Certified, Epoch, PeerIdentity, Subject};
 use penstock_proto::tls::names::ServerNames;
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, SanType};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
 
 use super::*;
 

@@ -33,6 +33,8 @@ const JUMP_SHOWN: Duration = Duration::from_secs(3600);
 const CERTIFICATE_LEFT_MS: u64 = 3 * 86_400_000;
 /// The authority's has to be replaced by people.
 const AUTHORITY_LEFT_MS: u64 = 90 * 86_400_000;
+/// So has the issuing certificate, and the root's key is far away; what is issued in its last months ends with it.
+const ISSUING_LEFT_MS: u64 = 180 * 86_400_000;
 /// The record that is written to prove that one can be.
 const PROBE: &str = "health/probe";
 
@@ -57,6 +59,8 @@ pub struct OwnFacts {
     pub certificate_ms: Option<(u64, u64)>,
     /// The same of the plant's root.
     pub root_ms: Option<(u64, u64)>,
+    /// The same of the certificate by which this coordinator issues; `None`: the root issues.
+    pub issuing_ms: Option<Option<(u64, u64)>>,
 }
 
 /// What was seen so far.
@@ -137,6 +141,22 @@ impl OwnHealth {
             facts.now_ms,
             AUTHORITY_LEFT_MS,
         ));
+        if let Some(issuing_ms) = facts.issuing_ms {
+            let fault = certificate(
+                "issuing",
+                "the issuing certificate of this coordinator",
+                issuing_ms,
+                facts.now_ms,
+                ISSUING_LEFT_MS,
+            );
+            faults.extend(fault.map(|fault| Fault {
+                message: format!(
+                    "{}; have the plant's root sign another one: penstock-coordinator authority request",
+                    fault.message
+                ),
+                ..fault
+            }));
+        }
         faults
     }
 }
@@ -243,10 +263,21 @@ impl Probe {
     }
 }
 
+/// Where the certificates are that are looked at.
+#[derive(Debug, Clone)]
+pub struct CertificateFiles {
+    /// The coordinator's own.
+    pub own: PathBuf,
+    /// The one by which it issues; `None`: the root issues.
+    pub issuing: Option<PathBuf>,
+    /// The plant's root.
+    pub root: PathBuf,
+}
+
 /// Looks at the coordinator itself until nobody wants to know.
 pub async fn follow(
     probe: Arc<Probe>,
-    [own, root]: [PathBuf; 2],
+    files: CertificateFiles,
     [mut untaken, mut behind]: [watch::Receiver<Option<String>>; 2],
     faults: watch::Sender<Vec<Fault>>,
 ) {
@@ -254,10 +285,13 @@ pub async fn follow(
     loop {
         let store = probe.fault(PROVED).await;
         let looked = tokio::task::spawn_blocking({
-            let (own, root) = (own.clone(), root.clone());
-            move || (validity(&own), validity(&root))
+            let files = files.clone();
+            move || {
+                let issuing = files.issuing.as_deref().map(validity);
+                (validity(&files.own), validity(&files.root), issuing)
+            }
         });
-        let Ok((certificate_ms, root_ms)) = looked.await else {
+        let Ok((certificate_ms, root_ms, issuing_ms)) = looked.await else {
             return;
         };
         let free_bytes = probe
@@ -276,6 +310,7 @@ pub async fn follow(
             reserve_bytes: probe.store.reserve_bytes(),
             certificate_ms,
             root_ms,
+            issuing_ms,
         });
         metrics::gauge!("penstock_coordinator_faults").set(now.len() as f64);
         faults.send_if_modified(|held| {
@@ -330,6 +365,7 @@ mod tests {
             reserve_bytes: 1 << 30,
             certificate_ms: Some((NOW_MS - YEAR_MS, NOW_MS + YEAR_MS)),
             root_ms: Some((NOW_MS - YEAR_MS, NOW_MS + YEAR_MS)),
+            issuing_ms: None,
         }
     }
 
@@ -345,7 +381,7 @@ mod tests {
     fn each_thing_that_is_wrong_with_the_coordinator_is_named_and_nothing_else_is() {
         assert_eq!(codes(&well(0)), [""; 0]);
         type Wrong = fn(&mut OwnFacts);
-        let cases: [(&str, Wrong); 10] = [
+        let cases: [(&str, Wrong); 12] = [
             ("release-unreadable", |facts| {
                 facts.release = Some("the stored plans are not those of r5".to_owned())
             }),
@@ -368,6 +404,10 @@ mod tests {
             ("authority-expires", |facts| {
                 facts.root_ms = Some((0, NOW_MS + 86_400_000))
             }),
+            ("issuing-expires", |facts| {
+                facts.issuing_ms = Some(Some((0, NOW_MS + 179 * 86_400_000)));
+            }),
+            ("issuing-unreadable", |facts| facts.issuing_ms = Some(None)),
         ];
         for (code, wrong) in cases {
             let mut facts = well(0);

@@ -326,10 +326,7 @@ pub(super) async fn withdrawn(out: &Output, online: &mut Online, file: &Path) ->
             subjects: 0,
         });
     }
-    let signed = SignedList {
-        payload: answer.payload.to_vec(),
-        signature: answer.signature.to_vec(),
-    };
+    let signed = SignedList::from(answer);
     let roots = Contexts::open()?.roots(&online.login.name)?;
     let mut list = Withdrawn::default();
     let verified = signed

@@ -19,7 +19,7 @@ use crate::whole::{NotWritten, Writing};
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// For its owner alone.
-const PRIVATE: Writing = Writing::of_service(0o600);
+pub(super) const PRIVATE: Writing = Writing::of_service(0o600);
 
 /// A key that is in a file, or on its way there.
 pub struct FileKey {
@@ -79,20 +79,11 @@ impl FileKey {
     /// # Errors
     /// Others may read the file; it cannot be read, or holds something else.
     pub fn open_private(path: &Path) -> Result<Self, KeyError> {
-        let file = File::open(path).map_err(failed("read", path))?;
-        // Of the file that was opened: its name may become another's in between.
-        let mode = file
-            .metadata()
-            .map_err(failed("read", path))?
-            .permissions()
-            .mode();
-        if mode & 0o077 != 0 {
-            return Err(KeyError::Exposed {
-                path: path.to_owned(),
-                mode: mode & 0o777,
-            });
-        }
-        Self::from_file(file, path)
+        Self::from_pem(&private_content(path)?, &path.display().to_string())
+    }
+
+    pub(super) fn pair(&self) -> &KeyPair {
+        &self.pair
     }
 
     fn from_file(file: File, path: &Path) -> Result<Self, KeyError> {
@@ -139,6 +130,21 @@ impl KeyHolder for FileKey {
 pub fn copy(from: &Path, to: &Path) -> Result<(), KeyError> {
     let file = File::open(from).map_err(failed("read", from))?;
     Ok(PRIVATE.replace(to, &content(file, from)?)?)
+}
+
+/// What is in a file that nobody but its owner may read.
+pub(super) fn private_content(path: &Path) -> Result<Vec<u8>, KeyError> {
+    let file = File::open(path).map_err(failed("read", path))?;
+    // Of the file that was opened: its name may become another's in between.
+    let found = file.metadata().map_err(failed("read", path))?;
+    let mode = found.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(KeyError::Exposed {
+            path: path.to_owned(),
+            mode: mode & 0o777,
+        });
+    }
+    content(file, path)
 }
 
 fn content(file: File, path: &Path) -> Result<Vec<u8>, KeyError> {

@@ -12,8 +12,9 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::SingleCertAndKey;
 
+use super::chains::Chains;
 use super::verifier::{Anchor, ExpectedPeer, PeerKind, ServerVerifier};
-use super::{ALPN, Credentials, TlsError, provider, root_store};
+use super::{ALPN, Credentials, TlsError, provider};
 use crate::withdrawn::WithdrawnView;
 
 /// What makes a coordinator trustworthy.
@@ -61,7 +62,7 @@ impl ClientProfile {
     pub fn config_knowing(&self, withdrawn: &WithdrawnView) -> Result<ClientTls, TlsError> {
         let verifier = ServerVerifier {
             anchor: match &self.trust {
-                Trust::Roots(roots) => Anchor::Roots(root_store(roots)?),
+                Trust::Roots(roots) => Anchor::Roots(Arc::new(Chains::new(&self.plant, roots)?)),
                 Trust::Pin(digest) => Anchor::Pin(*digest),
             },
             named: ExpectedPeer {

@@ -21,13 +21,14 @@ use penstock_policy::terms::Tls;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, CommonState, ServerConfig};
 
+use super::chains::Chains;
 use super::client::connecting;
 use super::names::NamesError;
 pub use super::refused::explain;
 use super::server::{ServerCredentials, accepting};
 pub use super::verifier::Devices;
 use super::verifier::{Anchor, ClientVerifier, ExpectedPeer, ForeignVerifier, PeerKind, ServerVerifier};
-use super::{Credentials, TlsError, certificates_from_pem, provider, root_store};
+use super::{Credentials, TlsError, certificates_from_pem, provider};
 use crate::withdrawn::{Life, WatchedLife, WithdrawnView};
 
 /// What a gateway knows of its plant: by this its peers are judged.
@@ -156,7 +157,7 @@ impl BrokerProfile {
                 broker,
             } => {
                 let verifier = ServerVerifier {
-                    anchor: Anchor::Roots(root_store(roots)?),
+                    anchor: Anchor::Roots(Arc::new(Chains::new(plant, roots)?)),
                     named: ExpectedPeer {
                         plant: plant.clone(),
                         who: PeerKind::Devices(Devices::Listed(BTreeSet::from([broker.clone()]))),

@@ -1,8 +1,8 @@
 //! How either side judges the certificate that the other shows: a chain to roots that we trust (webpki), then the
 //! name in it. Which names are good is the one thing in which the profiles differ ([`ExpectedPeer`]).
 //!
-//! Whoever shows certificates is a stranger until they are judged, so what judging them takes is bounded first. The plant's
-//! authority signs its leaves itself: of what a peer of the plant shows, only the leaf counts, at most
+//! Whoever shows certificates is a stranger until they are judged, so what judging them takes is bounded first. A leaf of the plant
+//! is signed by a root, or by the one issuing certificate that follows it (`super::chains`): at most
 //! [`CERTIFICATES_MAX`] are accepted, and each root that has the issuer's name costs one signature. The authorities of
 //! others, which a plan may name for a broker, sign through intermediates: [`FOREIGN_CERTIFICATES_MAX`].
 //!
@@ -24,8 +24,9 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_sig
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
 
+use super::chains::Chains;
 use super::times::judged;
 use super::{TlsError, certificate_error, provider, root_store};
 use crate::peer::{Certified, Epoch, PeerIdentity, Subject, validity_ms};
@@ -62,9 +63,9 @@ pub enum WrongPeer {
     },
 }
 
-/// Certificates that a peer of the plant may show: its own, and the root (those who enrol know only its
+/// Certificates that a peer of the plant may show: its own, the one that issued it, and the root (those who enrol know only its
 /// digest).
-pub const CERTIFICATES_MAX: usize = 2;
+pub const CERTIFICATES_MAX: usize = 3;
 /// Certificates that a broker of other authorities may show: a chain of three, and the root.
 pub const FOREIGN_CERTIFICATES_MAX: usize = 4;
 /// What the certificates may have together, bytes.
@@ -247,7 +248,9 @@ impl ExpectedPeer {
 /// Judges clients.
 #[derive(Debug)]
 pub(super) struct ClientVerifier {
-    chains: Arc<dyn ClientCertVerifier>,
+    chains: Chains,
+    /// Judges leaves that a root signed itself.
+    direct: Arc<dyn ClientCertVerifier>,
     named: ExpectedPeer,
     mandatory: bool,
     /// For how long after its end a gateway's certificate is accepted.
@@ -262,9 +265,12 @@ impl ClientVerifier {
         mandatory: bool,
         grace: Duration,
     ) -> Result<Arc<Self>, TlsError> {
-        let chains = WebPkiClientVerifier::builder_with_provider(root_store(roots)?, provider()).build()?;
+        let chains = Chains::new(&named.plant, roots)?;
+        let direct =
+            WebPkiClientVerifier::builder_with_provider(chains.roots().clone(), provider()).build()?;
         Ok(Arc::new(Self {
             chains,
+            direct,
             named,
             mandatory,
             grace,
@@ -306,7 +312,7 @@ impl ClientCertVerifier for ClientVerifier {
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.chains.root_hint_subjects()
+        self.direct.root_hint_subjects()
     }
 
     fn verify_client_cert(
@@ -316,14 +322,23 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         short_enough(end_entity, intermediates, CERTIFICATES_MAX)?;
-        let judge = |at| self.chains.verify_client_cert(end_entity, &[], at);
-        let verified =
-            judged(now, judge).or_else(|refused| match self.end_within_grace(end_entity, &refused, now) {
-                Some(end) => judge(end),
-                None => Err(refused),
-            })?;
+        let issuer = self.chains.issuer(end_entity, intermediates)?;
+        let verifier = match issuer.is_root() {
+            true => self.direct.clone(),
+            false => WebPkiClientVerifier::builder_with_provider(issuer.anchors.clone(), provider())
+                .build()
+                .map_err(certificate_error)?,
+        };
+        let judge = |at| {
+            verifier.verify_client_cert(end_entity, &[], at)?;
+            issuer.stands(end_entity, at)
+        };
+        judged(now, judge).or_else(|refused| match self.end_within_grace(end_entity, &refused, now) {
+            Some(end) => judge(end),
+            None => Err(refused),
+        })?;
         self.named.judge(end_entity)?;
-        Ok(verified)
+        Ok(ClientCertVerified::assertion())
     }
 
     signatures!(Signers::OfThePlant);
@@ -333,7 +348,7 @@ impl ClientCertVerifier for ClientVerifier {
 #[derive(Debug)]
 pub(super) enum Anchor {
     /// In one of these.
-    Roots(Arc<RootCertStore>),
+    Roots(Arc<Chains>),
     /// In the presented root with this digest.
     Pin(Digest),
 }
@@ -356,27 +371,28 @@ impl ServerCertVerifier for ServerVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         short_enough(end_entity, intermediates, CERTIFICATES_MAX)?;
-        let roots = match &self.anchor {
-            Anchor::Roots(roots) => roots.clone(),
+        let chains = match &self.anchor {
+            Anchor::Roots(chains) => chains.clone(),
             Anchor::Pin(digest) => {
                 let root = intermediates
                     .iter()
                     .find(|certificate| Digest::of(certificate) == *digest)
                     .ok_or_else(|| certificate_error(WrongPeer::Pin(*digest)))?;
-                let mut store = RootCertStore::empty();
-                store.add(root.clone().into_owned())?;
-                Arc::new(store)
+                let pinned = Chains::new(&self.named.plant, &[root.clone().into_owned()]);
+                Arc::new(pinned.map_err(certificate_error)?)
             }
         };
         let parsed = ParsedCertificate::try_from(end_entity)?;
+        let issuer = chains.issuer(end_entity, intermediates)?;
         judged(now, |at| {
             rustls::client::verify_server_cert_signed_by_trust_anchor(
                 &parsed,
-                &roots,
+                &issuer.anchors,
                 &[],
                 at,
                 self.provider.signature_verification_algorithms.all,
-            )
+            )?;
+            issuer.stands(end_entity, at)
         })?;
         self.named.judge(end_entity)?;
         Ok(ServerCertVerified::assertion())

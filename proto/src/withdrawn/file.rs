@@ -35,6 +35,9 @@ struct FileJson {
     payload_type: String,
     payload: String,
     signatures: Vec<SignatureJson>,
+    /// The issuing certificate whose key signed, where it is not a root's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    certificate: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -52,6 +55,7 @@ impl SignedList {
             signatures: vec![SignatureJson {
                 sig: BASE64.encode(&self.signature),
             }],
+            certificate: self.issuing.as_ref().map(|issuing| BASE64.encode(issuing)),
         };
         // Strings have no way to fail; an empty file would be refused as unreadable.
         serde_json::to_string_pretty(&json).unwrap_or_default()
@@ -76,6 +80,10 @@ impl SignedList {
         Ok(Self {
             payload: decoded(&json.payload, "payload")?,
             signature: decoded(&signature.sig, "signature")?,
+            issuing: json
+                .certificate
+                .map(|issuing| decoded(&issuing, "certificate"))
+                .transpose()?,
         })
     }
 }
@@ -92,13 +100,15 @@ mod tests {
         SignedList {
             payload: payload.to_vec(),
             signature: b"signature".to_vec(),
+            issuing: None,
         }
     }
 
     proptest! {
         #[test]
         fn a_list_comes_back_from_its_file_as_it_was_and_any_other_text_is_refused(payload in prop::collection::vec(any::<u8>(), 0..200), text in ".{0,200}") {
-            let written = list(&payload);
+            let mut written = list(&payload);
+            written.issuing = payload.first().map(|_| payload.clone());
             prop_assert_eq!(SignedList::from_json(&written.to_json()).unwrap(), written);
             prop_assert!(SignedList::from_json(&text).is_err());
         }

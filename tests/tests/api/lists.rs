@@ -30,10 +30,7 @@ impl ListKept {
         let Down::Withdrawn(list) = session.next().await.unwrap() else {
             panic!("a list was expected");
         };
-        let signed = SignedList {
-            payload: list.payload.to_vec(),
-            signature: list.signature.to_vec(),
-        };
+        let signed = SignedList::from(list);
         let list = signed
             .verify(&world.config.plant, &world.authority.roots())
             .unwrap();

@@ -15,6 +15,7 @@
 mod approvals;
 mod approvers;
 mod audit;
+mod authority;
 mod bounds;
 mod callers;
 mod carrying;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use penstock_coordinator::app::{self, RunningCoordinator};
-use penstock_coordinator::ca::Authority;
+use penstock_coordinator::ca::{Authority, IssuingTerms, OfflineRoot};
 use penstock_coordinator::config::{Config, ConfigFile};
 use penstock_coordinator::operators::Role;
 use penstock_coordinator::rollout::run::AfterApproval;
@@ -62,6 +62,16 @@ pub fn file_key() -> Key {
     FileKey::generate(KeyKind::EcdsaP256).unwrap().into()
 }
 
+/// What the root says of a coordinator's request.
+pub fn certified(root: &OfflineRoot, request: &[u8]) -> String {
+    let terms = IssuingTerms {
+        coordinator: CoordinatorId::new("c1").unwrap(),
+        lifetime: Duration::from_secs(5 * 365 * 86_400),
+        constrained: true,
+    };
+    root.sign(request, &terms, now_ms()).unwrap()
+}
+
 pub fn config(dir: &std::path::Path) -> Config {
     let mut file = ConfigFile::with_defaults(
         PlantId::new("riverside").unwrap(),
@@ -84,10 +94,31 @@ impl World {
 
     /// The same with another configuration.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_on(change, |config, _| app::init(config).unwrap()).await
+    }
+
+    /// The same with a plant whose root is elsewhere, in `root` beside the data folder: the coordinator issues by a key that it certified.
+    pub async fn start_under_root() -> Self {
+        Self::start_on(
+            |_| (),
+            |config, dir| {
+                let root =
+                    OfflineRoot::create(&dir.join("root"), config.plant.clone(), None, now_ms()).unwrap();
+                let request = app::init_under(config, &dir.join("root/root.pem")).unwrap();
+                app::install_issuing(config, certified(&root, &request).as_bytes()).unwrap();
+            },
+        )
+        .await
+    }
+
+    async fn start_on(
+        change: impl FnOnce(&mut Config),
+        init: impl FnOnce(&Config, &std::path::Path),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config(dir.path());
         change(&mut config);
-        app::init(&config).unwrap();
+        init(&config, dir.path());
         let admin = OperatorId::new("admin").unwrap();
         let (token, _) = app::operator_token(&config, &admin, Role::Admin, 3600)
             .await

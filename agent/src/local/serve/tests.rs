@@ -479,7 +479,7 @@ async fn a_list_of_withdrawn_keys_that_cannot_be_judged_here_is_refused_with_wha
     );
     let unjudged = SignedList {
         payload: b"{}".to_vec(),
-        signature: Vec::new(),
+        ..SignedList::default()
     };
     let refused = asked(&unjudged.to_json()).await;
     assert!(refused.contains("this gateway is not enrolled"), "{refused}");

@@ -1,0 +1,136 @@
+//! The key that a root elsewhere certifies for issuing: made here, and in use once its certificate is installed. A coordinator that is killed
+//! between any two of these steps has the key before with its certificate, or the new one with its own.
+
+use std::path::{Path, PathBuf};
+
+use penstock_policy::ids::PlantId;
+use penstock_proto::issuing;
+use penstock_proto::keys::{FileKey, Key, KeyError, KeyKind, certificate_request};
+use penstock_proto::peer::certified_key;
+use penstock_proto::tls::times::instant;
+use penstock_proto::tls::{TlsError, certificates_from_pem, certificates_to_pem, validity_ms};
+use rcgen::PublicKeyData as _;
+use rustls::pki_types::CertificateDer;
+
+use super::{Authority, CaError, certificate};
+use crate::files;
+
+const ROOT: &str = "root.pem";
+const ISSUING: &str = "issuing.pem";
+const KEY: &str = "issuing.key";
+const NEXT_KEY: &str = "next.key";
+
+/// The issuing certificate, and its key; `None`: the root issues.
+pub(super) fn installed(
+    dir: &Path,
+    plant: &PlantId,
+    root: &CertificateDer<'static>,
+) -> Result<Option<(CertificateDer<'static>, FileKey)>, CaError> {
+    let file = dir.join(ISSUING);
+    if !file.exists() {
+        return Ok(None);
+    }
+    let issuing = certificate(&file)?;
+    issuing::judge(&issuing, plant, std::slice::from_ref(root)).map_err(CaError::Issuing)?;
+    let (key, _) = key_of(dir, &issuing)?.ok_or(CaError::NoIssuingKey(file))?;
+    Ok(Some((issuing, key)))
+}
+
+/// The key that this certificate is for, and its file.
+fn key_of(dir: &Path, issuing: &CertificateDer<'_>) -> Result<Option<(FileKey, PathBuf)>, CaError> {
+    let certified = certified_key(issuing);
+    // The one that is waiting counts too: its certificate comes first.
+    for name in [KEY, NEXT_KEY] {
+        let file = dir.join(name);
+        if !file.exists() {
+            continue;
+        }
+        let key = std::sync::Arc::new(FileKey::open_private(&file)?);
+        let fits = certified == Some(Key::from(key.clone()).subject_public_key_info());
+        if let (true, Some(key)) = (fits, std::sync::Arc::into_inner(key)) {
+            return Ok(Some((key, file)));
+        }
+    }
+    Ok(None)
+}
+
+impl Authority {
+    /// Begins an authority in `dir` under a root that is kept elsewhere: nothing is issued before its certificate is installed.
+    ///
+    /// # Errors
+    /// There is an authority in `dir` already, or the root's file cannot be read or written.
+    pub fn begin_under(dir: &Path, root: &Path) -> Result<(), CaError> {
+        let root = certificate(root)?;
+        let file = dir.join(ROOT);
+        if file.exists() {
+            return Err(CaError::Exists(dir.to_owned()));
+        }
+        Ok(files::write_new(&file, certificates_to_pem(&[root]).as_bytes())?)
+    }
+
+    /// A request (PKCS #10, DER) for the key that is to issue next; the key is made now, unless it was already.
+    ///
+    /// # Errors
+    /// The key cannot be read, made or stored.
+    pub fn request(dir: &Path) -> Result<Vec<u8>, CaError> {
+        let file = dir.join(NEXT_KEY);
+        let key = match file.exists() {
+            true => FileKey::open_private(&file)?,
+            false => {
+                let key = FileKey::generate(KeyKind::EcdsaP384)?;
+                key.create(&file)?;
+                key
+            }
+        };
+        Ok(certificate_request(&Key::from(key), None)?)
+    }
+
+    /// Takes what the root signed into use, for the next start. What was issued before goes on counting.
+    ///
+    /// # Errors
+    /// It is not for the key that was made here, not one that issues for this plant, or not by this plant's root; or it does not hold at
+    /// `now_ms`; or a file cannot be written. What was in use then stays so.
+    pub fn install(dir: &Path, plant: &PlantId, pem: &[u8], now_ms: u64) -> Result<(), CaError> {
+        let root = certificate(&dir.join(ROOT))?;
+        let found = certificates_from_pem(pem, "the issuing certificate")?;
+        let [issuing] = found.as_slice() else {
+            return Err(CaError::NotInstalled(format!(
+                "{} certificates were given; the issuing certificate alone is wanted",
+                found.len()
+            )));
+        };
+        issuing::judge(issuing, plant, std::slice::from_ref(&root)).map_err(CaError::Issuing)?;
+        let (from_ms, until_ms) = validity_ms(issuing).map_err(TlsError::from)?;
+        if !(from_ms..until_ms).contains(&now_ms) {
+            return Err(CaError::NotInstalled(format!(
+                "the issuing certificate is valid from {} until {}, and this machine's clock shows {}: set the clock of whichever machine is wrong",
+                instant(from_ms),
+                instant(until_ms),
+                instant(now_ms)
+            )));
+        }
+        let (_, key_file) = key_of(dir, issuing)?.ok_or_else(|| {
+            CaError::NotInstalled(
+                "the issuing certificate is for a key that was not made here: sign the request that `penstock-coordinator authority request` wrote on this machine"
+                    .to_owned(),
+            )
+        })?;
+        files::replace_secret(
+            &dir.join(ISSUING),
+            certificates_to_pem(found.as_slice()).as_bytes(),
+        )?;
+        if key_file == dir.join(NEXT_KEY) {
+            std::fs::rename(&key_file, dir.join(KEY)).map_err(|source| {
+                CaError::from(KeyError::File {
+                    verb: "rename",
+                    path: key_file.clone(),
+                    source,
+                })
+            })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

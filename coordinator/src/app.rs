@@ -12,7 +12,10 @@ use penstock_policy::ids::{GatewayId, OperatorId};
 use penstock_proto::peer::Subject;
 use penstock_proto::refusal::Refusal;
 use penstock_proto::tls::TlsError;
+use penstock_proto::tls::data_path::{PlantTrust, enrolling_server};
 use penstock_proto::tls::server::{Reception, ServerCredentials, server_config_with_grace};
+use penstock_proto::withdrawn::WithdrawnView;
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,7 +25,8 @@ use self::services::{Services, server_builder};
 use crate::ca::{Authority, CaError};
 use crate::clock;
 use crate::config::Config;
-use crate::enrolment::{GATEWAY_PREFIX, GatewayRecord, NewToken, TokenTerms, create_token};
+use crate::enrolment::{Attempts, GATEWAY_PREFIX, GatewayRecord, NewToken, TokenTerms, create_token};
+use crate::est::{self, EstDesk};
 use crate::files::{self, FileError};
 use crate::health::{self, own::CertificateFiles, own::Probe};
 use crate::health_watch::{self, PublishedHealth, Standard};
@@ -135,6 +139,8 @@ pub struct RunningCoordinator {
     pub grpc: Vec<SocketAddr>,
     /// Where metrics are read.
     pub metrics: Option<SocketAddr>,
+    /// Where devices enrol.
+    pub est: Vec<SocketAddr>,
     stopping: CancellationToken,
     tasks: JoinSet<()>,
     store: Store,
@@ -305,8 +311,25 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     if let Err(error) = own_certificate.settle(&journal).await {
         tracing::error!(error = %crate::chain(&error), "the coordinator's new certificate is not in the trail; it is tried again");
     }
-    let tls = server_config_with_grace(&config.plant, server.clone(), &authority.roots(), config.grace)?;
+    let roots = authority.roots();
+    let tls = server_config_with_grace(&config.plant, server.clone(), &roots, config.grace)?;
+    let est_tls = enrolling_server(
+        PlantTrust {
+            plant: &config.plant,
+            roots: &roots,
+            // The records themselves are asked at each request.
+            withdrawn: &WithdrawnView::default(),
+        },
+        server.clone(),
+    )?;
     let kept_journal = journal.clone();
+    let desk = Arc::new(EstDesk::new(
+        store.clone(),
+        (subjects.clone(), authority.clone()),
+        releases.clone(),
+        journal.clone(),
+        Attempts::new(config.attempts),
+    ));
     let services = Services {
         config,
         store: store.clone(),
@@ -345,6 +368,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
             }
         });
     }
+    let est = devices_enrol(config, est_tls, &subjects, &desk, (&mut tasks, &stopping)).await?;
     let probe = Arc::new(Probe::new(store.clone()));
     let (own, own_faults) = watch::channel(Vec::new());
     background(
@@ -399,11 +423,38 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     Ok(RunningCoordinator {
         grpc,
         metrics: metrics_address,
+        est,
         stopping,
         tasks,
         store,
         _lock: lock,
     })
+}
+
+/// Listens where devices enrol, and gives the addresses.
+async fn devices_enrol(
+    config: &Config,
+    tls: Arc<ServerConfig>,
+    subjects: &Subjects,
+    desk: &Arc<EstDesk>,
+    (tasks, stopping): (&mut JoinSet<()>, &CancellationToken),
+) -> Result<Vec<SocketAddr>, AppError> {
+    let mut listening = Vec::new();
+    if config.est.is_empty() {
+        return Ok(listening);
+    }
+    let limits = est::serve::limits(config.accept.handshake_timeout);
+    let reception = Reception::start(tls, limits).map_err(AppError::Threads)?;
+    subjects.connect_at(reception.clone());
+    for address in &config.est {
+        let address = *address;
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.map_err(|source| AppError::Listen { address, source })?;
+        listening.push(listener.local_addr().unwrap_or(address));
+        let served = est::serve::serve(listener, reception.clone(), desk.clone(), stopping.clone());
+        tasks.spawn(served);
+    }
+    Ok(listening)
 }
 
 /// Runs something until it ends or the coordinator stops.

@@ -35,6 +35,7 @@ use rustls::pki_types::CertificateDer;
 
 pub use self::issue::IssuedCertificate;
 pub use self::request::{ProvenKey, REQUEST_BYTES_MAX};
+pub(crate) use self::request::{bad_request, internal};
 pub use self::root::{IssuingTerms, OfflineRoot};
 use crate::files;
 
@@ -112,10 +113,8 @@ pub enum CaError {
     #[error("the certificate request cannot be used: {0}")]
     Request(String),
     /// A key of a kind that is not accepted.
-    #[error(
-        "the certificate request has a key of a kind that is not accepted; use ECDSA P-256, P-384 or Ed25519"
-    )]
-    KeyKind,
+    #[error("the certificate request has {0}, which is not accepted; use ECDSA P-256, P-384 or Ed25519")]
+    KeyKind(String),
     /// An identity that cannot be written into a certificate.
     #[error("`{0}` cannot be written into a certificate")]
     Name(String),

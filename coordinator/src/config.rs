@@ -43,6 +43,9 @@ pub struct ConfigFile {
     /// How sessions behave.
     #[serde(default)]
     pub sessions: SessionsFile,
+    /// Where devices enrol by themselves.
+    #[serde(default)]
+    pub est: EstFile,
     /// How much at once.
     #[serde(default)]
     pub limits: LimitsFile,
@@ -127,6 +130,14 @@ impl Default for SessionsFile {
             send_timeout_ms: 30_000,
         }
     }
+}
+
+/// Section `est`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EstFile {
+    /// For devices (RFC 7030); HTTPS by TLS 1.3. Empty: nowhere.
+    pub listen: Vec<SocketAddr>,
 }
 
 /// Section `limits`.
@@ -234,6 +245,8 @@ pub struct Config {
     pub names: ServerNames,
     /// Where metrics are read.
     pub metrics: Option<SocketAddr>,
+    /// Where devices enrol by themselves.
+    pub est: Vec<SocketAddr>,
     /// How long certificates are valid.
     pub lifetimes: Lifetimes,
     /// For how long after its end a gateway can still renew its certificate.
@@ -323,6 +336,7 @@ impl ConfigFile {
             listen: ListenFile::default(),
             certificates: CertificatesFile::default(),
             sessions: SessionsFile::default(),
+            est: EstFile::default(),
             limits: LimitsFile::default(),
             storage: StorageFile::default(),
             rollouts: RolloutsFile::default(),
@@ -341,6 +355,17 @@ impl ConfigFile {
         };
         if self.listen.grpc.is_empty() {
             return Err(bad("listen.grpc", "is empty: nobody could connect"));
+        }
+        if let Some(shared) = self
+            .est
+            .listen
+            .iter()
+            .find(|at| at.port() != 0 && self.listen.grpc.contains(at))
+        {
+            let words = format!(
+                "holds {shared}, where gateways and operators connect: devices need a port of their own"
+            );
+            return Err(bad("est.listen", &words));
         }
         let metrics = match self.listen.metrics.as_str() {
             "" => None,
@@ -367,6 +392,7 @@ impl ConfigFile {
             self.listen
                 .grpc
                 .iter()
+                .chain(&self.est.listen)
                 .map(SocketAddr::ip)
                 .filter(|ip| !ip.is_unspecified()),
         );
@@ -426,6 +452,7 @@ impl ConfigFile {
             grpc: self.listen.grpc.clone(),
             names,
             metrics,
+            est: self.est.listen.clone(),
             lifetimes: Lifetimes {
                 gateway: days("certificates.gateway_days", self.certificates.gateway_days)?,
                 operator: days("certificates.operator_days", self.certificates.operator_days)?,
@@ -492,7 +519,7 @@ mod tests {
             .values()
             .map(|value| value.as_table().map_or(1, toml::Table::len))
             .sum();
-        assert_eq!(keys, 3 + 3 + 5 + 2 + 5 + 3 + 1 + 2);
+        assert_eq!(keys, 3 + 3 + 5 + 2 + 1 + 5 + 3 + 1 + 2);
     }
 
     #[test]
@@ -505,6 +532,7 @@ mod tests {
             ("[listen]\ngrpc = []", "listen.grpc"),
             ("[listen]\nmetrics = \"0.0.0.0:1\"", "listen.metrics"),
             ("[listen]\nnames = [\"not a name\"]", "listen.names"),
+            ("[est]\nlisten = [\"[::]:7643\"]", "est.listen"),
             ("[certificates]\ngateway_days = 0", "certificates.gateway_days"),
             (
                 "[certificates]\ngateway_grace_days = 3651",

@@ -1,20 +1,24 @@
 //! Certificates for devices that hold a key of their own: PLCs, clients, brokers (DESIGN §6; IEC 62443-3-3 SR 1.2).
 //!
-//! A person with the role *admin* carries a certificate request from the device and its certificate back; there is
-//! no token, and no device connects here. Its name must be an asset of the current release, and its addresses and DNS
-//! names come from the same approved document. Renewing is issuing again.
+//! Either a person with the role *admin* carries a certificate request from the device and its certificate back ([`issue`]), or the
+//! device asks by itself ([`crate::est`]): for its first certificate with a token that an admin made (`enrolment`), for the next ones with the
+//! one that it has ([`renew`]). In each case its name must be an asset of the release in force, and its addresses and DNS
+//! names come from the same approved document ([`declared`]). Issuing to the same key again goes on with the device's life; another key begins one.
+
+pub(crate) mod declared;
+
+use std::net::IpAddr;
 
 use penstock_policy::ids::AssetId;
-use penstock_policy::model::{FlowEnd, Plant};
-use penstock_proto::peer::Subject;
+use penstock_proto::peer::{Certified, Epoch, Subject};
 use penstock_proto::refusal::{Reason, Refusal};
-use penstock_proto::tls::names::{NAMES_MAX, NamesError, ServerNames};
+use penstock_proto::tls::names::ServerNames;
 
-use crate::ca::{Authority, IssuedCertificate, ProvenKey};
-use crate::enrolment::{bad_request, internal};
+use self::declared::Declared;
+use crate::ca::{Authority, IssuedCertificate, ProvenKey, bad_request, internal};
 use crate::journal::Deed;
 use crate::releases::Releases;
-use crate::store::{Change, StoreError};
+use crate::store::{Change, OwnEvent, StoreError};
 use crate::subjects::{Decision, Subjects};
 
 /// Issues a certificate for `asset` to the key in the request. With another key than it had, a new life of the device begins; gateways
@@ -31,28 +35,7 @@ pub(crate) async fn issue(
         Refusal::new(Reason::BadRequest, format!("asset: {error}")).field("asset", error.to_string())
     })?;
     let proven = ProvenKey::of_request(certificate_request).map_err(bad_request)?;
-    let (revision, plant) = releases.plant().await?;
-    let names = names(&plant, &asset)
-        .map_err(|error| Refusal::new(Reason::DocumentErrors, error.to_string()))?
-        .ok_or_else(|| {
-            Refusal::new(
-                Reason::NotFound,
-                format!(
-                    "there is no asset {asset} in {revision}, the current release; a device has to be declared and \
-                     approved before it gets a certificate"
-                ),
-            )
-            .field("asset", format!("{asset} is not in {revision}"))
-        })?;
-    if names.len() > NAMES_MAX {
-        return Err(Refusal::new(
-            Reason::DocumentErrors,
-            format!(
-                "{asset} has {} addresses and names, and a certificate carries at most {NAMES_MAX}",
-                names.len()
-            ),
-        ));
-    }
+    let names = Declared::read(releases).await?.names(&asset)?;
     let subject = Subject::Device(asset);
     let key = proven.digest();
     loop {
@@ -80,6 +63,47 @@ pub(crate) async fn issue(
     }
 }
 
+/// Issues a certificate to a device that has one, for its key or for another: `names` are what it serves by now. `event` is what the trail says of
+/// it, once it is known in which life.
+pub(crate) async fn renew(
+    (subjects, authority): (&Subjects, &Authority),
+    (certified, address): (&Certified, IpAddr),
+    names: &ServerNames,
+    proven: &ProvenKey,
+    now_ms: u64,
+    event: impl Fn(Epoch) -> OwnEvent,
+) -> Result<IssuedCertificate, Refusal> {
+    let (subject, key) = (&certified.identity.subject, proven.digest());
+    let is_current = || subjects.is_current(subject, key);
+    // What nothing is recorded of is, before a life follows it.
+    if !is_current() {
+        subjects.admit(certified, address).await?;
+    }
+    loop {
+        let decision = Decision {
+            at_ms: now_ms,
+            by: "",
+            reason: "renewed by itself",
+        };
+        let life = subjects.with_key(subject, key, decision, false)?;
+        // After the look at the record that the step rests on: a key that is withdrawn from here on is found by the store. The answer to a
+        // renewal with another key may have been lost, and whoever asks again has proved that they hold the key that counts since.
+        if !is_current() {
+            subjects.judge(certified)?;
+        }
+        let issued = authority
+            .issue((subject, life.epoch), names, proven, now_ms)
+            .map_err(internal)?;
+        match subjects.apply(Change::noted(event(life.epoch)), life.step).await {
+            Err(StoreError::Conflict { .. }) => {}
+            written => {
+                written?;
+                return Ok(issued);
+            }
+        }
+    }
+}
+
 /// Whether the current release names this asset.
 pub(crate) async fn known(releases: &Releases, asset: &AssetId) -> Result<(), Refusal> {
     let (revision, plant) = releases.plant().await?;
@@ -90,32 +114,4 @@ pub(crate) async fn known(releases: &Releases, asset: &AssetId) -> Result<(), Re
         "there is no device {asset}: it got no certificate, and {revision}, the current release, has no such asset"
     );
     Err(Refusal::new(Reason::NotFound, words))
-}
-
-/// What an asset serves by: its addresses, and the DNS names that flows to it expect in a certificate of the plant's
-/// authority. `None`: there is no such asset.
-fn names(plant: &Plant, asset: &AssetId) -> Result<Option<ServerNames>, NamesError> {
-    let Some(found) = plant.assets.get(asset) else {
-        return Ok(None);
-    };
-    let mut names = ServerNames::default();
-    names.extend(found.addresses.iter().copied());
-    let flows = plant.conduits.values().flat_map(|conduit| conduit.flows.values());
-    for flow in flows {
-        let is_among = |ends: &[FlowEnd]| {
-            ends.iter()
-                .any(|end| matches!(end, FlowEnd::Asset(named, _) if named == asset))
-        };
-        // A bridge connects to its source, too.
-        let source = flow.bridge_source.as_ref().and_then(|source| source.tls.as_ref());
-        for (ends, tls) in [(&flow.destinations, flow.tls.as_ref()), (&flow.sources, source)] {
-            if let Some(tls) = tls
-                && is_among(ends)
-                && tls.server_authorities.is_none()
-            {
-                tls.server_name.iter().try_for_each(|name| names.add(name))?;
-            }
-        }
-    }
-    Ok(Some(names))
 }

@@ -11,6 +11,7 @@
 //!
 //! One record per subject (`token/<kind>/<name>`): a new token for a subject ends the one before.
 
+mod applicants;
 mod attempts;
 
 use std::collections::BTreeMap;
@@ -24,8 +25,10 @@ use penstock_proto::tls::names::ServerNames;
 use penstock_proto::token::{SECRET_BYTES, Secret};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::applicants::{Applicants, Given};
 pub use self::attempts::{Attempts, AttemptsLimits};
-use crate::ca::{Authority, CaError, IssuedCertificate, ProvenKey};
+use crate::ca::{Authority, IssuedCertificate, ProvenKey};
+pub(crate) use crate::ca::{bad_request, internal};
 use crate::journal::Deed;
 use crate::operators::{self, OperatorRecord, Role};
 use crate::store::{Change, Expect, OwnEvent, Store, StoreError};
@@ -106,7 +109,7 @@ fn hash(secret: &Secret) -> Digest {
 /// What a token is made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TokenTerms {
-    /// A gateway, or an operator.
+    /// A gateway, an operator, or a device.
     pub(crate) subject: Subject,
     /// Of an operator.
     pub(crate) role: Option<Role>,
@@ -132,7 +135,7 @@ impl TokenTerms {
     }
 }
 
-/// Makes a token for a gateway, or for an operator with a role.
+/// Makes a token for a gateway, for an operator with a role, or for a device.
 pub(crate) async fn create_token(
     store: &Store,
     terms: &TokenTerms,
@@ -220,14 +223,22 @@ pub(crate) async fn enrol(
     store: &Store,
     (subjects, authority): (&Subjects, &Authority),
     attempts: &Attempts,
-    application: Application<'_>,
+    (applicants, application): (Applicants<'_>, Application<'_>),
     now_ms: u64,
-    event: impl Fn(&Subject, Digest, bool) -> Option<OwnEvent>,
+    event: impl Fn(Given<'_>) -> Option<OwnEvent>,
 ) -> Result<EnrolmentResult, Refusal> {
     let address = application.address;
     let limit = attempts.admit(address, now_ms);
     let outcome = loop {
-        match apply(store, (subjects, authority), &application, now_ms, &event).await {
+        match apply(
+            store,
+            (subjects, authority),
+            (applicants, &application),
+            now_ms,
+            &event,
+        )
+        .await
+        {
             // The token or the peer's record was changed meanwhile, so that it is looked at again.
             Err(refusal) if refusal.reason == Reason::Conflict => {}
             outcome => break outcome,
@@ -262,9 +273,9 @@ fn by_applicant(reason: Reason) -> bool {
 async fn apply(
     store: &Store,
     (subjects, authority): (&Subjects, &Authority),
-    application: &Application<'_>,
+    (applicants, application): (Applicants<'_>, &Application<'_>),
     now_ms: u64,
-    event: &impl Fn(&Subject, Digest, bool) -> Option<OwnEvent>,
+    event: &impl Fn(Given<'_>) -> Option<OwnEvent>,
 ) -> Result<EnrolmentResult, Refusal> {
     let unknown = || {
         Refusal::new(
@@ -273,7 +284,7 @@ async fn apply(
         )
     };
     let secret = Secret::try_from(application.secret).map_err(|_| unknown())?;
-    let (subject, record, revision) = find(store, application.name, &secret)
+    let (subject, record, revision) = find(store, applicants.kinds(), application.name, &secret)
         .await?
         .ok_or_else(unknown)?;
     let proven = ProvenKey::of_request(application.certificate_request).map_err(bad_request)?;
@@ -307,17 +318,24 @@ async fn apply(
             format!("the token for {subject} has expired; ask an admin for a new one"),
         ));
     }
+    let names = applicants.names(&subject).await?;
     let decision = Decision {
         at_ms: now_ms,
         by: &record.created_by,
         reason: "enrolled with a token",
     };
     let life = subjects.with_key(&subject, proven.digest(), decision, repeated)?;
-    // A certificate that is not handed out is none. A gateway that ends TLS by its plan renews for the names that it needs.
+    // A certificate that is not handed out is none.
     let issued = authority
-        .issue((&subject, life.epoch), &ServerNames::default(), &proven, now_ms)
+        .issue((&subject, life.epoch), &names, &proven, now_ms)
         .map_err(internal)?;
-    if let Some(event) = event(&subject, proven.digest(), repeated) {
+    let given = Given {
+        subject: &subject,
+        epoch: life.epoch,
+        key: proven.digest(),
+        repeated,
+    };
+    if let Some(event) = event(given) {
         let mut change = Change::noted(event);
         if !repeated {
             let used = TokenRecord {
@@ -339,15 +357,16 @@ async fn apply(
     })
 }
 
-/// The token of this name and secret. Both kinds of subject are looked at, in the same way, whatever is found.
+/// The token of this name and secret. Each kind of subject that may ask here is looked at, in the same way, whatever is found.
 async fn find(
     store: &Store,
+    kinds: &[&str],
     name: &str,
     secret: &Secret,
 ) -> Result<Option<(Subject, TokenRecord, u64)>, StoreError> {
     let wanted = hash(secret);
     let mut found = None;
-    for kind in ["gateway", "operator"] {
+    for kind in kinds {
         let Ok(subject) = format!("{kind}/{name}").parse::<Subject>() else {
             return Ok(None);
         };
@@ -384,6 +403,8 @@ async fn remember(
             };
             Ok(with_gateway(store, change, gateway.as_str(), update).await?)
         }
+        // Its life says all that there is.
+        (Subject::Device(_), _) => Ok(change),
         _ => Err(Refusal::new(
             Reason::Internal,
             format!("the token of {subject} has no role"),
@@ -451,21 +472,6 @@ pub(crate) async fn renew(
             other => return other.map(|()| issued).map_err(Refusal::from),
         }
     }
-}
-
-/// A certificate request that cannot be used.
-pub(crate) fn bad_request(error: CaError) -> Refusal {
-    Refusal::new(Reason::BadCertificateRequest, error.to_string())
-        .field("certificate_request", error.to_string())
-}
-
-/// A certificate that cannot be issued.
-pub(crate) fn internal(error: CaError) -> Refusal {
-    tracing::error!(error = %crate::chain(&error), "cannot issue a certificate");
-    Refusal::new(
-        Reason::Internal,
-        "the certificate cannot be issued; the coordinator's log says why",
-    )
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //!   ┌─────────┼──────────┬────────────┬──────────┐
 //! enrolment  releases   sessions    query      health
 //! devices, ca  │          │ ingest    │          │
+//!   est        │          │           │          │      est: devices themselves, over HTTP
 //!   └──────────┴──────────┴─ store ───┴──────────┘        journal: what operators did, in our own chain
 //! ```
 //!
@@ -27,6 +28,7 @@ pub mod clock;
 pub mod config;
 pub mod devices;
 pub mod enrolment;
+pub(crate) mod est;
 pub mod files;
 mod frame;
 pub mod health;

@@ -26,7 +26,7 @@ mod words;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use penstock_policy::ids::{Digest, GatewayId, PlantId};
 use penstock_proto::peer::{Certified, Epoch, PeerIdentity, Subject};
@@ -62,8 +62,8 @@ struct Shared {
     plant: PlantId,
     index: RwLock<HashMap<Subject, Indexed>>,
     lists: Lists,
-    /// Where they connect; nobody has before it is there.
-    reception: OnceLock<Arc<Reception>>,
+    /// Where they connect; nobody has before one is there.
+    receptions: RwLock<Vec<Arc<Reception>>>,
 }
 
 struct Indexed {
@@ -98,14 +98,14 @@ impl Subjects {
             lists: Lists::open(&store, authority).await?,
             store,
             journal,
-            reception: OnceLock::new(),
+            receptions: RwLock::default(),
         })))
     }
 
-    /// Who ends the connections of those whose record changes.
+    /// Who ends the connections of those whose record changes, too.
     pub fn connect_at(&self, reception: Arc<Reception>) {
-        // One coordinator has one.
-        let _ = self.0.reception.set(reception);
+        let mut receptions = self.0.receptions.write().unwrap_or_else(PoisonError::into_inner);
+        receptions.push(reception);
     }
 
     /// What is recorded of a subject.
@@ -379,14 +379,16 @@ impl Shared {
     }
 
     fn end_connections(&self, subject: Subject, cut: Cut) {
-        let Some(reception) = self.reception.get() else {
-            return;
-        };
         let peer = PeerIdentity {
             plant: self.plant.clone(),
             subject,
         };
-        let end = reception.standing(&peer);
+        let receptions = self.receptions.read().unwrap_or_else(PoisonError::into_inner);
+        let ends: Vec<_> = receptions
+            .iter()
+            .map(|reception| reception.standing(&peer))
+            .collect();
+        let end = move || ends.into_iter().map(|end| end()).sum();
         let ended = move |count: usize| {
             if count > 0 {
                 tracing::info!(%peer, connections = count, "its connections ended, since an admin decided about its key");

@@ -57,6 +57,7 @@ fn all() -> Vec<(&'static str, Schema)> {
         of::<fleet::OperatorList>("operators"),
         of::<fleet::TokenMade>("token"),
         of::<devices::DeviceIssued>("devices-issue"),
+        of::<devices::DeviceTokenMade>("devices-token"),
         of::<identities::DeviceList>("devices"),
         of::<identities::StandingChanged>("identity"),
         of::<identities::WithdrawnWritten>("gateways-withdrawn"),
@@ -131,6 +132,7 @@ gateways: GatewayList GatewayLine IdentityLine ShadowLine StandingLine\n\
 operators: OperatorList IdentityLine OperatorLine\n\
 token: TokenMade\n\
 devices-issue: DeviceIssued\n\
+devices-token: DeviceTokenMade\n\
 devices: DeviceList DeviceLine IdentityLine\n\
 identity: StandingChanged IdentityLine\n\
 gateways-withdrawn: WithdrawnWritten\n\

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use penstock_policy::ids::{Digest, GatewayId, OperatorId};
+use penstock_policy::ids::{AssetId, Digest, GatewayId, OperatorId};
 use penstock_proto::peer::Subject;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::server::PeerInfo;
@@ -14,7 +14,8 @@ use crate::allowance::Allowance;
 use crate::ca::{Authority, IssuedCertificate};
 use crate::clock;
 use crate::enrolment::{
-    self, Application, Attempts, EnrolmentResult, TokenTerms, VALID_SECONDS, VALID_SECONDS_DEFAULT,
+    self, Applicants, Application, Attempts, EnrolmentResult, Given, TokenTerms, VALID_SECONDS,
+    VALID_SECONDS_DEFAULT,
 };
 use crate::journal::Journal;
 use crate::operators::Role;
@@ -66,20 +67,28 @@ impl Enrolment for EnrolmentService {
             address,
         };
         // The same token and key again and again is answered, and written down as often as a renewal would be.
-        let event = |subject: &Subject, key: Digest, repeated: bool| {
-            let written = !repeated || self.repeats.take(&subject.to_string(), 1, now_ms).is_ok();
-            let words = match repeated {
-                true => format!("key {key}, again"),
-                false => format!("key {key}"),
+        let event = |given: Given<'_>| {
+            let is_due = !given.repeated || self.repeats.take(&given.subject.to_string(), 1, now_ms).is_ok();
+            let words = match given.repeated {
+                true => format!("key {}, again", given.key),
+                false => format!("key {}", given.key),
             };
-            written.then(|| {
+            is_due.then(|| {
                 self.journal
-                    .identity_event("enrolled", subject, Some(address), &words)
+                    .identity_event("enrolled", given.subject, Some(address), &words)
             })
         };
         let (store, attempts) = (&self.store, &self.attempts);
         let issues = (&self.subjects, &*self.authority);
-        let outcome = enrolment::enrol(store, issues, attempts, application, now_ms, event).await;
+        let outcome = enrolment::enrol(
+            store,
+            issues,
+            attempts,
+            (Applicants::Peers, application),
+            now_ms,
+            event,
+        )
+        .await;
         let enrolled = match outcome {
             Ok(enrolled) => enrolled,
             Err(refusal) => {
@@ -122,7 +131,19 @@ pub(super) fn token_terms(request: v1::CreateTokenRequest) -> Result<TokenTerms,
             let role = role.ok_or_else(|| bad("role", "must be said for an operator".to_owned()))?;
             (Subject::Operator(operator), Some(role))
         }
-        None => return Err(bad("subject", "is missing: a gateway or an operator".to_owned())),
+        Some(Wire::Device(name)) => {
+            if request.role != 0 {
+                return Err(bad("role", "is only for operators".to_owned()));
+            }
+            let asset = AssetId::new(name).map_err(|e| bad("device", e.to_string()))?;
+            (Subject::Device(asset), None)
+        }
+        None => {
+            return Err(bad(
+                "subject",
+                "is missing: a gateway, an operator or a device".to_owned(),
+            ));
+        }
     };
     let valid = match request.valid_seconds {
         0 => VALID_SECONDS_DEFAULT,
@@ -140,12 +161,12 @@ pub(super) fn token_terms(request: v1::CreateTokenRequest) -> Result<TokenTerms,
     };
     let key = match (&*request.key_digest, &subject) {
         ([], _) => None,
-        (digest, Subject::Gateway(_)) => {
+        (digest, Subject::Gateway(_) | Subject::Device(_)) => {
             Some(Digest(digest.try_into().map_err(|_| {
                 bad("key_digest", "is not a SHA-256 digest of 32 bytes".to_owned())
             })?))
         }
-        (_, _) => return Err(bad("key_digest", "is only for gateways".to_owned())),
+        (_, _) => return Err(bad("key_digest", "is only for gateways and devices".to_owned())),
     };
     Ok(TokenTerms {
         subject,

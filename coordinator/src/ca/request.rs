@@ -1,6 +1,7 @@
 //! Certificate requests: of each only the public key is used, once its signature proved possession of the private one.
 
 use penstock_policy::ids::Digest;
+use penstock_proto::refusal::{Reason, Refusal};
 use rcgen::{PublicKeyData as _, SubjectPublicKeyInfo};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer as _;
@@ -9,6 +10,17 @@ use super::CaError;
 
 /// Longest certificate request that is read, bytes.
 pub const REQUEST_BYTES_MAX: usize = 8 * 1024;
+
+/// What kind of key it is, by the identifier of its algorithm.
+fn kind_in_words(algorithm: &str) -> String {
+    match algorithm {
+        "1.2.840.113549.1.1.1" | "1.2.840.113549.1.1.10" => "an RSA key".to_owned(),
+        "1.2.840.10040.4.1" => "a DSA key".to_owned(),
+        "1.2.840.10045.2.1" => "an EC key on another curve".to_owned(),
+        "1.3.101.113" => "an Ed448 key".to_owned(),
+        other => format!("a key of the kind {other}"),
+    }
+}
 
 /// A public key with the proof that whoever asks holds the private one.
 #[derive(Debug, Clone)]
@@ -37,15 +49,17 @@ impl ProvenKey {
             return Err(unreadable("other data follows it"));
         }
         // The kind of the key comes from the key itself, whatever the signature's algorithm is called.
-        let key = SubjectPublicKeyInfo::from_der(parsed.certification_request_info.subject_pki.raw)
-            .map_err(|_| CaError::KeyKind)?;
+        let subject_pki = &parsed.certification_request_info.subject_pki;
+        let not_accepted =
+            || CaError::KeyKind(kind_in_words(&subject_pki.algorithm.algorithm.to_id_string()));
+        let key = SubjectPublicKeyInfo::from_der(subject_pki.raw).map_err(|_| not_accepted())?;
         let accepted: [&rcgen::SignatureAlgorithm; 3] = [
             &rcgen::PKCS_ECDSA_P256_SHA256,
             &rcgen::PKCS_ECDSA_P384_SHA384,
             &rcgen::PKCS_ED25519,
         ];
         if !accepted.contains(&key.algorithm()) {
-            return Err(CaError::KeyKind);
+            return Err(not_accepted());
         }
         parsed
             .verify_signature()
@@ -58,4 +72,19 @@ impl ProvenKey {
     pub fn digest(&self) -> Digest {
         self.digest
     }
+}
+
+/// A certificate request that cannot be used.
+pub(crate) fn bad_request(error: CaError) -> Refusal {
+    Refusal::new(Reason::BadCertificateRequest, error.to_string())
+        .field("certificate_request", error.to_string())
+}
+
+/// A certificate that cannot be issued.
+pub(crate) fn internal(error: CaError) -> Refusal {
+    tracing::error!(error = %crate::chain(&error), "cannot issue a certificate");
+    Refusal::new(
+        Reason::Internal,
+        "the certificate cannot be issued; the coordinator's log says why",
+    )
 }

@@ -137,7 +137,7 @@ fn requests_that_are_garbage_altered_too_long_or_have_a_weak_key_are_refused() {
     let request = CertificateParams::default().serialize_request(&rsa).unwrap();
     assert!(matches!(
         ProvenKey::of_request(request.der()),
-        Err(CaError::KeyKind)
+        Err(CaError::KeyKind(_))
     ));
 }
 

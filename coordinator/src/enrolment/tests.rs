@@ -79,15 +79,16 @@ impl World {
             certificate_request: request,
             address: HERE,
         };
-        let event = |subject: &Subject, _: Digest, repeated: bool| {
-            let words = if repeated { "again" } else { "" };
+        let event = |given: Given<'_>| {
+            let words = if given.repeated { "again" } else { "" };
             Some(
                 self.journal
-                    .identity_event("enrolled", subject, Some(HERE), words),
+                    .identity_event("enrolled", given.subject, Some(HERE), words),
             )
         };
         let issues = (&self.subjects, &*self.authority);
-        enrol(&self.store, issues, &self.attempts, application, now_ms, event)
+        let applied = (Applicants::Peers, application);
+        enrol(&self.store, issues, &self.attempts, applied, now_ms, event)
             .await
             .map_err(|refusal| refusal.reason)
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
+use penstock_policy::ids::Digest;
 use penstock_proto::event::EventKind;
 
 /// `penstock login`.
@@ -158,6 +159,27 @@ pub enum Devices {
         #[arg(short, long, value_name = "FILE")]
         out: PathBuf,
     },
+    /// Make a single-use token with which a device gets its certificate by itself (EST)
+    ///
+    /// The device logs in with the asset's name and with what is in the file, at a coordinator that listens for devices or at a gateway.
+    /// It gets its certificate as soon as a release that names the asset is approved.
+    #[command(
+        after_help = "Examples:\n  penstock devices token plc-7 -o plc-7.password\n  \
+                      penstock devices token plc-7 --key sha256:… -o plc-7.password      for this key alone"
+    )]
+    Token {
+        /// The asset, as the plant document names it.
+        asset: String,
+        /// SHA-256 of the only public key that it serves; default: the first that comes.
+        #[arg(long, value_name = "DIGEST", value_parser = key_digest)]
+        key: Option<Digest>,
+        /// Where the password goes (readable only by you); never overwritten.
+        #[arg(short, long, value_name = "FILE")]
+        out: PathBuf,
+        /// How many hours it may be used.
+        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=720))]
+        hours: u32,
+    },
     /// Devices that got a certificate, and which key of each counts
     List,
     /// Withdraw the key of a device: it was stolen, or may have been copied
@@ -183,6 +205,13 @@ pub enum Devices {
     /// It comes from your login, which pinned it, not from the network.
     #[command(after_help = "Example:\n  penstock devices authority > ca.pem")]
     Authority,
+}
+
+/// The digest of a public key, as it is typed.
+fn key_digest(text: &str) -> Result<Digest, String> {
+    Digest::try_from(text.to_owned()).map_err(|error| {
+        format!("{error}; the digest of a request's key: see the runbook, \"A device enrols by itself\"")
+    })
 }
 
 /// `penstock operators`.

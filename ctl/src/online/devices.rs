@@ -3,6 +3,8 @@
 //! The coordinator decides what the certificate says; here it is held against what was asked for before it is written.
 //! A key that is made here goes into one file and nowhere else.
 
+mod token;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +20,7 @@ use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub use self::token::DeviceTokenMade;
 use super::{Online, identities, malformed, refused};
 use crate::args::Devices;
 use crate::contexts::Contexts;
@@ -86,8 +89,7 @@ pub(crate) async fn devices(out: &Output, context: Option<&str>, args: &Devices)
             new_key,
             out: certificate,
         } => {
-            let asset = AssetId::new(asset.as_str())
-                .map_err(|error| Failure::usage(format!("this cannot be the name of an asset: {error}")))?;
+            let asset = asset_of(asset)?;
             let asked = match (request, new_key) {
                 (Some(request), _) => KeyRequest::read(request)?,
                 (None, Some(key)) => KeyRequest::make(key)?,
@@ -95,6 +97,12 @@ pub(crate) async fn devices(out: &Output, context: Option<&str>, args: &Devices)
             };
             issue(out, context, asset, asked, certificate).await?;
         }
+        Devices::Token {
+            asset,
+            key,
+            out: file,
+            hours,
+        } => token::token(out, context, (asset_of(asset)?, *key), *hours, file).await?,
         Devices::List => {
             let mut online = Online::connect(context).await?;
             online.settle_zone().await;
@@ -115,6 +123,11 @@ pub(crate) async fn devices(out: &Output, context: Option<&str>, args: &Devices)
         }
     }
     Ok(Exit::Done)
+}
+
+fn asset_of(name: &str) -> Result<AssetId, Failure> {
+    AssetId::new(name)
+        .map_err(|error| Failure::usage(format!("this cannot be the name of an asset: {error}")))
 }
 
 /// What a certificate is asked for.

@@ -63,6 +63,28 @@ pub fn device_server(
     )?))
 }
 
+/// Protocols of a server at which devices enrol.
+const HTTP: [&[u8]; 2] = [super::ALPN, b"http/1.1"];
+
+/// The configuration of a server at which devices enrol and renew (EST): they show the certificate of a device, or none at all.
+///
+/// # Errors
+/// The roots cannot be used to verify clients.
+pub fn enrolling_server(
+    trust: PlantTrust<'_>,
+    own: Arc<ServerCredentials>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let named = ExpectedPeer {
+        plant: trust.plant.clone(),
+        who: PeerKind::Devices(Devices::Any),
+        withdrawn: trust.withdrawn.clone(),
+    };
+    let verifier = ClientVerifier::new(trust.roots, named, false, Duration::ZERO)?;
+    let mut config = accepting(verifier, own)?;
+    config.alpn_protocols = HTTP.map(<[u8]>::to_vec).to_vec();
+    Ok(Arc::new(config))
+}
+
 /// Who of the plant is at the other end of a connection whose handshake is done, and in which life; `None` before.
 pub fn peer(connection: &CommonState) -> Option<Life> {
     let leaf = connection.peer_certificates()?.first()?;

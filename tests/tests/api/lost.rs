@@ -36,13 +36,13 @@ pub fn page(title: &str) -> Vec<String> {
 }
 
 /// An administrator's shell, in a folder with the plant's document.
-struct Shell {
-    person: Person,
+pub(super) struct Shell {
+    pub(super) person: Person,
     commands: std::vec::IntoIter<String>,
 }
 
 impl Shell {
-    async fn new(world: &World, title: &str) -> Self {
+    pub(super) async fn new(world: &World, title: &str) -> Self {
         let person = Person::new(world, "ada", "ada", v1::Role::Admin).await;
         let plant = person.home.join("my-plant");
         std::fs::create_dir(&plant).unwrap();
@@ -55,7 +55,7 @@ impl Shell {
     }
 
     /// Types the page's next command, which begins so; what it says.
-    async fn types(&mut self, beginning: &str) -> String {
+    pub(super) async fn types(&mut self, beginning: &str) -> String {
         let command = self.commands.next().expect("the page goes on");
         assert!(command.starts_with(beginning), "{command}");
         let folder = program().parent().unwrap().to_owned();
@@ -79,7 +79,7 @@ impl Shell {
         text.trim().parse().unwrap()
     }
 
-    fn ends_here(mut self) {
+    pub(super) fn ends_here(mut self) {
         assert_eq!(
             self.commands.next(),
             None,

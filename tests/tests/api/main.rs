@@ -24,6 +24,7 @@ mod devices;
 mod disk;
 mod effects;
 mod emergencies;
+mod est;
 mod foreign;
 mod forks;
 mod history;

@@ -113,6 +113,12 @@ impl Subjects {
         self.0.indexed(subject).map(|(record, _)| record)
     }
 
+    /// Whether this is the key that counts for a subject now.
+    pub(crate) fn is_current(&self, subject: &Subject, key: Digest) -> bool {
+        self.record(subject)
+            .is_some_and(|record| record.standing == Standing::Active && record.key == Some(key))
+    }
+
     /// What is recorded of all of a kind.
     pub fn of_kind(&self, kind: &str) -> Vec<(Subject, Arc<SubjectRecord>)> {
         let index = self.0.index.read().unwrap_or_else(PoisonError::into_inner);

@@ -209,6 +209,8 @@ impl Coordinator {
                     let is_there = self.fails.is_none() || !self.chance.once_in(10);
                     self.session(id, |session| session.room = Some(is_there));
                 }
+                // Here a key has one user each, and no tickets are given.
+                Action::Hold(_) => {}
                 Action::End(end) => {
                     self.end(id, end.err().and_then(|refusal| refusal.retry_after), wires, now)
                 }

@@ -19,7 +19,7 @@ use crate::dark::gateway::{Running, within};
 use crate::dark::token;
 use crate::identities::{decide, enrolled, kept_out};
 use crate::stolen::{copy, is_connected};
-use crate::world::{Session, World, refused};
+use crate::world::{Session, World, built, document, mark, people, refused, release};
 
 /// The number of the ticket that a gateway is known to hold.
 async fn held(world: &World, gateway: &str) -> u64 {
@@ -251,4 +251,54 @@ async fn software_before_tickets_goes_on_as_it_did() {
         session.silence().await;
     }
     assert_eq!(held(&world, "gw-a").await, 0);
+}
+
+#[tokio::test]
+async fn the_zones_of_a_gateway_with_two_users_are_degraded_and_say_why_until_it_is_resumed() {
+    let world = World::start().await;
+    let mut people = people(&world).await;
+    let first = built(&document(2, 99), 1, None, "anna");
+    release(&mut people, &first).await;
+    enrolled(&world, "gw-a").await;
+    let session = async |ticket: &Bytes| {
+        let own = world.certificate("gateway/gw-a");
+        let channel = world.channel(world.roots(), Some(own)).await.unwrap();
+        let hello = v1::Hello {
+            ticket: Some(ticket.clone()),
+            policy: Some(v1::PolicyState {
+                effective: Some(mark(&first, "gw-a")),
+                ..v1::PolicyState::default()
+            }),
+            ..v1::Hello::default()
+        };
+        world.greeting(channel, hello).await
+    };
+    let is_degraded = async |wanted: bool| {
+        until(async || {
+            let watch = v1::WatchHealthRequest {
+                once: true,
+                beats: false,
+            };
+            let health = world.admin().watch_health(watch).await.unwrap();
+            let health = health.into_inner().message().await.unwrap().unwrap();
+            let control = health.zones.into_iter().find(|zone| zone.zone == "control");
+            let control = control.unwrap();
+            let says = |reason: &String| {
+                reason.contains("two machines use this gateway's key, from 127.0.0.1 at 20")
+            };
+            let found = control.state() == v1::ZoneState::Degraded && control.reasons.iter().any(says);
+            (found == wanted).then_some(())
+        })
+        .await;
+    };
+    let one = session(&Bytes::new()).await;
+    one.send(Up::TicketHeld(one.welcome.ticket.clone())).await;
+    holds(&world, "gw-a", 1).await;
+    is_degraded(false).await;
+    let _other = session(&Bytes::new()).await;
+    is_degraded(true).await;
+    decide(&mut world.admin(), "gateway/gw-a", v1::StandingChange::Resume)
+        .await
+        .unwrap();
+    is_degraded(false).await;
 }

@@ -3,6 +3,7 @@
 //! answer goes out, and is also where nobody waits for it any more ([`calls`]).
 
 pub mod answers;
+mod batches;
 mod bodies;
 pub mod calls;
 mod control;

@@ -13,6 +13,7 @@
 
 mod applicants;
 mod attempts;
+mod batch;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::applicants::{Applicants, Given};
 pub use self::attempts::{Attempts, AttemptsLimits};
+pub(crate) use self::batch::{BatchGround, BatchTokens, submit_batch};
 use crate::ca::{Authority, IssuedCertificate, ProvenKey};
 pub(crate) use crate::ca::{bad_request, internal};
 use crate::journal::Deed;
@@ -52,6 +54,9 @@ struct TokenRecord {
     /// The only key that it enrols; of a record from before there were such tokens, any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     key: Option<Digest>,
+    /// The batch for which it was made (SHA-256).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    batch: Option<Digest>,
     expires_ms: u64,
     created_by: String,
     created_ms: u64,
@@ -150,6 +155,7 @@ pub(crate) async fn create_token(
         secret: hash(&secret),
         role: terms.role,
         key: terms.key,
+        batch: None,
         expires_ms,
         created_by: deed.operator().to_owned(),
         created_ms: now_ms,

@@ -228,6 +228,14 @@ impl Deed<'_> {
         OwnEvent::new(self.journal.source.clone(), own_body(kind))
     }
 
+    /// The same for each of several, with what is said of it; there are few enough to be one block.
+    pub(crate) fn events(&self, targets: &[(String, String)]) -> OwnEvent {
+        let kinds = targets
+            .iter()
+            .map(|(target, message)| self.kind(target, true, message));
+        OwnEvent::new(self.journal.source.clone(), own_bodies(kinds.collect()))
+    }
+
     /// Writes down that it was refused, and why.
     ///
     /// # Errors
@@ -257,14 +265,19 @@ impl Deed<'_> {
 
 /// One event as a body of the coordinator's own trail, which is written also when the disk is short.
 fn own_body(kind: Kind) -> OwnBody {
+    own_bodies(vec![kind])
+}
+
+fn own_bodies(kinds: Vec<Kind>) -> OwnBody {
     let received_ms = clock::now_ms();
+    let events = kinds.into_iter().map(|kind| AuditEvent {
+        time_ms: received_ms,
+        severity: kind.described().severity().into(),
+        revision: 0,
+        kind: Some(kind),
+    });
     let body = AuditBlockBody {
-        events: vec![AuditEvent {
-            time_ms: received_ms,
-            severity: kind.described().severity().into(),
-            revision: 0,
-            kind: Some(kind),
-        }],
+        events: events.collect(),
     };
     OwnBody {
         summary: summarize(&body),

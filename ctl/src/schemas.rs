@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::offline::{
     check, explain, init, overrides, plans, reach, records, replay, rollout as rollout_plans, signing,
 };
-use crate::online::{audit, devices, fleet, health, identities, login, releases, rollout, why};
+use crate::online::{audit, batch, devices, fleet, health, identities, login, releases, rollout, why};
 use crate::output::{Output, Report};
 
 /// Every report with its schema; `schema` among the properties names it.
@@ -56,6 +56,8 @@ fn all() -> Vec<(&'static str, Schema)> {
         of::<fleet::GatewayList>("gateways"),
         of::<fleet::OperatorList>("operators"),
         of::<fleet::TokenMade>("token"),
+        of::<batch::BatchShown>("batch"),
+        of::<batch::BatchSubmitted>("batch-submit"),
         of::<devices::DeviceIssued>("devices-issue"),
         of::<devices::DeviceTokenMade>("devices-token"),
         of::<identities::DeviceList>("devices"),
@@ -131,6 +133,8 @@ context: ContextList ContextLine\n\
 gateways: GatewayList GatewayLine IdentityLine ShadowLine StandingLine\n\
 operators: OperatorList IdentityLine OperatorLine\n\
 token: TokenMade\n\
+batch: BatchShown\n\
+batch-submit: BatchSubmitted BatchShown\n\
 devices-issue: DeviceIssued\n\
 devices-token: DeviceTokenMade\n\
 devices: DeviceList DeviceLine IdentityLine\n\

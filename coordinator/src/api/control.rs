@@ -325,6 +325,13 @@ impl Control for ControlService {
         ))
     }
 
+    async fn submit_batch(
+        &self,
+        request: Request<v1::SubmitBatchRequest>,
+    ) -> Result<Response<v1::SubmitBatchResponse>, Status> {
+        self.submit(request).await
+    }
+
     async fn create_token(
         &self,
         request: Request<v1::CreateTokenRequest>,

@@ -37,6 +37,7 @@ pub enum Action {
     RejectRelease,
     WithdrawRelease,
     CreateToken,
+    SubmitBatch,
     IssueDevice,
     ListOperators,
     ListDevices,
@@ -56,7 +57,7 @@ pub enum Action {
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::WhoAmI,
         Self::ListReleases,
         Self::GetRelease,
@@ -69,6 +70,7 @@ impl Action {
         Self::RejectRelease,
         Self::WithdrawRelease,
         Self::CreateToken,
+        Self::SubmitBatch,
         Self::IssueDevice,
         Self::ListOperators,
         Self::ListDevices,
@@ -106,6 +108,7 @@ impl Action {
                 Role::Approver
             }
             Self::CreateToken
+            | Self::SubmitBatch
             | Self::IssueDevice
             | Self::ListOperators
             | Self::ListDevices
@@ -134,6 +137,7 @@ impl Action {
             | Self::RejectRelease
             | Self::WithdrawRelease
             | Self::CreateToken
+            | Self::SubmitBatch
             | Self::IssueDevice
             | Self::SuspendIdentity
             | Self::ResumeIdentity
@@ -174,6 +178,7 @@ impl Action {
             Self::RejectRelease => "reject-release",
             Self::WithdrawRelease => "withdraw-release",
             Self::CreateToken => "create-token",
+            Self::SubmitBatch => "submit-batch",
             Self::IssueDevice => "issue-device",
             Self::ListOperators => "list-operators",
             Self::ListDevices => "list-devices",
@@ -368,6 +373,12 @@ impl Gate {
         } = caller;
         self.journal
             .deed(operator.as_str(), role.as_str(), action.as_str())
+    }
+
+    /// The same for what follows from it.
+    pub(crate) fn deed_of<'a>(&'a self, caller: &'a Caller, action: Action) -> Deed<'a> {
+        self.journal
+            .deed(caller.operator.as_str(), caller.role.as_str(), action.as_str())
     }
 
     /// Hands the result of a caller's action on. A refusal is written down first; what was done is there already, with its

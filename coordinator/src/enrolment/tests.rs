@@ -153,7 +153,7 @@ fn a_token_that_was_made_before_tokens_were_bound_is_bound_to_none_and_one_that_
 {
     let old = r#"{"secret":"sha256:0000000000000000000000000000000000000000000000000000000000000000","role":null,"expires_ms":9,"created_by":"anna","created_ms":1,"used":null}"#;
     let record: TokenRecord = serde_json::from_str(old).unwrap();
-    assert_eq!(record.key, None);
+    assert_eq!((record.key, record.batch), (None, None));
     assert_eq!(serde_json::to_string(&record).unwrap(), old);
 }
 

@@ -39,6 +39,64 @@ pub struct Gateways {
     pub command: Option<GatewaysCommand>,
 }
 
+/// `penstock gateways batch`.
+#[derive(Debug, Subcommand)]
+pub enum BatchCommand {
+    /// Make a batch of the gateways in a list: one a line, with its key behind a comma if it is known
+    #[command(after_help = "Example:\n  penstock gateways batch new plant/ --from list.csv -o north.batch")]
+    New {
+        /// The plant document that names them.
+        path: PathBuf,
+        /// The list: `NAME` or `NAME,sha256:…` (what `penstock-agent key` shows).
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+        /// For how many days it is good, and its tokens are.
+        #[arg(long, default_value_t = 14, value_parser = clap::value_parser!(u32).range(1..=30))]
+        days: u32,
+        /// Where the batch goes; never overwritten.
+        #[arg(short, long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Show a batch and who says to have signed it
+    Show {
+        /// The batch.
+        file: PathBuf,
+    },
+    /// Sign a batch, as one of the two approvers that it takes
+    #[command(
+        after_help = "Example:\n  penstock gateways batch sign north.batch --key k.lang.key --as k.lang"
+    )]
+    Sign {
+        /// The batch; the signature goes into it.
+        file: PathBuf,
+        /// Your key.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// The key's passphrase.
+        #[command(flatten)]
+        unlock: super::Unlock,
+        /// Your name among the approvers.
+        #[arg(long = "as", value_name = "NAME")]
+        person: String,
+        /// Do not ask.
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Have the coordinator make a token for each gateway of a batch, all of them or none
+    ///
+    /// A batch is used once. The same one again, since the answer was lost, makes new tokens for those that have not enrolled yet.
+    #[command(after_help = "Example:\n  penstock gateways batch submit north.batch plant/ --out-dir tokens/")]
+    Submit {
+        /// The batch.
+        file: PathBuf,
+        /// The plant document whose approvers the gateways shall believe.
+        path: PathBuf,
+        /// The folder for the tokens, which must not be there yet.
+        #[arg(long, value_name = "FOLDER")]
+        out_dir: PathBuf,
+    },
+}
+
 /// `penstock gateways …`.
 #[derive(Debug, Subcommand)]
 pub enum GatewaysCommand {
@@ -65,6 +123,12 @@ pub enum GatewaysCommand {
         /// Where the gateway finds coordinators; default: those of this login.
         #[arg(long, value_name = "HOST:PORT")]
         coordinator: Vec<String>,
+    },
+    /// Enrol many gateways at once, by a list that two approvers sign
+    Batch {
+        /// What to do.
+        #[command(subcommand)]
+        command: BatchCommand,
     },
     /// Keep a gateway out until it is resumed
     ///

@@ -18,6 +18,7 @@ use serde::Serialize;
 
 pub use self::lines::{GatewayLine, GatewayList};
 
+use super::batch;
 use super::identities::{self, IdentityLine};
 use super::login::role_word;
 use super::releases::held::LOOKED_THROUGH;
@@ -104,6 +105,7 @@ pub(crate) async fn gateways(
             };
             token(out, online, wanted, file).await?;
         }
+        Some(GatewaysCommand::Batch { command }) => return batch::batch(out, context, command).await,
         Some(GatewaysCommand::Suspend { gateway, because }) => {
             decide(out, context, gateway, StandingChange::Suspend, because).await?;
         }

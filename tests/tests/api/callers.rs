@@ -67,6 +67,10 @@ async fn call(control: &mut Control, action: Action) -> Result<(), Status> {
             .create_token(v1::CreateTokenRequest::default())
             .await
             .map(drop),
+        Action::SubmitBatch => control
+            .submit_batch(v1::SubmitBatchRequest::default())
+            .await
+            .map(drop),
         Action::IssueDevice => control
             .issue_device(v1::IssueDeviceRequest::default())
             .await

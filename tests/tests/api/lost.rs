@@ -20,8 +20,9 @@ use crate::world::{PATIENCE, World, document, refused};
 /// The commands of a page, as they stand there.
 pub fn page(title: &str) -> Vec<String> {
     let runbook = include_str!("../../../deploy/runbook.md");
-    let (_, after) = runbook.split_once(&format!("\n## {title}\n")).unwrap();
+    let (_, after) = runbook.split_once(&format!("# {title}\n")).unwrap();
     let (page, _) = after.split_once("\n## ").unwrap();
+    let page = page.split("\n### ").next().unwrap();
     let mut commands = Vec::new();
     let mut is_command = false;
     for line in page.lines().map(|line| line.trim().trim_start_matches("1. ")) {
@@ -36,18 +37,22 @@ pub fn page(title: &str) -> Vec<String> {
 }
 
 /// An administrator's shell, in a folder with the plant's document.
-pub(super) struct Shell {
-    pub(super) person: Person,
+pub struct Shell {
+    pub person: Person,
     commands: std::vec::IntoIter<String>,
 }
 
 impl Shell {
-    pub(super) async fn new(world: &World, title: &str) -> Self {
+    pub async fn new(world: &World, title: &str) -> Self {
+        Self::on(world, title, &document(2, 99).replace("gw-a", "gw-works-a")).await
+    }
+
+    /// The same with this plant.
+    pub async fn on(world: &World, title: &str, plant_text: &str) -> Self {
         let person = Person::new(world, "ada", "ada", v1::Role::Admin).await;
         let plant = person.home.join("my-plant");
         std::fs::create_dir(&plant).unwrap();
-        let text = document(2, 99).replace("gw-a", "gw-works-a");
-        std::fs::write(plant.join("plant.yaml"), text).unwrap();
+        std::fs::write(plant.join("plant.yaml"), plant_text).unwrap();
         Self {
             person,
             commands: page(title).into_iter(),
@@ -55,7 +60,11 @@ impl Shell {
     }
 
     /// Types the page's next command, which begins so; what it says.
-    pub(super) async fn types(&mut self, beginning: &str) -> String {
+    pub fn home(&self) -> std::path::PathBuf {
+        self.person.home.clone()
+    }
+
+    pub async fn types(&mut self, beginning: &str) -> String {
         let command = self.commands.next().expect("the page goes on");
         assert!(command.starts_with(beginning), "{command}");
         let folder = program().parent().unwrap().to_owned();
@@ -74,12 +83,12 @@ impl Shell {
         said
     }
 
-    fn token(&self, file: &str) -> Token {
+    pub fn token(&self, file: &str) -> Token {
         let text = std::fs::read_to_string(Path::new(&self.person.home).join(file)).unwrap();
         text.trim().parse().unwrap()
     }
 
-    pub(super) fn ends_here(mut self) {
+    pub fn ends_here(mut self) {
         assert_eq!(
             self.commands.next(),
             None,

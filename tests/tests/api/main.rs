@@ -16,6 +16,7 @@ mod approvals;
 mod approvers;
 mod audit;
 mod authority;
+mod batches;
 mod bounds;
 mod callers;
 mod carrying;

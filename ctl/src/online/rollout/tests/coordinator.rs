@@ -223,6 +223,13 @@ impl Control for Fake {
         no()
     }
 
+    async fn submit_batch(
+        &self,
+        _: Request<v1::SubmitBatchRequest>,
+    ) -> Result<Response<v1::SubmitBatchResponse>, Status> {
+        no()
+    }
+
     async fn create_token(
         &self,
         _: Request<v1::CreateTokenRequest>,

@@ -59,11 +59,12 @@ impl Shell {
         }
     }
 
-    /// Types the page's next command, which begins so; what it says.
+    /// Where the commands are typed.
     pub fn home(&self) -> std::path::PathBuf {
         self.person.home.clone()
     }
 
+    /// Types the page's next command, which begins so; what it says.
     pub async fn types(&mut self, beginning: &str) -> String {
         let command = self.commands.next().expect("the page goes on");
         assert!(command.starts_with(beginning), "{command}");

@@ -10,6 +10,7 @@ mod enrol;
 pub mod gate;
 mod identities;
 mod link;
+mod requests;
 mod rollouts;
 mod until;
 mod views;

@@ -22,7 +22,7 @@ use self::services::{Services, server_builder};
 use crate::ca::{Authority, CaError};
 use crate::clock;
 use crate::config::Config;
-use crate::enrolment::{GATEWAY_PREFIX, GatewayRecord, NewToken, create_token};
+use crate::enrolment::{GATEWAY_PREFIX, GatewayRecord, NewToken, TokenWish, create_token};
 use crate::files::{self, FileError};
 use crate::health::{self, own::Probe};
 use crate::health_watch::{self, PublishedHealth, Standard};
@@ -31,6 +31,7 @@ use crate::metrics;
 use crate::operators::Role;
 use crate::own_certificate::OwnCertificate;
 use crate::releases::Releases;
+use crate::requests::Permit;
 use crate::retention;
 use crate::rollout::run::{AfterApproval, Rollouts};
 use crate::sessions::Fleet;
@@ -167,9 +168,14 @@ pub async fn operator_token(
     let authority = Authority::load(&config.data.join("ca"), config.plant.clone(), config.lifetimes)?;
     let store = Store::open(&config.data.join(STORE_FILE))?;
     let journal = Journal::new(store.clone(), &config.name);
-    let subject = Subject::Operator(operator.clone());
+    let wish = TokenWish {
+        subject: Subject::Operator(operator.clone()),
+        role: Some(role),
+        approvers: None,
+        valid_seconds,
+    };
     let deed = journal.deed("local", "", "create-token");
-    let token = create_token(&store, &subject, Some(role), valid_seconds, deed, clock::now_ms()).await?;
+    let token = create_token(&store, &wish, &Permit::free(), deed, clock::now_ms()).await?;
     Ok((token, authority.root_digest()))
 }
 

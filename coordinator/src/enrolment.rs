@@ -16,6 +16,7 @@ use std::net::IpAddr;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use penstock_policy::ids::Digest;
+use penstock_policy::model::ApproverSet;
 use penstock_proto::peer::{Certified, Subject};
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::ServerNames;
@@ -26,6 +27,7 @@ pub use self::attempts::{Attempts, AttemptsLimits};
 use crate::ca::{Authority, CaError, IssuedCertificate, ProvenKey};
 use crate::journal::Deed;
 use crate::operators::{self, OperatorRecord, Role};
+use crate::requests::{Permit, Wanted};
 use crate::store::{Change, Expect, OwnEvent, Store, StoreError};
 use crate::subjects::{Decision, Subjects};
 
@@ -44,6 +46,9 @@ struct TokenRecord {
     secret: Digest,
     /// For an operator.
     role: Option<Role>,
+    /// Of the approvers whom a gateway has to believe; `None`: whoever it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    approvers: Option<Digest>,
     expires_ms: u64,
     created_by: String,
     created_ms: u64,
@@ -98,30 +103,63 @@ fn hash(secret: &Secret) -> Digest {
     Digest::of(&bytes)
 }
 
-/// For whom a token is, as the trail says it.
-pub(crate) fn token_target(subject: &Subject, role: Option<Role>) -> String {
-    match role {
-        Some(role) => format!("{subject} as {role}"),
-        None => subject.to_string(),
+/// What a token is to be made for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenWish {
+    /// A gateway or an operator.
+    pub subject: Subject,
+    /// An operator's role.
+    pub role: Option<Role>,
+    /// Whom a gateway will believe; `None`: whoever asks does not say.
+    pub approvers: Option<ApproverSet>,
+    /// How long it may be used, seconds.
+    pub valid_seconds: u32,
+}
+
+impl TokenWish {
+    /// For whom it is, as the trail says it.
+    pub(crate) fn target(&self) -> String {
+        match self.role {
+            Some(role) => format!("{} as {role}", self.subject),
+            None => self.subject.to_string(),
+        }
+    }
+
+    /// What a second person has to confirm of it; `None`: nothing.
+    pub(crate) fn wanted(&self) -> Option<Wanted> {
+        match (&self.subject, self.role) {
+            (Subject::Gateway(gateway), _) => Some(Wanted::GatewayToken {
+                gateway: gateway.clone(),
+                approvers: self.approvers.clone(),
+                valid_seconds: self.valid_seconds,
+            }),
+            (Subject::Operator(operator), Some(role)) if role.confirms() => Some(Wanted::OperatorToken {
+                operator: operator.clone(),
+                role,
+                valid_seconds: self.valid_seconds,
+            }),
+            _ => None,
+        }
     }
 }
 
 /// Makes a token for a gateway, or for an operator with a role.
 pub(crate) async fn create_token(
     store: &Store,
-    subject: &Subject,
-    role: Option<Role>,
-    valid_seconds: u32,
+    wish: &TokenWish,
+    permit: &Permit,
     deed: Deed<'_>,
     now_ms: u64,
 ) -> Result<NewToken, Refusal> {
+    let subject = &wish.subject;
     let mut secret = Secret([0; SECRET_BYTES]);
     getrandom::fill(&mut secret.0)
         .map_err(|_| Refusal::new(Reason::Internal, "the system provides no random numbers"))?;
-    let expires_ms = now_ms.saturating_add(u64::from(valid_seconds) * 1000);
+    let expires_ms = now_ms.saturating_add(u64::from(wish.valid_seconds) * 1000);
     let record = TokenRecord {
         secret: hash(&secret),
-        role,
+        role: wish.role,
+        approvers: wish.approvers.as_ref().map(ApproverSet::digest),
         expires_ms,
         created_by: deed.operator().to_owned(),
         created_ms: now_ms,
@@ -132,7 +170,7 @@ pub(crate) async fn create_token(
         None => Expect::Absent,
         Some(found) => Expect::Revision(found.revision),
     };
-    let change = Change::noted(deed.event(&token_target(subject, role), ""));
+    let change = permit.used(Change::noted(deed.event(&wish.target(), permit.words())));
     store.apply(change.json(&key, expect, &record)?).await?;
     Ok(NewToken { secret, expires_ms })
 }
@@ -185,6 +223,8 @@ pub struct Application<'a> {
     pub secret: &'a [u8],
     /// PKCS#10, DER.
     pub certificate_request: &'a [u8],
+    /// Digest of the approvers that a gateway will believe; empty: it does not say.
+    pub approvers_digest: &'a [u8],
     /// Where it came from, for the limit of attempts.
     pub address: IpAddr,
 }
@@ -225,6 +265,7 @@ fn by_applicant(reason: Reason) -> bool {
         Reason::TokenUnknown
             | Reason::TokenUsed
             | Reason::TokenExpired
+            | Reason::ApproversMismatch
             | Reason::KeyWithdrawn
             | Reason::IdentityWithdrawn
             | Reason::IdentitySuspended
@@ -270,6 +311,11 @@ async fn apply(
             format!("the token for {subject} has expired; ask an admin for a new one"),
         ));
     }
+    if let Some(expected) = record.approvers
+        && application.approvers_digest != expected.0
+    {
+        return Err(other_approvers(&subject, expected, application.approvers_digest));
+    }
     let decision = Decision {
         at_ms: now_ms,
         by: &record.created_by,
@@ -300,6 +346,21 @@ async fn apply(
         issued,
         repeated,
     })
+}
+
+/// A gateway that would obey others than those that its token was made for: somebody edited the file, or the agent does not say.
+fn other_approvers(subject: &Subject, expected: Digest, shown: &[u8]) -> Refusal {
+    let words = match shown {
+        [] => format!(
+            "the token for {subject} was made for the approvers {expected}, and this agent is too old to show which it would believe: \
+             upgrade penstock-agent, then enrol with the same token"
+        ),
+        _ => format!(
+            "the token for {subject} was made for the approvers {expected}, and this one holds others: its file was changed, \
+             so find out by whom; then ask an admin for a new token"
+        ),
+    };
+    Refusal::new(Reason::ApproversMismatch, words).fact("subject", subject)
 }
 
 /// The token of this name and secret. Both kinds of subject are looked at, in the same way, whatever is found.
@@ -337,6 +398,7 @@ async fn remember(
             let record = OperatorRecord {
                 role,
                 enrolled_ms: now_ms,
+                certificate_expires_ms: issued.expires_ms,
             };
             Ok(operators::record(store, change, operator, &record).await?)
         }

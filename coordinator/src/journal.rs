@@ -217,6 +217,11 @@ pub(crate) struct Deed<'a> {
 }
 
 impl Deed<'_> {
+    /// The same by another word.
+    pub(crate) fn named<'a>(&'a self, action: &'a str) -> Deed<'a> {
+        Deed { action, ..*self }
+    }
+
     /// Who.
     pub(crate) fn operator(&self) -> &str {
         self.operator

@@ -39,6 +39,7 @@ pub mod operators;
 pub mod own_certificate;
 pub mod query;
 pub mod releases;
+pub mod requests;
 pub mod retention;
 pub mod rollout;
 pub mod sessions;

@@ -8,6 +8,7 @@ mod names;
 mod online;
 mod overrides;
 mod release;
+mod requests;
 mod rollout;
 
 use std::num::NonZeroUsize;
@@ -22,6 +23,7 @@ pub use self::early::{Early, parse};
 pub use self::online::*;
 pub use self::overrides::Override;
 pub use self::release::{EndRelease, Release};
+pub use self::requests::{Requests, RequestsCommand};
 pub use self::rollout::{Because, Rollout, SteerRollout, StopRollout};
 use crate::{exit, times};
 
@@ -162,6 +164,11 @@ pub enum Command {
     /// List and add operators of the coordinator
     #[command(subcommand)]
     Operators(Operators),
+    /// See, confirm and reject what one admin alone may not do
+    ///
+    /// A token for a gateway, an admin or an approver, and a device's certificate for a new key, wait for a second person as soon as there is
+    /// another admin or approver.
+    Requests(Requests),
     /// Say how well each zone is guarded, and why
     #[command(after_help = "Examples:\n  penstock health\n  penstock health --watch\n  \
                       penstock health --severity degraded --gateway gw-works-a")]

@@ -10,6 +10,7 @@ pub mod identities;
 pub mod learn;
 pub mod login;
 pub mod releases;
+pub mod requests;
 pub mod rollout;
 mod screen;
 pub mod standing;
@@ -179,6 +180,10 @@ pub(crate) fn refused(status: &Status) -> Failure {
         ),
         (Reason::TokenUnknown, "ask an administrator for a new token"),
         (Reason::SelfApproval, "another approver has to sign"),
+        (
+            Reason::SamePerson,
+            "another admin or approver confirms it, with a login of their own: penstock requests confirm",
+        ),
         (Reason::DocumentErrors, "run `penstock check` on the document"),
     ];
     for (reason, words) in advice {

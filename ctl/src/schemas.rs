@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::offline::{
     check, explain, init, overrides, plans, reach, records, replay, rollout as rollout_plans, signing,
 };
-use crate::online::{audit, devices, fleet, health, identities, login, releases, rollout, why};
+use crate::online::{audit, devices, fleet, health, identities, login, releases, requests, rollout, why};
 use crate::output::{Output, Report};
 
 /// Every report with its schema; `schema` among the properties names it.
@@ -56,6 +56,8 @@ fn all() -> Vec<(&'static str, Schema)> {
         of::<fleet::GatewayList>("gateways"),
         of::<fleet::OperatorList>("operators"),
         of::<fleet::TokenMade>("token"),
+        of::<requests::RequestShown>("request"),
+        of::<requests::RequestList>("requests"),
         of::<devices::DeviceIssued>("devices-issue"),
         of::<identities::DeviceList>("devices"),
         of::<identities::StandingChanged>("identity"),
@@ -130,6 +132,8 @@ context: ContextList ContextLine\n\
 gateways: GatewayList GatewayLine IdentityLine ShadowLine StandingLine\n\
 operators: OperatorList IdentityLine OperatorLine\n\
 token: TokenMade\n\
+request: RequestShown ApproverLine ApproversShown\n\
+requests: RequestList ApproverLine ApproversShown RequestLine\n\
 devices-issue: DeviceIssued\n\
 devices: DeviceList DeviceLine IdentityLine\n\
 identity: StandingChanged IdentityLine\n\

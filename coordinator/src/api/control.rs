@@ -14,17 +14,16 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::answers::{Answers, Nothing, carried, framed};
-use super::enrol::{to_wire, token_subject};
 use super::gate::{Action, Gate};
 use super::{views, watching};
 use crate::ca::Authority;
 use crate::clock;
-use crate::devices;
-use crate::enrolment::{self, GATEWAY_PREFIX, create_token};
+use crate::enrolment::{self, GATEWAY_PREFIX};
 use crate::health_watch::PublishedHealth;
 use crate::identities::Identities;
 use crate::query::{self, Filter, Searches};
 use crate::releases::{ProposalEndKind, Releases, targets};
+use crate::requests::Requests;
 use crate::rollout::run::Rollouts;
 use crate::sessions::Fleet;
 use crate::store::Store;
@@ -50,6 +49,8 @@ pub struct ControlService {
     pub subjects: Subjects,
     /// What admins decide of that.
     pub identities: Identities,
+    /// What waits for a second person.
+    pub requests: Requests,
     /// Releases.
     pub releases: Releases,
     /// How releases are carried to gateways.
@@ -329,52 +330,28 @@ impl Control for ControlService {
         &self,
         request: Request<v1::CreateTokenRequest>,
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
-        let caller = self
-            .gate
-            .operator(request.extensions(), Action::CreateToken)
-            .await?;
-        let mut target = String::new();
-        let outcome = match token_subject(request.into_inner()) {
-            Ok((subject, role, valid_seconds)) => {
-                target = enrolment::token_target(&subject, role);
-                let deed = self.gate.deed(&caller);
-                create_token(&self.store, &subject, role, valid_seconds, deed, clock::now_ms()).await
-            }
-            Err(refusal) => Err(refusal),
-        };
-        let token = self.gate.judged(&caller, &target, outcome).await?;
-        Ok(Response::new(v1::CreateTokenResponse {
-            secret: token.secret.0.to_vec().into(),
-            expires_ms: token.expires_ms,
-            root_digest: self.authority.root_digest().0.to_vec().into(),
-        }))
+        self.token(request).await
     }
 
     async fn issue_device(
         &self,
         request: Request<v1::IssueDeviceRequest>,
     ) -> Result<Response<v1::IssueDeviceResponse>, Status> {
-        let caller = self
-            .gate
-            .operator(request.extensions(), Action::IssueDevice)
-            .await?;
-        let message = request.into_inner();
-        let outcome = devices::issue(
-            &self.releases,
-            (&self.subjects, &self.authority),
-            &message.asset,
-            &message.certificate_request,
-            clock::now_ms(),
-            self.gate.deed(&caller),
-        )
-        .await;
-        let target = format!("device/{}", message.asset);
-        let issued = self.gate.judged(&caller, &target, outcome).await?;
-        let wire = to_wire(issued, &self.authority);
-        Ok(Response::new(v1::IssueDeviceResponse {
-            certificate_chain: wire.certificate_chain,
-            trust_bundle: wire.trust_bundle,
-        }))
+        self.device(request).await
+    }
+
+    async fn list_requests(
+        &self,
+        request: Request<v1::ListRequestsRequest>,
+    ) -> Result<Response<v1::ListRequestsResponse>, Status> {
+        self.waiting(request).await
+    }
+
+    async fn decide_request(
+        &self,
+        request: Request<v1::DecideRequestRequest>,
+    ) -> Result<Response<v1::PendingRequest>, Status> {
+        self.decide(request).await
     }
 
     async fn list_operators(

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use penstock_policy::ids::{GatewayId, OperatorId};
 use penstock_proto::peer::Subject;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::server::PeerInfo;
@@ -13,9 +12,8 @@ use tonic::{Request, Response, Status};
 use crate::allowance::Allowance;
 use crate::ca::{Authority, IssuedCertificate};
 use crate::clock;
-use crate::enrolment::{self, Application, Attempts, EnrolmentResult, VALID_SECONDS, VALID_SECONDS_DEFAULT};
+use crate::enrolment::{self, Application, Attempts, EnrolmentResult};
 use crate::journal::Journal;
-use crate::operators::Role;
 use crate::sessions::Fleet;
 use crate::store::Store;
 use crate::subjects::Subjects;
@@ -61,6 +59,7 @@ impl Enrolment for EnrolmentService {
             name: &message.name,
             secret: &message.secret,
             certificate_request: &message.certificate_request,
+            approvers_digest: &message.approvers_digest,
             address,
         };
         // The same token and key again and again is answered, and written down as often as a renewal would be.
@@ -101,45 +100,4 @@ impl Enrolment for EnrolmentService {
         metrics::counter!("penstock_enrolments_total", "kind" => subject.kind()).increment(1);
         Ok(Response::new(to_wire(issued, &self.authority)))
     }
-}
-
-/// What a token is to be made for: whom, with which role, for how long.
-pub(super) fn token_subject(
-    request: v1::CreateTokenRequest,
-) -> Result<(Subject, Option<Role>, u32), Refusal> {
-    use v1::create_token_request::Subject as Wire;
-    let bad = |field: &str, what: String| {
-        Refusal::new(Reason::BadRequest, format!("{field} {what}")).field(field, what)
-    };
-    let role = Role::from_wire(request.role);
-    let (subject, role) = match request.subject {
-        Some(Wire::Gateway(name)) => {
-            if request.role != 0 {
-                return Err(bad("role", "is only for operators".to_owned()));
-            }
-            let gateway = GatewayId::new(name).map_err(|e| bad("gateway", e.to_string()))?;
-            (Subject::Gateway(gateway), None)
-        }
-        Some(Wire::Operator(name)) => {
-            let operator = OperatorId::new(name).map_err(|e| bad("operator", e.to_string()))?;
-            let role = role.ok_or_else(|| bad("role", "must be said for an operator".to_owned()))?;
-            (Subject::Operator(operator), Some(role))
-        }
-        None => return Err(bad("subject", "is missing: a gateway or an operator".to_owned())),
-    };
-    let valid = match request.valid_seconds {
-        0 => VALID_SECONDS_DEFAULT,
-        seconds if VALID_SECONDS.contains(&seconds) => seconds,
-        _ => {
-            return Err(bad(
-                "valid_seconds",
-                format!(
-                    "is not between {} and {}",
-                    VALID_SECONDS.start(),
-                    VALID_SECONDS.end()
-                ),
-            ));
-        }
-    };
-    Ok((subject, role, valid))
 }

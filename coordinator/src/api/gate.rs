@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use penstock_policy::ids::OperatorId;
+use penstock_policy::ids::{Digest, OperatorId};
 use penstock_proto::peer::{Certified, PeerIdentity, Subject};
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::server::PeerInfo;
@@ -17,6 +17,7 @@ use crate::allowance::{Allowance, Share};
 use crate::clock;
 use crate::journal::{Deed, Journal};
 use crate::operators::{self, Role};
+use crate::requests::Person;
 use crate::sessions::GatewayPeer;
 use crate::store::Store;
 use crate::subjects::Subjects;
@@ -52,11 +53,14 @@ pub enum Action {
     ThawRollouts,
     WatchRollout,
     ListRollouts,
+    ListRequests,
+    ConfirmRequest,
+    RejectRequest,
 }
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 30] = [
         Self::WhoAmI,
         Self::ListReleases,
         Self::GetRelease,
@@ -84,6 +88,9 @@ impl Action {
         Self::ThawRollouts,
         Self::WatchRollout,
         Self::ListRollouts,
+        Self::ListRequests,
+        Self::ConfirmRequest,
+        Self::RejectRequest,
     ];
 
     /// The role that it needs.
@@ -109,6 +116,9 @@ impl Action {
             | Self::IssueDevice
             | Self::ListOperators
             | Self::ListDevices
+            | Self::ListRequests
+            | Self::ConfirmRequest
+            | Self::RejectRequest
             | Self::SuspendIdentity
             | Self::ResumeIdentity
             | Self::RevokeIdentity
@@ -118,7 +128,15 @@ impl Action {
 
     /// Another role that may do it, too.
     pub fn also(self) -> Option<Role> {
-        matches!(self, Self::StopRollout | Self::FreezeRollouts).then_some(Role::Approver)
+        let also = matches!(
+            self,
+            Self::StopRollout
+                | Self::FreezeRollouts
+                | Self::ListRequests
+                | Self::ConfirmRequest
+                | Self::RejectRequest
+        );
+        also.then_some(Role::Approver)
     }
 
     /// Whether somebody with this role may.
@@ -143,7 +161,9 @@ impl Action {
             | Self::StopRollout
             | Self::ResumeRollout
             | Self::FreezeRollouts
-            | Self::ThawRollouts => true,
+            | Self::ThawRollouts
+            | Self::ConfirmRequest
+            | Self::RejectRequest => true,
             Self::WhoAmI
             | Self::ListReleases
             | Self::GetRelease
@@ -155,7 +175,8 @@ impl Action {
             | Self::ListDevices
             | Self::GetWithdrawn
             | Self::WatchRollout
-            | Self::ListRollouts => false,
+            | Self::ListRollouts
+            | Self::ListRequests => false,
         }
     }
 
@@ -189,6 +210,9 @@ impl Action {
             Self::ThawRollouts => "thaw-rollouts",
             Self::WatchRollout => "watch-rollout",
             Self::ListRollouts => "list-rollouts",
+            Self::ListRequests => "list-requests",
+            Self::ConfirmRequest => "confirm-request",
+            Self::RejectRequest => "reject-request",
         }
     }
 }
@@ -202,6 +226,18 @@ pub struct Caller {
     pub role: Role,
     /// What for.
     pub action: Action,
+    /// The key that they proved.
+    pub key: Digest,
+}
+
+impl Caller {
+    /// Who asks or decides.
+    pub(crate) fn person(&self) -> Person<'_> {
+        Person {
+            operator: &self.operator,
+            key: self.key,
+        }
+    }
 }
 
 /// Somebody who may renew a certificate.
@@ -349,6 +385,7 @@ impl Gate {
             operator: operator.clone(),
             role,
             action,
+            key: certified.key,
         })
     }
 
@@ -365,6 +402,7 @@ impl Gate {
             operator,
             role,
             action,
+            ..
         } = caller;
         self.journal
             .deed(operator.as_str(), role.as_str(), action.as_str())

@@ -31,6 +31,7 @@ use crate::ingest::Ingest;
 use crate::journal::Journal;
 use crate::query::Searches;
 use crate::releases::Releases;
+use crate::requests::Requests;
 use crate::rollout::run::Rollouts;
 use crate::sessions::{self, Fleet, Sessions};
 use crate::store::Store;
@@ -75,6 +76,7 @@ impl Services<'_> {
             store: self.store.clone(),
             subjects: self.subjects.clone(),
             identities: Identities::new(self.store.clone(), self.subjects.clone(), self.releases.clone()),
+            requests: Requests::new(self.store.clone(), self.subjects.clone()),
             releases: self.releases.clone(),
             rollouts: self.rollouts,
             fleet: self.fleet.clone(),

@@ -49,9 +49,18 @@ fn request() -> Vec<u8> {
 
 impl World {
     async fn token(&self, subject: &str, role: Option<Role>) -> Secret {
-        let subject = subject.parse().unwrap();
+        self.token_for(TokenWish {
+            subject: subject.parse().unwrap(),
+            role,
+            approvers: None,
+            valid_seconds: 3600,
+        })
+        .await
+    }
+
+    async fn token_for(&self, wish: TokenWish) -> Secret {
         let deed = self.journal.deed("anna", "admin", "create-token");
-        create_token(&self.store, &subject, role, 3600, deed, NOW_MS)
+        create_token(&self.store, &wish, &Permit::free(), deed, NOW_MS)
             .await
             .unwrap()
             .secret
@@ -64,10 +73,22 @@ impl World {
         request: &[u8],
         now_ms: u64,
     ) -> Result<EnrolmentResult, Reason> {
+        self.enrol_believing(name, secret, request, &[], now_ms).await
+    }
+
+    async fn enrol_believing(
+        &self,
+        name: &str,
+        secret: &[u8],
+        request: &[u8],
+        approvers_digest: &[u8],
+        now_ms: u64,
+    ) -> Result<EnrolmentResult, Reason> {
         let application = Application {
             name,
             secret,
             certificate_request: request,
+            approvers_digest,
             address: HERE,
         };
         let event = |subject: &Subject, repeated: bool| {
@@ -316,4 +337,33 @@ async fn a_lost_answer_from_before_there_were_records_is_repeated_in_the_same_li
     let certified = Certified::from_certificate(again.issued.chain.first().unwrap()).unwrap();
     assert_eq!(certified.epoch.0, 0, "what it may hold already goes on counting");
     assert!(world.subjects.judge(&certified).is_ok());
+}
+
+#[tokio::test]
+async fn a_gateway_that_would_believe_other_approvers_than_its_token_was_made_for_is_not_enrolled_by_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(dir.path()).await;
+    let approvers = |threshold| ApproverSet {
+        threshold,
+        emergency_threshold: None,
+        people: BTreeMap::new(),
+    };
+    let wish = TokenWish {
+        subject: "gateway/gw-1".parse().unwrap(),
+        role: None,
+        approvers: Some(approvers(2)),
+        valid_seconds: 3600,
+    };
+    let secret = world.token_for(wish).await;
+    let request = request();
+    // An edited file, and an agent that does not say.
+    let other = approvers(1).digest();
+    for digest in [&other.0[..], &[], b"x"] {
+        let refused = world.enrol_believing("gw-1", &secret.0, &request, digest, NOW_MS);
+        assert_eq!(refused.await.unwrap_err(), Reason::ApproversMismatch);
+    }
+    // The token is not used up by it.
+    let digest = approvers(2).digest();
+    let enrolled = world.enrol_believing("gw-1", &secret.0, &request, &digest.0, NOW_MS);
+    assert!(!enrolled.await.unwrap().repeated);
 }

@@ -243,6 +243,7 @@ async fn enrol(token: &Token, key: &Key, identity: &PeerIdentity) -> Result<Enro
             name: identity.subject.name().to_owned(),
             secret: token.secret.0.to_vec().into(),
             certificate_request: request.into(),
+            ..EnrolRequest::default()
         })
         .await
         .map_err(|status| refused(&status))?;

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tonic::{Code, Status};
 
 use crate::bounds::until;
-use crate::world::{Control, PATIENCE, World, now_ms, refused};
+use crate::world::{Control, PATIENCE, World, confirmation, now_ms, refused};
 
 /// Calls the method of an action with an empty request; what matters is whether the gate lets it through.
 async fn call(control: &mut Control, action: Action) -> Result<(), Status> {
@@ -69,6 +69,12 @@ async fn call(control: &mut Control, action: Action) -> Result<(), Status> {
             .map(drop),
         Action::IssueDevice => control
             .issue_device(v1::IssueDeviceRequest::default())
+            .await
+            .map(drop),
+        Action::ListRequests => control.list_requests(v1::ListRequestsRequest {}).await.map(drop),
+        Action::ConfirmRequest => control.decide_request(confirmation("x")).await.map(drop),
+        Action::RejectRequest => control
+            .decide_request(v1::DecideRequestRequest::default())
             .await
             .map(drop),
         Action::ListOperators => control
@@ -389,6 +395,7 @@ async fn an_operator_who_hangs_up_amid_a_call_leaves_nothing_done_that_the_trail
             role: 0,
             valid_seconds: 600,
             subject: Some(v1::create_token_request::Subject::Gateway(format!("gw-{n}"))),
+            ..v1::CreateTokenRequest::default()
         };
         let mut admin = world.admin();
         let patience = Duration::from_micros(200 * n);

@@ -54,6 +54,7 @@ async fn requests_for_tokens_that_make_no_sense_name_the_field() {
             role: role.into(),
             valid_seconds,
             subject,
+            ..v1::CreateTokenRequest::default()
         };
         let status = world.admin().create_token(request).await.unwrap_err();
         let explained = penstock_proto::refusal::explain(&status);

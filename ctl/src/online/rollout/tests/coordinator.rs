@@ -237,6 +237,20 @@ impl Control for Fake {
         no()
     }
 
+    async fn list_requests(
+        &self,
+        _: Request<v1::ListRequestsRequest>,
+    ) -> Result<Response<v1::ListRequestsResponse>, Status> {
+        no()
+    }
+
+    async fn decide_request(
+        &self,
+        _: Request<v1::DecideRequestRequest>,
+    ) -> Result<Response<v1::PendingRequest>, Status> {
+        no()
+    }
+
     async fn list_operators(
         &self,
         _: Request<v1::ListOperatorsRequest>,

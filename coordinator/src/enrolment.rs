@@ -10,6 +10,7 @@
 //! One record per subject (`token/<kind>/<name>`): a new token for a subject ends the one before.
 
 mod attempts;
+mod wish;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -24,10 +25,11 @@ use penstock_proto::token::{SECRET_BYTES, Secret};
 use serde::{Deserialize, Serialize};
 
 pub use self::attempts::{Attempts, AttemptsLimits};
+pub use self::wish::TokenWish;
 use crate::ca::{Authority, CaError, IssuedCertificate, ProvenKey};
 use crate::journal::Deed;
 use crate::operators::{self, OperatorRecord, Role};
-use crate::requests::{Permit, Wanted};
+use crate::requests::Permit;
 use crate::store::{Change, Expect, OwnEvent, Store, StoreError};
 use crate::subjects::{Decision, Subjects};
 
@@ -101,46 +103,6 @@ fn hash(secret: &Secret) -> Digest {
     let mut bytes = b"penstock token secret 1\0".to_vec();
     bytes.extend(secret.0);
     Digest::of(&bytes)
-}
-
-/// What a token is to be made for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenWish {
-    /// A gateway or an operator.
-    pub subject: Subject,
-    /// An operator's role.
-    pub role: Option<Role>,
-    /// Whom a gateway will believe; `None`: whoever asks does not say.
-    pub approvers: Option<ApproverSet>,
-    /// How long it may be used, seconds.
-    pub valid_seconds: u32,
-}
-
-impl TokenWish {
-    /// For whom it is, as the trail says it.
-    pub(crate) fn target(&self) -> String {
-        match self.role {
-            Some(role) => format!("{} as {role}", self.subject),
-            None => self.subject.to_string(),
-        }
-    }
-
-    /// What a second person has to confirm of it; `None`: nothing.
-    pub(crate) fn wanted(&self) -> Option<Wanted> {
-        match (&self.subject, self.role) {
-            (Subject::Gateway(gateway), _) => Some(Wanted::GatewayToken {
-                gateway: gateway.clone(),
-                approvers: self.approvers.clone(),
-                valid_seconds: self.valid_seconds,
-            }),
-            (Subject::Operator(operator), Some(role)) if role.confirms() => Some(Wanted::OperatorToken {
-                operator: operator.clone(),
-                role,
-                valid_seconds: self.valid_seconds,
-            }),
-            _ => None,
-        }
-    }
 }
 
 /// Makes a token for a gateway, or for an operator with a role.

@@ -12,6 +12,7 @@ mod identities;
 mod link;
 mod requests;
 mod rollouts;
+mod sign_ins;
 mod until;
 mod views;
 mod watching;

@@ -125,6 +125,17 @@ impl Journal {
         self.note(step, &subject, String::new(), message).await
     }
 
+    /// An operator who signs in; how often that is written is bounded by whoever asks.
+    pub(crate) async fn signed_in(
+        &self,
+        subject: &Subject,
+        address: IpAddr,
+        message: String,
+    ) -> Result<(), StoreError> {
+        let (subject, address) = (subject.to_string(), address.to_string());
+        self.note("signed-in", &subject, address, Some(message)).await
+    }
+
     async fn refused(
         &self,
         subject: &str,

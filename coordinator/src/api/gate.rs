@@ -16,6 +16,7 @@ use penstock_proto::tls::times::instant;
 use tonic::{Extensions, Request, Status};
 
 pub use self::action::Action;
+use super::sign_ins::SignIns;
 use crate::allowance::{Allowance, Share};
 use crate::clock;
 use crate::journal::{Deed, Journal};
@@ -66,6 +67,7 @@ pub struct Gate {
     subjects: Subjects,
     journal: Journal,
     recorded: Arc<Allowance>,
+    sign_ins: Arc<SignIns>,
 }
 
 /// What one operator may have written down: tokens for a large fleet at once, and one action a second for ever.
@@ -131,12 +133,19 @@ impl Gate {
             subjects,
             journal,
             recorded: Arc::new(Allowance::new(RECORDED)),
+            sign_ins: Arc::new(SignIns::new()),
         }
     }
 
     /// An operator whose role includes `action`.
     pub(crate) async fn operator(&self, extensions: &Extensions, action: Action) -> Result<Caller, Refusal> {
-        let (identity, info) = identity(extensions)?;
+        let (identity, info) = match identity(extensions) {
+            Ok(known) => known,
+            Err(refusal) => {
+                self.unknown(extensions, action, &refusal).await?;
+                return Err(refusal);
+            }
+        };
         let Subject::Operator(operator) = &identity.subject else {
             let refusal = wrong_kind(identity, "operators");
             // No operator did this, so that it is no operator's event.
@@ -156,6 +165,7 @@ impl Gate {
             self.refused(operator.as_str(), "", action, &refusal).await?;
             return Err(refusal);
         };
+        self.signs_in(operator, role, certified, address).await;
         let needed = action.needs();
         if !action.is_for(role) {
             let refusal = Refusal::new(
@@ -195,6 +205,57 @@ impl Gate {
             action,
             key: certified.key,
         })
+    }
+
+    /// Writes down that somebody called without a certificate, or with one that has ended.
+    async fn unknown(
+        &self,
+        extensions: &Extensions,
+        action: Action,
+        refusal: &Refusal,
+    ) -> Result<(), Refusal> {
+        let Some(info) = extensions.get::<PeerInfo>() else {
+            return Ok(());
+        };
+        let (address, words) = (
+            info.address.ip(),
+            format!("{}: {}", action.as_str(), refusal.message),
+        );
+        match info.identity() {
+            Some(identity) => {
+                self.journal
+                    .peer_refused(&identity.subject, address, &words)
+                    .await?
+            }
+            None => self.journal.stranger_refused("", address, &words).await?,
+        }
+        Ok(())
+    }
+
+    /// Writes a sign-in down, if this call is one. Nobody is kept from looking because the store takes nothing: what cannot be written then
+    /// is tried again with the next call.
+    async fn signs_in(&self, operator: &OperatorId, role: Role, certified: &Certified, address: IpAddr) {
+        let Some(omitted) = self.sign_ins.call(operator.as_str(), address, clock::now_ms()) else {
+            return;
+        };
+        let (from_ms, until_ms) = certified.valid_ms;
+        let mut words = format!(
+            "as {role}, life {}, key {}, certificate from {} until {}",
+            certified.epoch,
+            certified.key,
+            instant(from_ms),
+            instant(until_ms)
+        );
+        if omitted > 0 {
+            words = format!("{words} (and {omitted} more sign-ins before this one, not written)");
+        }
+        let written = self
+            .journal
+            .signed_in(&certified.identity.subject, address, words);
+        if let Err(error) = written.await {
+            tracing::warn!(%operator, error = %crate::chain(&error), "cannot write down who signs in; it is tried again");
+            self.sign_ins.unwritten(operator.as_str(), address);
+        }
     }
 
     async fn refused(&self, who: &str, role: &str, action: Action, refusal: &Refusal) -> Result<(), Refusal> {

@@ -414,3 +414,36 @@ async fn an_operator_who_hangs_up_amid_a_call_leaves_nothing_done_that_the_trail
     })
     .await;
 }
+
+#[tokio::test]
+async fn whoever_signs_in_or_fails_to_stands_in_the_trail_and_their_further_calls_do_not() {
+    let world = World::start().await;
+    let mut anna = world.operator("anna", v1::Role::Engineer).await;
+    for _ in 0..30 {
+        anna.who_am_i(v1::WhoAmIRequest {}).await.unwrap();
+        let again = world.certificate("operator/anna");
+        anna = world.control(Some(again)).await.unwrap();
+    }
+    let mut stranger = world.control(None).await.unwrap();
+    refused(
+        stranger.who_am_i(v1::WhoAmIRequest {}).await,
+        Reason::NoCertificate,
+    );
+    let trail = world.trail("coordinator/c1").await;
+    let said = |step: &str, subject: &str, words: &str| {
+        let of = trail.iter().filter(|record| {
+            matches!(&record.event.as_ref().unwrap().kind, Some(Kind::Identity(event)) if event.step == step
+                && event.subject == subject && event.address == "127.0.0.1" && event.message.contains(words))
+        });
+        of.count()
+    };
+    assert_eq!(
+        said("signed-in", "operator/anna", "as engineer, life 1, key sha256:"),
+        1
+    );
+    assert_eq!(said("signed-in", "operator/admin", "as admin, "), 1);
+    assert_eq!(
+        said("refused", "", "who-am-i: this needs a client certificate"),
+        1
+    );
+}

@@ -250,6 +250,12 @@ async fn whoever_follows_the_page_a_laptop_was_lost_keeps_it_out_and_its_owner_w
     );
     let said = shell.types("penstock audit search k.ito ").await;
     assert!(said.contains("laptop lost on the train (INC-8)"), "{said}");
+    let said = shell.types("penstock audit search operator/k.ito ").await;
+    assert!(said.contains("operator/k.ito signed in from 127.0.0.1"), "{said}");
+    assert!(
+        said.contains("operator/k.ito was refused from 127.0.0.1"),
+        "{said}"
+    );
 
     shell.types("penstock operators add ").await;
     let token = shell.token("k.ito.token");

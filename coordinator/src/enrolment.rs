@@ -228,6 +228,7 @@ fn by_applicant(reason: Reason) -> bool {
             | Reason::TokenUsed
             | Reason::TokenExpired
             | Reason::ApproversMismatch
+            | Reason::KeyTaken
             | Reason::KeyWithdrawn
             | Reason::IdentityWithdrawn
             | Reason::IdentitySuspended
@@ -283,6 +284,21 @@ async fn apply(
         by: &record.created_by,
         reason: "enrolled with a token",
     };
+    let _giving = match subject {
+        Subject::Operator(_) => Some(subjects.giving_keys().await),
+        _ => None,
+    };
+    if matches!(subject, Subject::Operator(_))
+        && let Some(other) = subjects.other_operator(&subject, proven.digest())
+    {
+        return Err(Refusal::new(
+            Reason::KeyTaken,
+            format!(
+                "this key is {other}'s, and each name has a key of its own, since roles exclude each other: log in as {subject} with a new one"
+            ),
+        )
+        .fact("subject", subject));
+    }
     let life = subjects.with_key(&subject, proven.digest(), decision, repeated)?;
     // A certificate that is not handed out is none. A gateway that ends TLS by its plan renews for the names that it needs.
     let issued = authority

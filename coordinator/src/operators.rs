@@ -25,7 +25,7 @@ pub const CONFIRMERS: &str = "confirmer/";
 /// assert!(matches!("approver".parse(), Ok(Role::Approver)));
 /// assert!("root".parse::<Role>().is_err());
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// Looks.

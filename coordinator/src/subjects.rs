@@ -65,6 +65,8 @@ struct Shared {
     plant: PlantId,
     index: RwLock<HashMap<Subject, Indexed>>,
     lists: Lists,
+    /// One operator's key is given at a time.
+    giving: tokio::sync::Mutex<()>,
     /// Where they connect; nobody has before it is there.
     reception: OnceLock<Arc<Reception>>,
 }
@@ -101,6 +103,7 @@ impl Subjects {
             lists: Lists::open(&store, authority).await?,
             store,
             journal,
+            giving: tokio::sync::Mutex::default(),
             reception: OnceLock::new(),
         })))
     }
@@ -260,6 +263,24 @@ impl Subjects {
         let next = SubjectRecord::with_key(base, key, by("renewed with another key"))
             .map_err(|why| key_refused(subject, now, key, why))?;
         Ok(looked_at.life(base, next.or(adopted.clone()), Cut::AfterAnswer))
+    }
+
+    /// Another operator than this one who logs in, or did, with this key: one person with two names would have the duties of both.
+    pub(crate) fn other_operator(&self, subject: &Subject, key: Digest) -> Option<Subject> {
+        let index = self.0.index.read().unwrap_or_else(PoisonError::into_inner);
+        let mut others = index
+            .iter()
+            .filter(|(other, _)| other.kind() == "operator" && *other != subject);
+        let found = others.find(|(_, indexed)| {
+            let record = &indexed.record;
+            record.key == Some(key) || record.before == Some(key) || record.withdrawn.contains(&key)
+        });
+        found.map(|(other, _)| other.clone())
+    }
+
+    /// Holds others up who would give an operator a key, between looking whose it is and writing it down.
+    pub(crate) async fn giving_keys(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.0.giving.lock().await
     }
 
     /// Whether this is the key that counts for a subject now.

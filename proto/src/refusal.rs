@@ -78,6 +78,8 @@ reasons! {
     TokenExpired = "TOKEN_EXPIRED", PermissionDenied;
     /// The gateway would believe other approvers than those that its token was made for.
     ApproversMismatch = "APPROVERS_MISMATCH", PermissionDenied;
+    /// Another operator logs in with this key.
+    KeyTaken = "KEY_TAKEN", PermissionDenied;
     /// A second person has to confirm it, and nobody can now.
     NobodyConfirms = "NOBODY_CONFIRMS", FailedPrecondition;
     /// Nobody confirms what they asked for themselves, under whatever name.

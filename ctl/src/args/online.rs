@@ -268,9 +268,9 @@ pub enum RoleArg {
     Viewer,
     /// Proposes releases, and withdraws their own.
     Engineer,
-    /// Signs or rejects releases that others proposed.
+    /// Signs or rejects releases that others proposed; confirms what an admin alone may not do.
     Approver,
-    /// Adds gateways, operators and devices; neither proposes nor signs.
+    /// Adds gateways, operators and devices, and confirms what another admin asked for; neither proposes nor signs.
     Admin,
 }
 

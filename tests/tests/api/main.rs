@@ -33,6 +33,7 @@ mod outages;
 mod person;
 mod recorded;
 mod releases;
+mod roles;
 mod rollouts;
 mod sessions;
 mod stolen;

@@ -1,4 +1,4 @@
-//! What an operator can ask for, and the role that it needs: the table that the wire contract's comments repeat.
+//! What an operator can ask for, and the role that it needs: the table that `docs/roles.md` and the wire contract's comments repeat.
 
 use crate::operators::Role;
 

@@ -27,6 +27,7 @@ use crate::files::{self, FileError};
 use crate::health::{self, own::Probe};
 use crate::health_watch::{self, PublishedHealth, Standard};
 use crate::journal::Journal;
+use crate::last_admin;
 use crate::metrics;
 use crate::operators::Role;
 use crate::own_certificate::OwnCertificate;
@@ -316,6 +317,12 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         let rollouts = rollouts.clone();
         async move { rollouts.follow().await }
     });
+    let (notes, all_notes) = watch::channel(Vec::new());
+    background(
+        &mut tasks,
+        &stopping,
+        last_admin::follow(store.clone(), subjects.clone(), rollouts.notes(), notes),
+    );
     background(
         &mut tasks,
         &stopping,
@@ -325,7 +332,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
             standard,
             config.sessions.stale_after_ms(),
             own_faults,
-            rollouts.notes(),
+            all_notes,
             publish,
         ),
     );

@@ -445,9 +445,15 @@ pub(crate) async fn renew(
             .issue((subject, life.epoch), names, &proven, now_ms)
             .map_err(internal)?;
         let mut change = Change::noted(event.clone());
-        if let Subject::Gateway(gateway) = subject {
-            let update = |record: &mut GatewayRecord| record.certificate_expires_ms = issued.expires_ms;
-            change = with_gateway(store, change, gateway.as_str(), update).await?;
+        match subject {
+            Subject::Gateway(gateway) => {
+                let update = |record: &mut GatewayRecord| record.certificate_expires_ms = issued.expires_ms;
+                change = with_gateway(store, change, gateway.as_str(), update).await?;
+            }
+            Subject::Operator(operator) => {
+                change = operators::renewed(store, change, operator, issued.expires_ms).await?;
+            }
+            Subject::Coordinator(_) | Subject::Device(_) => {}
         }
         match subjects.apply(change, life.step).await {
             Err(StoreError::Conflict { .. }) => {}

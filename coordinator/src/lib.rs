@@ -34,6 +34,7 @@ pub mod health_watch;
 pub mod identities;
 pub mod ingest;
 pub mod journal;
+mod last_admin;
 pub mod metrics;
 pub mod operators;
 pub mod own_certificate;

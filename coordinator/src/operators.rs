@@ -150,6 +150,24 @@ pub(crate) async fn record(
     }
 }
 
+/// Adds to a change until when an operator's certificate holds from now on.
+pub(crate) async fn renewed(
+    store: &Store,
+    change: Change,
+    operator: &OperatorId,
+    certificate_expires_ms: u64,
+) -> Result<Change, StoreError> {
+    let key = format!("{PREFIX}{operator}");
+    let Some((record, revision)) = store.get_json::<OperatorRecord>(&key).await? else {
+        return Ok(change);
+    };
+    let record = OperatorRecord {
+        certificate_expires_ms,
+        ..record
+    };
+    change.json(&key, Expect::Revision(revision), &record)
+}
+
 /// Adds to a change that an operator could confirm requests until now.
 pub(crate) async fn confirms_no_longer(
     store: &Store,

@@ -18,6 +18,9 @@ pub fn run(cli: &Cli) -> Exit {
     if let Some(zone) = &cli.global.time_zone {
         times::choose(zone.clone());
     }
+    if cli.global.verbose {
+        out.tell_more();
+    }
     match dispatch(&out, cli) {
         Ok(exit) => exit,
         Err(failure) if &*failure.code == crate::failure::PIPE_CLOSED => Exit::Done,

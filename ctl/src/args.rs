@@ -53,6 +53,9 @@ pub struct Global {
     /// Which login to use, as `penstock context list` names it; default: the chosen one.
     #[arg(long, global = true, value_name = "NAME", env = "PENSTOCK_CONTEXT")]
     pub context: Option<String>,
+    /// Say on standard error what else is done, such as a login's certificate that is renewed.
+    #[arg(long, short = 'v', global = true)]
+    pub verbose: bool,
     /// The time zone of times, such as Europe/Berlin; default: that of the plant's sites, if it is one, else UTC.
     #[arg(long, global = true, value_name = "ZONE", env = "PENSTOCK_TIME_ZONE", value_parser = times::zone_named)]
     pub time_zone: Option<TimeZone>,

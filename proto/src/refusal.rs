@@ -80,6 +80,8 @@ reasons! {
     ApproversMismatch = "APPROVERS_MISMATCH", PermissionDenied;
     /// Another operator logs in with this key.
     KeyTaken = "KEY_TAKEN", PermissionDenied;
+    /// A login is renewed for its own key only.
+    OtherKey = "OTHER_KEY", PermissionDenied;
     /// A second person has to confirm it, and nobody can now.
     NobodyConfirms = "NOBODY_CONFIRMS", FailedPrecondition;
     /// Nobody confirms what they asked for themselves, under whatever name.

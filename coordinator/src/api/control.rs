@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 use super::answers::{Answers, Nothing, carried, framed};
 use super::gate::{Action, Gate};
 use super::{views, watching};
+use crate::allowance::Allowance;
 use crate::ca::Authority;
 use crate::clock;
 use crate::enrolment::{self, GATEWAY_PREFIX};
@@ -51,6 +52,8 @@ pub struct ControlService {
     pub identities: Identities,
     /// What waits for a second person.
     pub requests: Requests,
+    /// How often each login may be renewed.
+    pub renewals: Allowance,
     /// Releases.
     pub releases: Releases,
     /// How releases are carried to gateways.
@@ -352,6 +355,13 @@ impl Control for ControlService {
         request: Request<v1::DecideRequestRequest>,
     ) -> Result<Response<v1::PendingRequest>, Status> {
         self.decide(request).await
+    }
+
+    async fn renew_operator(
+        &self,
+        request: Request<v1::RenewRequest>,
+    ) -> Result<Response<v1::EnrolResponse>, Status> {
+        self.renew_login(request).await
     }
 
     async fn list_operators(

@@ -23,7 +23,7 @@ use crate::journal::{Deed, Journal};
 use crate::operators::{self, Role};
 use crate::requests::Person;
 use crate::sessions::GatewayPeer;
-use crate::store::Store;
+use crate::store::{OwnEvent, Store};
 use crate::subjects::Subjects;
 
 /// An operator who may do what they ask for.
@@ -277,6 +277,11 @@ impl Gate {
             .deed(operator.as_str(), role.as_str(), action.as_str())
     }
 
+    /// What the trail says of a certificate that is issued to whoever asks from this address.
+    pub(crate) fn identity_event(&self, step: &str, subject: &Subject, address: IpAddr) -> OwnEvent {
+        self.journal.identity_event(step, subject, Some(address), "")
+    }
+
     /// Hands the result of a caller's action on. A refusal is written down first; what was done is there already, with its
     /// effect.
     pub(crate) async fn judged<T>(
@@ -330,17 +335,14 @@ fn certificate_of(info: &PeerInfo) -> Result<(&Certified, IpAddr), Refusal> {
     Ok((certified, info.address.ip()))
 }
 
-/// Whoever may renew a certificate, and from where they ask: a gateway or an operator. A gateway also when its certificate has ended, for the
-/// key of that certificate alone.
+/// A gateway that may renew its certificate, and from where it asks: also when that has ended, for its key alone. An operator's login is
+/// renewed by a call of its own, for its own key.
 pub(crate) fn renewable(extensions: &Extensions) -> Result<Renewer, Refusal> {
     let (shown, info) = shown(extensions)?;
-    let is_late = match &shown.subject {
-        Subject::Gateway(_) => info.has_ended(),
-        Subject::Operator(_) => identity(extensions).map(|_| false)?,
-        Subject::Coordinator(_) | Subject::Device(_) => {
-            return Err(wrong_kind(shown, "gateways and operators"));
-        }
+    let Subject::Gateway(_) = &shown.subject else {
+        return Err(wrong_kind(shown, "gateways"));
     };
+    let is_late = info.has_ended();
     let (certified, address) = certificate_of(info)?;
     Ok(Renewer {
         certified: certified.clone(),

@@ -76,6 +76,7 @@ impl Services<'_> {
             store: self.store.clone(),
             subjects: self.subjects.clone(),
             identities: Identities::new(self.store.clone(), self.subjects.clone(), self.releases.clone()),
+            renewals: Allowance::new(RENEWALS),
             requests: Requests::new(self.store.clone(), self.subjects.clone()),
             releases: self.releases.clone(),
             rollouts: self.rollouts,

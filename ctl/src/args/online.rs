@@ -10,8 +10,12 @@ use penstock_proto::event::EventKind;
 #[derive(Debug, Args)]
 pub struct Login {
     /// The token's file; `-` for standard input.
-    #[arg(long, value_name = "FILE")]
-    pub token: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "renew")]
+    pub token: Option<PathBuf>,
+    /// Renew the certificate of this login now, for the same key. By itself that happens in the last third of its life, with any
+    /// command that asks a coordinator.
+    #[arg(long, conflicts_with = "token")]
+    pub renew: bool,
 }
 
 /// `penstock context`.

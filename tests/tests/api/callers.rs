@@ -73,6 +73,10 @@ async fn call(control: &mut Control, action: Action) -> Result<(), Status> {
             .map(drop),
         Action::ListRequests => control.list_requests(v1::ListRequestsRequest {}).await.map(drop),
         Action::ConfirmRequest => control.decide_request(confirmation("x")).await.map(drop),
+        Action::RenewOperator => control
+            .renew_operator(v1::RenewRequest::default())
+            .await
+            .map(drop),
         Action::RejectRequest => control
             .decide_request(v1::DecideRequestRequest::default())
             .await

@@ -27,6 +27,7 @@ mod history;
 mod identities;
 mod lies;
 mod lists;
+mod logins;
 mod lost;
 mod names;
 mod outages;

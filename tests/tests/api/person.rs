@@ -78,6 +78,13 @@ impl Person {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// What a person reads beside the answer.
+    pub async fn says(&self, arguments: &[&str]) -> String {
+        let output = self.run_for("text", arguments).await;
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
     async fn run_for(&self, reader: &str, arguments: &[&str]) -> Output {
         let mut command = Command::new(program());
         command

@@ -36,11 +36,12 @@ pub enum Action {
     ListRequests,
     ConfirmRequest,
     RejectRequest,
+    RenewOperator,
 }
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::WhoAmI,
         Self::ListReleases,
         Self::GetRelease,
@@ -71,6 +72,7 @@ impl Action {
         Self::ListRequests,
         Self::ConfirmRequest,
         Self::RejectRequest,
+        Self::RenewOperator,
     ];
 
     /// The role that it needs.
@@ -85,7 +87,8 @@ impl Action {
             | Self::TailAudit
             | Self::GetWithdrawn
             | Self::WatchRollout
-            | Self::ListRollouts => Role::Viewer,
+            | Self::ListRollouts
+            | Self::RenewOperator => Role::Viewer,
             Self::ProposeRelease | Self::WithdrawRelease | Self::StartRollout => Role::Engineer,
             // Whoever sees that something goes wrong stops it; what opens more than before takes another person.
             Self::StopRollout | Self::FreezeRollouts => Role::Engineer,
@@ -156,7 +159,8 @@ impl Action {
             | Self::GetWithdrawn
             | Self::WatchRollout
             | Self::ListRollouts
-            | Self::ListRequests => false,
+            | Self::ListRequests
+            | Self::RenewOperator => false,
         }
     }
 
@@ -193,6 +197,7 @@ impl Action {
             Self::ListRequests => "list-requests",
             Self::ConfirmRequest => "confirm-request",
             Self::RejectRequest => "reject-request",
+            Self::RenewOperator => "renew-operator",
         }
     }
 }

@@ -251,6 +251,13 @@ impl Control for Fake {
         no()
     }
 
+    async fn renew_operator(
+        &self,
+        _: Request<v1::RenewRequest>,
+    ) -> Result<Response<v1::EnrolResponse>, Status> {
+        no()
+    }
+
     async fn list_operators(
         &self,
         _: Request<v1::ListOperatorsRequest>,

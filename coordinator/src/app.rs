@@ -25,16 +25,18 @@ use self::services::{Services, server_builder};
 use crate::ca::{Authority, CaError};
 use crate::clock;
 use crate::config::Config;
-use crate::enrolment::{Attempts, GATEWAY_PREFIX, GatewayRecord, NewToken, TokenTerms, create_token};
+use crate::enrolment::{Attempts, GATEWAY_PREFIX, GatewayRecord, NewToken, TokenWish, create_token};
 use crate::est::{self, EstDesk};
 use crate::files::{self, FileError};
 use crate::health::{self, own::CertificateFiles, own::Probe};
 use crate::health_watch::{self, PublishedHealth, Standard};
 use crate::journal::Journal;
+use crate::last_admin;
 use crate::metrics;
 use crate::operators::Role;
 use crate::own_certificate::OwnCertificate;
 use crate::releases::Releases;
+use crate::requests::Permit;
 use crate::retention;
 use crate::rollout::run::{AfterApproval, Rollouts};
 use crate::sessions::Fleet;
@@ -213,14 +215,15 @@ pub async fn operator_token(
     )?;
     let store = Store::open(&config.data.join(STORE_FILE))?;
     let journal = Journal::new(store.clone(), &config.name);
-    let terms = TokenTerms {
+    let wish = TokenWish {
         subject: Subject::Operator(operator.clone()),
         role: Some(role),
         key: None,
+        approvers: None,
         valid_seconds,
     };
     let deed = journal.deed("local", "", "create-token");
-    let token = create_token(&store, &terms, deed, clock::now_ms()).await?;
+    let token = create_token(&store, &wish, &Permit::free(), deed, clock::now_ms()).await?;
     Ok((token, authority.root_digest()))
 }
 
@@ -401,6 +404,12 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         let rollouts = rollouts.clone();
         async move { rollouts.follow().await }
     });
+    let (notes, all_notes) = watch::channel(Vec::new());
+    background(
+        &mut tasks,
+        &stopping,
+        last_admin::follow(store.clone(), subjects.clone(), rollouts.notes(), notes),
+    );
     background(
         &mut tasks,
         &stopping,
@@ -410,7 +419,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
             standard,
             config.sessions.stale_after_ms(),
             own_faults,
-            rollouts.notes(),
+            all_notes,
             publish,
         ),
     );

@@ -18,10 +18,20 @@ use self::declared::Declared;
 use crate::ca::{Authority, IssuedCertificate, ProvenKey, bad_request, internal};
 use crate::journal::Deed;
 use crate::releases::Releases;
+use crate::requests::{self, Asked, NamedRequest, Permit, Person, Requests, Wanted};
 use crate::store::{Change, OwnEvent, StoreError};
 use crate::subjects::{Decision, Subjects};
 
-/// Issues a certificate for `asset` to the key in the request. With another key than it had, a new life of the device begins; gateways
+/// What comes of asking for a certificate.
+#[derive(Debug)]
+pub(crate) enum DeviceAnswer {
+    /// Here it is.
+    Issued(IssuedCertificate),
+    /// A second person has to confirm it first.
+    Waits(Box<NamedRequest>),
+}
+
+/// Issues a certificate for `asset` to the key in the request, once it may be. With another key than it had, a new life of the device begins; gateways
 /// accept the one before until it is withdrawn, since the new certificate is carried there by hand.
 pub(crate) async fn issue(
     releases: &Releases,
@@ -30,14 +40,26 @@ pub(crate) async fn issue(
     certificate_request: &[u8],
     now_ms: u64,
     deed: Deed<'_>,
-) -> Result<IssuedCertificate, Refusal> {
+    requests: (&Requests, Person<'_>),
+) -> Result<DeviceAnswer, Refusal> {
     let asset = AssetId::new(asset).map_err(|error| {
         Refusal::new(Reason::BadRequest, format!("asset: {error}")).field("asset", error.to_string())
     })?;
     let proven = ProvenKey::of_request(certificate_request).map_err(bad_request)?;
     let names = Declared::read(releases).await?.names(&asset)?;
-    let subject = Subject::Device(asset);
+    let subject = Subject::Device(asset.clone());
     let key = proven.digest();
+    // Whose key counts already gets nothing new by another certificate.
+    let permit = if subjects.is_current(&subject, key) {
+        Permit::free()
+    } else {
+        let (requests, person) = requests;
+        let wanted = Wanted::DeviceCertificate { asset, key };
+        match requests.permit(person, wanted, deed, now_ms).await? {
+            Asked::Permitted(permit) => permit,
+            Asked::Waits(request) => return Ok(DeviceAnswer::Waits(request)),
+        }
+    };
     loop {
         let decision = Decision {
             at_ms: now_ms,
@@ -49,15 +71,17 @@ pub(crate) async fn issue(
             .issue((&subject, life.epoch), &names, &proven, now_ms)
             .map_err(internal)?;
         // Written before the certificate goes out.
-        let event = deed.event(
-            &format!("{subject} [{names}] with key {key}"),
-            &format!("life {}", life.epoch),
-        );
-        match subjects.apply(Change::noted(event), life.step).await {
-            Err(StoreError::Conflict { .. }) => {}
+        let words = match permit.words() {
+            "" => format!("life {}", life.epoch),
+            words => format!("life {}; {words}", life.epoch),
+        };
+        let event = deed.event(&format!("{subject} [{names}] with key {key}"), &words);
+        match subjects.apply(permit.used(Change::noted(event)), life.step).await {
+            Err(StoreError::Conflict { key, .. }) if !key.starts_with(requests::PREFIX) => {}
+            // Also where somebody fetched it with the same request, or rejected that.
             written => {
                 written?;
-                return Ok(issued);
+                return Ok(DeviceAnswer::Issued(issued));
             }
         }
     }

@@ -14,12 +14,14 @@
 mod applicants;
 mod attempts;
 mod batch;
+mod wish;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use penstock_policy::ids::Digest;
+use penstock_policy::model::ApproverSet;
 use penstock_proto::peer::{Certified, Subject};
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::ServerNames;
@@ -29,10 +31,12 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::applicants::{Applicants, Given};
 pub use self::attempts::{Attempts, AttemptsLimits};
 pub(crate) use self::batch::{BatchGround, BatchTokens, submit_batch};
+pub use self::wish::TokenWish;
 use crate::ca::{Authority, IssuedCertificate, ProvenKey};
 pub(crate) use crate::ca::{bad_request, internal};
 use crate::journal::Deed;
 use crate::operators::{self, OperatorRecord, Role};
+use crate::requests::Permit;
 use crate::store::{Change, Expect, OwnEvent, Store, StoreError};
 use crate::subjects::{Decision, Subjects};
 
@@ -57,6 +61,9 @@ struct TokenRecord {
     /// The batch for which it was made (SHA-256).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     batch: Option<Digest>,
+    /// Of the approvers whom a gateway has to believe; `None`: whoever it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    approvers: Option<Digest>,
     expires_ms: u64,
     created_by: String,
     created_ms: u64,
@@ -111,62 +118,35 @@ fn hash(secret: &Secret) -> Digest {
     Digest::of(&bytes)
 }
 
-/// What a token is made for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TokenTerms {
-    /// A gateway, an operator, or a device.
-    pub(crate) subject: Subject,
-    /// Of an operator.
-    pub(crate) role: Option<Role>,
-    /// The only key that it enrols; `None`: any.
-    pub(crate) key: Option<Digest>,
-    /// For how long.
-    pub(crate) valid_seconds: u32,
-}
-
-impl TokenTerms {
-    /// For whom a token is, as the trail says it.
-    pub(crate) fn target(&self) -> String {
-        match self.role {
-            Some(role) => format!("{} as {role}", self.subject),
-            None => self.subject.to_string(),
-        }
-    }
-
-    /// What the trail says of it beyond that.
-    pub(crate) fn words(&self) -> String {
-        self.key
-            .map_or_else(String::new, |key| format!("for the key {key}"))
-    }
-}
-
 /// Makes a token for a gateway, for an operator with a role, or for a device.
 pub(crate) async fn create_token(
     store: &Store,
-    terms: &TokenTerms,
+    wish: &TokenWish,
+    permit: &Permit,
     deed: Deed<'_>,
     now_ms: u64,
 ) -> Result<NewToken, Refusal> {
     let mut secret = Secret([0; SECRET_BYTES]);
     getrandom::fill(&mut secret.0)
         .map_err(|_| Refusal::new(Reason::Internal, "the system provides no random numbers"))?;
-    let expires_ms = now_ms.saturating_add(u64::from(terms.valid_seconds) * 1000);
+    let expires_ms = now_ms.saturating_add(u64::from(wish.valid_seconds) * 1000);
     let record = TokenRecord {
         secret: hash(&secret),
-        role: terms.role,
-        key: terms.key,
+        role: wish.role,
+        key: wish.key,
         batch: None,
+        approvers: wish.approvers.as_ref().map(ApproverSet::digest),
         expires_ms,
         created_by: deed.operator().to_owned(),
         created_ms: now_ms,
         used: None,
     };
-    let key = key_of(&terms.subject);
+    let key = key_of(&wish.subject);
     let expect = match store.get(&key).await? {
         None => Expect::Absent,
         Some(found) => Expect::Revision(found.revision),
     };
-    let change = Change::noted(deed.event(&terms.target(), &terms.words()));
+    let change = permit.used(Change::noted(deed.event(&wish.target(), &wish.words(permit))));
     store.apply(change.json(&key, expect, &record)?).await?;
     Ok(NewToken { secret, expires_ms })
 }
@@ -219,6 +199,8 @@ pub struct Application<'a> {
     pub secret: &'a [u8],
     /// PKCS#10, DER.
     pub certificate_request: &'a [u8],
+    /// Digest of the approvers that a gateway will believe; empty: it does not say.
+    pub approvers_digest: &'a [u8],
     /// Where it came from, for the limit of attempts.
     pub address: IpAddr,
 }
@@ -268,6 +250,8 @@ fn by_applicant(reason: Reason) -> bool {
             | Reason::TokenUsed
             | Reason::TokenExpired
             | Reason::TokenForOtherKey
+            | Reason::ApproversMismatch
+            | Reason::KeyTaken
             | Reason::KeyWithdrawn
             | Reason::IdentityWithdrawn
             | Reason::IdentitySuspended
@@ -324,12 +308,32 @@ async fn apply(
             format!("the token for {subject} has expired; ask an admin for a new one"),
         ));
     }
+    if let Some(expected) = record.approvers
+        && application.approvers_digest != expected.0
+    {
+        return Err(other_approvers(&subject, expected, application.approvers_digest));
+    }
     let names = applicants.names(&subject).await?;
     let decision = Decision {
         at_ms: now_ms,
         by: &record.created_by,
         reason: "enrolled with a token",
     };
+    let _giving = match subject {
+        Subject::Operator(_) => Some(subjects.giving_keys().await),
+        _ => None,
+    };
+    if matches!(subject, Subject::Operator(_))
+        && let Some(other) = subjects.other_operator(&subject, proven.digest())
+    {
+        return Err(Refusal::new(
+            Reason::KeyTaken,
+            format!(
+                "this key is {other}'s, and each name has a key of its own, since roles exclude each other: log in as {subject} with a new one"
+            ),
+        )
+        .fact("subject", subject));
+    }
     let life = subjects.with_key(&subject, proven.digest(), decision, repeated)?;
     // A certificate that is not handed out is none.
     let issued = authority
@@ -361,6 +365,21 @@ async fn apply(
         issued,
         repeated,
     })
+}
+
+/// A gateway that would obey others than those that its token was made for: somebody edited the file, or the agent does not say.
+fn other_approvers(subject: &Subject, expected: Digest, shown: &[u8]) -> Refusal {
+    let words = match shown {
+        [] => format!(
+            "the token for {subject} was made for the approvers {expected}, and this agent is too old to show which it would believe: \
+             upgrade penstock-agent, then enrol with the same token"
+        ),
+        _ => format!(
+            "the token for {subject} was made for the approvers {expected}, and this one holds others: its file was changed, \
+             so find out by whom; then ask an admin for a new token"
+        ),
+    };
+    Refusal::new(Reason::ApproversMismatch, words).fact("subject", subject)
 }
 
 /// The token of this name and secret. Each kind of subject that may ask here is looked at, in the same way, whatever is found.
@@ -399,6 +418,7 @@ async fn remember(
             let record = OperatorRecord {
                 role,
                 enrolled_ms: now_ms,
+                certificate_expires_ms: issued.expires_ms,
             };
             Ok(operators::record(store, change, operator, &record).await?)
         }
@@ -469,9 +489,15 @@ pub(crate) async fn renew(
             .issue((subject, life.epoch), names, &proven, now_ms)
             .map_err(internal)?;
         let mut change = Change::noted(event.clone());
-        if let Subject::Gateway(gateway) = subject {
-            let update = |record: &mut GatewayRecord| record.certificate_expires_ms = issued.expires_ms;
-            change = with_gateway(store, change, gateway.as_str(), update).await?;
+        match subject {
+            Subject::Gateway(gateway) => {
+                let update = |record: &mut GatewayRecord| record.certificate_expires_ms = issued.expires_ms;
+                change = with_gateway(store, change, gateway.as_str(), update).await?;
+            }
+            Subject::Operator(operator) => {
+                change = operators::renewed(store, change, operator, issued.expires_ms).await?;
+            }
+            Subject::Coordinator(_) | Subject::Device(_) => {}
         }
         match subjects.apply(change, life.step).await {
             Err(StoreError::Conflict { .. }) => {}

@@ -184,6 +184,7 @@ impl EstDesk {
             // What is not base64 is no secret of any token.
             secret: &URL_SAFE_NO_PAD.decode(&login.password).unwrap_or_default(),
             certificate_request: &request,
+            approvers_digest: &[],
             address: asked.address,
         };
         let event = |given: Given<'_>| {

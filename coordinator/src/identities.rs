@@ -192,7 +192,7 @@ impl Identities {
                 .changed(subject, *change, decision)
                 .ok_or_else(|| self.does_not_fit(subject, *change))?;
             let noted = Change::noted(deed.event(&subject.to_string(), reason));
-            let with_rest = self.with_rest(noted, subject, *change).await?;
+            let with_rest = self.with_rest(noted, subject, *change, now_ms).await?;
             match self.subjects.apply(with_rest, Some(step)).await {
                 Err(StoreError::Conflict { .. }) => {}
                 done => {
@@ -242,13 +242,27 @@ impl Identities {
         Ok(())
     }
 
-    /// What ends with a key: an unused token, and, of an operator who is removed, their role.
+    /// What ends with a key: an unused token, and, of an operator who is removed, their role. That they could confirm until now is
+    /// remembered.
     async fn with_rest(
         &self,
         mut change: Change,
         subject: &Subject,
         asked: StandingChange,
+        now_ms: u64,
     ) -> Result<Change, StoreError> {
+        if let Subject::Operator(operator) = subject
+            && asked != StandingChange::Resume
+            && operators::role_of(&self.store, operator)
+                .await?
+                .is_some_and(Role::confirms)
+            && self
+                .subjects
+                .record(subject)
+                .is_none_or(|record| record.standing == Standing::Active)
+        {
+            change = operators::confirms_no_longer(&self.store, change, operator, now_ms).await?;
+        }
         if matches!(asked, StandingChange::Revoke | StandingChange::Retire) {
             let token = enrolment::key_of(subject);
             if let Some(found) = self.store.get(&token).await? {

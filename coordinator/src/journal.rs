@@ -125,6 +125,17 @@ impl Journal {
         self.note(step, &subject, String::new(), message).await
     }
 
+    /// An operator who signs in; how often that is written is bounded by whoever asks.
+    pub(crate) async fn signed_in(
+        &self,
+        subject: &Subject,
+        address: IpAddr,
+        message: String,
+    ) -> Result<(), StoreError> {
+        let (subject, address) = (subject.to_string(), address.to_string());
+        self.note("signed-in", &subject, address, Some(message)).await
+    }
+
     async fn refused(
         &self,
         subject: &str,
@@ -217,6 +228,11 @@ pub(crate) struct Deed<'a> {
 }
 
 impl Deed<'_> {
+    /// The same by another word.
+    pub(crate) fn named<'a>(&'a self, action: &'a str) -> Deed<'a> {
+        Deed { action, ..*self }
+    }
+
     /// Who.
     pub(crate) fn operator(&self) -> &str {
         self.operator

@@ -14,6 +14,8 @@ use crate::store::{Change, Expect, Store, StoreError};
 
 /// Prefix of the records.
 pub const PREFIX: &str = "operator/";
+/// Prefix of what is remembered of those who could confirm requests, and can no longer.
+pub const CONFIRMERS: &str = "confirmer/";
 
 /// What an operator may do.
 ///
@@ -23,7 +25,7 @@ pub const PREFIX: &str = "operator/";
 /// assert!(matches!("approver".parse(), Ok(Role::Approver)));
 /// assert!("root".parse::<Role>().is_err());
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// Looks.
@@ -53,6 +55,11 @@ impl Role {
     /// Whether somebody with this role may do what needs `needed`.
     pub fn includes(self, needed: Self) -> bool {
         needed == Self::Viewer || needed == self
+    }
+
+    /// Whether somebody with this role confirms what one admin alone may not do.
+    pub fn confirms(self) -> bool {
+        matches!(self, Self::Approver | Self::Admin)
     }
 
     /// From the wire; `None`: unspecified or unknown.
@@ -101,6 +108,17 @@ pub struct OperatorRecord {
     pub role: Role,
     /// When they enrolled last, milliseconds since 1970.
     pub enrolled_ms: u64,
+    /// When the certificate ends that they got last, milliseconds since 1970; 0: older software did not write it down.
+    #[serde(default)]
+    pub certificate_expires_ms: u64,
+}
+
+/// Somebody who could confirm requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmerRecord {
+    /// Until when, milliseconds since 1970.
+    pub until_ms: u64,
 }
 
 /// An operator's role, if they are known.
@@ -119,9 +137,48 @@ pub(crate) async fn record(
     record: &OperatorRecord,
 ) -> Result<Change, StoreError> {
     let key = format!("{PREFIX}{operator}");
+    let found = store.get_json::<OperatorRecord>(&key).await?;
+    let expect = found
+        .as_ref()
+        .map_or(Expect::Absent, |(_, revision)| Expect::Revision(*revision));
+    let change = change.json(&key, expect, record)?;
+    match found {
+        Some((before, _)) if before.role.confirms() && !record.role.confirms() => {
+            confirms_no_longer(store, change, operator, record.enrolled_ms).await
+        }
+        _ => Ok(change),
+    }
+}
+
+/// Adds to a change until when an operator's certificate holds from now on.
+pub(crate) async fn renewed(
+    store: &Store,
+    change: Change,
+    operator: &OperatorId,
+    certificate_expires_ms: u64,
+) -> Result<Change, StoreError> {
+    let key = format!("{PREFIX}{operator}");
+    let Some((record, revision)) = store.get_json::<OperatorRecord>(&key).await? else {
+        return Ok(change);
+    };
+    let record = OperatorRecord {
+        certificate_expires_ms,
+        ..record
+    };
+    change.json(&key, Expect::Revision(revision), &record)
+}
+
+/// Adds to a change that an operator could confirm requests until now.
+pub(crate) async fn confirms_no_longer(
+    store: &Store,
+    change: Change,
+    operator: &OperatorId,
+    until_ms: u64,
+) -> Result<Change, StoreError> {
+    let key = format!("{CONFIRMERS}{operator}");
     let found = store.get(&key).await?;
     let expect = found.map_or(Expect::Absent, |found| Expect::Revision(found.revision));
-    change.json(&key, expect, record)
+    change.json(&key, expect, &ConfirmerRecord { until_ms })
 }
 
 #[cfg(test)]

@@ -62,6 +62,8 @@ struct Shared {
     plant: PlantId,
     index: RwLock<HashMap<Subject, Indexed>>,
     lists: Lists,
+    /// One operator's key is given at a time.
+    giving: tokio::sync::Mutex<()>,
     /// Where they connect; nobody has before one is there.
     receptions: RwLock<Vec<Arc<Reception>>>,
 }
@@ -98,6 +100,7 @@ impl Subjects {
             lists: Lists::open(&store, authority).await?,
             store,
             journal,
+            giving: tokio::sync::Mutex::default(),
             receptions: RwLock::default(),
         })))
     }
@@ -111,12 +114,6 @@ impl Subjects {
     /// What is recorded of a subject.
     pub fn record(&self, subject: &Subject) -> Option<Arc<SubjectRecord>> {
         self.0.indexed(subject).map(|(record, _)| record)
-    }
-
-    /// Whether this is the key that counts for a subject now.
-    pub(crate) fn is_current(&self, subject: &Subject, key: Digest) -> bool {
-        self.record(subject)
-            .is_some_and(|record| record.standing == Standing::Active && record.key == Some(key))
     }
 
     /// What is recorded of all of a kind.
@@ -258,6 +255,30 @@ impl Subjects {
             return Err(other_key(subject));
         }
         Ok(looked_at.life(adopted.as_ref().or(now), adopted.clone()))
+    }
+
+    /// Another operator than this one who logs in, or did, with this key: one person with two names would have the duties of both.
+    pub(crate) fn other_operator(&self, subject: &Subject, key: Digest) -> Option<Subject> {
+        let index = self.0.index.read().unwrap_or_else(PoisonError::into_inner);
+        let mut others = index
+            .iter()
+            .filter(|(other, _)| other.kind() == "operator" && *other != subject);
+        let found = others.find(|(_, indexed)| {
+            let record = &indexed.record;
+            record.key == Some(key) || record.before == Some(key) || record.withdrawn.contains(&key)
+        });
+        found.map(|(other, _)| other.clone())
+    }
+
+    /// Holds others up who would give an operator a key, between looking whose it is and writing it down.
+    pub(crate) async fn giving_keys(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.0.giving.lock().await
+    }
+
+    /// Whether this is the key that counts for a subject now.
+    pub(crate) fn is_current(&self, subject: &Subject, key: Digest) -> bool {
+        self.record(subject)
+            .is_some_and(|record| record.standing == Standing::Active && record.key == Some(key))
     }
 
     /// What an admin decides of a subject; `None`: it does not fit how it stands.

@@ -18,6 +18,9 @@ pub fn run(cli: &Cli) -> Exit {
     if let Some(zone) = &cli.global.time_zone {
         times::choose(zone.clone());
     }
+    if cli.global.verbose {
+        out.tell_more();
+    }
     match dispatch(&out, cli) {
         Ok(exit) => exit,
         Err(failure) if &*failure.code == crate::failure::PIPE_CLOSED => Exit::Done,
@@ -105,6 +108,7 @@ fn dispatch(out: &Output, cli: &Cli) -> Result<Exit, Failure> {
         Command::Gateways(args) => wait(online::fleet::gateways(out, context, args)),
         Command::Devices(args) => wait(online::devices::devices(out, context, args)),
         Command::Operators(args) => wait(online::fleet::operators(out, context, args)),
+        Command::Requests(args) => wait(online::requests::requests(out, context, args)),
         Command::Health(args) => wait(online::health::health(out, context, args)),
         Command::Why(args) => wait(online::why::why(out, context, args)),
         Command::Audit(args) => wait(online::audit::audit(out, context, args)),

@@ -8,6 +8,7 @@ mod names;
 mod online;
 mod overrides;
 mod release;
+mod requests;
 mod rollout;
 
 use std::num::NonZeroUsize;
@@ -22,6 +23,7 @@ pub use self::early::{Early, parse};
 pub use self::online::*;
 pub use self::overrides::Override;
 pub use self::release::{EndRelease, Release};
+pub use self::requests::{Requests, RequestsCommand};
 pub use self::rollout::{Because, Rollout, SteerRollout, StopRollout};
 use crate::{exit, times};
 
@@ -51,6 +53,9 @@ pub struct Global {
     /// Which login to use, as `penstock context list` names it; default: the chosen one.
     #[arg(long, global = true, value_name = "NAME", env = "PENSTOCK_CONTEXT")]
     pub context: Option<String>,
+    /// Say on standard error what else is done, such as a login's certificate that is renewed.
+    #[arg(long, short = 'v', global = true)]
+    pub verbose: bool,
     /// The time zone of times, such as Europe/Berlin; default: that of the plant's sites, if it is one, else UTC.
     #[arg(long, global = true, value_name = "ZONE", env = "PENSTOCK_TIME_ZONE", value_parser = times::zone_named)]
     pub time_zone: Option<TimeZone>,
@@ -162,6 +167,11 @@ pub enum Command {
     /// List and add operators of the coordinator
     #[command(subcommand)]
     Operators(Operators),
+    /// See, confirm and reject what one admin alone may not do
+    ///
+    /// A token for a gateway, an admin or an approver, and a device's certificate for a new key, wait for a second person as soon as there is
+    /// another admin or approver.
+    Requests(Requests),
     /// Say how well each zone is guarded, and why
     #[command(after_help = "Examples:\n  penstock health\n  penstock health --watch\n  \
                       penstock health --severity degraded --gateway gw-works-a")]

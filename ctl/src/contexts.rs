@@ -16,10 +16,11 @@ use std::path::PathBuf;
 
 use penstock_policy::ids::{OperatorId, PlantId, check_name};
 use penstock_proto::channel::Address;
-use penstock_proto::keys::{self, FileKey, KeyError};
+use penstock_proto::keys::{self, FileKey, Key, KeyError};
 use penstock_proto::peer::Subject;
 use penstock_proto::tls::server::ServerCredentials;
 use penstock_proto::tls::{Credentials, times};
+use rcgen::PublicKeyData as _;
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +114,9 @@ impl From<ContextError> for Failure {
         }
     }
 }
+
+/// One step of keeping a renewed certificate.
+type RenewalStep<'a> = Box<dyn FnOnce() -> Result<(), ContextError> + 'a>;
 
 /// Where contexts are kept.
 #[derive(Debug, Clone)]
@@ -311,6 +315,35 @@ impl Contexts {
         Ok(())
     }
 
+    /// Whether the login's key is the one of these credentials, and not that of the login before.
+    pub(crate) fn has_key_of(&self, name: &str, shown: &Credentials) -> bool {
+        FileKey::open_private(&self.file(name, "key")).is_ok_and(|key| {
+            Key::from(key).subject_public_key_info() == shown.key().subject_public_key_info()
+        })
+    }
+
+    /// Keeps a renewed certificate, for the key that the login has. What was there before stays beside it.
+    pub(crate) fn keep_renewed(&self, name: &str, chain_pem: &str) -> Result<(), ContextError> {
+        self.renewal(name, chain_pem)
+            .into_iter()
+            .try_for_each(|step| step())
+    }
+
+    /// Its steps. After each of them, and between them, the login has a key with its certificate.
+    fn renewal<'a>(&'a self, name: &'a str, chain_pem: &'a str) -> [RenewalStep<'a>; 3] {
+        let (crt, key) = (self.file(name, "crt"), self.file(name, "key"));
+        let (before_crt, before_key) = (self.file(name, "before.crt"), self.file(name, "before.key"));
+        let old = crt.clone();
+        [
+            Box::new(move || Ok(keys::copy(&key, &before_key)?)),
+            Box::new(move || {
+                let chain = files::read(&old, FILE_BYTES_MAX)?;
+                Ok(files::replace(&before_crt, &chain, Mode::Shared)?)
+            }),
+            Box::new(move || Ok(files::replace(&crt, chain_pem.as_bytes(), Mode::Shared)?)),
+        ]
+    }
+
     /// Completes a login: the pending key becomes the context's, and the context the chosen one.
     pub(crate) fn save(
         &self,
@@ -392,6 +425,46 @@ mod tests {
             context: context("bob"),
         };
         assert_eq!(contexts.credentials(&named, in_2027).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_renewal_that_is_killed_between_any_two_steps_leaves_a_login_that_works() {
+        let now_ms = 1_800_000_000_000;
+        let (key, old) = issued(2026, 2028);
+        let pair = rcgen::KeyPair::from_pem(&key).unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        let uri = "spiffe://riverside/operator/alice".try_into().unwrap();
+        params.subject_alt_names = vec![rcgen::SanType::URI(uri)];
+        params.not_before = rcgen::date_time_ymd(2026, 6, 1);
+        params.not_after = rcgen::date_time_ymd(2029, 1, 1);
+        let new = params.self_signed(&pair).unwrap().pem();
+        // A login of another key before this one lies there, too.
+        let earlier = issued(2025, 2028);
+        for steps in 0..=3 {
+            let folder = tempfile::tempdir().unwrap();
+            let contexts = Contexts::at(folder.path());
+            for (key, chain) in [(&earlier.0, &earlier.1), (&key, &old)] {
+                let key = FileKey::from_pem(key.as_bytes(), "the key").unwrap();
+                contexts.keep_pending_key("one", &key).unwrap();
+                contexts.save("one", &context("alice"), chain, "roots").unwrap();
+            }
+            for step in contexts.renewal("one", &new).into_iter().take(steps) {
+                step().unwrap();
+            }
+            let named = contexts.find(Some("one")).unwrap();
+            let usable = contexts.credentials(&named, now_ms).unwrap();
+            let first = usable.first().unwrap();
+            ServerCredentials::new(first).unwrap();
+            let own = pair.subject_public_key_info();
+            for one in &usable {
+                let is_own = one.key().subject_public_key_info() == own;
+                assert_eq!(contexts.has_key_of("one", one), is_own, "after {steps} steps");
+            }
+            let certified = penstock_proto::peer::certified_key(&first.chain()[0]);
+            assert_eq!(certified, Some(own), "after {steps} steps");
+            let until = first.validity_ms().unwrap().1;
+            assert_eq!(until > 1_850_000_000_000, steps == 3, "after {steps} steps");
+        }
     }
 
     #[test]

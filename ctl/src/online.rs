@@ -11,6 +11,8 @@ pub mod identities;
 pub mod learn;
 pub mod login;
 pub mod releases;
+mod renew;
+pub mod requests;
 pub mod rollout;
 mod screen;
 pub mod standing;
@@ -20,6 +22,7 @@ pub mod why;
 use penstock_policy::ids::Digest;
 use penstock_proto::channel::{self, ConnectError, OPERATOR_REQUEST_BYTES_MAX, OPERATOR_RESPONSE_BYTES_MAX};
 use penstock_proto::refusal::{self, Reason};
+use penstock_proto::tls::Credentials;
 use penstock_proto::tls::client::{ClientProfile, Trust};
 use penstock_proto::v1::control_client::ControlClient;
 use penstock_proto::v1::{AuditRecord, SearchAuditRequest, WhoAmIRequest};
@@ -44,17 +47,25 @@ pub struct Online {
 }
 
 impl Online {
-    /// Connects with the login that `name` asks for.
+    /// Connects with the login that `name` asks for, and renews its certificate where it is time.
     pub(crate) async fn connect(name: Option<&str>) -> Result<Self, Failure> {
+        let (mut online, shown) = Self::connect_with(name).await?;
+        renew::in_time(&mut online, &shown).await;
+        Ok(online)
+    }
+
+    /// Connects; with what it did.
+    async fn connect_with(name: Option<&str>) -> Result<(Self, Credentials), Failure> {
         let contexts = Contexts::open()?;
         let login = contexts.find(name)?;
         let roots = contexts.roots(&login.name)?;
         let mut refused: Option<ConnectError> = None;
-        for credentials in contexts.credentials(&login, words::now_ms())? {
+        let all = contexts.credentials(&login, words::now_ms())?;
+        for credentials in &all {
             let profile = ClientProfile {
                 plant: login.context.plant.clone(),
                 trust: Trust::Roots(roots.clone()),
-                credentials: Some(credentials),
+                credentials: Some(credentials.clone()),
             };
             let tls = profile.config().map_err(|error| {
                 Failure::local(
@@ -65,16 +76,15 @@ impl Online {
                 .help("log in again")
             })?;
             match channel::connect(login.context.coordinators.clone(), tls).await {
-                Ok(channel) => return Ok(Self::over(contexts, login, channel)),
+                Ok(channel) => return Ok((Self::over(contexts, login, channel), credentials.clone())),
                 Err(error) if error.own_refused => {
                     refused.get_or_insert(error);
                 }
                 Err(error) => return Err(unreachable(&refused.unwrap_or(error).to_string())),
             }
         }
-        Err(unreachable(
-            &refused.unwrap_or_else(ConnectError::nowhere).to_string(),
-        ))
+        let why = refused.unwrap_or_else(ConnectError::nowhere).to_string();
+        Err(renew::ended(&login.name, &all, &why).unwrap_or_else(|| unreachable(&why)))
     }
 
     fn over(contexts: Contexts, login: NamedContext, channel: Channel) -> Self {
@@ -180,6 +190,10 @@ pub(crate) fn refused(status: &Status) -> Failure {
         ),
         (Reason::TokenUnknown, "ask an administrator for a new token"),
         (Reason::SelfApproval, "another approver has to sign"),
+        (
+            Reason::SamePerson,
+            "another admin or approver confirms it, with a login of their own: penstock requests confirm",
+        ),
         (Reason::DocumentErrors, "run `penstock check` on the document"),
     ];
     for (reason, words) in advice {

@@ -11,6 +11,7 @@ mod wrap;
 
 use std::borrow::Cow;
 use std::io::Write as _;
+use std::sync::OnceLock;
 
 use owo_colors::OwoColorize as _;
 use penstock_policy::text;
@@ -205,6 +206,16 @@ struct Tagged<'a, T: Serialize> {
     body: &'a T,
 }
 
+/// Where remarks go that are shown with `--verbose` alone.
+static TELLS_MORE: OnceLock<Output> = OnceLock::new();
+
+/// What else was done, for who asked to know.
+pub(crate) fn aside(text: &str) {
+    if let Some(out) = TELLS_MORE.get() {
+        out.remark(text);
+    }
+}
+
 /// Where answers go.
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
@@ -292,6 +303,12 @@ impl Output {
                     Failure::local("output-failed", "standard output cannot be written").caused_by(&error)
                 }
             })
+    }
+
+    /// From here on [`aside`] is shown.
+    pub(crate) fn tell_more(&self) {
+        // It is asked for once.
+        let _ = TELLS_MORE.set(*self);
     }
 
     /// A remark for people beside the answer; silent in JSON.

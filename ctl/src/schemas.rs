@@ -8,7 +8,9 @@ use crate::failure::Failure;
 use crate::offline::{
     check, explain, init, overrides, plans, reach, records, replay, rollout as rollout_plans, signing,
 };
-use crate::online::{audit, batch, devices, fleet, health, identities, login, releases, rollout, why};
+use crate::online::{
+    audit, batch, devices, fleet, health, identities, login, releases, requests, rollout, why,
+};
 use crate::output::{Output, Report};
 
 /// Every report with its schema; `schema` among the properties names it.
@@ -58,6 +60,8 @@ fn all() -> Vec<(&'static str, Schema)> {
         of::<fleet::TokenMade>("token"),
         of::<batch::BatchShown>("batch"),
         of::<batch::BatchSubmitted>("batch-submit"),
+        of::<requests::RequestShown>("request"),
+        of::<requests::RequestList>("requests"),
         of::<devices::DeviceIssued>("devices-issue"),
         of::<devices::DeviceTokenMade>("devices-token"),
         of::<identities::DeviceList>("devices"),
@@ -135,6 +139,8 @@ operators: OperatorList IdentityLine OperatorLine\n\
 token: TokenMade\n\
 batch: BatchShown\n\
 batch-submit: BatchSubmitted BatchShown\n\
+request: RequestShown ApproverLine ApproversShown\n\
+requests: RequestList ApproverLine ApproversShown RequestLine\n\
 devices-issue: DeviceIssued\n\
 devices-token: DeviceTokenMade\n\
 devices: DeviceList DeviceLine IdentityLine\n\

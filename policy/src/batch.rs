@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{ApproverId, Digest, GatewayId, PlantId};
 use crate::model::ApproverSet;
 use crate::release::signing::ApproverKey;
-use crate::release::{EnvelopeError, Signature, envelope};
+use crate::release::{EnvelopeError, Signable, Signature, envelope};
 
 /// The type of the payload.
 pub const PAYLOAD_TYPE: &str = "application/vnd.penstock.batch+json";
@@ -193,25 +193,35 @@ impl SignedBatch {
     /// What it holds is not a batch.
     pub fn sign(&mut self, person: ApproverId, key: &ApproverKey) -> Result<(), BatchError> {
         Batch::from_bytes(&self.payload)?;
-        let signature = key.sign_encoded(person, &envelope::encoding(PAYLOAD_TYPE, &self.payload));
+        let signature = key.sign_payload(person, &self.signable());
+        self.add(signature);
+        Ok(())
+    }
+
+    /// What is signed.
+    pub fn signable(&self) -> Signable<'_> {
+        Signable::new(PAYLOAD_TYPE, &self.payload)
+    }
+
+    /// Puts a signature in, in place of an earlier one of the same person.
+    pub fn add(&mut self, signature: Signature) {
         self.signatures
             .retain(|earlier| earlier.approver != signature.approver);
         self.signatures.push(signature);
-        Ok(())
     }
 
     /// Which of these approvers signed it, each by a key of their own: who has the key of another counts once.
     pub fn signers(&self, approvers: &ApproverSet) -> Vec<ApproverId> {
-        let encoded = envelope::encoding(PAYLOAD_TYPE, &self.payload);
+        let signed = self.signable();
         let mut signers: Vec<(&ApproverId, _)> = Vec::new();
         for signature in self.signatures.iter().take(envelope::SIGNATURES_MAX) {
             if let Some((name, person)) = approvers.people.get_key_value(&signature.approver)
-                && signature.verifies(&encoded, &person.key)
+                && signature.verifies(&signed, &person.key)
                 && signers
                     .iter()
-                    .all(|(other, key)| *other != name && *key != person.key)
+                    .all(|(other, point)| *other != name && *point != person.key.point())
             {
-                signers.push((name, person.key));
+                signers.push((name, person.key.point()));
             }
         }
         signers.into_iter().map(|(name, _)| name.clone()).collect()

@@ -82,6 +82,16 @@ reasons! {
     TokenForOtherKey = "TOKEN_FOR_OTHER_KEY", PermissionDenied;
     /// The token is past its time.
     TokenExpired = "TOKEN_EXPIRED", PermissionDenied;
+    /// The gateway would believe other approvers than those that its token was made for.
+    ApproversMismatch = "APPROVERS_MISMATCH", PermissionDenied;
+    /// Another operator logs in with this key.
+    KeyTaken = "KEY_TAKEN", PermissionDenied;
+    /// A second person has to confirm it, and nobody can now.
+    NobodyConfirms = "NOBODY_CONFIRMS", FailedPrecondition;
+    /// Nobody confirms what they asked for themselves, under whatever name.
+    SamePerson = "SAME_PERSON", PermissionDenied;
+    /// As many requests wait for a second person as are kept.
+    TooManyRequests = "TOO_MANY_REQUESTS", ResourceExhausted;
     /// Too many attempts; try again later.
     TooManyAttempts = "TOO_MANY_ATTEMPTS", ResourceExhausted;
     /// The certificate request cannot be read, is not signed by its key, or has a weak key.

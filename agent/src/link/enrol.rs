@@ -172,6 +172,7 @@ pub async fn enrol_with(
             name: gateway.to_string(),
             secret: token.secret.0.to_vec().into(),
             certificate_request: request.into(),
+            approvers_digest: approvers.digest().0.to_vec().into(),
         })
         .await
         .map_err(|status| refused(status, gateway.as_str(), choice))?

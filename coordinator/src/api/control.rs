@@ -14,17 +14,17 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::answers::{Answers, Nothing, carried, framed};
-use super::enrol::{to_wire, token_terms};
 use super::gate::{Action, Gate};
 use super::{views, watching};
+use crate::allowance::Allowance;
 use crate::ca::Authority;
 use crate::clock;
-use crate::devices;
-use crate::enrolment::{self, GATEWAY_PREFIX, create_token};
+use crate::enrolment::{self, GATEWAY_PREFIX};
 use crate::health_watch::PublishedHealth;
 use crate::identities::Identities;
 use crate::query::{self, Filter, Searches};
 use crate::releases::{ProposalEndKind, Releases, targets};
+use crate::requests::Requests;
 use crate::rollout::run::Rollouts;
 use crate::sessions::Fleet;
 use crate::store::Store;
@@ -50,6 +50,10 @@ pub struct ControlService {
     pub subjects: Subjects,
     /// What admins decide of that.
     pub identities: Identities,
+    /// What waits for a second person.
+    pub requests: Requests,
+    /// How often each login may be renewed.
+    pub renewals: Allowance,
     /// Releases.
     pub releases: Releases,
     /// How releases are carried to gateways.
@@ -336,51 +340,35 @@ impl Control for ControlService {
         &self,
         request: Request<v1::CreateTokenRequest>,
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
-        let caller = self
-            .gate
-            .operator(request.extensions(), Action::CreateToken)
-            .await?;
-        let mut target = String::new();
-        let outcome = match token_terms(request.into_inner()) {
-            Ok(terms) => {
-                target = terms.target();
-                create_token(&self.store, &terms, self.gate.deed(&caller), clock::now_ms()).await
-            }
-            Err(refusal) => Err(refusal),
-        };
-        let token = self.gate.judged(&caller, &target, outcome).await?;
-        Ok(Response::new(v1::CreateTokenResponse {
-            secret: token.secret.0.to_vec().into(),
-            expires_ms: token.expires_ms,
-            root_digest: self.authority.root_digest().0.to_vec().into(),
-        }))
+        self.token(request).await
     }
 
     async fn issue_device(
         &self,
         request: Request<v1::IssueDeviceRequest>,
     ) -> Result<Response<v1::IssueDeviceResponse>, Status> {
-        let caller = self
-            .gate
-            .operator(request.extensions(), Action::IssueDevice)
-            .await?;
-        let message = request.into_inner();
-        let outcome = devices::issue(
-            &self.releases,
-            (&self.subjects, &self.authority),
-            &message.asset,
-            &message.certificate_request,
-            clock::now_ms(),
-            self.gate.deed(&caller),
-        )
-        .await;
-        let target = format!("device/{}", message.asset);
-        let issued = self.gate.judged(&caller, &target, outcome).await?;
-        let wire = to_wire(issued, &self.authority);
-        Ok(Response::new(v1::IssueDeviceResponse {
-            certificate_chain: wire.certificate_chain,
-            trust_bundle: wire.trust_bundle,
-        }))
+        self.device(request).await
+    }
+
+    async fn list_requests(
+        &self,
+        request: Request<v1::ListRequestsRequest>,
+    ) -> Result<Response<v1::ListRequestsResponse>, Status> {
+        self.waiting(request).await
+    }
+
+    async fn decide_request(
+        &self,
+        request: Request<v1::DecideRequestRequest>,
+    ) -> Result<Response<v1::PendingRequest>, Status> {
+        self.decide(request).await
+    }
+
+    async fn renew_operator(
+        &self,
+        request: Request<v1::RenewRequest>,
+    ) -> Result<Response<v1::EnrolResponse>, Status> {
+        self.renew_login(request).await
     }
 
     async fn list_operators(

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use penstock_policy::ids::{AssetId, Digest, GatewayId, OperatorId};
 use penstock_proto::peer::Subject;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::server::PeerInfo;
@@ -13,12 +12,8 @@ use tonic::{Request, Response, Status};
 use crate::allowance::Allowance;
 use crate::ca::{Authority, IssuedCertificate};
 use crate::clock;
-use crate::enrolment::{
-    self, Applicants, Application, Attempts, EnrolmentResult, Given, TokenTerms, VALID_SECONDS,
-    VALID_SECONDS_DEFAULT,
-};
+use crate::enrolment::{self, Applicants, Application, Attempts, EnrolmentResult, Given};
 use crate::journal::Journal;
-use crate::operators::Role;
 use crate::sessions::Fleet;
 use crate::store::Store;
 use crate::subjects::Subjects;
@@ -64,6 +59,7 @@ impl Enrolment for EnrolmentService {
             name: &message.name,
             secret: &message.secret,
             certificate_request: &message.certificate_request,
+            approvers_digest: &message.approvers_digest,
             address,
         };
         // The same token and key again and again is answered, and written down as often as a renewal would be.
@@ -109,69 +105,4 @@ impl Enrolment for EnrolmentService {
         metrics::counter!("penstock_enrolments_total", "kind" => subject.kind()).increment(1);
         Ok(Response::new(to_wire(issued, &self.authority)))
     }
-}
-
-/// What a token is to be made for.
-pub(super) fn token_terms(request: v1::CreateTokenRequest) -> Result<TokenTerms, Refusal> {
-    use v1::create_token_request::Subject as Wire;
-    let bad = |field: &str, what: String| {
-        Refusal::new(Reason::BadRequest, format!("{field} {what}")).field(field, what)
-    };
-    let role = Role::from_wire(request.role);
-    let (subject, role) = match request.subject {
-        Some(Wire::Gateway(name)) => {
-            if request.role != 0 {
-                return Err(bad("role", "is only for operators".to_owned()));
-            }
-            let gateway = GatewayId::new(name).map_err(|e| bad("gateway", e.to_string()))?;
-            (Subject::Gateway(gateway), None)
-        }
-        Some(Wire::Operator(name)) => {
-            let operator = OperatorId::new(name).map_err(|e| bad("operator", e.to_string()))?;
-            let role = role.ok_or_else(|| bad("role", "must be said for an operator".to_owned()))?;
-            (Subject::Operator(operator), Some(role))
-        }
-        Some(Wire::Device(name)) => {
-            if request.role != 0 {
-                return Err(bad("role", "is only for operators".to_owned()));
-            }
-            let asset = AssetId::new(name).map_err(|e| bad("device", e.to_string()))?;
-            (Subject::Device(asset), None)
-        }
-        None => {
-            return Err(bad(
-                "subject",
-                "is missing: a gateway, an operator or a device".to_owned(),
-            ));
-        }
-    };
-    let valid = match request.valid_seconds {
-        0 => VALID_SECONDS_DEFAULT,
-        seconds if VALID_SECONDS.contains(&seconds) => seconds,
-        _ => {
-            return Err(bad(
-                "valid_seconds",
-                format!(
-                    "is not between {} and {}",
-                    VALID_SECONDS.start(),
-                    VALID_SECONDS.end()
-                ),
-            ));
-        }
-    };
-    let key = match (&*request.key_digest, &subject) {
-        ([], _) => None,
-        (digest, Subject::Gateway(_) | Subject::Device(_)) => {
-            Some(Digest(digest.try_into().map_err(|_| {
-                bad("key_digest", "is not a SHA-256 digest of 32 bytes".to_owned())
-            })?))
-        }
-        (_, _) => return Err(bad("key_digest", "is only for gateways and devices".to_owned())),
-    };
-    Ok(TokenTerms {
-        subject,
-        role,
-        key,
-        valid_seconds: valid,
-    })
 }

@@ -1,202 +1,30 @@
 //! Who may do what: the one place (IEC 62443-3-3 SR 2.1).
 //!
 //! A caller is who their verified certificate says, and nothing else. An operator's role comes from the coordinator's
-//! record. The table of actions below is whole: a service cannot be called without naming its action.
+//! record. The table of actions (`action`) is whole: a service cannot be called without naming its action.
+
+mod action;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use penstock_policy::ids::OperatorId;
+use penstock_policy::ids::{Digest, OperatorId};
 use penstock_proto::peer::{Certified, PeerIdentity, Subject};
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::server::PeerInfo;
 use penstock_proto::tls::times::instant;
 use tonic::{Extensions, Request, Status};
 
+pub use self::action::Action;
+use super::sign_ins::SignIns;
 use crate::allowance::{Allowance, Share};
 use crate::clock;
 use crate::journal::{Deed, Journal};
 use crate::operators::{self, Role};
+use crate::requests::Person;
 use crate::sessions::GatewayPeer;
-use crate::store::Store;
+use crate::store::{OwnEvent, Store};
 use crate::subjects::Subjects;
-
-/// What an operator can ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // They are the methods of the service.
-pub enum Action {
-    WhoAmI,
-    ListReleases,
-    GetRelease,
-    ListGateways,
-    WatchHealth,
-    SearchAudit,
-    TailAudit,
-    ProposeRelease,
-    ApproveRelease,
-    RejectRelease,
-    WithdrawRelease,
-    CreateToken,
-    SubmitBatch,
-    IssueDevice,
-    ListOperators,
-    ListDevices,
-    GetWithdrawn,
-    SuspendIdentity,
-    ResumeIdentity,
-    RevokeIdentity,
-    RetireIdentity,
-    StartRollout,
-    StopRollout,
-    ResumeRollout,
-    FreezeRollouts,
-    ThawRollouts,
-    WatchRollout,
-    ListRollouts,
-}
-
-impl Action {
-    /// All actions.
-    pub const ALL: [Self; 28] = [
-        Self::WhoAmI,
-        Self::ListReleases,
-        Self::GetRelease,
-        Self::ListGateways,
-        Self::WatchHealth,
-        Self::SearchAudit,
-        Self::TailAudit,
-        Self::ProposeRelease,
-        Self::ApproveRelease,
-        Self::RejectRelease,
-        Self::WithdrawRelease,
-        Self::CreateToken,
-        Self::SubmitBatch,
-        Self::IssueDevice,
-        Self::ListOperators,
-        Self::ListDevices,
-        Self::GetWithdrawn,
-        Self::SuspendIdentity,
-        Self::ResumeIdentity,
-        Self::RevokeIdentity,
-        Self::RetireIdentity,
-        Self::StartRollout,
-        Self::StopRollout,
-        Self::ResumeRollout,
-        Self::FreezeRollouts,
-        Self::ThawRollouts,
-        Self::WatchRollout,
-        Self::ListRollouts,
-    ];
-
-    /// The role that it needs.
-    pub fn needs(self) -> Role {
-        match self {
-            Self::WhoAmI
-            | Self::ListReleases
-            | Self::GetRelease
-            | Self::ListGateways
-            | Self::WatchHealth
-            | Self::SearchAudit
-            | Self::TailAudit
-            | Self::GetWithdrawn
-            | Self::WatchRollout
-            | Self::ListRollouts => Role::Viewer,
-            Self::ProposeRelease | Self::WithdrawRelease | Self::StartRollout => Role::Engineer,
-            // Whoever sees that something goes wrong stops it; what opens more than before takes another person.
-            Self::StopRollout | Self::FreezeRollouts => Role::Engineer,
-            Self::ApproveRelease | Self::RejectRelease | Self::ResumeRollout | Self::ThawRollouts => {
-                Role::Approver
-            }
-            Self::CreateToken
-            | Self::SubmitBatch
-            | Self::IssueDevice
-            | Self::ListOperators
-            | Self::ListDevices
-            | Self::SuspendIdentity
-            | Self::ResumeIdentity
-            | Self::RevokeIdentity
-            | Self::RetireIdentity => Role::Admin,
-        }
-    }
-
-    /// Another role that may do it, too.
-    pub fn also(self) -> Option<Role> {
-        matches!(self, Self::StopRollout | Self::FreezeRollouts).then_some(Role::Approver)
-    }
-
-    /// Whether somebody with this role may.
-    pub fn is_for(self, role: Role) -> bool {
-        role.includes(self.needs()) || self.also().is_some_and(|also| role.includes(also))
-    }
-
-    /// Whether it is written down each time, so that it takes room in the store.
-    pub fn is_recorded(self) -> bool {
-        match self {
-            Self::ProposeRelease
-            | Self::ApproveRelease
-            | Self::RejectRelease
-            | Self::WithdrawRelease
-            | Self::CreateToken
-            | Self::SubmitBatch
-            | Self::IssueDevice
-            | Self::SuspendIdentity
-            | Self::ResumeIdentity
-            | Self::RevokeIdentity
-            | Self::RetireIdentity
-            | Self::StartRollout
-            | Self::StopRollout
-            | Self::ResumeRollout
-            | Self::FreezeRollouts
-            | Self::ThawRollouts => true,
-            Self::WhoAmI
-            | Self::ListReleases
-            | Self::GetRelease
-            | Self::ListGateways
-            | Self::WatchHealth
-            | Self::SearchAudit
-            | Self::TailAudit
-            | Self::ListOperators
-            | Self::ListDevices
-            | Self::GetWithdrawn
-            | Self::WatchRollout
-            | Self::ListRollouts => false,
-        }
-    }
-
-    /// Its word in the trail.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::WhoAmI => "who-am-i",
-            Self::ListReleases => "list-releases",
-            Self::GetRelease => "get-release",
-            Self::ListGateways => "list-gateways",
-            Self::WatchHealth => "watch-health",
-            Self::SearchAudit => "search-audit",
-            Self::TailAudit => "tail-audit",
-            Self::ProposeRelease => "propose-release",
-            Self::ApproveRelease => "approve-release",
-            Self::RejectRelease => "reject-release",
-            Self::WithdrawRelease => "withdraw-release",
-            Self::CreateToken => "create-token",
-            Self::SubmitBatch => "submit-batch",
-            Self::IssueDevice => "issue-device",
-            Self::ListOperators => "list-operators",
-            Self::ListDevices => "list-devices",
-            Self::GetWithdrawn => "get-withdrawn",
-            Self::SuspendIdentity => "suspend",
-            Self::ResumeIdentity => "resume",
-            Self::RevokeIdentity => "revoke",
-            Self::RetireIdentity => "retire",
-            Self::StartRollout => "start-rollout",
-            Self::StopRollout => "stop-rollout",
-            Self::ResumeRollout => "resume-rollout",
-            Self::FreezeRollouts => "freeze-rollouts",
-            Self::ThawRollouts => "thaw-rollouts",
-            Self::WatchRollout => "watch-rollout",
-            Self::ListRollouts => "list-rollouts",
-        }
-    }
-}
 
 /// An operator who may do what they ask for.
 #[derive(Debug, Clone)]
@@ -207,6 +35,18 @@ pub struct Caller {
     pub role: Role,
     /// What for.
     pub action: Action,
+    /// The key that they proved.
+    pub key: Digest,
+}
+
+impl Caller {
+    /// Who asks or decides.
+    pub(crate) fn person(&self) -> Person<'_> {
+        Person {
+            operator: &self.operator,
+            key: self.key,
+        }
+    }
 }
 
 /// Somebody who may renew a certificate.
@@ -227,6 +67,7 @@ pub struct Gate {
     subjects: Subjects,
     journal: Journal,
     recorded: Arc<Allowance>,
+    sign_ins: Arc<SignIns>,
 }
 
 /// What one operator may have written down: tokens for a large fleet at once, and one action a second for ever.
@@ -292,12 +133,19 @@ impl Gate {
             subjects,
             journal,
             recorded: Arc::new(Allowance::new(RECORDED)),
+            sign_ins: Arc::new(SignIns::new()),
         }
     }
 
     /// An operator whose role includes `action`.
     pub(crate) async fn operator(&self, extensions: &Extensions, action: Action) -> Result<Caller, Refusal> {
-        let (identity, info) = identity(extensions)?;
+        let (identity, info) = match identity(extensions) {
+            Ok(known) => known,
+            Err(refusal) => {
+                self.unknown(extensions, action, &refusal).await?;
+                return Err(refusal);
+            }
+        };
         let Subject::Operator(operator) = &identity.subject else {
             let refusal = wrong_kind(identity, "operators");
             // No operator did this, so that it is no operator's event.
@@ -317,6 +165,7 @@ impl Gate {
             self.refused(operator.as_str(), "", action, &refusal).await?;
             return Err(refusal);
         };
+        self.signs_in(operator, role, certified, address).await;
         let needed = action.needs();
         if !action.is_for(role) {
             let refusal = Refusal::new(
@@ -354,7 +203,59 @@ impl Gate {
             operator: operator.clone(),
             role,
             action,
+            key: certified.key,
         })
+    }
+
+    /// Writes down that somebody called without a certificate, or with one that has ended.
+    async fn unknown(
+        &self,
+        extensions: &Extensions,
+        action: Action,
+        refusal: &Refusal,
+    ) -> Result<(), Refusal> {
+        let Some(info) = extensions.get::<PeerInfo>() else {
+            return Ok(());
+        };
+        let (address, words) = (
+            info.address.ip(),
+            format!("{}: {}", action.as_str(), refusal.message),
+        );
+        match info.identity() {
+            Some(identity) => {
+                self.journal
+                    .peer_refused(&identity.subject, address, &words)
+                    .await?
+            }
+            None => self.journal.stranger_refused("", address, &words).await?,
+        }
+        Ok(())
+    }
+
+    /// Writes a sign-in down, if this call is one. Nobody is kept from looking because the store takes nothing: what cannot be written then
+    /// is tried again with the next call.
+    async fn signs_in(&self, operator: &OperatorId, role: Role, certified: &Certified, address: IpAddr) {
+        let Some(omitted) = self.sign_ins.call(operator.as_str(), address, clock::now_ms()) else {
+            return;
+        };
+        let (from_ms, until_ms) = certified.valid_ms;
+        let mut words = format!(
+            "as {role}, life {}, key {}, certificate from {} until {}",
+            certified.epoch,
+            certified.key,
+            instant(from_ms),
+            instant(until_ms)
+        );
+        if omitted > 0 {
+            words = format!("{words} (and {omitted} more sign-ins before this one, not written)");
+        }
+        let written = self
+            .journal
+            .signed_in(&certified.identity.subject, address, words);
+        if let Err(error) = written.await {
+            tracing::warn!(%operator, error = %crate::chain(&error), "cannot write down who signs in; it is tried again");
+            self.sign_ins.unwritten(operator.as_str(), address);
+        }
     }
 
     async fn refused(&self, who: &str, role: &str, action: Action, refusal: &Refusal) -> Result<(), Refusal> {
@@ -370,6 +271,7 @@ impl Gate {
             operator,
             role,
             action,
+            ..
         } = caller;
         self.journal
             .deed(operator.as_str(), role.as_str(), action.as_str())
@@ -379,6 +281,11 @@ impl Gate {
     pub(crate) fn deed_of<'a>(&'a self, caller: &'a Caller, action: Action) -> Deed<'a> {
         self.journal
             .deed(caller.operator.as_str(), caller.role.as_str(), action.as_str())
+    }
+
+    /// What the trail says of a certificate that is issued to whoever asks from this address.
+    pub(crate) fn identity_event(&self, step: &str, subject: &Subject, address: IpAddr) -> OwnEvent {
+        self.journal.identity_event(step, subject, Some(address), "")
     }
 
     /// Hands the result of a caller's action on. A refusal is written down first; what was done is there already, with its
@@ -434,17 +341,14 @@ fn certificate_of(info: &PeerInfo) -> Result<(&Certified, IpAddr), Refusal> {
     Ok((certified, info.address.ip()))
 }
 
-/// Whoever may renew a certificate, and from where they ask: a gateway or an operator. A gateway also when its certificate has ended, for the
-/// key of that certificate alone.
+/// A gateway that may renew its certificate, and from where it asks: also when that has ended, for its key alone. An operator's login is
+/// renewed by a call of its own, for its own key.
 pub(crate) fn renewable(extensions: &Extensions) -> Result<Renewer, Refusal> {
     let (shown, info) = shown(extensions)?;
-    let is_late = match &shown.subject {
-        Subject::Gateway(_) => info.has_ended(),
-        Subject::Operator(_) => identity(extensions).map(|_| false)?,
-        Subject::Coordinator(_) | Subject::Device(_) => {
-            return Err(wrong_kind(shown, "gateways and operators"));
-        }
+    let Subject::Gateway(_) = &shown.subject else {
+        return Err(wrong_kind(shown, "gateways"));
     };
+    let is_late = info.has_ended();
     let (certified, address) = certificate_of(info)?;
     Ok(Renewer {
         certified: certified.clone(),

@@ -1,14 +1,20 @@
 //! Who counts, as operators see it, and what admins decide of it.
 
-use penstock_proto::refusal::Refusal;
+use std::net::IpAddr;
+
+use penstock_proto::peer::Certified;
+use penstock_proto::refusal::{Reason, Refusal};
+use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1;
 use penstock_proto::withdrawn::Withdrawn;
 use tonic::{Request, Response, Status};
 
 use super::answers::carried;
 use super::control::ControlService;
-use super::gate::Action;
+use super::enrol::to_wire;
+use super::gate::{self, Action, Caller};
 use super::views;
+use crate::ca::{IssuedCertificate, ProvenKey};
 use crate::clock;
 use crate::enrolment;
 use crate::identities::{AskedChange, asked_change};
@@ -47,6 +53,61 @@ impl ControlService {
         };
         let (subject, record) = self.gate.judged(&caller, &target, outcome).await?;
         Ok(Response::new(views::subject(&subject, &record)))
+    }
+
+    /// A login's next certificate: for whoever is let in, and for the key that let them in.
+    pub(super) async fn renew_login(
+        &self,
+        request: Request<v1::RenewRequest>,
+    ) -> Result<Response<v1::EnrolResponse>, Status> {
+        let caller = self
+            .gate
+            .operator(request.extensions(), Action::RenewOperator)
+            .await?;
+        let (certified, address) = gate::certified(request.extensions())?;
+        let certified = certified.clone();
+        let asked = &request.get_ref().certificate_request;
+        let outcome = self.renewed_login(&caller, &certified, address, asked).await;
+        let target = certified.identity.subject.to_string();
+        let issued = self.gate.judged(&caller, &target, outcome).await?;
+        Ok(Response::new(to_wire(issued, &self.authority)))
+    }
+
+    async fn renewed_login(
+        &self,
+        caller: &Caller,
+        certified: &Certified,
+        address: IpAddr,
+        certificate_request: &[u8],
+    ) -> Result<IssuedCertificate, Refusal> {
+        let (operator, now_ms) = (&caller.operator, clock::now_ms());
+        let asked = ProvenKey::of_request(certificate_request).map_err(enrolment::bad_request)?;
+        if asked.digest() != caller.key {
+            let words = format!(
+                "the login of {operator} is renewed for its own key only; for another key ask an admin for a token: `penstock login --token FILE`"
+            );
+            return Err(Refusal::new(Reason::OtherKey, words));
+        }
+        if let Err(after) = self.renewals.take(operator.as_str(), 1, now_ms) {
+            let words = format!(
+                "the login of {operator} was renewed too often in a short time; it goes on with the certificate that it has"
+            );
+            return Err(Refusal::new(Reason::TooManyAttempts, words).retry_after(after));
+        }
+        let subject = &certified.identity.subject;
+        let event = self.gate.identity_event("renewed", subject, address);
+        let names = ServerNames::default();
+        let issues = (&self.subjects, &*self.authority);
+        enrolment::renew(
+            &self.store,
+            issues,
+            certified,
+            &names,
+            certificate_request,
+            now_ms,
+            event,
+        )
+        .await
     }
 
     pub(super) async fn operators(

@@ -31,6 +31,7 @@ use crate::ingest::Ingest;
 use crate::journal::Journal;
 use crate::query::Searches;
 use crate::releases::Releases;
+use crate::requests::Requests;
 use crate::rollout::run::Rollouts;
 use crate::sessions::{self, Fleet, Sessions};
 use crate::store::Store;
@@ -82,6 +83,8 @@ impl Services<'_> {
                 (self.tickets.clone(), self.fleet.clone()),
                 self.releases.clone(),
             ),
+            renewals: Allowance::new(RENEWALS),
+            requests: Requests::new(self.store.clone(), self.subjects.clone()),
             releases: self.releases.clone(),
             rollouts: self.rollouts,
             fleet: self.fleet.clone(),

@@ -188,6 +188,7 @@ pub(crate) async fn submit_batch(
                 role: None,
                 key: one.key,
                 batch: Some(digest),
+                approvers: Some(ground.approvers.digest()),
                 expires_ms: batch.until_ms,
                 created_by: deed.operator().to_owned(),
                 created_ms: now_ms,

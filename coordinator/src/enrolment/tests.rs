@@ -49,18 +49,23 @@ fn request() -> Vec<u8> {
 
 impl World {
     async fn token(&self, subject: &str, role: Option<Role>) -> Secret {
-        self.token_for(subject, role, None).await
+        self.token_for_key(subject, role, None).await
     }
 
-    async fn token_for(&self, subject: &str, role: Option<Role>, key: Option<Digest>) -> Secret {
-        let terms = TokenTerms {
+    async fn token_for_key(&self, subject: &str, role: Option<Role>, key: Option<Digest>) -> Secret {
+        self.token_for(TokenWish {
             subject: subject.parse().unwrap(),
             role,
             key,
+            approvers: None,
             valid_seconds: 3600,
-        };
+        })
+        .await
+    }
+
+    async fn token_for(&self, wish: TokenWish) -> Secret {
         let deed = self.journal.deed("anna", "admin", "create-token");
-        create_token(&self.store, &terms, deed, NOW_MS)
+        create_token(&self.store, &wish, &Permit::free(), deed, NOW_MS)
             .await
             .unwrap()
             .secret
@@ -73,10 +78,22 @@ impl World {
         request: &[u8],
         now_ms: u64,
     ) -> Result<EnrolmentResult, Reason> {
+        self.enrol_believing(name, secret, request, &[], now_ms).await
+    }
+
+    async fn enrol_believing(
+        &self,
+        name: &str,
+        secret: &[u8],
+        request: &[u8],
+        approvers_digest: &[u8],
+        now_ms: u64,
+    ) -> Result<EnrolmentResult, Reason> {
         let application = Application {
             name,
             secret,
             certificate_request: request,
+            approvers_digest,
             address: HERE,
         };
         let event = |given: Given<'_>| {
@@ -126,7 +143,7 @@ async fn a_token_that_is_bound_to_a_key_enrols_that_key_alone_and_each_other_one
     let world = world(dir.path()).await;
     let (mine, other) = (request(), request());
     let bound = ProvenKey::of_request(&mine).unwrap().digest();
-    let secret = world.token_for("gateway/gw-1", None, Some(bound)).await;
+    let secret = world.token_for_key("gateway/gw-1", None, Some(bound)).await;
     for _ in 0..20 {
         let refused = world.enrol("gw-1", &secret.0, &other, NOW_MS).await.unwrap_err();
         if refused == Reason::TooManyAttempts {
@@ -363,4 +380,34 @@ async fn a_lost_answer_from_before_there_were_records_is_repeated_in_the_same_li
     let certified = Certified::from_certificate(again.issued.chain.first().unwrap()).unwrap();
     assert_eq!(certified.epoch.0, 0, "what it may hold already goes on counting");
     assert!(world.subjects.judge(&certified).is_ok());
+}
+
+#[tokio::test]
+async fn a_gateway_that_would_believe_other_approvers_than_its_token_was_made_for_is_not_enrolled_by_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(dir.path()).await;
+    let approvers = |threshold| ApproverSet {
+        threshold,
+        emergency_threshold: None,
+        people: BTreeMap::new(),
+    };
+    let wish = TokenWish {
+        subject: "gateway/gw-1".parse().unwrap(),
+        role: None,
+        key: None,
+        approvers: Some(approvers(2)),
+        valid_seconds: 3600,
+    };
+    let secret = world.token_for(wish).await;
+    let request = request();
+    // An edited file, and an agent that does not say.
+    let other = approvers(1).digest();
+    for digest in [&other.0[..], &[], b"x"] {
+        let refused = world.enrol_believing("gw-1", &secret.0, &request, digest, NOW_MS);
+        assert_eq!(refused.await.unwrap_err(), Reason::ApproversMismatch);
+    }
+    // The token is not used up by it.
+    let digest = approvers(2).digest();
+    let enrolled = world.enrol_believing("gw-1", &secret.0, &request, &digest.0, NOW_MS);
+    assert!(!enrolled.await.unwrap().repeated);
 }

@@ -11,8 +11,12 @@ use penstock_proto::event::EventKind;
 #[derive(Debug, Args)]
 pub struct Login {
     /// The token's file; `-` for standard input.
-    #[arg(long, value_name = "FILE")]
-    pub token: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "renew")]
+    pub token: Option<PathBuf>,
+    /// Renew the certificate of this login now, for the same key. By itself that happens in the last third of its life, with any
+    /// command that asks a coordinator.
+    #[arg(long, conflicts_with = "token")]
+    pub renew: bool,
 }
 
 /// `penstock context`.
@@ -105,7 +109,8 @@ pub enum GatewaysCommand {
     /// Make a single-use token that enrols a gateway
     ///
     /// The approvers in it come from the plant document on this machine, never from the coordinator: a gateway must
-    /// not learn from the coordinator whose signatures to believe.
+    /// not learn from the coordinator whose signatures to believe. As soon as there is another admin or approver, one of them
+    /// confirms it first; then the same command, typed again, writes the token.
     Token {
         /// The gateway.
         gateway: String,
@@ -123,6 +128,9 @@ pub enum GatewaysCommand {
         /// Where the gateway finds coordinators; default: those of this login.
         #[arg(long, value_name = "HOST:PORT")]
         coordinator: Vec<String>,
+        /// Wait until a second person has confirmed it, where one has to (penstock requests).
+        #[arg(long)]
+        wait: bool,
     },
     /// Enrol many gateways at once, by a list that two approvers sign
     Batch {
@@ -200,7 +208,8 @@ pub enum Devices {
     /// Issue a certificate to a device, for the key in its request or for a key that is made here
     ///
     /// It says `device/<asset>`, and carries the asset's addresses: all of it comes from the current release, nothing
-    /// from the request. To renew it, issue it again.
+    /// from the request. To renew it, issue it again. For another key than it had, a second person confirms it, as soon as there is
+    /// one; then the same command, typed again, writes the certificate.
     #[command(
         after_help = "Examples:\n  penstock devices issue broker --request broker.csr --out broker.pem\n  \
                       penstock devices issue plc-7 --new-key plc-7.key --out plc-7.pem      if the device cannot make a key"
@@ -222,6 +231,9 @@ pub enum Devices {
         /// Where the certificate goes, PEM; never overwritten.
         #[arg(short, long, value_name = "FILE")]
         out: PathBuf,
+        /// Wait until a second person has confirmed it, where one has to (penstock requests).
+        #[arg(long)]
+        wait: bool,
     },
     /// Make a single-use token with which a device gets its certificate by itself (EST)
     ///
@@ -286,7 +298,8 @@ pub enum Operators {
     /// Add an operator: make the single-use token with which they log in
     ///
     /// Everybody may look. Roles exclude each other otherwise: an engineer proposes releases, an approver signs those of others,
-    /// an admin hands out access and neither proposes nor signs.
+    /// an admin hands out access and neither proposes nor signs. A token for an admin or an approver is confirmed by a second person,
+    /// as soon as there is one; then the same command, typed again, writes it.
     #[command(after_help = "Example:\n  penstock operators add a.silva --role approver -o a.silva.token")]
     Add {
         /// The operator's name. An approver's must be the one in the plant document.
@@ -303,6 +316,9 @@ pub enum Operators {
         /// Where they find coordinators; default: those of this login.
         #[arg(long, value_name = "HOST:PORT")]
         coordinator: Vec<String>,
+        /// Wait until a second person has confirmed it, where one has to (penstock requests).
+        #[arg(long)]
+        wait: bool,
     },
     /// Keep an operator out until they are resumed
     Suspend {
@@ -355,9 +371,9 @@ pub enum RoleArg {
     Viewer,
     /// Proposes releases, and withdraws their own.
     Engineer,
-    /// Signs or rejects releases that others proposed.
+    /// Signs or rejects releases that others proposed; confirms what an admin alone may not do.
     Approver,
-    /// Adds gateways, operators and devices; neither proposes nor signs.
+    /// Adds gateways, operators and devices, and confirms what another admin asked for; neither proposes nor signs.
     Admin,
 }
 

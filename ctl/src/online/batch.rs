@@ -189,9 +189,8 @@ pub(super) async fn batch(
             }
             let gateways = words::count(batch.gateways.len(), "gateway");
             ask::confirm(out, *yes, &format!("Let {gateways} be enrolled, as {person}?"))?;
-            signed
-                .sign(person, &key)
-                .map_err(|error| unusable(file, &error))?;
+            let signature = key.sign(person, &signed.signable(), None)?;
+            signed.add(signature);
             files::replace(file, signed.to_json().as_bytes(), Mode::Shared)?;
             out.show(&BatchShown::of(&signed, &batch, file))?;
         }
@@ -215,13 +214,10 @@ async fn submit(
     })?;
     let mut online = Online::connect(context).await?;
     online.settle_zone().await;
-    let signatures = signed.signatures.iter().map(|one| Signature {
-        approver: one.approver.to_string(),
-        signature: one.bytes.to_vec().into(),
-    });
     let request = SubmitBatchRequest {
         batch: signed.payload.clone().into(),
-        signatures: signatures.collect(),
+        signatures: signed.signatures.iter().map(Signature::from).collect(),
+        approvers_digest: approvers.digest().0.to_vec().into(),
     };
     let answer = online.client.submit_batch(request).await;
     let answer = answer.map_err(|status| refused(&status))?.into_inner();

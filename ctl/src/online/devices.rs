@@ -21,7 +21,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use self::token::DeviceTokenMade;
-use super::{Online, identities, malformed, refused};
+use super::{Online, identities, malformed, refused, requests};
 use crate::args::Devices;
 use crate::contexts::Contexts;
 use crate::exit::Exit;
@@ -88,6 +88,7 @@ pub(crate) async fn devices(out: &Output, context: Option<&str>, args: &Devices)
             request,
             new_key,
             out: certificate,
+            wait,
         } => {
             let asset = asset_of(asset)?;
             let asked = match (request, new_key) {
@@ -95,14 +96,15 @@ pub(crate) async fn devices(out: &Output, context: Option<&str>, args: &Devices)
                 (None, Some(key)) => KeyRequest::make(key)?,
                 (None, None) => return Err(Failure::usage("name --request FILE or --new-key FILE")),
             };
-            issue(out, context, asset, asked, certificate).await?;
+            return issue(out, context, asset, asked, certificate, *wait).await;
         }
         Devices::Token {
             asset,
             key,
             out: file,
             hours,
-        } => token::token(out, context, (asset_of(asset)?, *key), *hours, file).await?,
+            wait,
+        } => return token::token(out, context, (asset_of(asset)?, *key), (*hours, *wait), file).await,
         Devices::List => {
             let mut online = Online::connect(context).await?;
             online.settle_zone().await;
@@ -174,7 +176,12 @@ impl KeyRequest {
         };
         // Before anything is issued that cannot be kept.
         files::free(path)?;
-        let made = Arc::new(FileKey::generate(KeyKind::EcdsaP256).map_err(failed)?);
+        // One that waits for a second person is the same when it is asked again.
+        let made = match FileKey::find(&waiting(path)).map_err(failed)? {
+            Some(kept) => kept,
+            None => FileKey::generate(KeyKind::EcdsaP256).map_err(failed)?,
+        };
+        let made = Arc::new(made);
         let key = Key::from(made.clone());
         Ok(Self {
             request: certificate_request(&key, None).map_err(failed)?,
@@ -184,26 +191,46 @@ impl KeyRequest {
     }
 }
 
+/// Where a key lies that was made here while a second person has to confirm its certificate.
+fn waiting(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".waiting");
+    name.into()
+}
+
+fn unwritable(error: &KeyError) -> Failure {
+    Failure::local("file-unwritable", "the device's key cannot be stored").caused_by(error)
+}
+
 async fn issue(
     out: &Output,
     context: Option<&str>,
     asset: AssetId,
     asked: KeyRequest,
     certificate: &Path,
-) -> Result<(), Failure> {
+    wait: bool,
+) -> Result<Exit, Failure> {
     // Before anything is issued that cannot be kept.
     files::free(certificate)?;
     let mut online = Online::connect(context).await?;
     online.settle_zone().await;
-    let answer = online
-        .client
-        .issue_device(IssueDeviceRequest {
-            asset: asset.to_string(),
-            certificate_request: asked.request.clone().into(),
-        })
-        .await
-        .map_err(|status| refused(&status))?
-        .into_inner();
+    let request = IssueDeviceRequest {
+        asset: asset.to_string(),
+        certificate_request: asked.request.clone().into(),
+    };
+    let answer = loop {
+        let answer = online.client.issue_device(request.clone()).await;
+        let mut answer = answer.map_err(|status| refused(&status))?.into_inner();
+        let Some(waits) = answer.waits.take() else {
+            break answer;
+        };
+        if let Some((path, key)) = &asked.made {
+            key.replace(&waiting(path)).map_err(|error| unwritable(&error))?;
+        }
+        if !requests::second_person(out, &mut online, waits, wait).await? {
+            return Ok(Exit::Findings);
+        }
+    };
     let wanted = PeerIdentity {
         plant: online.login.context.plant.clone(),
         subject: Subject::Device(asset),
@@ -215,9 +242,9 @@ async fn issue(
     let (_, expires_ms) = validity_ms(&leaf).map_err(unreadable)?;
     // The key first: a key without its certificate can be thrown away, the other way round it looks whole.
     if let Some((path, key)) = &asked.made {
-        key.create(path).map_err(|error| {
-            Failure::local("file-unwritable", "the device's key cannot be stored").caused_by(&error)
-        })?;
+        key.create(path).map_err(|error| unwritable(&error))?;
+        // Nobody asks for it again.
+        let _ = std::fs::remove_file(waiting(path));
     }
     files::create(certificate, certificates_to_pem(&chain).as_bytes(), Mode::Shared)?;
     out.show(&DeviceIssued {
@@ -230,7 +257,8 @@ async fn issue(
         expires_ms,
         certificate: certificate.display().to_string(),
         key: asked.made.map(|(path, _)| path.display().to_string()),
-    })
+    })?;
+    Ok(Exit::Done)
 }
 
 /// Holds the answer against what was asked for: this device, this key, the plant's own root. Gives the chain without the
@@ -288,6 +316,7 @@ mod tests {
         IssueDeviceResponse {
             certificate_chain: vec![leaf.der().to_vec().into(), authority.der().to_vec().into()],
             trust_bundle: vec![authority.der().to_vec().into()],
+            waits: None,
         }
     }
 

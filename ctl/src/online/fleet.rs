@@ -22,7 +22,7 @@ use super::batch;
 use super::identities::{self, IdentityLine};
 use super::login::role_word;
 use super::releases::held::LOOKED_THROUGH;
-use super::{Online, digest, malformed, refused};
+use super::{Online, digest, malformed, refused, requests};
 use crate::args::{self, GatewaysCommand, Grounds, RoleArg};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -75,6 +75,7 @@ pub(crate) async fn gateways(
             key,
             hours,
             coordinator,
+            wait,
         }) => {
             let key = key.as_deref().map(key_digest).transpose()?;
             let gateway: GatewayId = gateway.parse().map_err(|error| bad_name("gateway", &error))?;
@@ -102,8 +103,9 @@ pub(crate) async fn gateways(
                 approvers: Some(loaded.plant.approvers),
                 coordinators: addresses(coordinator)?,
                 next: "on the gateway: penstock-agent enrol --token FILE",
+                wait: *wait,
             };
-            token(out, online, wanted, file).await?;
+            return token(out, online, wanted, file).await;
         }
         Some(GatewaysCommand::Batch { command }) => return batch::batch(out, context, command).await,
         Some(GatewaysCommand::Suspend { gateway, because }) => {
@@ -233,6 +235,7 @@ pub(crate) async fn operators(
             out: file,
             hours,
             coordinator,
+            wait,
         } => {
             let name: OperatorId = name.parse().map_err(|error| bad_name("operator", &error))?;
             let role = match role {
@@ -249,8 +252,9 @@ pub(crate) async fn operators(
                 approvers: None,
                 coordinators: addresses(coordinator)?,
                 next: "they log in with: penstock login --token FILE",
+                wait: *wait,
             };
-            token(out, online, wanted, file).await?;
+            return token(out, online, wanted, file).await;
         }
         args::Operators::Suspend { name, because } => {
             let subject = operator(name)?;
@@ -300,6 +304,8 @@ struct TokenRequest {
     approvers: Option<ApproverSet>,
     coordinators: Vec<Address>,
     next: &'static str,
+    /// Until a second person has confirmed it.
+    wait: bool,
 }
 
 /// A token that was made.
@@ -350,7 +356,7 @@ impl Report for TokenMade {
     }
 }
 
-async fn token(out: &Output, mut online: Online, wanted: TokenRequest, file: &Path) -> Result<(), Failure> {
+async fn token(out: &Output, mut online: Online, wanted: TokenRequest, file: &Path) -> Result<Exit, Failure> {
     online.settle_zone().await;
     // Looked at before the coordinator is asked, so that no token is made that cannot be kept.
     if file.exists() {
@@ -363,18 +369,27 @@ async fn token(out: &Output, mut online: Online, wanted: TokenRequest, file: &Pa
         Subject::Gateway(id) => TokenSubject::Gateway(id.to_string()),
         other => TokenSubject::Operator(other.name().to_owned()),
     };
+    let approvers = wanted.approvers.as_ref();
     let request = CreateTokenRequest {
         subject: Some(subject),
         role: wanted.role as i32,
         valid_seconds: wanted.hours.saturating_mul(3_600),
         key_digest: wanted.key.map(|key| key.0.to_vec().into()).unwrap_or_default(),
+        approvers_digest: approvers
+            .map(|set| set.digest().0.to_vec().into())
+            .unwrap_or_default(),
+        approvers: approvers.map(|set| set.to_bytes().into()).unwrap_or_default(),
     };
-    let answer = online
-        .client
-        .create_token(request)
-        .await
-        .map_err(|status| refused(&status))?
-        .into_inner();
+    let answer = loop {
+        let answer = online.client.create_token(request.clone()).await;
+        let mut answer = answer.map_err(|status| refused(&status))?.into_inner();
+        let Some(waits) = answer.waits.take() else {
+            break answer;
+        };
+        if !requests::second_person(out, &mut online, waits, wanted.wait).await? {
+            return Ok(Exit::Findings);
+        }
+    };
     let context = &online.login.context;
     let made = Token {
         plant: context.plant.clone(),
@@ -402,5 +417,6 @@ async fn token(out: &Output, mut online: Online, wanted: TokenRequest, file: &Pa
             .collect(),
         threshold: made.approvers.as_ref().map_or(0, |set| set.threshold),
         next: wanted.next.to_owned(),
-    })
+    })?;
+    Ok(Exit::Done)
 }

@@ -13,7 +13,7 @@ use rustls::pki_types::CertificateDer;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Online, malformed, refused, unreachable};
+use super::{Online, malformed, refused, renew, unreachable};
 use crate::args;
 use crate::contexts::{self, Contexts};
 use crate::exit::Exit;
@@ -121,7 +121,10 @@ impl Report for LoggedIn {
 
 /// `penstock login`.
 pub(crate) async fn login(out: &Output, context: Option<&str>, args: &args::Login) -> Result<Exit, Failure> {
-    let token = read_token(&args.token)?;
+    let Some(file) = &args.token else {
+        return renewed(out, context).await;
+    };
+    let token = read_token(file)?;
     let Subject::Operator(operator) = token.subject.clone() else {
         return Err(
             Failure::usage(format!("this token enrols {}, not a person", token.subject))
@@ -194,6 +197,26 @@ pub(crate) async fn login(out: &Output, context: Option<&str>, args: &args::Logi
     Ok(Exit::Done)
 }
 
+/// `penstock login --renew`.
+async fn renewed(out: &Output, context: Option<&str>) -> Result<Exit, Failure> {
+    let (mut online, shown) = Online::connect_with(context).await?;
+    let expires_ms = renew::renew(&mut online, &shown).await?;
+    let login = online.login;
+    out.show(&LoggedIn {
+        context: login.name,
+        operator: login.context.operator.to_string(),
+        plant: login.context.plant.to_string(),
+        coordinators: login
+            .context
+            .coordinators
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        expires_ms,
+    })?;
+    Ok(Exit::Done)
+}
+
 fn key_failed(error: KeyError) -> Failure {
     Failure::local("key-unmade", "no key could be made for the login").caused_by(&error)
 }
@@ -243,6 +266,7 @@ async fn enrol(token: &Token, key: &Key, identity: &PeerIdentity) -> Result<Enro
             name: identity.subject.name().to_owned(),
             secret: token.secret.0.to_vec().into(),
             certificate_request: request.into(),
+            ..EnrolRequest::default()
         })
         .await
         .map_err(|status| refused(&status))?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::PublicKey;
-use crate::ids::ApproverId;
+use crate::ids::{ApproverId, Digest};
 
 /// Who owns the plant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -39,6 +39,17 @@ impl ApproverSet {
             false => Some(threshold),
             true => self.emergency_threshold.map(|more| more.max(threshold)),
         }
+    }
+
+    /// What a gateway that enrols and the coordinator compare: these people with these keys and thresholds, as JSON, always the same bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // Strings, numbers and maps with string keys cannot fail to be JSON.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// The digest of [these bytes](Self::to_bytes).
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.to_bytes())
     }
 }
 

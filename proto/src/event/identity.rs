@@ -10,7 +10,7 @@ pub(super) const KIND: KindDescription = KindDescription {
     word: "identity",
     bit: 10,
     writer: Writer::Coordinator,
-    meaning: "a certificate was issued, or counts from now on, or somebody was refused one or turned away, or two use one key",
+    meaning: "a certificate was issued, or counts from now on; an operator signed in; or somebody was refused or turned away, or two use one key",
     severities: &[
         (Severity::Alarm, "two machines use the key of one gateway"),
         (
@@ -18,6 +18,7 @@ pub(super) const KIND: KindDescription = KindDescription {
             "refused, or a list of withdrawn keys that is behind",
         ),
         (Severity::Notice, "issued, or adopted"),
+        (Severity::Info, "an operator signed in"),
     ],
 };
 
@@ -26,6 +27,7 @@ impl Described for IdentityEvent {
         match self.step.as_str() {
             "two-users" => Severity::Alarm,
             "refused" | "ahead" => Severity::Warning,
+            "signed-in" => Severity::Info,
             _ => Severity::Notice,
         }
     }
@@ -45,6 +47,7 @@ impl Described for IdentityEvent {
             "enrolled" => format!("{subject} was enrolled{how}"),
             "renewed" => format!("the certificate of {subject} was renewed{how}"),
             "refused" => format!("{subject} was refused{how}"),
+            "signed-in" => format!("{subject} signed in{how}"),
             "adopted" => format!("{subject} counts by its certificate, of which nothing was recorded{how}"),
             "ahead" => format!(
                 "{subject} holds a list of withdrawn keys that goes further than this coordinator's{how}"

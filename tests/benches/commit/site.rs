@@ -13,7 +13,7 @@ use penstock_policy::model::ApproverSet;
 use penstock_proto::token::{Secret, Token};
 use penstock_proto::v1;
 
-use super::coordinator::Coordinator;
+use super::coordinator::{Coordinator, confirmed};
 use super::{ADDRESS, PATIENCE, document};
 
 /// How often the client sends to each port: how finely the moment is known.
@@ -109,9 +109,13 @@ impl Site {
             role: v1::Role::Unspecified.into(),
             valid_seconds: 600,
             subject: Some(v1::create_token_request::Subject::Gateway(name.clone())),
+            approvers_digest: approvers.digest().0.to_vec().into(),
+            approvers: approvers.to_bytes().into(),
             ..v1::CreateTokenRequest::default()
         };
-        let secret = admin.create_token(request).await.unwrap().into_inner().secret;
+        let bob = coordinator.certificate("operator/bob");
+        let mut bob = coordinator.control(bob).await;
+        let secret = confirmed(&mut admin, Some(&mut bob), request).await;
         let token = Token {
             plant: document::PLANT.parse().unwrap(),
             subject: format!("gateway/{name}").parse().unwrap(),

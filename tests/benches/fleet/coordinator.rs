@@ -158,7 +158,7 @@ impl Coordinator {
                 subject: Some(v1::create_token_request::Subject::Operator(name.to_owned())),
                 ..v1::CreateTokenRequest::default()
             };
-            let secret = admin.create_token(request).await.unwrap().into_inner().secret;
+            let secret = confirmed(&mut admin, people.last_mut(), request).await;
             self.enrol(name, &secret).await;
             people.push(self.control(self.certificate(&format!("operator/{name}"))).await);
         }
@@ -172,6 +172,7 @@ impl Coordinator {
             name: name.to_owned(),
             secret: secret.to_vec().into(),
             certificate_request: certificate_request(&key, None).unwrap().into(),
+            ..v1::EnrolRequest::default()
         };
         let mut client = EnrolmentClient::new(self.channel(None).await.unwrap());
         let answer = client.enrol(request).await.unwrap().into_inner();
@@ -227,4 +228,22 @@ impl Drop for Coordinator {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The secret of a token, which a second person confirms where one has to.
+pub(super) async fn confirmed(
+    admin: &mut Control,
+    second: Option<&mut Control>,
+    request: v1::CreateTokenRequest,
+) -> Vec<u8> {
+    let mut answer = admin.create_token(request.clone()).await.unwrap().into_inner();
+    if let Some(waits) = answer.waits.take() {
+        let confirm = v1::DecideRequestRequest {
+            id: waits.id,
+            decision: Some(v1::decide_request_request::Decision::Confirm(true)),
+        };
+        second.unwrap().decide_request(confirm).await.unwrap();
+        answer = admin.create_token(request).await.unwrap().into_inner();
+    }
+    answer.secret.to_vec()
 }

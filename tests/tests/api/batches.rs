@@ -3,6 +3,7 @@
 use penstock_agent::link::enrol::{EnrolError, KeyChoice, enrol, key_digest};
 use penstock_policy::batch::{Batch, BatchGateway, SignedBatch};
 use penstock_policy::ids::{ApproverId, Digest, PlantId};
+use penstock_policy::model::ApproverSet;
 use penstock_proto::refusal::Reason;
 use penstock_proto::token::{Secret, Token};
 use penstock_proto::v1;
@@ -32,13 +33,10 @@ fn signed(batch: &Batch, people: &[&str]) -> v1::SubmitBatchRequest {
             .sign(ApproverId::new(*person).unwrap(), &key(person))
             .unwrap();
     }
-    let signatures = signed.signatures.iter().map(|one| v1::Signature {
-        approver: one.approver.to_string(),
-        signature: one.bytes.to_vec().into(),
-    });
     v1::SubmitBatchRequest {
         batch: signed.payload.clone().into(),
-        signatures: signatures.collect(),
+        signatures: signed.signatures.iter().map(v1::Signature::from).collect(),
+        approvers_digest: in_force().digest().0.to_vec().into(),
     }
 }
 
@@ -48,6 +46,11 @@ async fn submitted(admin: &mut Control, request: v1::SubmitBatchRequest) -> Vec<
     tokens
         .map(|token| (token.gateway, token.secret.as_ref().try_into().unwrap()))
         .collect()
+}
+
+/// The approvers of the release in force.
+fn in_force() -> ApproverSet {
+    built(&document(2, 99), 1, None, "anna").release.statement.approvers
 }
 
 async fn released(world: &World) {
@@ -71,6 +74,7 @@ async fn a_batch_that_two_approvers_signed_is_a_token_for_each_gateway_and_real_
     let token = |(name, secret): &(String, [u8; 32])| Token {
         subject: format!("gateway/{name}").parse().unwrap(),
         secret: Secret(*secret),
+        approvers: Some(in_force()),
         ..crate::dark::token_with(&world, [0; 32])
     };
     let other = tempfile::tempdir().unwrap();

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tonic::{Code, Status};
 
 use crate::bounds::until;
-use crate::world::{Control, PATIENCE, World, now_ms, refused};
+use crate::world::{Control, PATIENCE, World, confirmation, now_ms, refused};
 
 /// Calls the method of an action with an empty request; what matters is whether the gate lets it through.
 async fn call(control: &mut Control, action: Action) -> Result<(), Status> {
@@ -73,6 +73,16 @@ async fn call(control: &mut Control, action: Action) -> Result<(), Status> {
             .map(drop),
         Action::IssueDevice => control
             .issue_device(v1::IssueDeviceRequest::default())
+            .await
+            .map(drop),
+        Action::ListRequests => control.list_requests(v1::ListRequestsRequest {}).await.map(drop),
+        Action::ConfirmRequest => control.decide_request(confirmation("x")).await.map(drop),
+        Action::RenewOperator => control
+            .renew_operator(v1::RenewRequest::default())
+            .await
+            .map(drop),
+        Action::RejectRequest => control
+            .decide_request(v1::DecideRequestRequest::default())
             .await
             .map(drop),
         Action::ListOperators => control
@@ -411,4 +421,37 @@ async fn an_operator_who_hangs_up_amid_a_call_leaves_nothing_done_that_the_trail
         (said.count() == made).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn whoever_signs_in_or_fails_to_stands_in_the_trail_and_their_further_calls_do_not() {
+    let world = World::start().await;
+    let mut anna = world.operator("anna", v1::Role::Engineer).await;
+    for _ in 0..30 {
+        anna.who_am_i(v1::WhoAmIRequest {}).await.unwrap();
+        let again = world.certificate("operator/anna");
+        anna = world.control(Some(again)).await.unwrap();
+    }
+    let mut stranger = world.control(None).await.unwrap();
+    refused(
+        stranger.who_am_i(v1::WhoAmIRequest {}).await,
+        Reason::NoCertificate,
+    );
+    let trail = world.trail("coordinator/c1").await;
+    let said = |step: &str, subject: &str, words: &str| {
+        let of = trail.iter().filter(|record| {
+            matches!(&record.event.as_ref().unwrap().kind, Some(Kind::Identity(event)) if event.step == step
+                && event.subject == subject && event.address == "127.0.0.1" && event.message.contains(words))
+        });
+        of.count()
+    };
+    assert_eq!(
+        said("signed-in", "operator/anna", "as engineer, life 1, key sha256:"),
+        1
+    );
+    assert_eq!(said("signed-in", "operator/admin", "as admin, "), 1);
+    assert_eq!(
+        said("refused", "", "who-am-i: this needs a client certificate"),
+        1
+    );
 }

@@ -24,7 +24,7 @@ use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
 use tonic::Code;
 
 use self::gateway::{Running, within};
-use crate::world::{PATIENCE, World, file_key, now_ms, refused};
+use crate::world::{PATIENCE, World, approvers, file_key, now_ms, refused};
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -52,7 +52,7 @@ pub fn token_with(world: &World, secret: [u8; 32]) -> Token {
         coordinators: vec![world.address.clone()],
         secret: Secret(secret),
         root_digest: world.authority.root_digest(),
-        approvers: Some(gateway::approvers()),
+        approvers: Some(approvers()),
         expires_ms: now_ms() + DAY_MS,
     }
 }

@@ -15,10 +15,11 @@ use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, 
 use rustls::pki_types::CertificateDer;
 use tonic::Status;
 
-use crate::world::{Control, World, built, document, now_ms, people, refused, release};
+use crate::world::{Control, World, built, confirmation, document, now_ms, people, refused, release};
 
-/// Asks for a certificate, and gives its leaf.
-async fn issue(
+/// Asks for a certificate, which a second person confirms where one has to, and gives its leaf.
+pub async fn issue(
+    world: &World,
     control: &mut Control,
     asset: &str,
     request: &[u8],
@@ -27,7 +28,11 @@ async fn issue(
         asset: asset.to_owned(),
         certificate_request: request.to_vec().into(),
     };
-    let answer = control.issue_device(request).await?.into_inner();
+    let mut answer = control.issue_device(request.clone()).await?.into_inner();
+    if let Some(waits) = answer.waits.take() {
+        world.confirm(&waits).await;
+        answer = control.issue_device(request).await?.into_inner();
+    }
     assert_eq!(
         answer.certificate_chain[1], answer.trust_bundle[0],
         "leaf, then root"
@@ -61,7 +66,9 @@ async fn a_device_is_called_what_the_approved_document_says_whatever_it_wishes()
     wishes.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     wishes.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
     let wishes = wishes.serialize_request(&key).unwrap();
-    let leaf = issue(&mut world.admin(), "plc", wishes.der()).await.unwrap();
+    let leaf = issue(&world, &mut world.admin(), "plc", wishes.der())
+        .await
+        .unwrap();
 
     let identity = PeerIdentity::from_certificate(&leaf).unwrap();
     assert_eq!(identity.to_string(), "spiffe://riverside/device/plc");
@@ -154,7 +161,9 @@ async fn a_gateway_serves_by_the_names_of_the_approved_release_and_by_no_others(
     });
     assert!(written, "{trail:?}");
     // The broker itself serves by the same names.
-    let leaf = issue(&mut world.admin(), "broker-0", &request()).await.unwrap();
+    let leaf = issue(&world, &mut world.admin(), "broker-0", &request())
+        .await
+        .unwrap();
     let names = ServerNames::of_certificate(&leaf).unwrap().to_string();
     assert_eq!(names, "10.20.4.5, broker.works.example");
 
@@ -177,7 +186,7 @@ async fn a_gateway_serves_by_the_names_of_the_approved_release_and_by_no_others(
 async fn a_device_that_nobody_approved_gets_no_certificate() {
     let world = World::start().await;
     let told = refused(
-        issue(&mut world.admin(), "plc", &request()).await,
+        issue(&world, &mut world.admin(), "plc", &request()).await,
         Reason::NotFound,
     );
     assert!(told.contains("no release has been approved yet"), "{told}");
@@ -186,14 +195,14 @@ async fn a_device_that_nobody_approved_gets_no_certificate() {
     let first = built(&document(2, 99), 1, None, "anna");
     release(&mut people, &first).await;
     let told = refused(
-        issue(&mut world.admin(), "printer", &request()).await,
+        issue(&world, &mut world.admin(), "printer", &request()).await,
         Reason::NotFound,
     );
     assert!(told.contains("there is no asset printer in r1"), "{told}");
     // Neither a gateway nor a person is an asset.
     for name in ["gw-a", "admin"] {
         refused(
-            issue(&mut world.admin(), name, &request()).await,
+            issue(&world, &mut world.admin(), name, &request()).await,
             Reason::NotFound,
         );
     }
@@ -208,11 +217,13 @@ async fn a_device_that_nobody_approved_gets_no_certificate() {
         .await
         .unwrap();
     refused(
-        issue(&mut world.admin(), "printer", &request()).await,
+        issue(&world, &mut world.admin(), "printer", &request()).await,
         Reason::NotFound,
     );
     release(&mut people, &second).await;
-    let leaf = issue(&mut world.admin(), "printer", &request()).await.unwrap();
+    let leaf = issue(&world, &mut world.admin(), "printer", &request())
+        .await
+        .unwrap();
     assert_eq!(
         ServerNames::of_certificate(&leaf).unwrap().to_string(),
         "10.20.1.30"
@@ -239,6 +250,21 @@ async fn penstock(folder: &Path, arguments: &[&str]) -> Result<String, String> {
     } else {
         Err(said(output.stderr))
     }
+}
+
+/// The same where a second person confirms it: the command says so, and gets it when it is typed again.
+async fn penstock_twice(world: &World, folder: &Path, arguments: &[&str]) -> Result<String, String> {
+    let waits = penstock(folder, arguments).await;
+    assert_eq!(waits, Err(String::new()), "it waits, which is no fault");
+    let mut control = world
+        .control(Some(world.certificate("operator/bob")))
+        .await
+        .unwrap();
+    let requests = control.list_requests(v1::ListRequestsRequest {}).await.unwrap();
+    for request in requests.into_inner().requests {
+        control.decide_request(confirmation(&request.id)).await.unwrap();
+    }
+    penstock(folder, arguments).await
 }
 
 /// A folder in which somebody is logged in.
@@ -280,7 +306,8 @@ async fn an_administrator_gets_certificates_as_files_that_other_programs_can_use
         "--out",
         "plc.pem",
     ];
-    penstock(folder.path(), &issue).await.unwrap();
+    penstock_twice(&world, folder.path(), &issue).await.unwrap();
+    assert!(!file("plc.key.waiting").exists());
     let mode = std::fs::metadata(file("plc.key")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let made = Credentials::from_files(&file("plc.pem"), &file("plc.key")).unwrap();
@@ -335,7 +362,11 @@ async fn an_administrator_gets_certificates_as_files_that_other_programs_can_use
             "--output",
             "json",
         ];
-        let said = penstock(folder.path(), &issue).await.unwrap();
+        // For the key that counts nobody has to confirm it again.
+        let said = match n {
+            0 => penstock_twice(&world, folder.path(), &issue).await.unwrap(),
+            _ => penstock(folder.path(), &issue).await.unwrap(),
+        };
         assert!(
             said.contains("spiffe://riverside/device/hmi") && said.contains("10.20.1.21"),
             "{said}"
@@ -370,7 +401,10 @@ async fn only_an_admin_issues_and_refusals_stand_in_the_trail() {
     let world = released().await;
     for (name, role) in [("vic", v1::Role::Viewer), ("erik", v1::Role::Engineer)] {
         let mut control = world.operator(name, role).await;
-        refused(issue(&mut control, "plc", &request()).await, Reason::WrongRole);
+        refused(
+            issue(&world, &mut control, "plc", &request()).await,
+            Reason::WrongRole,
+        );
         let trail = world.trail("coordinator/c1").await;
         assert!(trail.iter().any(|record| {
             matches!(&record.event.as_ref().unwrap().kind, Some(Kind::Operator(event))
@@ -381,7 +415,7 @@ async fn only_an_admin_issues_and_refusals_stand_in_the_trail() {
     let device = world.certificate("device/plc");
     let mut control = world.control(Some(device.clone())).await.unwrap();
     refused(
-        issue(&mut control, "plc", &request()).await,
+        issue(&world, &mut control, "plc", &request()).await,
         Reason::WrongKindOfPeer,
     );
     use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
@@ -412,11 +446,14 @@ async fn requests_that_are_garbage_not_signed_by_their_key_or_weak_are_refused_b
         certificate,
         rsa.der().to_vec(),
     ] {
-        let outcome = issue(&mut world.admin(), "plc", &bad).await;
+        let outcome = issue(&world, &mut world.admin(), "plc", &bad).await;
         refused(outcome, Reason::BadCertificateRequest);
     }
     for name in ["", "PLC", "../plc", "plc\n", "device/plc", &"x".repeat(4096)] {
-        refused(issue(&mut world.admin(), name, &good).await, Reason::BadRequest);
+        refused(
+            issue(&world, &mut world.admin(), name, &good).await,
+            Reason::BadRequest,
+        );
     }
-    issue(&mut world.admin(), "plc", &good).await.unwrap();
+    issue(&world, &mut world.admin(), "plc", &good).await.unwrap();
 }

@@ -21,7 +21,9 @@ use prost::Message as _;
 use serde_json::Value;
 use tonic::Status;
 
-use crate::world::{Built, Control, Program, World, built, document, file_key};
+use crate::world::{
+    Built, Control, Program, World, approvers, believing, built, confirmation, document, file_key,
+};
 
 /// How often each thing was done, in words.
 type Deeds = BTreeMap<String, usize>;
@@ -85,6 +87,8 @@ async fn events(store: &Store) -> (Deeds, Vec<String>) {
         assert_eq!(block.sequence, sequence, "the chain is whole");
         for event in v1::AuditBlockBody::decode(block.body).unwrap().events {
             match event.kind.unwrap() {
+                // A request is gone once it was fetched: the token's event says who confirmed it.
+                Kind::Operator(event) if ["request", "confirm-request"].contains(&&*event.action) => {}
                 Kind::Operator(event) if event.allowed => {
                     let mut words = event.target.split(' ');
                     let name: Vec<_> = match event.action.as_str() {
@@ -154,8 +158,13 @@ async fn releases(mut people: [Control; 3], start: u64, done: Arc<AtomicU64>) ->
     }
 }
 
-/// Gateways one after another: a token, an enrolment, a renewal.
-async fn gateways(world: &World, mut admin: Control, round: u64, done: &AtomicU64) -> Result<(), Status> {
+/// Gateways one after another: a token that a second person confirms, an enrolment, a renewal.
+async fn gateways(
+    world: &World,
+    (mut admin, mut second): (Control, Control),
+    round: u64,
+    done: &AtomicU64,
+) -> Result<(), Status> {
     for number in 0.. {
         let name = format!("gw-{round}-{number}");
         let request = v1::CreateTokenRequest {
@@ -164,6 +173,10 @@ async fn gateways(world: &World, mut admin: Control, round: u64, done: &AtomicU6
             subject: Some(Subject::Gateway(name.clone())),
             ..v1::CreateTokenRequest::default()
         };
+        let request = believing(request);
+        let answer = admin.create_token(request.clone()).await?.into_inner();
+        let waits = answer.waits.expect("approvers have logged in");
+        second.decide_request(confirmation(&waits.id)).await?;
         let secret = admin.create_token(request).await?.into_inner().secret;
         let key = file_key();
         let unreached = |_| Status::unavailable("it was killed");
@@ -174,6 +187,7 @@ async fn gateways(world: &World, mut admin: Control, round: u64, done: &AtomicU6
                 name,
                 secret,
                 certificate_request: certificate_request(&key, None).unwrap().into(),
+                approvers_digest: approvers().digest().0.to_vec().into(),
             })
             .await?;
         let chain = answer.into_inner().certificate_chain;
@@ -267,6 +281,7 @@ async fn whenever_the_coordinator_is_killed_each_effect_has_its_event_and_each_e
             }
             let admin = controls.remove(0);
             let people: [Control; 3] = controls.try_into().unwrap();
+            let second = people[1].clone();
             let (released, joined) = (Arc::new(AtomicU64::new(0)), AtomicU64::new(0));
             let proposing = tokio::spawn(releases(people, round, released.clone()));
             let killed_at = async {
@@ -278,7 +293,7 @@ async fn whenever_the_coordinator_is_killed_each_effect_has_its_event_and_each_e
             };
             tokio::select! {
                 () = killed_at => {}
-                end = gateways(&world, admin, round, &joined) => panic!("{end:?}"),
+                end = gateways(&world, (admin, second), round, &joined) => panic!("{end:?}"),
             }
             program.kill();
             assert!(proposing.await.unwrap().is_err(), "it goes on until it is killed");

@@ -9,6 +9,7 @@ use penstock_proto::v1::coordinator_message::Message as Down;
 use penstock_proto::withdrawn::{SignedList, Withdrawn};
 
 use crate::bounds::until;
+use crate::devices::issue as issue_device;
 use crate::identities::{decide, enrolled};
 use crate::person::Person;
 use crate::world::{Control, Session, World, built, document, file_key, people, release};
@@ -55,12 +56,8 @@ async fn gateways_learn_within_their_session_whose_keys_no_longer_count() {
     release(&mut people, &built(&document(2, 99), 1, None, "anna")).await;
     let mut admin = world.admin();
     let issue = async |admin: &mut Control| {
-        let request = v1::IssueDeviceRequest {
-            asset: "plc".to_owned(),
-            certificate_request: certificate_request(&file_key(), None).unwrap().into(),
-        };
-        let answer = admin.issue_device(request).await.unwrap().into_inner();
-        let leaf = answer.certificate_chain[0].to_vec().into();
+        let request = certificate_request(&file_key(), None).unwrap();
+        let leaf = issue_device(&world, admin, "plc", &request).await.unwrap();
         Certified::from_certificate(&leaf).unwrap()
     };
     let first = issue(&mut admin).await;

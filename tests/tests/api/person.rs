@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use penstock_policy::ids::Digest;
+use penstock_proto::keys::FileKey;
+use penstock_proto::peer::Certified;
 use penstock_proto::token::{Secret, Token};
 use penstock_proto::v1;
 use serde_json::Value;
@@ -46,11 +48,23 @@ impl Person {
         std::fs::write(&file, token.to_string()).unwrap();
         let person = Self { home };
         person.done(&["login", "--token", file.to_str().unwrap()]).await;
+        person.is_known_to(world, name);
         let key_file = person.home.join("approver.key");
         std::fs::write(&key_file, key_pem(name)).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(&key_file, mode).unwrap();
         person
+    }
+
+    /// The world can do what this person would, as a second person.
+    fn is_known_to(&self, world: &World, name: &str) {
+        let own = format!("penstock/contexts/{}.{name}", world.config.plant);
+        let file = |end: &str| self.home.join(format!("{own}.{end}"));
+        let key = FileKey::open_private(&file("key")).unwrap();
+        let chain = std::fs::read(file("crt")).unwrap();
+        let chain = penstock_proto::tls::certificates_from_pem(&chain, "crt").unwrap();
+        let epoch = Certified::from_certificate(&chain[0]).unwrap().epoch;
+        world.acts_as(&format!("operator/{name}"), key.into(), epoch);
     }
 
     pub async fn run(&self, arguments: &[&str]) -> Output {
@@ -62,6 +76,13 @@ impl Person {
         let output = self.run_for("text", arguments).await;
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// What a person reads beside the answer.
+    pub async fn says(&self, arguments: &[&str]) -> String {
+        let output = self.run_for("text", arguments).await;
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
     async fn run_for(&self, reader: &str, arguments: &[&str]) -> Output {

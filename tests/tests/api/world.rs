@@ -16,6 +16,7 @@ use penstock_coordinator::config::{Config, ConfigFile};
 use penstock_coordinator::operators::Role;
 use penstock_coordinator::rollout::run::AfterApproval;
 use penstock_policy::ids::{CoordinatorId, Digest, OperatorId, PlantId};
+use penstock_policy::model::{Approver, ApproverSet};
 use penstock_proto::channel::{self, Address};
 use penstock_proto::keys::{FileKey, Key, KeyKind, certificate_request};
 use penstock_proto::peer::{Certified, Epoch};
@@ -220,19 +221,41 @@ impl World {
             .unwrap()
     }
 
+    /// A token's secret. Where a second person has to confirm it, one of those whom this world enrolled does.
     pub async fn token(&self, subject: v1::create_token_request::Subject, role: v1::Role) -> Vec<u8> {
-        self.admin()
-            .create_token(v1::CreateTokenRequest {
-                role: role.into(),
-                valid_seconds: 600,
-                subject: Some(subject),
-                ..v1::CreateTokenRequest::default()
-            })
-            .await
-            .unwrap()
-            .into_inner()
-            .secret
-            .to_vec()
+        let asked = v1::CreateTokenRequest {
+            role: role.into(),
+            valid_seconds: 600,
+            subject: Some(subject),
+            ..v1::CreateTokenRequest::default()
+        };
+        let asked = believing(asked);
+        let mut admin = self.admin();
+        let mut answer = admin.create_token(asked.clone()).await.unwrap().into_inner();
+        if let Some(waits) = answer.waits.take() {
+            self.confirm(&waits).await;
+            answer = admin.create_token(asked).await.unwrap().into_inner();
+        }
+        answer.secret.to_vec()
+    }
+
+    /// A second person confirms a request.
+    pub async fn confirm(&self, waits: &v1::PendingRequest) {
+        let second = {
+            let keys = self.keys.lock().unwrap();
+            let enrolled = |name: &&String| keys.contains_key(&format!("operator/{name}"));
+            waits.confirmers.iter().find(enrolled).cloned()
+        };
+        let second = second.unwrap_or_else(|| panic!("this world has none of {:?}", waits.confirmers));
+        let credentials = self.certificate(&format!("operator/{second}"));
+        let mut control = self.control(Some(credentials)).await.unwrap();
+        let confirmed = control.decide_request(confirmation(&waits.id)).await.unwrap();
+        assert_eq!(confirmed.into_inner().state(), v1::RequestState::Confirmed);
+    }
+
+    /// From now on this world can act as somebody who enrolled on their own.
+    pub fn acts_as(&self, subject: &str, key: Key, epoch: Epoch) {
+        self.keys.lock().unwrap().insert(subject.to_owned(), (key, epoch));
     }
 
     /// Enrols by token, over a connection that trusts only the pinned root.
@@ -241,6 +264,18 @@ impl World {
     }
 
     pub async fn enrol_key(&self, name: &str, secret: &[u8], key: &Key) -> Result<Credentials, Status> {
+        self.enrol_believing(name, secret, key, approvers().digest())
+            .await
+    }
+
+    /// The same as a gateway that believes approvers of this digest.
+    pub async fn enrol_believing(
+        &self,
+        name: &str,
+        secret: &[u8],
+        key: &Key,
+        approvers: Digest,
+    ) -> Result<Credentials, Status> {
         let pin = Trust::Pin(self.authority.root_digest());
         let channel = self.channel(pin, None).await.unwrap();
         let request = certificate_request(key, None).unwrap();
@@ -249,6 +284,7 @@ impl World {
                 name: name.to_owned(),
                 secret: secret.to_vec().into(),
                 certificate_request: request.into(),
+                approvers_digest: approvers.0.to_vec().into(),
             })
             .await?
             .into_inner();
@@ -288,6 +324,42 @@ impl World {
             found.push(record);
         }
         found
+    }
+}
+
+/// The approvers whom gateways of this world believe.
+pub fn approvers() -> ApproverSet {
+    let person = |name: &str| {
+        let approver = Approver {
+            key: key(name).public(),
+            role: None,
+        };
+        (name.parse().unwrap(), approver)
+    };
+    ApproverSet {
+        threshold: 2,
+        emergency_threshold: None,
+        people: ["bob", "carol"].map(person).into(),
+    }
+}
+
+/// The same token; a gateway's says that it believes these approvers.
+pub fn believing(request: v1::CreateTokenRequest) -> v1::CreateTokenRequest {
+    match request.subject {
+        Some(v1::create_token_request::Subject::Gateway(_)) => v1::CreateTokenRequest {
+            approvers_digest: approvers().digest().0.to_vec().into(),
+            approvers: approvers().to_bytes().into(),
+            ..request
+        },
+        _ => request,
+    }
+}
+
+/// What a second person sends.
+pub fn confirmation(id: &str) -> v1::DecideRequestRequest {
+    v1::DecideRequestRequest {
+        id: id.to_owned(),
+        decision: Some(v1::decide_request_request::Decision::Confirm(true)),
     }
 }
 

@@ -134,16 +134,10 @@ impl World {
         );
         std::fs::write(self.path("agent.toml"), config).unwrap();
         let token = self.path("gw-1.token");
-        self.penstock(
-            "admin",
-            &[
-                "gateways",
-                "token",
-                "gw-1",
-                &self.path("with.yaml"),
-                "--out",
-                &token,
-            ],
+        let document = self.path("with.yaml");
+        self.penstock_confirmed(
+            &["gateways", "token", "gw-1", &document, "--out", &token],
+            &document,
         );
         let config = self.path("agent.toml");
         self.run(
@@ -342,6 +336,22 @@ impl World {
         let words = [&[home.as_str(), &program, "--output", "json"], arguments].concat();
         let said = self.run_found(&self.headquarters, "env", &words);
         serde_json::from_str(&said).unwrap_or(Value::Null)
+    }
+
+    /// `penstock …` of the administrator, which the approver confirms with this copy of the document.
+    fn penstock_confirmed(&self, arguments: &[&str], document: &str) {
+        let home = format!("XDG_CONFIG_HOME={}", self.path("admin"));
+        let mut command: Command = self.headquarters.command("env");
+        command.args([home.as_str(), &program("penstock"), "--output", "json"]);
+        let output = command.args(arguments).stdin(Stdio::null()).output().unwrap();
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        assert_eq!(
+            (output.status.code(), &said["state"]),
+            (Some(1), &"waiting".into())
+        );
+        let id = said["id"].as_str().unwrap();
+        self.penstock("approver", &["requests", "confirm", id, document, "--yes"]);
+        self.penstock("admin", arguments);
     }
 
     /// `penstock …` as a person, which has to fail; gives the failure's code.

@@ -186,7 +186,10 @@ impl World {
         )
         .unwrap();
         let token = self.path("gw-1.token");
-        self.penstock("admin", &["gateways", "token", "gw-1", &observe, "--out", &token]);
+        self.penstock_confirmed(
+            &["gateways", "token", "gw-1", &observe, "--out", &token],
+            &observe,
+        );
         run(
             &self.gateway,
             &program("penstock-agent"),
@@ -270,6 +273,22 @@ impl World {
         let program = program("penstock");
         let words = [&[home.as_str(), &program, "--output", "json"], arguments].concat();
         serde_json::from_str(&run(&self.headquarters, "env", &words)).unwrap_or(Value::Null)
+    }
+
+    /// `penstock …` of the administrator, which the approver confirms with this copy of the document.
+    fn penstock_confirmed(&self, arguments: &[&str], document: &str) {
+        let home = format!("XDG_CONFIG_HOME={}", self.path("admin"));
+        let mut command = self.headquarters.command("env");
+        command.args([home.as_str(), &program("penstock"), "--output", "json"]);
+        let output = command.args(arguments).stdin(Stdio::null()).output().unwrap();
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        assert_eq!(
+            (output.status.code(), &said["state"]),
+            (Some(1), &"waiting".into())
+        );
+        let id = said["id"].as_str().unwrap();
+        self.penstock("approver", &["requests", "confirm", id, document, "--yes"]);
+        self.penstock("admin", arguments);
     }
 
     fn log_in(&self, person: &str, token: &str) {

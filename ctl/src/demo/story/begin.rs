@@ -132,14 +132,28 @@ pub(super) fn key(control: &Control<'_>, person: Person) -> String {
 /// Gives a person a role and a login.
 fn add(control: &Control<'_>, person: Person, role: &str) -> Result<(), DemoError> {
     let token = control.argument(&format!("people/{}.token", person.0));
-    control
-        .penstock(
-            ADMIN,
-            &["operators", "add", person.0, "--role", role, "--out", &token],
-        )?
-        .done()?;
+    let wanted = ["operators", "add", person.0, "--role", role, "--out", &token];
+    confirmed(control, &wanted, None)?;
     control.penstock(person, &["login", "--token", &token])?.done()?;
     Ok(())
+}
+
+/// What the administrator asks for; from when there is somebody who can, the plant manager confirms it, with their copy of the document.
+/// Whether they had to.
+fn confirmed(control: &Control<'_>, wanted: &[&str], document: Option<&str>) -> Result<bool, DemoError> {
+    let asked = control.penstock(ADMIN, wanted)?;
+    let request = match asked.code {
+        1 => asked.json()?,
+        _ => return asked.done().map(|_| false),
+    };
+    let id = text(&request, "/id");
+    let confirm: Vec<&str> = ["requests", "confirm", id, "--yes"]
+        .into_iter()
+        .chain(document)
+        .collect();
+    control.penstock(MANAGER, &confirm)?.done()?;
+    control.penstock(ADMIN, wanted)?.done()?;
+    Ok(true)
 }
 
 /// Enrols both gateways, tries each token twice, and starts the agents.
@@ -149,9 +163,13 @@ pub(super) fn enrol(step: &mut Step, control: &Control<'_>) -> Result<Vec<Daemon
     for gateway in gateways(control) {
         let name = gateway.name();
         let token = control.argument(&format!("{name}.token"));
-        control
-            .penstock(ADMIN, &["gateways", "token", name, &document, "--out", &token])?
-            .done()?;
+        let wanted = ["gateways", "token", name, &document, "--out", &token];
+        let second = confirmed(control, &wanted, Some(&document))?;
+        claim(
+            "an administrator alone gets no token for a gateway",
+            second,
+            || format!("the token of {name} was made at once"),
+        )?;
         control.write(&format!("{name}.toml"), &agent_config(control, name))?;
         let config = control.argument(&format!("{name}.toml"));
         control
@@ -175,7 +193,9 @@ pub(super) fn enrol(step: &mut Step, control: &Control<'_>) -> Result<Vec<Daemon
         })?;
 
         agents.push(control.run_agent(gateway, &format!("agent-{name}"), &["run", "--config", &config])?);
-        step.saw(format!("{name} enrolled; the same token a second time: refused"));
+        step.saw(format!(
+            "{name} enrolled, its token confirmed by j.meyer; the same token a second time: refused"
+        ));
     }
     wait_until("both gateways to be connected", PATIENCE, || {
         connected(control) == 2

@@ -12,7 +12,8 @@ use penstock_proto::v1::create_token_request::Subject as TokenSubject;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::super::{Online, malformed, refused};
+use super::super::{Online, malformed, refused, requests};
+use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::files::{self, Mode};
 use crate::output::{Output, Page, Report, Tone};
@@ -56,14 +57,14 @@ impl Report for DeviceTokenMade {
     }
 }
 
-/// Makes a token for `asset`, for `key` alone if one is named.
+/// Makes a token for `asset`, for `key` alone if one is named, once it may be; `wait` comes back when it is.
 pub(super) async fn token(
     out: &Output,
     context: Option<&str>,
     (asset, key): (AssetId, Option<Digest>),
-    hours: u32,
+    (hours, wait): (u32, bool),
     file: &Path,
-) -> Result<(), Failure> {
+) -> Result<Exit, Failure> {
     // Before a token is made that cannot be kept.
     files::free(file)?;
     let mut online = Online::connect(context).await?;
@@ -74,12 +75,16 @@ pub(super) async fn token(
         valid_seconds: hours.saturating_mul(3_600),
         ..CreateTokenRequest::default()
     };
-    let answer = online
-        .client
-        .create_token(request)
-        .await
-        .map_err(|status| refused(&status))?
-        .into_inner();
+    let answer = loop {
+        let answer = online.client.create_token(request.clone()).await;
+        let mut answer = answer.map_err(|status| refused(&status))?.into_inner();
+        let Some(waits) = answer.waits.take() else {
+            break answer;
+        };
+        if !requests::second_person(out, &mut online, waits, wait).await? {
+            return Ok(Exit::Findings);
+        }
+    };
     let secret = Secret::try_from(answer.secret.as_ref()).map_err(|error| malformed(&error.to_string()))?;
     let text = String::from(secret);
     files::create(file, format!("{text}\n").as_bytes(), Mode::Secret)?;
@@ -89,5 +94,6 @@ pub(super) async fn token(
         file: file.display().to_string(),
         expires_ms: answer.expires_ms,
         key: key.map(|key| key.to_string()),
-    })
+    })?;
+    Ok(Exit::Done)
 }

@@ -244,6 +244,27 @@ impl Control for Fake {
         no()
     }
 
+    async fn list_requests(
+        &self,
+        _: Request<v1::ListRequestsRequest>,
+    ) -> Result<Response<v1::ListRequestsResponse>, Status> {
+        no()
+    }
+
+    async fn decide_request(
+        &self,
+        _: Request<v1::DecideRequestRequest>,
+    ) -> Result<Response<v1::PendingRequest>, Status> {
+        no()
+    }
+
+    async fn renew_operator(
+        &self,
+        _: Request<v1::RenewRequest>,
+    ) -> Result<Response<v1::EnrolResponse>, Status> {
+        no()
+    }
+
     async fn list_operators(
         &self,
         _: Request<v1::ListOperatorsRequest>,

@@ -377,6 +377,24 @@ async fn an_administrator_gets_certificates_as_files_that_other_programs_can_use
         assert_eq!(made.chain().len(), 1, "the authority is given apart");
     }
 
+    // The digest that the second person compares is what OpenSSL makes of the request, by the runbook's command.
+    let runbook = include_str!("../../../deploy/runbook.md");
+    let (_, after) = runbook.split_once("`openssl req -in scada.csr").unwrap();
+    let command = format!("openssl req -in 1.csr{}", after.split('`').next().unwrap());
+    let digest = tokio::process::Command::new("sh")
+        .args(["-c", &command])
+        .current_dir(folder.path())
+        .output()
+        .await
+        .unwrap();
+    let digest = String::from_utf8(digest.stdout).unwrap();
+    let key = format!("device/hmi with key sha256:{}", digest.split(' ').next().unwrap());
+    let trail = world.trail("coordinator/c1").await;
+    assert!(trail.iter().any(|record| {
+        matches!(&record.event.as_ref().unwrap().kind, Some(Kind::Operator(event))
+            if event.action == "request" && event.target == key)
+    }));
+
     // What is refused leaves no file behind.
     std::fs::write(file("bad.csr"), "no request").unwrap();
     for (issue, expected) in [

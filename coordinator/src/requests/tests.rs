@@ -14,6 +14,7 @@ use crate::operators::Role;
 use crate::releases::Releases;
 use crate::store::Silent;
 use crate::subjects::Decision;
+use crate::tickets::Tickets;
 
 const NOW_MS: u64 = 1_800_000_000_000;
 const DAY_MS: u64 = 86_400_000;

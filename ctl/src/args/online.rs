@@ -255,6 +255,9 @@ pub enum Devices {
         /// How many hours it may be used.
         #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=720))]
         hours: u32,
+        /// Wait until a second person has confirmed it, where one has to (penstock requests).
+        #[arg(long)]
+        wait: bool,
     },
     /// Devices that got a certificate, and which key of each counts
     List,

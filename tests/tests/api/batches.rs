@@ -50,7 +50,10 @@ async fn submitted(admin: &mut Control, request: v1::SubmitBatchRequest) -> Vec<
 
 /// The approvers of the release in force.
 fn in_force() -> ApproverSet {
-    built(&document(2, 99), 1, None, "anna").release.statement.approvers
+    built(&document(2, 99), 1, None, "anna")
+        .release
+        .statement
+        .approvers
 }
 
 async fn released(world: &World) {

@@ -169,8 +169,7 @@ impl Est {
             valid_seconds: 600,
             ..v1::CreateTokenRequest::default()
         };
-        let made = self.world.admin().create_token(request).await.unwrap();
-        let secret = made.into_inner().secret.to_vec();
+        let secret = self.world.token_as(request).await;
         Secret::try_from(secret.as_slice()).unwrap().into()
     }
 

@@ -105,7 +105,7 @@ impl Shell {
     }
 
     /// Types the next command, which waits for the approver; they look, compare with their own document and confirm.
-    async fn types_and_the_second_confirms(&mut self, beginning: &str) -> String {
+    pub async fn types_and_the_second_confirms(&mut self, beginning: &str) -> String {
         let asked = self.next(beginning);
         assert!(asked.ends_with(" --wait"), "{asked}");
         let waiting = tokio::spawn(typed(self.person.home.clone(), asked));
@@ -120,7 +120,7 @@ impl Shell {
             line.split_whitespace().next().map(str::to_owned)
         });
         let id = id.await;
-        let confirm = self.next("penstock requests confirm 3f9a1c2d my-plant");
+        let confirm = self.next("penstock requests confirm 3f9a1c2d");
         // Nobody is at a terminal here.
         let confirm = format!("{} --yes", confirm.replace("3f9a1c2d", &id));
         let said = typed(second, confirm).await;

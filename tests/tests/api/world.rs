@@ -229,6 +229,11 @@ impl World {
             subject: Some(subject),
             ..v1::CreateTokenRequest::default()
         };
+        self.token_as(asked).await
+    }
+
+    /// The same, of what is asked in full.
+    pub async fn token_as(&self, asked: v1::CreateTokenRequest) -> Vec<u8> {
         let asked = believing(asked);
         let mut admin = self.admin();
         let mut answer = admin.create_token(asked.clone()).await.unwrap().into_inner();

@@ -20,7 +20,9 @@ async fn whoever_follows_the_page_a_device_enrols_by_itself_has_a_device_with_a_
         std::fs::write(home.join(name), &elsewhere).unwrap();
     }
 
-    let said = shell.types("penstock devices token ").await;
+    let said = shell
+        .types_and_the_second_confirms("penstock devices token ")
+        .await;
     assert!(said.contains("user scada"), "{said}");
     shell.types("penstock devices authority ").await;
     shell.types("openssl req ").await;

@@ -158,6 +158,7 @@ fn marks(conduit: &Conduit, limited: bool, top: f64, shapes: &mut Vec<Shape>) ->
         .flows
         .values()
         .any(|flow| flow.operations.is_some() && !flow.is_bridge());
+    let in_plain = conduit.flows.values().any(|flow| flow.plain_port().is_some());
     let ended = conduit
         .flows
         .values()
@@ -177,6 +178,9 @@ fn marks(conduit: &Conduit, limited: bool, top: f64, shapes: &mut Vec<Shape>) ->
     }
     if ended {
         marks.push((glyph::LOCK, "TLS ends here", "mark"));
+    }
+    if in_plain {
+        marks.push((glyph::OPEN, "last metre in the plain", "mark"));
     }
     if bridged {
         marks.push((glyph::ONE_WAY, "one way", "mark"));
@@ -253,6 +257,9 @@ fn tooltip(id: &ConduitId, conduit: &Conduit) -> String {
         }
         if flow.tls.is_some() && !flow.is_bridge() {
             words.push_str(" inside TLS that ends at the gateway");
+        }
+        if let Some(port) = flow.plain_port() {
+            words.push_str(&format!(", the last metre in the plain to port {port}"));
         }
         words.push('.');
     }

@@ -319,7 +319,7 @@ fn requires(
     if gateway.mode == GatewayMode::Bridged {
         needed.insert(Capability::of(Capability::KERNEL_BRIDGE));
     }
-    needed.extend(rules.iter().flat_map(Rule::inspectors));
+    needed.extend(rules.iter().flat_map(Rule::inspectors).flatten());
     if !bridges.is_empty() {
         needed.insert(Capability::of(Capability::BRIDGE_MQTT));
     }

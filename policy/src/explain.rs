@@ -55,6 +55,9 @@ pub struct GatewayAnswer {
     pub verdict: Verdict,
     /// Operations that an allowed connection is limited to, each with the flow that lists it; `None`: not limited.
     pub operations: Option<Vec<(RuleName, String)>>,
+    /// An allowed connection's TLS ends at this gateway, which goes on in the plain to this port of the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plain_port: Option<u16>,
     /// The connection ends with these grants of remote access: each flow that permits it is in a conduit that only they open.
     pub granted: Vec<Grant>,
 }
@@ -229,8 +232,15 @@ pub fn answer(plan: &Plan, connection: Connection) -> GatewayAnswer {
         }
         _ => None,
     };
+    let plain_port = match permitted(plan, &connection) {
+        _ if verdict.decision != Decision::Allow => None,
+        Permissions::InsideTls(rule) => rule.plain_port(),
+        Permissions::Only(listed) => listed.first().and_then(|(rule, _)| rule.plain_port()),
+        Permissions::Nothing | Permissions::Anything => None,
+    };
     GatewayAnswer {
         gateway: plan.gateway.clone(),
+        plain_port,
         granted: granted(plan, &connection, verdict.decision),
         connection,
         verdict,
@@ -317,6 +327,13 @@ fn crossings(
     })
 }
 
+/// That a client's TLS ends at a gateway before a server in the plain.
+pub fn last_metre(port: u16) -> String {
+    format!(
+        "only inside TLS, by a device's certificate: it ends at this gateway, and the last metre to the server's port {port} is in the plain"
+    )
+}
+
 impl Explanation {
     /// What the answers come to.
     pub fn outcome(&self) -> Outcome {
@@ -377,6 +394,9 @@ impl fmt::Display for Explanation {
             )?;
             for (rule, phrase) in answer.operations.iter().flatten() {
                 write!(f, "\n    only: {phrase} ({rule})")?;
+            }
+            if let Some(port) = answer.plain_port {
+                write!(f, "\n    {}", last_metre(port))?;
             }
             if !answer.granted.is_empty() {
                 write!(f, "\n    only during {}", opened_by(&answer.granted))?;

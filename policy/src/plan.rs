@@ -104,6 +104,8 @@ impl Capability {
     pub const CHANGE_CONTROL: &str = "change-control";
     /// Overrides by people in front of the gateway.
     pub const OVERRIDES: &str = "overrides";
+    /// A client's TLS that ends at the gateway before a server that speaks none.
+    pub const TLS_BEFORE_PLAIN: &str = "tls:before-plain";
 
     /// The one with this name.
     pub fn of(name: &str) -> Self {
@@ -249,19 +251,31 @@ pub struct Rule {
     pub on_refusal: OnRefusal,
     /// Which answers belong to a request; only with Modbus operations other than strict.
     pub answers: Answers,
-    /// The client's TLS ends at the gateway (then `requires` has `inspect:<protocol>-tls`); only with operations.
+    /// The client's TLS ends at the gateway: before a server that speaks TLS only with operations (then `requires` has
+    /// `inspect:<protocol>-tls`), before one that speaks none also without (then it has `tls:before-plain`).
     pub tls: Option<Arc<Tls>>,
 }
 
 impl Rule {
-    /// What an agent must be able to read for it, if it is limited to operations.
-    pub fn inspectors(&self) -> impl Iterator<Item = Capability> {
+    /// Whether the agent carries its connections: its operations are limited, or the client's TLS ends at the gateway.
+    pub fn is_carried(&self) -> bool {
+        self.operations.is_some() || self.tls.is_some()
+    }
+
+    /// The port at which its server is spoken to in the plain, behind the client's TLS.
+    pub fn plain_port(&self) -> Option<u16> {
+        self.tls.as_deref()?.plain_port
+    }
+
+    /// What an agent must be able to do for its operations, if it is limited to some, and for its TLS, if that ends at the gateway.
+    pub fn inspectors(&self) -> [Option<Capability>; 2] {
         let protocol = self.operations.as_deref().map(|operations| operations.protocol);
-        let inside = protocol.filter(|_| self.tls.is_some());
-        let plain = protocol.map(Capability::inspect);
-        plain
-            .into_iter()
-            .chain(inside.map(Capability::inspect_inside_tls))
+        let inside = match (self.tls.as_deref(), protocol) {
+            (Some(tls), _) if tls.plain_port.is_some() => Some(Capability::of(Capability::TLS_BEFORE_PLAIN)),
+            (Some(_), Some(protocol)) => Some(Capability::inspect_inside_tls(protocol)),
+            _ => None,
+        };
+        [protocol.map(Capability::inspect), inside]
     }
 }
 

@@ -14,6 +14,7 @@ mod inside;
 mod interlock;
 mod networks;
 mod people;
+mod plain;
 mod recorded;
 mod records;
 mod shared;

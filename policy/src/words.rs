@@ -135,8 +135,16 @@ impl fmt::Display for Broker {
 }
 
 impl fmt::Display for Tls {
-    /// Whom the gateway takes for the server: `the server known by the plant's own authority`.
+    /// Whom the gateway takes for the server: `the server known by the plant's own authority`; or that nothing is encrypted on the
+    /// last metre.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(port) = self.plain_port {
+            write!(f, "the last metre in the plain to the server's port {port}")?;
+            return match &self.server_name {
+                None => Ok(()),
+                Some(name) => write!(f, ", which clients call {name}"),
+            };
+        }
         let authorities = match &self.server_authorities {
             None => "the plant's own authority".to_owned(),
             Some(pem) => match pem.matches("BEGIN CERTIFICATE").count() {

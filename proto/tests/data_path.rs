@@ -332,6 +332,7 @@ async fn a_broker_of_other_authorities_is_known_by_its_name_there() {
     let tls = |server_name: Option<&str>| Tls {
         server_authorities: Some(pem.clone()),
         server_name: server_name.map(str::to_owned),
+        plain_port: None,
     };
     let cloud = vendor.issue("device/x", &["broker.vendor.example"]);
     gateway_meets(&ca, &tls(Some("broker.vendor.example")), &cloud)
@@ -440,6 +441,7 @@ async fn a_broker_whose_life_is_over_is_not_met_and_a_name_of_other_authorities_
     let foreign = Tls {
         server_authorities: Some(pem),
         server_name: None,
+        plain_port: None,
     };
     let by_address = ca.issue("device/broker", &[BROKER_ADDRESS]);
     gateway_meets_by(&withdrawn, &ca, &foreign, &by_address)

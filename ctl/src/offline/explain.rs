@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use penstock_inspect::query::Query;
 use penstock_policy::document::services::services;
-use penstock_policy::explain::{self, Carries, GatewayAnswer, Outcome, QueryEnd, Question};
+use penstock_policy::explain::{self, Carries, GatewayAnswer, Outcome, QueryEnd, Question, last_metre};
 use penstock_policy::ids::{AssetId, ZoneId};
 use penstock_policy::model::{FlowEnd, Plant, ZoneKind};
 use penstock_policy::plan::{Plan, opened_by};
@@ -391,6 +391,7 @@ pub(crate) fn told(
             .operations
             .as_ref()
             .map(|listed| listed.iter().map(|(_, phrase)| phrase.clone()).collect()),
+        last_metre: answer.plain_port.map(last_metre),
         operation: asked
             .zip(plan)
             .filter(|_| verdict.decision == Decision::Allow)

@@ -235,11 +235,19 @@ fn gate(plan: &Plan, connection: &Connection) -> Gate {
     match verdict.decision {
         Decision::NotGuarded => Gate::Uncrossed,
         Decision::Deny | Decision::WouldDeny => Gate::Shut {
-            because,
+            because: match behind(plan, connection) {
+                Some(flow) => format!(
+                    "{because}; a recording from behind the gateway shows its own connection for {flow} like this, in the plain"
+                ),
+                None => because,
+            },
             observing: verdict.decision == Decision::WouldDeny,
         },
         Decision::Allow => match permitted(plan, connection) {
             Permissions::Nothing | Permissions::Anything => Gate::Open { because },
+            Permissions::InsideTls(_) => Gate::Sealed {
+                because: format!("{because}; a recording does not show what is inside its TLS"),
+            },
             Permissions::Only(listed) if listed.iter().any(|(rule, _)| rule.tls.is_some()) => Gate::Sealed {
                 because: format!("{because}; a recording does not show what is inside its TLS"),
             },
@@ -263,6 +271,21 @@ fn gate(plan: &Plan, connection: &Connection) -> Gate {
             }
         },
     }
+}
+
+/// The flow whose last metre a connection could be: the gateway speaks to the flow's server in the plain, from its client's address.
+fn behind(plan: &Plan, connection: &Connection) -> Option<String> {
+    let Carried::Tcp(port) = connection.transport else {
+        return None;
+    };
+    let holds = |ends: &[Endpoint], address| ends.iter().any(|end| end.network.contains(&address));
+    let mut rules = plan.open_rules();
+    let rule = rules.find(|rule| {
+        rule.plain_port() == Some(port)
+            && holds(&rule.sources, connection.source)
+            && holds(&rule.destinations, connection.destination)
+    })?;
+    Some(named(&RuleName::of(rule)))
 }
 
 fn named(rule: &RuleName) -> String {

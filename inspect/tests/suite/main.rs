@@ -18,6 +18,7 @@ mod frozen_format;
 mod granted;
 mod judge_modbus;
 mod kept;
+mod last_metre;
 mod modbus_connection;
 mod modbus_requests;
 mod mqtt_connection;

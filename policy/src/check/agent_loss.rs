@@ -23,6 +23,15 @@ pub(super) fn check(plant: &Plant, findings: &mut Findings) {
                     ),
                     "make sure that the process can wait for them, or forward a flow in place of the bridge",
                 );
+            } else if flow.plain_port().is_some() {
+                findings.warning(
+                    "PC0161",
+                    format!(
+                        "flow {id}/{name} must flow, but stops while no agent lives: its clients' TLS ends at the gateway, and its \
+                         server speaks none"
+                    ),
+                    "make sure that the process can do without it for as long, or place a redundant pair of gateways",
+                );
             } else if flow.operations.is_some()
                 && conduit.on_agent_loss == OnAgentLoss::Block
                 && enforced(plant, conduit)

@@ -196,6 +196,10 @@ fn may_ask(plan: &Plan, connection: &Connection, condition: &Condition) -> bool 
     let lists = match permitted(plan, connection) {
         Permissions::Anything => return true,
         Permissions::Nothing => return true, // Both ends are of one zone.
+        Permissions::InsideTls(_) => return false, // It is asked in the plain.
+        Permissions::Only(lists) if lists.iter().any(|(rule, _)| rule.plain_port().is_some()) => {
+            return false;
+        }
         Permissions::Only(lists) => lists,
     };
     lists.iter().any(|(_, operations)| has(operations, condition))

@@ -167,6 +167,11 @@ pub const FINDING_CODES: &[FindingCode] = &[
         "A flow takes answers in order, whatever identifiers they carry.",
         "With `answers: in-order` an answer that fits the one request that waits is let through under any transaction identifier and unit. It may be the late answer to a request that was given up, of another register or of another device behind the same address; a client that does not compare the identifiers takes it for the newest. Write it only for servers that need it (a replay or the trail names them), behind which there is one device, and give the server's next firmware a look.",
     ),
+    note(
+        "PC0130",
+        "A flow's last metre is in the plain.",
+        "The flow says `tls: { server: plain }`: the gateway ends its clients' TLS, verifies who they are, and speaks to the server in the plain, since the server speaks no TLS. Whoever is on that side of the gateway can read and change what passes there, and open the server's port himself. Keep that side short and locked: the gateway in the server's cabinet, on a port of its own, and no other asset in that zone that does not need the server.",
+    ),
     error(
         "PC0131",
         "A flow that must flow would be lost.",

@@ -264,8 +264,8 @@ fn declared_networks(ends: &[FlowEnd]) -> BTreeSet<IpNet> {
 }
 
 fn inspected(plan: &Plan, rule: &Rule) -> bool {
-    rule.inspectors()
-        .all(|inspector| plan.requires.contains(&inspector))
+    let mut inspectors = rule.inspectors().into_iter().flatten();
+    inspectors.all(|inspector| plan.requires.contains(&inspector))
 }
 
 fn required(plan: &Plan, wanted: &str) -> bool {

@@ -129,7 +129,9 @@ fn compare(
             .iter()
             .map(|(_, other, _)| other.operations.as_deref())
             .collect();
-        narrowed |= !still_permitted(rule.operations.as_deref(), &limits);
+        let in_plain = |other: &Rule| other.plain_port().is_some();
+        let newly_ended = !in_plain(rule) && covering.iter().all(|(_, other, _)| in_plain(other));
+        narrowed |= newly_ended || !still_permitted(rule.operations.as_deref(), &limits);
     }
     if narrowed { Err(None) } else { Ok(()) }
 }

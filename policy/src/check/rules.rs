@@ -117,6 +117,7 @@ pub(super) fn check(plan: &Plan, findings: &mut Findings) {
     for (number, rule) in plan.rules.iter().enumerate() {
         overlaps(plan, &index, number, rule, findings);
         any_client(rule, findings);
+        last_metre(rule, findings);
     }
     for bridge in &plan.bridges {
         forwarded_too(&index, bridge, findings);
@@ -194,7 +195,8 @@ fn overlaps(plan: &Plan, index: &Index<'_>, number: usize, rule: &Rule, findings
         let same = others.iter().find(|(place, other, covering)| {
             // What only a grant opens is no substitute for what stands open, nor for what other grants open.
             let stands = !plan.grants.contains_key(&other.conduit) || other.conduit == rule.conduit;
-            (*place < number || covering != element) && other.operations == rule.operations && stands
+            let same = other.operations == rule.operations && other.tls == rule.tls;
+            (*place < number || covering != element) && same && stands
         });
         match same {
             Some((_, other, _)) => redundant_to = Some(name(other)),
@@ -214,9 +216,20 @@ fn overlaps(plan: &Plan, index: &Index<'_>, number: usize, rule: &Rule, findings
 }
 
 fn contradiction(rule: &Rule, other: &Rule, said: &mut BTreeSet<String>, findings: &mut Findings) {
-    let Some(limits) = &rule.operations else { return };
+    let Some(limits) = &rule.operations else {
+        if rule.is_carried() && other.tls != rule.tls && said.insert(name(other)) {
+            tls_disagrees(rule, other, findings);
+        }
+        return;
+    };
     let protocol = |operations: &Operations| operations.protocol;
     match &other.operations {
+        None if other.tls != rule.tls
+            && (other.is_carried() || rule.plain_port().is_some())
+            && said.insert(name(other)) =>
+        {
+            tls_disagrees(rule, other, findings);
+        }
         None if said.insert(name(other)) => findings.warning(
             "PC0122",
             format!(
@@ -235,15 +248,7 @@ fn contradiction(rule: &Rule, other: &Rule, said: &mut BTreeSet<String>, finding
             ),
             "a port speaks one protocol: correct the service of one of them",
         ),
-        Some(_) if other.tls != rule.tls && said.insert(name(other)) => findings.error(
-            "PC0125",
-            format!(
-                "flows {} and {} share connections, but not how their TLS ends at the gateway",
-                name(rule),
-                name(other)
-            ),
-            "give both the same service and the same `tls`, or take these ends out of one of them",
-        ),
+        Some(_) if other.tls != rule.tls && said.insert(name(other)) => tls_disagrees(rule, other, findings),
         Some(_) if other.on_refusal != rule.on_refusal && said.insert(name(other)) => findings.warning(
             "PC0126",
             format!(
@@ -266,6 +271,34 @@ fn contradiction(rule: &Rule, other: &Rule, said: &mut BTreeSet<String>, finding
     }
 }
 
+fn tls_disagrees(rule: &Rule, other: &Rule, findings: &mut Findings) {
+    findings.error(
+        "PC0125",
+        format!(
+            "flows {} and {} share connections, but not how their TLS ends at the gateway",
+            name(rule),
+            name(other)
+        ),
+        "give both the same service and the same `tls`, or take these ends out of one of them",
+    );
+}
+
+/// Behind the gateway nothing is encrypted, and the server knows nobody but by address.
+fn last_metre(rule: &Rule, findings: &mut Findings) {
+    if let Some(port) = rule.plain_port() {
+        findings.add(
+            Severity::Note,
+            "PC0130",
+            format!(
+                "flow {}: its clients' TLS ends at the gateway, and from there to the server's port {port} nothing is encrypted \
+                 or authenticated",
+                name(rule)
+            ),
+            "keep that side of the gateway short and locked, with nobody else on it who could open the server's port",
+        );
+    }
+}
+
 /// The kernel keeps what a grant opens apart from what stands open, but not from what would pass unread without an agent: there a
 /// connection has one course.
 fn ends_with_grant(plan: &Plan, rule: &Rule, other: &Rule, findings: &mut Findings) {
@@ -274,7 +307,7 @@ fn ends_with_grant(plan: &Plan, rule: &Rule, other: &Rule, findings: &mut Findin
         [false, true] => (other, rule),
         _ => return,
     };
-    let passes = |rule: &Rule| rule.operations.is_some() && rule.on_agent_loss == OnAgentLoss::Pass;
+    let passes = |rule: &Rule| rule.is_carried() && rule.on_agent_loss == OnAgentLoss::Pass;
     if passes(stands) && !passes(granted) {
         findings.error(
             "PC0122",
@@ -292,7 +325,7 @@ fn ends_with_grant(plan: &Plan, rule: &Rule, other: &Rule, findings: &mut Findin
 /// While no agent lives, connections that several flows share pass only if each of these flows lets them. Said in the same words
 /// from either of the two: which one is the wider does not matter.
 fn agent_loss(plan: &Plan, rule: &Rule, other: &Rule, findings: &mut Findings) {
-    if rule.operations.is_none() || other.operations.is_none() {
+    if !rule.is_carried() || !other.is_carried() {
         return;
     }
     let (passing, blocking) = match (rule.on_agent_loss, other.on_agent_loss) {

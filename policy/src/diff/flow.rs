@@ -184,19 +184,22 @@ impl Comparison {
             // Each broker's was told before.
             _ if before.is_bridge() && after.is_bridge() => {}
             (None, Some(tls)) => {
-                // What passed in clear must come encrypted; what passed encrypted is only read from now on.
-                self.otherwise(before.operations.is_some());
+                // What passed in clear must come encrypted; what passed encrypted is only read from now on, or goes on in the plain.
+                self.otherwise(before.operations.is_some() || tls.plain_port.is_some());
                 self.details.push(format!("TLS ends at the gateway, {tls}"));
             }
-            (Some(_), None) => {
-                self.otherwise(after.operations.is_some());
+            (Some(tls), None) => {
+                self.otherwise(after.operations.is_some() || tls.plain_port.is_some());
                 self.details.push("TLS no longer ends at the gateway".to_owned());
             }
             (Some(old), Some(new)) if old != new => {
                 // Another server may now be taken for it.
                 self.otherwise(true);
-                self.details
-                    .push(format!("the gateway's own TLS: {new} (was {old})"));
+                let leg = match (old.plain_port, new.plain_port) {
+                    (None, None) => "the gateway's own TLS",
+                    _ => "from the gateway on",
+                };
+                self.details.push(format!("{leg}: {new} (was {old})"));
             }
             _ => {}
         }

@@ -16,7 +16,7 @@ use super::per_end::PerEnd;
 use super::read::{List, OneOrMany, Table, Term, record, scalar, wrong_shape};
 use super::scalars::{Number, Text, Wanted};
 use super::times::{Day, Moment, Windows, ZoneName};
-use super::tls::Tls;
+use super::tls::{AskedTls, Tls};
 use super::vocabulary::Criticality;
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
@@ -167,7 +167,7 @@ record! {
         /// The topic of that message, without wildcards.
         optional topic: Text,
         /// The broker is spoken to inside TLS.
-        optional tls: Tls,
+        optional tls: AskedTls,
         /// TCP port, if it is not the usual one: 502, 1883, with `tls` 8883.
         optional port: Number<1, 65535>,
         /// What means safe: of a coil `on` or `off`, of a topic the message, byte for byte. Anything else, and silence, is not safe.
@@ -282,7 +282,7 @@ record! {
         /// Which Modbus answers belong to a request: those under its identifiers (`strict`, the default), or the next one that
         /// fits (`in-order`).
         optional answers: Answers,
-        /// How the gateway speaks TLS to the server, where it ends the client's; of a bridge, for each end if they differ.
+        /// The client's TLS ends at the gateway, and how the gateway speaks to the server; of a bridge, for each end if they differ.
         optional tls: PerEnd<Tls>,
     }
 }

@@ -1,4 +1,5 @@
-//! How the gateway speaks TLS to a server: certificates in PEM, and the name that the server's certificate bears.
+//! How a client's TLS ends at the gateway, and how the server behind it is spoken to: certificates in PEM, the name that the
+//! server's certificate bears, or that it speaks no TLS at all.
 //!
 //! What is kept of the certificates is their blocks alone, so that a comment beside them changes no plan. Whether
 //! a block is a good X.509 certificate is for whoever builds the connection; here only its shape is judged, and that
@@ -11,19 +12,45 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::node::{Node, excerpt};
-use super::read::{Term, record, scalar};
+use super::read::{Term, record, scalar, words};
+use super::scalars::Number;
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 
 record! {
-    /// The gateway's TLS towards a server.
+    /// A client's TLS that ends at the gateway, and how the gateway speaks to the server.
     Tls "the TLS of a flow" {
         /// Certificates (PEM) of the authorities that vouch for the server; default: the plant's own.
         optional server_authorities: Certificates,
         /// The DNS name in the server's certificate; default: its address.
         optional server_name: ServerName,
+        /// `plain`: the server speaks no TLS, and the last metre to it is not encrypted; default: TLS on both sides.
+        optional server: ServerLeg,
+        /// The port at which the gateway speaks to a server in the plain; default: the service's own.
+        optional server_port: Number<1, 65535>,
     }
 }
+
+record! {
+    /// The gateway's TLS towards a broker that it asks.
+    AskedTls "the TLS of a question" {
+        /// Certificates (PEM) of the authorities that vouch for the broker; default: the plant's own.
+        optional server_authorities: Certificates,
+        /// The DNS name in the broker's certificate; default: its address.
+        optional server_name: ServerName,
+    }
+}
+
+/// How the gateway speaks to the server, where not by TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ServerLeg {
+    /// In the plain.
+    Plain,
+}
+
+words!(ServerLeg, "`plain`", {
+    "plain" => ServerLeg::Plain,
+});
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";

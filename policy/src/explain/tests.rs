@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::arbitrary::plants;
 use crate::compile::compile_all;
-use crate::terms::Enforcement;
+use crate::terms::{Enforcement, PortRange, Tls, Transport};
 use crate::waterworks::{VISIT_MS, bridge, grant_visit, id, waterworks, with_brokers};
 
 fn asked(
@@ -229,4 +229,37 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn an_answer_says_that_a_client_s_tls_ends_at_the_gateway_and_the_last_metre_is_in_the_plain() {
+    let mut plant = waterworks();
+    let flows = &mut plant
+        .conduits
+        .get_mut(&id("control-room-to-pumps"))
+        .unwrap()
+        .flows;
+    flows.retain(|name, _| name.as_str() == "polling");
+    let polling = flows.get_mut(&id("polling")).unwrap();
+    polling.service.transport = Transport::Tcp(vec![PortRange::single(802)]);
+    polling.tls = Some(Tls {
+        plain_port: Some(502),
+        ..Tls::default()
+    });
+    let ends = "only inside TLS, by a device's certificate: it ends at this gateway, and the last metre to the server's port 502 is in \
+                the plain";
+    let limited = asked(&plant, "hmi-1", "plc-7", "tcp/802").unwrap().to_string();
+    assert!(limited.ends_with(ends), "{limited}");
+    assert!(limited.contains("only: read-holding-registers"), "{limited}");
+    let flows = &mut plant
+        .conduits
+        .get_mut(&id("control-room-to-pumps"))
+        .unwrap()
+        .flows;
+    flows.get_mut(&id("polling")).unwrap().operations = None;
+    let unread = asked(&plant, "hmi-1", "plc-7", "tcp/802").unwrap().to_string();
+    assert!(unread.ends_with(ends) && !unread.contains("only: "), "{unread}");
+    // The server's own port is opened for nobody.
+    let plainly = asked(&plant, "hmi-1", "plc-7", "tcp/502").unwrap();
+    assert_eq!(plainly.outcome(), Outcome::Dropped);
 }

@@ -61,8 +61,8 @@ pub struct Flow {
     pub on_refusal: OnRefusal,
     /// Which answers belong to a request (Modbus).
     pub answers: Answers,
-    /// The gateway ends the client's TLS and begins its own towards the server, to read what is inside; of a bridge, its
-    /// TLS towards the broker that it gives to.
+    /// The gateway ends the client's TLS and begins its own towards the server, to read what is inside, or speaks to it in the
+    /// plain; of a bridge, its TLS towards the broker that it gives to.
     pub tls: Option<Tls>,
     /// Not forwarded: the gateway itself takes messages from the source, which it reaches like this, and gives them to
     /// the destination (service `mqtt-bridge`). One source, one destination, `operations` only of publications.
@@ -73,6 +73,16 @@ impl Flow {
     /// Whether the gateway carries its messages itself, and forwards nothing.
     pub fn is_bridge(&self) -> bool {
         self.bridge_source.is_some()
+    }
+
+    /// Whether the agent carries its connections: its operations are limited, or a client's TLS ends at the gateway.
+    pub fn is_carried(&self) -> bool {
+        !self.is_bridge() && (self.operations.is_some() || self.tls.is_some())
+    }
+
+    /// The port at which its server is spoken to in the plain, behind a client's TLS that ends at the gateway.
+    pub fn plain_port(&self) -> Option<u16> {
+        self.tls.as_ref()?.plain_port
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::ids::{ConduitId, FlowId, FlowName};
 use crate::protocol::mqtt::MqttOperation;
-use crate::terms::Transport;
+use crate::terms::{OnAgentLoss, Transport};
 
 /// Whether the plan is well formed; if not, why, in words.
 pub(super) fn check(plan: &Plan) -> Result<(), String> {
@@ -131,27 +131,29 @@ fn ends_and_ports(rule: &Rule) -> Result<(), String> {
 
 fn operations(plan: &Plan, rule: &Rule) -> Result<(), String> {
     let name = format!("{}/{}", rule.conduit, rule.flow);
-    let operations = match rule.operations.as_deref() {
+    match rule.operations.as_deref() {
+        Some(operations) if operations.permitted.is_empty() => {
+            return Err(format!("flow {name} lists no operation"));
+        }
+        _ if rule.plain_port().is_some() => before_plain(rule, &name)?,
         None if rule.tls.is_some() => {
             return Err(format!(
                 "flow {name} ends TLS at the gateway, but limits no operations"
             ));
         }
-        None => return Ok(()),
-        Some(operations) if operations.permitted.is_empty() => {
-            return Err(format!("flow {name} lists no operation"));
+        Some(operations) if rule.tls.is_some() && !operations.protocol.reads_inside_tls() => {
+            return Err(format!(
+                "flow {name} ends TLS at the gateway for a protocol that is not read inside it"
+            ));
         }
-        Some(operations) => operations,
-    };
-    if rule.tls.is_some() && !operations.protocol.reads_inside_tls() {
-        return Err(format!(
-            "flow {name} ends TLS at the gateway for a protocol that is not read inside it"
-        ));
+        _ => {}
     }
-    let missing = rule
-        .inspectors()
-        .zip(["limits operations", "ends TLS at the gateway"]);
-    let missing = missing
+    let [limits, ends] = rule.inspectors();
+    let needed = limits
+        .map(|inspector| (inspector, "limits operations"))
+        .into_iter()
+        .chain(ends.map(|inspector| (inspector, "ends TLS at the gateway")));
+    let missing = needed
         .into_iter()
         .find(|(inspector, _)| !plan.requires.contains(inspector));
     match missing {
@@ -160,6 +162,26 @@ fn operations(plan: &Plan, rule: &Rule) -> Result<(), String> {
         )),
         None => Ok(()),
     }
+}
+
+/// A client's TLS ends before a server that speaks none: at one port each, and never without an agent.
+fn before_plain(rule: &Rule, name: &str) -> Result<(), String> {
+    let one_port = match &rule.transport {
+        Transport::Tcp(ports) => matches!(ports.as_slice(), [one] if one.first == one.last),
+        Transport::Udp(_) | Transport::IcmpEcho => false,
+    };
+    let problem = if !one_port {
+        "but not at one TCP port"
+    } else if rule.plain_port() == Some(0) {
+        "but before port 0, which no socket can have"
+    } else if rule.on_agent_loss == OnAgentLoss::Pass {
+        "but is to pass while no agent lives"
+    } else {
+        return Ok(());
+    };
+    Err(format!(
+        "flow {name} ends TLS at the gateway before a server in the plain, {problem}"
+    ))
 }
 
 fn bridge(plan: &Plan, bridge: &Bridge) -> Result<(), String> {

@@ -176,7 +176,7 @@ enum Reading<'a> {
     /// Nobody: the kernel forwards it.
     Forwarded,
     /// The inspector, as this protocol, within this TLS.
-    Inspected(Protocol, Option<&'a Tls>),
+    Inspected(Option<Protocol>, Option<&'a Tls>),
 }
 
 impl<'a> Reading<'a> {
@@ -185,27 +185,30 @@ impl<'a> Reading<'a> {
         let covering = index.covering(element).into_iter().map(|(_, rule, _)| rule);
         let mut standing = covering.filter(|rule: &&Rule| !plan.grants.contains_key(&rule.conduit));
         let first = standing.next()?;
-        if standing.any(|rule| rule.operations.is_none()) {
+        if !first.is_carried() || standing.any(|rule| !rule.is_carried()) {
             return Some(Self::Forwarded);
         }
-        Some(match first.operations.as_deref() {
-            None => Self::Forwarded,
-            Some(operations) => Self::Inspected(operations.protocol, first.tls.as_deref()),
-        })
+        let protocol = first.operations.as_deref().map(|operations| operations.protocol);
+        Some(Self::Inspected(protocol, first.tls.as_deref()))
     }
 
     /// Why connections that stand end where this takes the place of `before`.
     fn ends(&self, before: &Self) -> Option<&'static str> {
         match (before, self) {
+            (Self::Forwarded, Self::Inspected(_, Some(tls))) if tls.plain_port.is_some() => Some(
+                "its clients' TLS ends at the gateway from now on: its connections are reset, and their clients have to speak \
+                 TLS and show a certificate",
+            ),
             (Self::Forwarded, Self::Inspected(..)) => Some(
                 "it passes unread, and is inspected from now on: its connections that were not read from their beginning are \
                  reset, and their clients have to reconnect",
             ),
-            (Self::Inspected(old, _), Self::Inspected(new, _)) if old != new => Some(
-                "it is read as another protocol from now on: its connections end, and their clients have to reconnect",
-            ),
             (Self::Inspected(_, old), Self::Inspected(_, new)) if old != new => Some(
                 "its TLS ends otherwise from now on: its connections end, and their clients have to reconnect",
+            ),
+            // Without limits it went on unread inside its TLS, and cannot be read from its middle.
+            (Self::Inspected(old, _), Self::Inspected(new, _)) if old != new && new.is_some() => Some(
+                "it is read as another protocol from now on: its connections end, and their clients have to reconnect",
             ),
             _ => None,
         }

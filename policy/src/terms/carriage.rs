@@ -54,13 +54,18 @@ impl Answers {
     }
 }
 
-/// TLS on both sides of an inspected flow: the client's ends at the gateway, which begins its own to the server.
+/// A client's TLS that ends at the gateway, which begins its own to the server, or speaks to it in the plain.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
     /// PEM certificates of the authorities that the server's certificate must chain to; `None`: the plant's own
     /// authority, and the certificate names the server as `/device/<asset>` (DESIGN §6).
     pub server_authorities: Option<String>,
-    /// The DNS name in the server's certificate, where it has other authorities; `None`: its address.
+    /// The DNS name in the server's certificate, where it has other authorities; `None`: its address. Clients know the gateway
+    /// by it, too.
     pub server_name: Option<String>,
+    /// The server speaks no TLS: the gateway speaks to it in the plain, at this port. `None`: TLS on both sides. Left out of the
+    /// bytes then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plain_port: Option<u16>,
 }

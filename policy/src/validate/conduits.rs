@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ways::Ways;
-use super::{Context, each, flows, resolve, resolves, shared, text};
+use super::{Context, each, flows, plain, resolve, resolves, shared, text};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::Place;
 use crate::document::grammar;
 use crate::document::read::{At, Field};
-use crate::ids::{ConduitId, GatewayId, ZoneId};
+use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
 use crate::model::{Assurance, Conduit, Flow, ZoneKind};
 use crate::terms::OnAgentLoss;
 
@@ -92,7 +92,7 @@ fn conduit_of(
         name,
         conduit,
         [from.as_ref(), to.as_ref()],
-        flows.values(),
+        &flows,
         context,
         faults,
     );
@@ -199,11 +199,11 @@ fn straight_to_safety(
     }
 }
 
-fn agent_loss<'a>(
+fn agent_loss(
     name: &ConduitId,
     conduit: &grammar::Conduit,
     ends: [Option<&ZoneId>; 2],
-    mut flows: impl Iterator<Item = &'a Flow>,
+    flows: &BTreeMap<FlowName, Flow>,
     context: &Context<'_>,
     faults: &mut Faults,
 ) {
@@ -214,7 +214,8 @@ fn agent_loss<'a>(
     else {
         return;
     };
-    if !flows.any(|flow| flow.operations.is_some() && !flow.is_bridge()) {
+    plain::never_without_agent(name, *place, flows.iter(), faults);
+    if !flows.values().any(Flow::is_carried) {
         faults.add(
             Fault::new(
                 Code::PassWithoutInspection,

@@ -1,16 +1,17 @@
 //! What a flow says about being looked into: how a refusal is answered, whose TLS ends at the gateway, what is bridged.
+//! Where TLS ends before a server in the plain: `plain`.
 //!
 //! None of it takes effect by itself. `on_refusal`, `answers` and `tls` are refused where nothing would read them, since a key
 //! without effect is one that somebody relies on in vain; a bridge is refused where it could not stand.
 
-use super::{Between, Context};
+use super::{Between, Context, plain};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::Place;
 use crate::document::grammar::{self, Allow, End};
 use crate::document::per_end::PerEnd;
 use crate::document::read::{At, Field, OneOrMany};
-use crate::document::tls::Tls as Written;
+use crate::document::tls::{Certificates, ServerName, Tls as Written};
 use crate::ids::FlowName;
 use crate::model::{BridgeSource, FlowEnd, Service};
 use crate::protocol::mqtt::MqttOperation;
@@ -60,19 +61,29 @@ pub(super) fn inside(
     let speaks = |service: &At<Service>| {
         operations.is_some() && NamedService::of(&service.value).is_some_and(|known| known.tls)
     };
-    let (source, destination) = (speaks(service.source()), speaks(service.destination()));
+    let to_plain = plain::is_written(flow);
+    plain::fits(name, flow, bridged, faults);
+    let (source, destination) = (
+        speaks(service.source()),
+        speaks(service.destination()) || to_plain,
+    );
     written_tls(flow, service, (source, destination), bridged, faults);
     if destination && !bridged {
-        ended_once(name, *place, between, context, faults);
-        before_named_servers(name, ends, faults);
+        ended_once(name, (*place, to_plain), between, context, faults);
+        before_named_servers(name, ends, to_plain, faults);
     }
     let tls = |speaks: bool, at: fn(&PerEnd<Written>) -> &At<Written>| {
-        speaks.then(|| {
-            flow.tls
-                .value()
-                .map(|tls| model(&at(tls).value))
-                .unwrap_or_default()
-        })
+        speaks
+            .then(|| {
+                flow.tls
+                    .value()
+                    .map(|tls| {
+                        let written = &at(tls).value;
+                        model(&written.server_authorities, &written.server_name)
+                    })
+                    .unwrap_or_default()
+            })
+            .map(|tls| plain::with_port(tls, flow, to_plain))
     };
     (faults.errors() == before).then(|| Inside {
         on_refusal: flow.on_refusal.value().copied().unwrap_or_default(),
@@ -85,13 +96,11 @@ pub(super) fn inside(
     })
 }
 
-pub(super) fn model(tls: &Written) -> Tls {
+pub(super) fn model(authorities: &Field<Certificates>, name: &Field<ServerName>) -> Tls {
     Tls {
-        server_authorities: tls
-            .server_authorities
-            .value()
-            .map(|certificates| certificates.0.clone()),
-        server_name: tls.server_name.value().map(|name| name.0.clone()),
+        server_authorities: authorities.value().map(|certificates| certificates.0.clone()),
+        server_name: name.value().map(|name| name.0.clone()),
+        plain_port: None,
     }
 }
 
@@ -200,7 +209,8 @@ fn written_tls(
                 .help(if bridged {
                     "remove the key, or write `service: mqtts-bridge` for the broker that speaks TLS"
                 } else {
-                    "remove the key, or write `service: mqtts` and list the operations under `allow`"
+                    "remove the key, or write `service: mqtts` and list the operations under `allow`; or `server: plain`, to end \
+                     the clients' TLS before a server that speaks none"
                 }),
         );
     };
@@ -235,19 +245,29 @@ fn written_tls(
     }
 }
 
-/// The gateway knows whose certificate to expect only where the flow names the server.
-fn before_named_servers(name: &FlowName, ends: Ends<'_>, faults: &mut Faults) {
+/// The gateway knows whose certificate to expect, and clients the gateway's, only where the flow names the server.
+fn before_named_servers(name: &FlowName, ends: Ends<'_>, to_plain: bool, faults: &mut Faults) {
     let [_, (_, destinations)] = ends;
+    let (why, help) = match to_plain {
+        false => (
+            "where the gateway cannot tell whose certificate to expect",
+            "name the server's asset, or write `allow: any` and let it pass encrypted",
+        ),
+        true => (
+            "and the gateway's certificate cannot bear the addresses of all of it",
+            "name the server's asset, or a list of them",
+        ),
+    };
     for (end, place) in destinations {
         if let FlowEnd::Zone(zone, _) = end {
             faults.add(
                 Fault::new(
                     Code::TlsBeforeZone,
                     *place,
-                    format!("the TLS of the flow `{name}` would end before the whole zone `{zone}`, where the gateway cannot tell whose certificate to expect"),
+                    format!("the TLS of the flow `{name}` would end before the whole zone `{zone}`, {why}"),
                 )
                 .label("which server?")
-                .help("name the server's asset, or write `allow: any` and let it pass encrypted"),
+                .help(help),
             );
         }
     }
@@ -352,7 +372,7 @@ fn one_routed_gateway(
 
 fn ended_once(
     name: &FlowName,
-    place: Place,
+    (place, to_plain): (Place, bool),
     between: &Between<'_>,
     context: &Context<'_>,
     faults: &mut Faults,
@@ -371,7 +391,12 @@ fn ended_once(
                 format!("both `{first}` and `{second}` would end the TLS of the flow `{name}`"),
             )
             .label("ended twice")
-            .help("lead the conduit through one gateway (`via`), or write `allow: any` and let it pass encrypted"),
+            .help(match to_plain {
+                false => {
+                    "lead the conduit through one gateway (`via`), or write `allow: any` and let it pass encrypted"
+                }
+                true => "lead the conduit through one gateway (`via`), the one next to the server",
+            }),
         );
     }
 }

@@ -11,6 +11,7 @@ use crate::diagnostics::source::Place;
 use crate::document::grammar;
 use crate::document::read::{At, Field};
 use crate::document::scalars::{as_boolean, warn_if_ambiguous};
+use crate::document::tls::AskedTls;
 use crate::ids::{AssetId, GatewayId};
 use crate::model::{Gateway, SafeToChange};
 use crate::terms::GatewayMode;
@@ -152,7 +153,13 @@ fn topic(it: &grammar::SafeToChange, place: Place, faults: &mut Faults) -> Optio
     let tls = match &it.tls {
         Field::Absent => None,
         Field::Faulty => return None,
-        Field::Given(tls) => Some(inside::model(&tls.value)),
+        Field::Given(tls) => {
+            let AskedTls {
+                server_authorities,
+                server_name,
+            } = &tls.value;
+            Some(inside::model(server_authorities, server_name))
+        }
     };
     Some(Condition::Topic {
         topic: topic.value.0.clone(),

@@ -1,5 +1,6 @@
 //! Flows that share connections: where source, destination and port of two flows overlap at one gateway, they agree on
-//! how the TLS ends there. If they do not, the gateway resets such connections, and somebody should know before.
+//! how the TLS ends there. If they do not, the gateway resets such connections, and somebody should know before. Where a
+//! client's TLS ends before a server in the plain, that is also said of a flow that passes as it is: nobody would end the TLS.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,9 +14,9 @@ use crate::document::grammar;
 use crate::document::read::Table;
 use crate::ids::{ConduitId, FlowName, GatewayId};
 use crate::model::{Conduit, Flow, FlowEnd};
-use crate::terms::Transport;
+use crate::terms::{PortRange, Transport};
 
-/// A flow whose connections are read inside, at the gateways that read them.
+/// A flow and the gateways that it crosses.
 #[derive(Debug, Clone, Copy)]
 struct InspectedFlow<'a> {
     via: &'a BTreeSet<GatewayId>,
@@ -33,35 +34,54 @@ pub(super) fn agree_on_tls(
         let (tls, service) = (flow.tls.get(), flow.service.get());
         tls.map(|at| at.place).or(service.map(|at| at.place))
     };
-    let mut read: Vec<(Place, String, InspectedFlow<'_>)> = Vec::new();
-    for (id, conduit) in conduits {
-        for (name, flow) in &conduit.flows {
-            if flow.operations.is_some()
-                && !flow.is_bridge()
-                && let Some(place) = place(id, name)
+    let chosen = |wanted: &dyn Fn(&Flow) -> bool| {
+        let mut chosen: Vec<(Place, String, InspectedFlow<'_>)> = Vec::new();
+        for (id, conduit) in conduits {
+            for (name, flow) in &conduit.flows {
+                if wanted(flow)
+                    && let Some(place) = place(id, name)
+                {
+                    let via = &conduit.via;
+                    chosen.push((place, format!("{id}/{name}"), InspectedFlow { via, flow }));
+                }
+            }
+        }
+        // Of two that disagree, the later one in the text is at fault.
+        chosen.sort_by_key(|(place, _, _)| *place);
+        chosen
+    };
+    let mut groups = vec![chosen(&Flow::is_carried)];
+    let mut all = conduits.values().flat_map(|conduit| conduit.flows.values());
+    if all.any(|flow| flow.plain_port().is_some()) {
+        let passes = |flow: &Flow| !flow.is_carried() && !flow.is_bridge();
+        groups.push(chosen(&|flow| flow.plain_port().is_some() || passes(flow)));
+    }
+    let mut said = BTreeSet::new();
+    for group in groups {
+        let flows: Vec<InspectedFlow<'_>> = group.iter().map(|(_, _, flow)| *flow).collect();
+        for (earlier, later) in disagreeing(&flows) {
+            if let (Some((first, one, _)), Some((place, other, _))) = (group.get(earlier), group.get(later))
+                && said.insert((*first, *place))
             {
-                let via = &conduit.via;
-                read.push((place, format!("{id}/{name}"), InspectedFlow { via, flow }));
+                disagree((*first, one), (*place, other), faults);
             }
         }
     }
-    // Of two that disagree, the later one in the text is at fault.
-    read.sort_by_key(|(place, _, _)| *place);
-    let flows: Vec<InspectedFlow<'_>> = read.iter().map(|(_, _, flow)| *flow).collect();
-    for (earlier, later) in disagreeing(&flows) {
-        if let (Some((first, one, _)), Some((place, other, _))) = (read.get(earlier), read.get(later)) {
-            faults.add(
-                Fault::new(
-                    Code::TlsDisagrees,
-                    *place,
-                    format!("the flows `{other}` and `{one}` share connections, but not how their TLS ends at the gateway"),
-                )
-                .label("differs from the other")
-                .related(*first, format!("`{one}` has the same ends and port"))
-                .help("give both the same `service` and the same `tls`, or take the shared ends out of one of them"),
-            );
-        }
-    }
+}
+
+fn disagree((first, one): (Place, &str), (place, other): (Place, &str), faults: &mut Faults) {
+    faults.add(
+        Fault::new(
+            Code::TlsDisagrees,
+            place,
+            format!(
+                "the flows `{other}` and `{one}` share connections, but not how their TLS ends at the gateway"
+            ),
+        )
+        .label("differs from the other")
+        .related(first, format!("`{one}` has the same ends and port"))
+        .help("give both the same `service` and the same `tls`, or take the shared ends out of one of them"),
+    );
 }
 
 /// Pairs of flows, the earlier first, that share a connection and have other terms for its TLS: not all of them, but of
@@ -105,12 +125,16 @@ type Servers<'a> = BTreeMap<(&'a GatewayId, u16, IpAddr), Vec<(IpNet, usize)>>;
 /// For each server before which TLS ends at a gateway.
 fn by_server<'a>(flows: &[InspectedFlow<'a>]) -> Servers<'a> {
     let mut servers = Servers::new();
+    let mut ports = BTreeSet::new();
     let (ending, passing): (Vec<_>, Vec<_>) = flows
         .iter()
         .enumerate()
         .partition(|(_, read)| read.flow.tls.is_some());
     for (number, read) in ending {
-        for (gateway, port) in places(read) {
+        for (gateway, range) in places(read) {
+            // Where TLS ends there is one port.
+            let port = range.first;
+            ports.insert(port);
             for end in &read.flow.destinations {
                 // A whole zone was refused already.
                 let FlowEnd::Asset(_, addresses) = end else {
@@ -124,13 +148,15 @@ fn by_server<'a>(flows: &[InspectedFlow<'a>]) -> Servers<'a> {
         }
     }
     for (number, read) in passing {
-        for (gateway, port) in places(read) {
-            for network in read.flow.destinations.iter().flat_map(FlowEnd::networks) {
-                let (first, last) = (network.network(), network.broadcast());
-                for ((_, _, address), openers) in
-                    servers.range_mut((gateway, port, first)..=(gateway, port, last))
-                {
-                    openers.extend(openers_of(read, *address).map(|network| (network, number)));
+        for (gateway, range) in places(read) {
+            for port in ports.range(range.first..=range.last) {
+                for network in read.flow.destinations.iter().flat_map(FlowEnd::networks) {
+                    let (first, last) = (network.network(), network.broadcast());
+                    for ((_, _, address), openers) in
+                        servers.range_mut((gateway, *port, first)..=(gateway, *port, last))
+                    {
+                        openers.extend(openers_of(read, *address).map(|network| (network, number)));
+                    }
                 }
             }
         }
@@ -138,15 +164,16 @@ fn by_server<'a>(flows: &[InspectedFlow<'a>]) -> Servers<'a> {
     servers
 }
 
-/// A service with operations has one port.
-fn places<'a>(read: &InspectedFlow<'a>) -> impl Iterator<Item = (&'a GatewayId, u16)> {
-    let port = match &read.flow.service.transport {
-        Transport::Tcp(ports) => ports.first().map(|range| range.first),
-        Transport::Udp(_) | Transport::IcmpEcho => None,
+/// Its TCP ports at the gateways that it crosses.
+fn places<'a>(read: &InspectedFlow<'a>) -> impl Iterator<Item = (&'a GatewayId, PortRange)> {
+    let ports = match &read.flow.service.transport {
+        Transport::Tcp(ports) => ports.as_slice(),
+        Transport::Udp(_) | Transport::IcmpEcho => &[],
     };
     let via = read.via;
-    port.into_iter()
-        .flat_map(move |port| via.iter().map(move |gateway| (gateway, port)))
+    ports
+        .iter()
+        .flat_map(move |port| via.iter().map(move |gateway| (gateway, *port)))
 }
 
 /// The flow's sources of the server's family.

@@ -99,6 +99,8 @@ pub enum Permissions<'a> {
     Nothing,
     /// A matching rule sets no limit: it need not be inspected.
     Anything,
+    /// Anything, but only inside TLS that ends at the gateway, as this rule says: the agent carries it.
+    InsideTls(&'a Rule),
     /// What any of the matching rules lists, each with the rule that lists it; never empty.
     Only(Vec<(&'a Rule, &'a Operations)>),
 }
@@ -108,17 +110,18 @@ pub enum Permissions<'a> {
 /// Two flows may share a tuple and differ in their operations (polling and set-points of one client to one
 /// controller). A further rule thus never takes away what another permits.
 pub fn permitted<'a>(plan: &'a Plan, connection: &Connection) -> Permissions<'a> {
-    let mut listed = Vec::new();
+    let (mut listed, mut inside) = (Vec::new(), None);
     for rule in matching(plan, connection) {
         match rule.operations.as_deref() {
-            None => return Permissions::Anything,
+            None if rule.tls.is_none() => return Permissions::Anything,
+            None => inside = inside.or(Some(rule)),
             Some(operations) => listed.push((rule, operations)),
         }
     }
-    if listed.is_empty() {
-        Permissions::Nothing
-    } else {
-        Permissions::Only(listed)
+    match inside {
+        Some(rule) => Permissions::InsideTls(rule),
+        None if listed.is_empty() => Permissions::Nothing,
+        None => Permissions::Only(listed),
     }
 }
 
@@ -169,10 +172,10 @@ fn winner<'a>(plan: &'a Plan, connection: &Connection) -> Option<&'a Rule> {
 
 /// How much a rule limits what it permits.
 fn limits(rule: &Rule) -> u8 {
-    match (&rule.operations, rule.on_agent_loss) {
-        (None, _) => 0,
-        (Some(_), OnAgentLoss::Block) => 1,
-        (Some(_), OnAgentLoss::Pass) => 2,
+    match (rule.is_carried(), rule.on_agent_loss) {
+        (false, _) => 0,
+        (true, OnAgentLoss::Block) => 1,
+        (true, OnAgentLoss::Pass) => 2,
     }
 }
 

@@ -257,6 +257,7 @@ mod tests {
         Some(Tls {
             server_authorities: None,
             server_name: Some(name.to_owned()),
+            plain_port: None,
         })
     }
 

@@ -160,6 +160,7 @@ fn no_server_that_is_refused_costs_us_more_than_three_that_are_accepted() {
     let foreign = Tls {
         server_authorities: Some(certificates_to_pem(&[ca.root()])),
         server_name: Some("broker.example".to_owned()),
+        plain_port: None,
     };
     for (whose, tls) in [
         ("a broker of the plant", Tls::default()),

@@ -238,6 +238,7 @@ fn a_broker_of_other_authorities_is_known_by_its_address_and_the_gateway_by_its_
             world.obey(&inside_tls(Tls {
                 server_authorities: Some(vendor.0.pem()),
                 server_name: None,
+                plain_port: None,
             }));
             let mut gateway = world.start();
             let mut to = broker(world, vendor.issue(None, &["10.2.0.3"]), &works);

@@ -161,7 +161,11 @@ fn is_inspected(plan: &Plan, connection: &Connection) -> bool {
         .interfaces
         .iter()
         .any(|side| side.name == connection.ingress && side.holds(connection.source));
-    at_home && matches!(permitted(plan, connection), Permissions::Only(_))
+    at_home
+        && matches!(
+            permitted(plan, connection),
+            Permissions::Only(_) | Permissions::InsideTls(_)
+        )
 }
 
 /// Whether the kernel forwards it.

@@ -4,8 +4,8 @@
 //! destination and one port wins over every range; among equals the first rule of the plan wins. The kernel looks
 //! exact tuples up first, and the ranges are cut so that none overlaps another.
 //!
-//! A tuple is inspected if all rules that permit it name operations (`penstock_policy::verdict::permitted`): a rule
-//! without operations lets it through unread, whichever of them its flow number is. While no inspector lives, an inspected
+//! A tuple is inspected if all rules that permit it name operations, or end its TLS (`penstock_policy::verdict::permitted`): a rule
+//! with neither lets it through unread, whichever of them its flow number is. While no inspector lives, an inspected
 //! tuple is forwarded if all of its rules say so.
 //!
 //! Rules whose conduit no grant of remote access opens now are not there. What a grant opens is added to what stands open, and takes
@@ -46,10 +46,10 @@ pub enum Course {
 
 impl Course {
     fn of(rule: &Rule) -> Self {
-        match (&rule.operations, rule.on_agent_loss) {
-            (None, _) => Self::Forward,
-            (Some(_), OnAgentLoss::Block) => Self::Inspect,
-            (Some(_), OnAgentLoss::Pass) => Self::InspectOrForward,
+        match (rule.is_carried(), rule.on_agent_loss) {
+            (false, _) => Self::Forward,
+            (true, OnAgentLoss::Block) => Self::Inspect,
+            (true, OnAgentLoss::Pass) => Self::InspectOrForward,
         }
     }
 }
@@ -193,7 +193,7 @@ impl<A: Address> Courses<A> {
             strict: BlockIndex::default(),
             inspected: BlockIndex::default(),
         };
-        if rules.iter().all(|rule| rule.operations.is_none()) {
+        if !rules.iter().any(|rule| rule.is_carried()) {
             return courses;
         }
         for (block, rule) in ranges {

@@ -40,7 +40,7 @@ impl OperationVerdict {
     ) -> Option<Self> {
         match permitted(plan, connection) {
             Permissions::Nothing => None,
-            Permissions::Anything => Some(Self {
+            Permissions::Anything | Permissions::InsideTls(_) => Some(Self {
                 operation: asked.said(on),
                 decision: "allow".to_owned(),
                 reason: format!("{} passes: the flow is not limited to operations", asked.said(on)),

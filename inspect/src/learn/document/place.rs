@@ -129,8 +129,7 @@ pub(super) fn passes_without_agent(plant: &Plant, ends: &Ends) -> bool {
             _ => false,
         };
         serves
-            && flow.operations.is_some()
-            && !flow.is_bridge()
+            && flow.is_carried()
             && holds(&flow.sources, ends.client)
             && holds(&flow.destinations, ends.server.ip())
     };

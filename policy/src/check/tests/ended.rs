@@ -83,3 +83,71 @@ fn a_bridge_or_an_end_of_tls_that_is_not_as_declared_is_found() {
     let found = listed(&check(&with_brokers(bridge), &plans, None));
     assert_eq!(found, ["PC0113"]);
 }
+
+fn before_plain(plant: &Plant) -> crate::model::Flow {
+    crate::model::Flow {
+        tls: Some(Tls {
+            plain_port: Some(1884),
+            ..Tls::default()
+        }),
+        ..messages(plant)
+    }
+}
+
+fn unread(plant: &Plant) -> crate::model::Flow {
+    crate::model::Flow {
+        operations: None,
+        ..before_plain(plant)
+    }
+}
+
+#[test]
+fn a_last_metre_in_the_plain_is_noted_and_one_that_must_flow_without_an_agent_is_warned_of() {
+    for flow in [before_plain, unread] {
+        assert_eq!(broker_codes(flow, |_| ()), ["PC0130"]);
+        let needed = broker_codes(flow, |plan| {
+            plan.requires.retain(|one| one.0 != Capability::TLS_BEFORE_PLAIN);
+        });
+        assert_eq!(needed, ["PC0116", "PC0117", "PC0130"]);
+        assert_eq!(broker_codes(flow, |plan| plan.rules[3].tls = None), ["PC0113"]);
+        let mut plant = with_brokers(flow);
+        for flow in plant
+            .conduits
+            .get_mut(&id("telemetry"))
+            .unwrap()
+            .flows
+            .values_mut()
+        {
+            flow.must_flow = true;
+        }
+        let found = check(&plant, &compile_all(&plant).unwrap(), None);
+        let stops = found
+            .iter()
+            .find(|finding| finding.code == "PC0161" && finding.to_string().contains("telemetry/upwards"))
+            .unwrap();
+        assert!(stops.to_string().contains("its server speaks none"), "{stops}");
+    }
+}
+
+#[test]
+fn a_flow_that_passes_as_it_is_shares_no_connection_with_one_whose_tls_ends_before_the_plain() {
+    for (one, other) in [
+        (before_plain as fn(&Plant) -> _, unread as fn(&Plant) -> _),
+        (unread, before_plain),
+    ] {
+        for change in [
+            |_: &mut crate::model::Flow| (),
+            |flow: &mut crate::model::Flow| (flow.tls, flow.operations) = (None, None),
+            |flow: &mut crate::model::Flow| flow.tls = Some(Tls::default()),
+        ] {
+            let mut plant = with_brokers(one);
+            let mut beside = other(&plant);
+            change(&mut beside);
+            let flows = &mut plant.conduits.get_mut(&id("telemetry")).unwrap().flows;
+            flows.insert(id("beside"), beside.clone());
+            let agree = beside.tls == flows[&id("upwards")].tls;
+            let found = listed(&check(&plant, &compile_all(&plant).unwrap(), None));
+            assert_eq!(found.contains(&"PC0125"), !agree, "{found:?} {beside}");
+        }
+    }
+}

@@ -201,3 +201,16 @@ fn matches(filter: &str, topic: &str) -> bool {
     }
     levels(&filter, &topic)
 }
+
+#[test]
+fn tls_that_ends_before_a_server_in_the_plain_permits_other_things_than_what_passed_before() {
+    let said = said(|plant| {
+        let polling = flow(plant, "control-room-to-pumps", "polling");
+        polling.tls = Some(crate::terms::Tls {
+            plain_port: Some(502),
+            ..Default::default()
+        });
+    });
+    let line = "flow control-room-to-pumps/polling altered: TLS ends at the gateway, the last metre in the plain to the server's port 502";
+    assert!(said.starts_with(line), "{said}");
+}

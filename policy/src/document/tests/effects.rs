@@ -142,6 +142,8 @@ const LINES: &[Line] = &[
     ("conduits.*.flows.*.answers", Plan, READ, "        destination: plc\n        service: modbus-tcp\n        answers: in-order\n"),
     ("conduits.*.flows.*.tls", Warns(Code::TlsNotEnded), "        service: mqtt\n", "        service: mqtt\n        tls: {}\n"),
     ("conduits.*.flows.*.tls.server_name", Plan, "        service: mqtt\n", "        service: mqtts\n        tls: { server_name: broker.example }\n"),
+    ("conduits.*.flows.*.tls.server", Plan, "        service: mqtt\n", "        service: mqtt\n        tls: { server: plain }\n"),
+    ("conduits.*.flows.*.tls.server_port", Warns(Code::PlainServerUnfit), "        service: mqtt\n", "        service: mqtts\n        tls: { server_port: 1883 }\n"),
     ("conduits.*.flows.*.tls.server_authorities", Warns(Code::NotCertificates), "        service: mqtt\n", "        service: mqtts\n        tls: { server_authorities: none }\n"),
     ("remote_access", Plan, "  visit:\n", "  call:\n"),
     ("remote_access.*.person", Plan, "person: Carla", "person: Clara"),

@@ -4,7 +4,7 @@ use super::{BASE, load_text};
 use crate::compile::compile;
 use crate::model::{Flow, Plant};
 use crate::plan::{Capability, Plan};
-use crate::terms::{Answers, OnRefusal, Tls};
+use crate::terms::{Answers, OnAgentLoss, OnRefusal, PortRange, Tls, Transport};
 
 /// The base plant with another service, and further keys, for the flow of messages from `plc` to `broker`.
 fn plant(service: &str, allow: &str, keys: &str) -> Plant {
@@ -49,6 +49,141 @@ fn plan(plant: &Plant) -> Plan {
 
 fn requires(plan: &Plan, capability: &str) -> bool {
     plan.requires.contains(&Capability(capability.to_owned()))
+}
+
+#[test]
+fn a_client_s_tls_ends_before_a_server_in_the_plain_for_any_tcp_service_limited_or_not() {
+    let plain = |port, name: Option<&str>| Tls {
+        plain_port: Some(port),
+        server_name: name.map(str::to_owned),
+        ..Tls::default()
+    };
+    let reads = "[read-only: { units: 1 }]";
+    for (service, allow, tls, meant, inspector) in [
+        (
+            "modbus-tcp:802",
+            reads,
+            "{ server: plain, server_port: 502 }",
+            plain(502, None),
+            Some("inspect:modbus-tcp"),
+        ),
+        (
+            "mqtts",
+            PUBLISH,
+            "{ server: plain, server_port: 1883 }",
+            plain(1883, None),
+            Some("inspect:mqtt"),
+        ),
+        ("mqtts", "any", "{ server: plain }", plain(8883, None), None),
+        (
+            "modbus-tcp",
+            "any",
+            "{ server: plain, server_name: PLC.example }",
+            plain(502, Some("plc.example")),
+            None,
+        ),
+        (
+            "tcp/10502",
+            "any",
+            "{ server: plain, server_port: 102 }",
+            plain(102, None),
+            None,
+        ),
+        (
+            "s7comm:10102",
+            "any",
+            "{ server: plain, server_port: 102 }",
+            plain(102, None),
+            None,
+        ),
+    ] {
+        let plant = plant(service, allow, &format!("        tls: {tls}\n"));
+        assert_eq!(tell(&plant).tls, Some(meant.clone()), "{service}");
+        assert_eq!(
+            tell(&plant).operations.is_some(),
+            inspector.is_some(),
+            "{service}"
+        );
+        let plan = plan(&plant);
+        assert!(
+            requires(&plan, "tls:before-plain"),
+            "{service}: {:?}",
+            plan.requires
+        );
+        assert!(!requires(&plan, "inspect:mqtt-tls"), "{service}");
+        assert!(
+            inspector.is_none_or(|inspector| requires(&plan, inspector)),
+            "{service}"
+        );
+        let again = Plan::from_bytes(&plan.to_bytes()).unwrap();
+        let rule = again
+            .rules
+            .iter()
+            .find(|rule| rule.flow.as_str() == "tell")
+            .unwrap();
+        assert_eq!(rule.tls.as_deref(), Some(&meant));
+        let words = tell(&plant).to_string();
+        let last = format!(
+            "the last metre in the plain to the server's port {}",
+            meant.plain_port.unwrap()
+        );
+        assert!(words.contains(&last), "{words}");
+    }
+}
+
+#[test]
+fn a_plan_that_ends_tls_before_a_server_in_the_plain_is_refused_where_an_agent_could_leave_it_out() {
+    let made = plan(&plant(
+        "tcp/802",
+        "any",
+        "        tls: { server: plain, server_port: 502 }\n",
+    ));
+    let refused = |spoil: &dyn Fn(&mut Plan, usize)| {
+        let mut plan = made.clone();
+        let at = plan
+            .rules
+            .iter()
+            .position(|rule| rule.plain_port().is_some())
+            .unwrap();
+        spoil(&mut plan, at);
+        Plan::from_bytes(&plan.to_bytes()).map_err(|error| error.to_string())
+    };
+    assert!(refused(&|_, _| ()).is_ok());
+    for (spoil, because) in [
+        (
+            &(|plan: &mut Plan, _| plan.requires.retain(|one| one.0 != Capability::TLS_BEFORE_PLAIN))
+                as &dyn Fn(&mut Plan, usize),
+            "does not require `tls:before-plain`",
+        ),
+        (
+            &|plan, at| plan.rules[at].on_agent_loss = OnAgentLoss::Pass,
+            "is to pass while no agent lives",
+        ),
+        (
+            &|plan, at| {
+                plan.rules[at].transport = Transport::Tcp(vec![PortRange {
+                    first: 802,
+                    last: 803,
+                }]);
+            },
+            "not at one TCP port",
+        ),
+        (
+            &|plan, at| {
+                plan.rules[at].tls = Some(
+                    Tls {
+                        plain_port: Some(0),
+                        ..Tls::default()
+                    }
+                    .into(),
+                );
+            },
+            "before port 0",
+        ),
+    ] {
+        let error = refused(spoil).unwrap_err();
+        assert!(error.contains(because), "{error}");
+    }
 }
 
 const PUBLISH: &str = "[{ publish: { topics: a/b } }]";
@@ -183,6 +318,7 @@ fn the_two_brokers_of_a_bridge_may_be_reached_differently() {
         Some(Tls {
             server_authorities: None,
             server_name: Some(name.to_owned()),
+            plain_port: None,
         })
     };
     for (service, keys, from, to) in [

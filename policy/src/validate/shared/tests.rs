@@ -37,6 +37,7 @@ fn flow((gateways, port, sources, destinations, terms): &Recipe) -> (BTreeSet<Ga
         flow.tls = Some(Tls {
             server_authorities: None,
             server_name: (*terms > 1).then(|| format!("broker-{terms}")),
+            plain_port: None,
         });
     }
     let via = (0..2)

@@ -71,6 +71,7 @@ fn way(plan: &Plan, source: IpAddr, destination: IpAddr, carrier: Carrier, port:
     match permitted(plan, &connection) {
         Permissions::Nothing => Way::Nowhere,
         Permissions::Anything => Way::Forward(flow),
+        Permissions::InsideTls(_) => Way::Inspector { without: None },
         Permissions::Only(rules) => Way::Inspector {
             without: rules
                 .iter()

@@ -60,3 +60,14 @@ pub(super) fn one_sided() -> String {
     )
     .replace("      eth3: { zone: safety, address: 10.3.0.1/24 }\n", "")
 }
+
+/// Somebody vouches for a server that shows no certificate.
+pub(super) fn vouched_for_in_the_plain() -> String {
+    let authority = "|\n            -----BEGIN CERTIFICATE-----\n            MIIB\n            -----END CERTIFICATE-----\n";
+    BASE.replace(
+        "service: mqtt\n",
+        &format!(
+            "service: mqtts\n        tls:\n          server: plain\n          server_authorities: {authority}"
+        ),
+    )
+}

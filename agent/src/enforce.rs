@@ -269,6 +269,7 @@ impl Enforcer {
             capabilities.extend(Protocol::all().map(Capability::inspect));
             let inside_tls = Protocol::all().filter(|protocol| protocol.reads_inside_tls());
             capabilities.extend(inside_tls.map(Capability::inspect_inside_tls));
+            capabilities.insert(Capability::of(Capability::TLS_BEFORE_PLAIN));
         }
         capabilities
     }

@@ -24,8 +24,9 @@
 //! A thread sleeps while nothing comes, but for moments in which a quick peer is about to answer (`polling`).
 //!
 //! Where a flow's TLS ends here (`handshake`), the client proves by certificate which device it is before the server is
-//! asked, and the server which asset it is. A connection ends when the key of either is withdrawn (`session/lives`). Nothing is ever carried on in the plain. Between zones that only observe no TLS
-//! is ended: such connections pass unread, which is told.
+//! asked, and the server which asset it is. A connection ends when the key of either is withdrawn (`session/lives`). Nothing is carried on in the plain but to
+//! a server of which the plan says that it speaks no TLS; what no operation limits goes there unread. Between zones that only observe no TLS
+//! is ended but before such a server: other connections pass unread, which is told.
 //!
 //! Not here: which packets the kernel hands over (`intercept`, `lower`), and what an operation is (`penstock_inspect`).
 

@@ -80,7 +80,7 @@ impl EnforceError {
         let Self::Kernel(source @ NftError::Lacks { .. }) = self else {
             return self;
         };
-        let inspected = plan.rules.iter().filter(|rule| rule.operations.is_some());
+        let inspected = plan.rules.iter().filter(|rule| rule.is_carried());
         let mut names: Vec<String> = inspected
             .map(|rule| format!("{}/{}", rule.conduit, rule.flow))
             .collect();

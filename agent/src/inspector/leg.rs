@@ -90,6 +90,32 @@ impl Leg {
         }
     }
 
+    /// Whether what came first, of a side that speaks plainly, begins a TLS handshake (RFC 8446 5.1): a record of the type handshake, of
+    /// a version 3.1 to 3.4. `None`: too little has come to tell. Nothing is taken.
+    pub(super) fn begins_tls(&self) -> Option<bool> {
+        const HANDSHAKE: u8 = 22;
+        let Stream::Plain(stream) = &self.stream else {
+            return Some(false);
+        };
+        let (mut first, flags) = (
+            [0; 3],
+            rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT,
+        );
+        let count = match rustix::net::recv(stream, &mut first, flags) {
+            Ok((_, count)) => count,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return None,
+            Err(_) => return Some(false),
+        };
+        match (count, first) {
+            (0, _) => Some(false),
+            (_, [kind, ..]) if kind != HANDSHAKE => Some(false),
+            (1, _) => None,
+            (_, [_, major, _]) if major != 3 => Some(false),
+            (2, _) => None,
+            (_, [.., minor]) => Some((1..=4).contains(&minor)),
+        }
+    }
+
     /// Writes what the peer takes.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(self.duplex().poll_write(cx, bytes));

@@ -29,8 +29,8 @@ const SETS_KEPT_MAX: usize = 1024;
 /// What the connections of one tuple may do, compiled.
 #[derive(Debug)]
 pub struct RuleSet {
-    /// The union of what the flows list.
-    pub rules: Arc<Rules>,
+    /// The union of what the flows list; `None`: anything, inside TLS that ends here.
+    pub rules: Option<Arc<Rules>>,
     /// What a client gets for a refused operation: as the first of the flows says.
     pub on_refusal: OnRefusal,
     /// Where the client's TLS ends here: how the server is known.
@@ -55,9 +55,9 @@ impl RuleSet {
         self.pass || mode == Mode::Observe
     }
 
-    /// The protocol that is spoken.
-    pub fn protocol(&self) -> Protocol {
-        self.rules.protocol()
+    /// The protocol that is read.
+    pub fn protocol(&self) -> Option<Protocol> {
+        Some(self.rules.as_ref()?.protocol())
     }
 }
 
@@ -81,7 +81,7 @@ pub enum TupleRules {
     Nothing,
     /// A matching rule sets no limit.
     Anything,
-    /// These operations.
+    /// These operations, or only inside TLS that ends here.
     Only(Arc<RuleSet>),
     /// The rules that match cannot be brought together; nothing passes.
     Unusable(Discord),
@@ -192,7 +192,7 @@ impl InspectionPolicy {
     fn found(&self, places: BTreeSet<u32>) -> TupleRules {
         let mut listing = Vec::with_capacity(places.len());
         for place in places {
-            match self.rule(place).map(|rule| rule.operations.is_some()) {
+            match self.rule(place).map(Rule::is_carried) {
                 Some(true) => listing.push(place),
                 Some(false) => return TupleRules::Anything,
                 None => {}
@@ -280,7 +280,16 @@ impl InspectionPolicy {
             return Ok(Arc::clone(set));
         }
         let rules: Vec<&Rule> = listing.iter().filter_map(|place| self.rule(*place)).collect();
-        let (compiled, owners) = Rules::union(rules.iter().filter_map(|rule| rule.operations.as_deref()))?;
+        let answers = Answers::shared(rules.iter().map(|rule| rule.answers));
+        let listed: Option<Vec<_>> = rules.iter().map(|rule| rule.operations.as_deref()).collect();
+        let (compiled, owners) = match listed {
+            Some(listed) => {
+                let (compiled, owners) = Rules::union(listed)?;
+                (Some(Arc::new(compiled.with_answers(answers))), owners)
+            }
+            // One that limits nothing leaves none of the others a limit.
+            None => (None, Vec::new()),
+        };
         let tls = rules.first().and_then(|rule| rule.tls.as_ref());
         if rules.iter().any(|rule| rule.tls.as_ref() != tls) {
             return Err(Discord::Tls);
@@ -288,7 +297,7 @@ impl InspectionPolicy {
         let set = Arc::new(RuleSet {
             tls: tls.cloned(),
             pass: rules.iter().all(|rule| rule.on_agent_loss == OnAgentLoss::Pass),
-            rules: Arc::new(compiled.with_answers(Answers::shared(rules.iter().map(|rule| rule.answers)))),
+            rules: compiled,
             on_refusal: rules.first().map_or(OnRefusal::Answer, |rule| rule.on_refusal),
             flows: rules
                 .iter()

@@ -156,7 +156,7 @@ impl Session {
         }
     }
 
-    /// Both legs are inside TLS that ends here, as the policy says, between these.
+    /// The client's leg, or both, are inside TLS that ends here, as the policy says, between these.
     pub(super) fn inside(mut self, tls: Option<Arc<Tls>>, lives: Option<Box<Lives>>) -> Self {
         (self.tls, self.lives) = (tls, lives);
         self
@@ -164,9 +164,11 @@ impl Session {
 
     /// How a new connection under these rules is judged.
     pub(super) fn inspection(set: &Arc<RuleSet>, mode: Mode) -> Inspection {
-        let rules = Arc::clone(&set.rules);
+        let Some(rules) = &set.rules else {
+            return Inspection::Passing;
+        };
         Inspection::Following(Connection::new(
-            rules,
+            Arc::clone(rules),
             mode,
             set.on_refusal,
             ConnectionLimits::default(),

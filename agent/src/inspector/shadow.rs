@@ -120,6 +120,8 @@ impl Beside {
                 cut();
                 None
             }
+            // Nothing of it is limited there.
+            _ if set.rules.is_none() => None,
             Some(connection) if !connection.is_guessed() => {
                 let mut beside = Self {
                     shadow: Arc::clone(shadow),
@@ -194,7 +196,9 @@ impl Beside {
             return;
         }
         let (now, limits) = (super::now(), ConnectionLimits::default());
-        let (rules, refusal) = (Arc::clone(&set.rules), set.on_refusal);
+        let (Some(rules), refusal) = (set.rules.clone(), set.on_refusal) else {
+            return;
+        };
         match Connection::thaw(&first.freeze(now), now, rules, Mode::Observe, refusal, limits) {
             Ok(reader) => {
                 let reader = reader.remembering(&self.shadow.memory, tuple.server, tuple.client);

@@ -207,8 +207,8 @@ impl Tally {
                     Decision::Deny
                 };
                 let rules = self.rules.clone();
-                let reason = || match &rules {
-                    Some(set) => set.rules.explain(operation, verdict),
+                let reason = || match rules.as_ref().and_then(|set| set.rules.as_ref()) {
+                    Some(rules) => rules.explain(operation, verdict),
                     None => refusal.why.to_string(),
                 };
                 let sentence = (Subject::Operation, Some(decision));
@@ -340,7 +340,7 @@ impl Tally {
     pub(super) fn take(&mut self, now: Duration, all: bool, out: &mut Vec<TallyReport>) {
         let before = (self.sentences.len(), self.allowed.len());
         let rules = self.rules.clone();
-        let protocol = rules.as_ref().map(|set| set.protocol());
+        let protocol = rules.as_ref().and_then(|set| set.protocol());
         let flow = |rule: Option<usize>| rules.as_ref().and_then(|set| set.flow(rule)).cloned();
         self.allowed.retain_mut(|entry| {
             let Some(count) = entry.times.take(now, all, INTERVAL_ALLOWED_MAX) else {
@@ -348,8 +348,9 @@ impl Tally {
             };
             if count > 0 {
                 let (name, rule) = entry.key;
-                let listed = rule.zip(rules.as_ref()).map(|(rule, set)| {
-                    let words = set.rules.rule(rule).unwrap_or("unknown");
+                let compiled = rules.as_ref().and_then(|set| set.rules.as_ref());
+                let listed = rule.zip(compiled).map(|(rule, compiled)| {
+                    let words = compiled.rule(rule).unwrap_or("unknown");
                     format!("permitted by operation {} ({words})", rule + 1)
                 });
                 out.push(TallyReport {

@@ -90,7 +90,7 @@ fn called(plant: &Plant) -> HashMap<AssetId, Vec<String>> {
         let source = flow.bridge_source.as_ref().and_then(|source| source.tls.as_ref());
         for (ends, tls) in [(&flow.destinations, flow.tls.as_ref()), (&flow.sources, source)] {
             let name = tls
-                .filter(|tls| tls.server_authorities.is_none())
+                .filter(|tls| tls.server_authorities.is_none() && tls.plain_port.is_none())
                 .and_then(|tls| tls.server_name.as_ref());
             let Some(name) = name else {
                 continue;

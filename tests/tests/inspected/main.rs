@@ -9,6 +9,7 @@
 )]
 
 mod interlock;
+mod last_metre;
 mod life;
 mod memory;
 mod modbus;

@@ -93,7 +93,7 @@ fn ways(plan: &Plan) -> Vec<Finding> {
         .iter()
         .filter_map(|port| bridge_of(&port.name))
         .collect();
-    let inspected = plan.rules.iter().filter(|rule| rule.operations.is_some());
+    let inspected = plan.rules.iter().filter(|rule| rule.is_carried());
     let networks: BTreeSet<IpNet> = inspected
         .flat_map(|rule| rule.sources.iter().chain(&rule.destinations))
         .map(|end| end.network)

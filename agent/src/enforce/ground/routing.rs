@@ -11,7 +11,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use penstock_policy::plan::Plan;
+use penstock_policy::plan::{Plan, Rule};
 use rustix::io::Errno;
 
 use super::sysctl;
@@ -80,7 +80,7 @@ pub enum RoutingError {
 
 /// Whether `plan` has anything for the inspector.
 pub(in crate::enforce) fn is_needed(plan: &Plan) -> bool {
-    plan.rules.iter().any(|rule| rule.operations.is_some())
+    plan.rules.iter().any(Rule::is_carried)
 }
 
 /// Sets the routes.

@@ -26,6 +26,7 @@ mod granted;
 pub(in crate::enforce) mod icmp;
 mod inet;
 mod intercept;
+mod legs;
 mod lines;
 mod mode;
 pub(in crate::enforce) mod neighbours;

@@ -30,7 +30,7 @@ pub(in crate::enforce) fn kept(
     if !same_places {
         return BTreeSet::new();
     }
-    let unread = next.open_rules().filter(|rule| rule.operations.is_none());
+    let unread = next.open_rules().filter(|rule| !rule.is_carried());
     let permitted: BTreeSet<Reach> = unread.map(Reach::of).collect();
     let rules = in_force.rules.iter();
     let rules = rules.filter(|rule| permitted.contains(&Reach::of(rule)));

@@ -13,6 +13,7 @@ use penstock_policy::terms::GatewayMode;
 use serde::{Deserialize, Serialize};
 
 use super::block::Span;
+use super::legs::{Legs, legs};
 use super::neighbours::Neighbours;
 use super::passive;
 use super::spans::sides;
@@ -57,6 +58,10 @@ pub struct Structure {
     pub neighbours: Neighbours,
     /// The numbers of flows that hang on grants of remote access, open or not.
     pub limited: BTreeSet<FlowId>,
+    /// Where the inspector speaks to servers in the plain, in IPv4.
+    pub(in crate::enforce) legs4: Legs<Ipv4Addr>,
+    /// The same in IPv6.
+    pub(in crate::enforce) legs6: Legs<Ipv6Addr>,
     /// Where the inspector listens; `None` if there is none, so that what would be inspected goes nowhere.
     pub inspector: Option<InspectorPorts>,
 }
@@ -160,6 +165,8 @@ pub(crate) fn structure(
             .filter(|rule| plan.grants.contains_key(&rule.conduit))
             .map(|rule| rule.id)
             .collect(),
+        legs4: legs(plan),
+        legs6: legs(plan),
         inspector,
     };
     Ok((structure, findings))

@@ -33,7 +33,7 @@ proptest! {
                             prop_assert_eq!(listed[0].0.on_refusal, set.on_refusal);
                             let in_order = listed.iter().all(|(rule, _)| rule.answers == Answers::InOrder);
                             let found = format!("{:?}", set.rules).contains("answers: InOrder");
-                            prop_assert_eq!(in_order && set.protocol() == MODBUS_TCP, found);
+                            prop_assert_eq!(in_order && set.protocol() == Some(MODBUS_TCP), found);
                             prop_assert!(listed.iter().all(|(rule, _)| rule.tls == set.tls));
                         }
                         (Err(error), TupleRules::Unusable(found)) => prop_assert_eq!(Discord::Operations(error), found),

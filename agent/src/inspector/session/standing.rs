@@ -13,11 +13,26 @@ use super::{ConnectionEnd, Inspection, Session, UNREAD_FROM_HERE};
 use crate::observed::Subject;
 
 /// What enforcing would do to a connection that stands between zones that only observe, and why.
-fn foretold(found: &TupleRules, mode: Mode, inspection: &Inspection) -> Option<(&'static str, String)> {
+fn foretold(
+    found: &TupleRules,
+    mode: Mode,
+    (inspection, inside_tls): (&Inspection, bool),
+) -> Option<(&'static str, String)> {
     const RESET: &str = "the connection would be reset";
     match (found, inspection) {
         _ if mode == Mode::Enforce => None,
-        (TupleRules::Only(set), Inspection::Passing) if set.tls.is_some() => Some((
+        (TupleRules::Only(set), Inspection::Passing) if inside_tls && set.rules.is_none() => None,
+        (TupleRules::Only(set), Inspection::Passing)
+            if !inside_tls && set.tls.as_ref().is_some_and(|tls| tls.plain_port.is_some()) =>
+        {
+            Some((
+                "the client's connection would be refused",
+                "it speaks in the plain where clients' TLS ends at this gateway, and passes unread since the zones only observe. \
+                 Enforcing, the client has to speak TLS and to show a device's certificate"
+                    .to_owned(),
+            ))
+        }
+        (TupleRules::Only(set), Inspection::Passing) if !inside_tls && set.tls.is_some() => Some((
             "the client's TLS would end at this gateway",
             "the zones only observe: what is inside it passes unread. Enforcing, the client has to show a device's certificate, \
              and to trust this gateway's"
@@ -155,6 +170,7 @@ impl Session {
         };
         match (found, &mut self.inspection) {
             (TupleRules::Nothing | TupleRules::Anything | TupleRules::Unusable(_), Inspection::Passing) => {}
+            (TupleRules::Only(set), Inspection::Passing) if set.rules.is_none() => {}
             // It is followed on, so that a later policy may limit it again.
             (
                 TupleRules::Nothing | TupleRules::Anything | TupleRules::Unusable(_),
@@ -173,7 +189,13 @@ impl Session {
             }
             (TupleRules::Only(set), Inspection::Following(connection)) => {
                 connection.set_terms(mode, set.on_refusal, &mut let_go);
-                connection.set_rules(Arc::clone(&set.rules));
+                let Some(rules) = &set.rules else {
+                    // As where nothing is limited.
+                    connection.set_terms(Mode::Observe, OnRefusal::Answer, &mut let_go);
+                    self.unlimited = true;
+                    return self.wake();
+                };
+                connection.set_rules(Arc::clone(rules));
                 // Of another protocol, they give up what was held to be completed.
                 connection.settle(&mut let_go);
                 self.unlimited = false;
@@ -206,7 +228,8 @@ impl Session {
 
     /// Foretells what enforcing would do to it.
     pub(in super::super) fn foretell(&self, found: &TupleRules, mode: Mode) {
-        if let Some((what, why)) = foretold(found, mode, &self.inspection) {
+        let carried = (&self.inspection, self.is_inside_tls());
+        if let Some((what, why)) = foretold(found, mode, carried) {
             self.tally.borrow_mut().would_end(super::super::now(), what, &why);
         }
     }

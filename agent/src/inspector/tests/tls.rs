@@ -1,5 +1,6 @@
 //! TLS that ends at the relay, over loopback, by real handshakes: MQTT from a device to its broker.
 
+mod plain;
 mod withdrawn;
 mod works;
 
@@ -238,6 +239,7 @@ async fn standing_connections_come_under_another_policy_and_end_where_it_knows_t
             let elsewhere = Tls {
                 server_authorities: None,
                 server_name: Some("broker.example".to_owned()),
+                plain_port: None,
             };
             plan.rules[0].tls = Some(Arc::new(elsewhere));
         },

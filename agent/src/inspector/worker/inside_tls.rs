@@ -1,5 +1,5 @@
 //! How a connection inside TLS comes to stand: first the client proves which device it is, so that nobody else gets as far
-//! as the server; then the server proves which asset it is.
+//! as the server; then the server proves which asset it is, unless it speaks no TLS: then it is spoken to in the plain.
 //!
 //! What goes wrong before the client's handshake is over is told to it by TLS's alert, later by a reset.
 
@@ -107,6 +107,24 @@ impl Worker {
             tuple.device = Some(Rc::new(device.clone()));
         }
         let leg = Leg::tls(leg);
+        if let Some(port) = tls.plain_port {
+            let server = SocketAddr::new(tuple.server.ip(), port);
+            return match self.reach(client, server).await {
+                Ok(stream) => {
+                    let lives = Lives {
+                        client: life,
+                        server: None,
+                    };
+                    Ok(((leg, Leg::plain(stream)), Box::new(lives)))
+                }
+                Err(why) => {
+                    leg.reset_on_close();
+                    Err(HandshakeFailure::Unable(format!(
+                        "{why} (in the plain, at port {port})"
+                    )))
+                }
+            };
+        }
         let server = async {
             let server = own
                 .towards_server(tls, asset, tuple.server.ip())

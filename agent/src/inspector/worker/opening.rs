@@ -32,6 +32,10 @@ use crate::inspector::tuple::Tuple;
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// A connection waits so long for a policy that is just being put in force.
 const POLICY_MAX: Duration = Duration::from_secs(10);
+/// So long a client between zones that only observe may take to show that it speaks TLS, where that ends here.
+const FIRST_MAX: Duration = Duration::from_secs(1);
+/// Time between two looks.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
 /// What is told of a connection for which there was no descriptor.
 const NO_DESCRIPTOR: &str =
     "connection reset: the agent has no file descriptor left (LimitNOFILE of its unit)";
@@ -63,13 +67,35 @@ impl PolicyAnswer {
         }
     }
 
-    /// How the server is known, where TLS ends here.
-    fn tls(&self) -> Option<Arc<Tls>> {
-        match &self.found {
-            TupleRules::Only(set) if self.mode == Mode::Enforce => set.tls.clone(),
-            _ => None,
-        }
+    /// What the policy says of its TLS, where that ends here. Between zones that only observe it does so only before a server that could
+    /// not answer it, and if the client really speaks TLS: who does not passes as ever.
+    async fn tls(&self, opening: &RefCell<Opening>) -> Option<Arc<Tls>> {
+        let TupleRules::Only(set) = &self.found else {
+            return None;
+        };
+        let tls = set.tls.as_ref()?;
+        let ends = match self.mode {
+            Mode::Enforce => true,
+            Mode::Observe => tls.plain_port.is_some() && begins_tls(opening).await,
+        };
+        ends.then(|| Arc::clone(tls))
     }
+}
+
+/// Whether a client's first bytes begin TLS. One that says nothing for a while waits for its server, which TLS never does.
+async fn begins_tls(opening: &RefCell<Opening>) -> bool {
+    let seen = async {
+        loop {
+            let begins = opening.borrow().leg.as_ref().map(Leg::begins_tls);
+            match begins {
+                // Another process goes on with it.
+                None => return false,
+                Some(Some(begins)) => return begins,
+                Some(None) => tokio::time::sleep(FIRST_LOOK).await,
+            }
+        }
+    };
+    tokio::time::timeout(FIRST_MAX, seen).await.unwrap_or(false)
 }
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {
@@ -175,9 +201,16 @@ impl Worker {
             Err(error) => Err(format!("connection reset: {error}")),
         };
         let take = |opening: &RefCell<Opening>| opening.borrow_mut().leg.take();
-        let tls = |said: &PolicyAnswer| said.tls().filter(|_| !seat.is_unread());
+        let tls = match &asked {
+            Ok(said) => said.tls(&opening).await,
+            Err(_) => None,
+        };
         let (opened, said) = match asked {
-            Ok(said) if let Some(tls) = tls(&said) => {
+            Ok(_) if seat.is_unread() && tls.as_ref().is_some_and(|tls| tls.plain_port.is_some()) => {
+                // Nobody but this gateway could answer it.
+                (Err(ConnectionEnd::Crowded.words().into_owned()), None)
+            }
+            Ok(said) if let Some(tls) = tls.filter(|_| !seat.is_unread()) => {
                 drop(listed);
                 let policy = said.policy;
                 if let Some(stream) = take(&opening).and_then(Leg::into_plain) {
@@ -234,9 +267,15 @@ impl Worker {
             _ => Err(ConnectionEnd::Revoked),
         };
         if let Some(session) = self.begin((client, tuple), legs, inspection, seat) {
-            self.note(&session.tuple, "connection opened");
-            session.foretell(&found, mode);
+            match tls.as_ref().and_then(|tls| tls.plain_port) {
+                None => self.note(&session.tuple, "connection opened"),
+                Some(port) => self.note(
+                    &session.tuple,
+                    &format!("connection opened: its TLS ends here, and it goes on in the plain to the server's port {port}"),
+                ),
+            }
             let mut session = session.inside(tls, lives);
+            session.foretell(&found, mode);
             // A list may have come since the handshakes: from here on this thread's walk over its sessions finds it.
             if let Some(own) = self.shared.own.get() {
                 session.heed(|life| own.ends(life), mode);

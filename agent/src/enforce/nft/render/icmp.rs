@@ -14,6 +14,7 @@ use std::fmt::Write;
 use penstock_policy::terms::GatewayMode;
 
 use super::families::Family;
+use super::legs;
 use super::shape::{by_number, by_side, numbered};
 use crate::enforce::nft::names::{MARK_ENTERED, MARK_OPENED, MARK_TURNED, TABLE};
 use crate::enforce::shape::structure::Structure;
@@ -175,7 +176,7 @@ fn quoted_turned(ip: &str) -> String {
 }
 
 /// The rules of an error about a leg of the inspector: `verdict` if the plan permits the leg's tuple, or only observes it.
-pub(super) fn about_leg(family: &Family, verdict: &str) -> String {
+pub(super) fn about_leg(structure: &Structure, family: &Family, verdict: &str) -> String {
     let Family {
         number: n,
         header: ip,
@@ -191,6 +192,7 @@ pub(super) fn about_leg(family: &Family, verdict: &str) -> String {
     for map in ["exact", "ranges"] {
         let _ = writeln!(rules, "{asked} meta mark set {tuple} map @{map}{n} {verdict}");
     }
+    rules += &legs::quoted(structure, family, verdict);
     let ends = ["saddr", "daddr"].map(|end| format!("ct original {ip} {end} @passive{n}"));
     let _ = writeln!(rules, "{asked} {} {verdict}", ends.join(" "));
     rules

@@ -25,6 +25,9 @@
 //! A connection that was inspected when it began is the inspector's for as long as it is permitted, inspected or not, and between zones
 //! that only observe also when it is not: observing ends nothing.
 //!
+//! Where a client's TLS ends before a server in the plain at another port, the inspector's connection to the server has a tuple that no flow
+//! has: such are in sets of their own (`legs`), which only what the inspector sends, and the answers to that, are looked up in.
+//!
 //! What the inspector sends has addresses that are not this machine's. It leaves only if its connection's tuple is
 //! inspected, or is permitted or observed and was inspected when the connection began ([`MARK_LEG`]), and only to where its
 //! destination belongs.
@@ -38,7 +41,7 @@ use penstock_policy::terms::GatewayMode;
 use super::families::{FAMILIES, Family};
 use super::shape::{self, by_side, chains_by_side, tuples};
 use super::standing::{passive, standing};
-use super::{alive, icmp};
+use super::{alive, icmp, legs};
 use crate::enforce::nft::names::{
     MARK_CARRIED, MARK_ENTERED, MARK_LEG, MARK_OWN, MARK_PASSED, MARK_SENT, MARK_STRAY, MARKS_KEPT, TABLE,
 };
@@ -277,13 +280,23 @@ fn arriving(script: &mut String, family: &Family, ports: InspectorPorts, structu
     // answers let pass.
     let observed = format!("ct mark & {MARK_PASSED:#x} != 0 accept\n");
     let directions = [("forth", ""), ("back", &observed)];
-    for ((_, tuple), (chain, first)) in tuples(ip).into_iter().zip(directions) {
+    for ((direction, tuple), (chain, first)) in tuples(ip).into_iter().zip(directions) {
+        // Only what the inspector opened, and so sent on, has answers there.
+        let of_own = match direction {
+            "reply" => legs::rule(
+                structure,
+                (*n, ip),
+                direction,
+                (&format!("{} ", leg("!=")), &format!("goto take{n}")),
+            ),
+            _ => String::new(),
+        };
         let _ = write!(
             script,
             "chain {chain}{n} {{
              {first}{tuple} @inspected{n} goto take{n}
              {tuple} @inspected_ranges{n} {tuple} != @spared{n} goto take{n}
-             {of_leg} goto standing{n}
+             {of_own}{of_leg} goto standing{n}
              }}
             ",
             of_leg = leg("!="),
@@ -357,7 +370,7 @@ fn arriving(script: &mut String, family: &Family, ports: InspectorPorts, structu
     );
     // An error about a connection of the inspector belongs to it under the same conditions as any error passes.
     let unfounded = icmp::unfounded(structure, family, "accept");
-    let permitted = icmp::about_leg(family, &format!("goto taken{n}"));
+    let permitted = icmp::about_leg(structure, family, &format!("goto taken{n}"));
     let _ = write!(
         script,
         "chain errors{n} {{
@@ -384,7 +397,13 @@ fn carried(script: &mut String, family: &Family, structure: &Structure) {
             let rule = |(direction, tuple)| {
                 format!("ct direction {direction} {ip} {end} @{side} {tuple} @inspected{n} {verdict}\n")
             };
-            tuples(ip).map(rule).concat()
+            // What the inspector sends on its own connection, or the answers to that.
+            let own = match way {
+                "iifname" => "reply",
+                _ => "original",
+            };
+            let asked = format!("ct direction {own} {ip} {end} @{side} ");
+            tuples(ip).map(rule).concat() + &legs::rule(structure, (*n, ip), own, (&asked, verdict))
         };
         let led = chains_by_side(script, structure, *n, (chain, way), by_direction);
         let _ = writeln!(script, "chain {chain}{n} {{\n{led}}}");
@@ -408,13 +427,17 @@ fn leaving(script: &mut String, family: &Family, structure: &Structure) {
          }}
         "
     );
-    for ((_, tuple), way) in tuples(ip).into_iter().zip(["forth", "back"]) {
+    for ((direction, tuple), way) in tuples(ip).into_iter().zip(["forth", "back"]) {
+        let own = match way {
+            "forth" => legs::rule(structure, (*n, ip), direction, ("", &format!("goto leave{n}"))),
+            _ => String::new(),
+        };
         let _ = write!(
             script,
             "chain sent_{way}{n} {{
              {tuple} @inspected{n} goto leave{n}
              {tuple} @inspected_ranges{n} {tuple} != @spared{n} goto leave{n}
-             {no_leg} goto foreign
+             {own}{no_leg} goto foreign
              meta mark set {tuple} map @exact{n} goto leave{n}
              meta mark set {tuple} map @ranges{n} goto leave{n}
              {passive} goto leave{n}

@@ -7,6 +7,7 @@ use std::net::Ipv6Addr;
 use penstock_policy::terms::Mac;
 
 use super::granted;
+use super::legs;
 use super::lines::list;
 use crate::enforce::nft::names::{GRANTED, MACS, MARK_FLOW, TABLE};
 use crate::enforce::shape::block::{Address, Span};
@@ -46,6 +47,10 @@ fn sets(family: &str, structure: &Structure) -> BTreeMap<String, Set> {
     ] {
         sets.extend(sides(set, ADDRESSES[0], sides4));
         sets.extend(sides(set, ADDRESSES[1], sides6));
+    }
+    if family == "inet" {
+        let legs = legs::sets(structure).into_iter();
+        sets.extend(legs.map(|(name, kind, elements)| (name, (kind, elements))));
     }
     if family == "bridge" {
         neighbours(&mut sets, structure);

@@ -54,6 +54,36 @@ impl Authority {
         (Credentials::new(chain, FileKey::of(key).unwrap()).unwrap(), pem)
     }
 
+    /// A certificate of this authority, for a device in every respect but this.
+    pub(super) fn odd(&self, change: impl FnOnce(&mut CertificateParams)) -> Credentials {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        let chain = vec![certificate.der().clone(), self.0.der().clone()];
+        Credentials::new(chain, FileKey::of(key).unwrap()).unwrap()
+    }
+
+    /// A certificate that only its own key vouches for.
+    pub(super) fn itself(uri: &str) -> Credentials {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.subject_alt_names = vec![SanType::URI(uri.to_owned().try_into().unwrap())];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Credentials::new(vec![certificate.der().clone()], FileKey::of(key).unwrap()).unwrap()
+    }
+
+    /// A good certificate with so many more behind it.
+    pub(super) fn with_a_long_chain(&self, subject: &str, more: usize) -> Credentials {
+        let (good, key) = self.issue(subject);
+        let mut chain = good.chain().to_vec();
+        chain.extend(std::iter::repeat_n(self.root(), more));
+        let key = KeyPair::from_pem(&key).unwrap();
+        Credentials::new(chain, FileKey::of(key).unwrap()).unwrap()
+    }
+
     pub(in super::super) fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).unwrap();

@@ -188,11 +188,7 @@ async fn approve(rollouts: &Rollouts, revision: u64) -> Digest {
     let request = v1::ApproveReleaseRequest {
         revision,
         statement_digest: Digest::of(&statement).0.to_vec().into(),
-        signature: Some(v1::Signature {
-            approver: "bob".to_owned(),
-            signature: signature.bytes().to_vec().into(),
-            ..Default::default()
-        }),
+        signature: Some((&signature).into()),
         brought: false,
     };
     let deed = journal.deed("bob", "approver", "approve-release");

@@ -186,6 +186,7 @@ async fn a_batch_takes_two_approvers_its_plant_its_time_and_an_admin_and_its_id_
     let words = refused(admin.submit_batch(request).await, Reason::BadRequest);
     assert!(words.contains("the batch ended at 1970"), "{words}");
     let garbage = v1::SubmitBatchRequest {
+        approvers_digest: in_force().digest().0.to_vec().into(),
         batch: b"{}".to_vec().into(),
         signatures: Vec::new(),
     };

@@ -30,11 +30,12 @@ mod verify;
 pub use self::algorithm::Algorithm;
 pub use self::build::{BuildError, Draft, Release, ReleasedPlan, build};
 pub use self::chain::{CHAIN_BYTES_MAX, CHAIN_LINKS_MAX, Link, follow};
-pub use self::envelope::{
-    Envelope, EnvelopeError, PAYLOAD_TYPE, SIGNATURES_MAX, encoding, pre_authentication_encoding,
-};
+pub use self::envelope::Envelope;
 pub use self::refusal::OfferRefused;
-pub use self::signature::{Misfit, SIGNATURE_BYTES_MAX, Signable, Signature};
+pub use self::signature::{
+    EnvelopeError, Misfit, PAYLOAD_TYPE, SIGNATURE_BYTES_MAX, SIGNATURES_MAX, Signable, Signature, encoding,
+    pre_authentication_encoding,
+};
 pub use self::spoken::{WORDS_SPOKEN, days_ago, spoken};
 pub use self::sshsig::{ARMOR_BYTES_MAX, SshSignature, SshSignatureError};
 pub use self::statement::{

@@ -1,35 +1,12 @@
 //! How a statement is signed and how it rests in a file: DSSE (Dead Simple Signing Envelope, v1).
-//!
-//! What is signed is not the JSON alone but its *pre-authentication encoding*, which binds the payload's type
-//! and lengths: `DSSEv1 SP LEN(type) SP type SP LEN(body) SP body`. So a signature over a release can never be
-//! one over anything else.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
-use super::algorithm::Algorithm;
-use super::signature::Signature;
+use super::signature::{EnvelopeError, PAYLOAD_TYPE, SIGNATURES_MAX, Signature};
 use super::statement::STATEMENT_BYTES_MAX;
 use crate::ids::ApproverId;
-
-/// The type of the payload.
-pub const PAYLOAD_TYPE: &str = "application/vnd.penstock.release+json";
-
-/// The most signatures that are looked at, so that an offer's cost is bounded.
-pub const SIGNATURES_MAX: usize = 64;
-
-/// The exact bytes that an approver's key signs for this statement.
-pub fn pre_authentication_encoding(statement: &[u8]) -> Vec<u8> {
-    encoding(PAYLOAD_TYPE, statement)
-}
-
-/// The exact bytes that a key signs for a payload of this type.
-pub fn encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
-    let mut encoded = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
-    encoded.extend_from_slice(payload);
-    encoded
-}
 
 /// A signed statement as it rests in a file and travels between people: the standard's JSON envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,53 +15,6 @@ pub struct Envelope {
     pub statement: Vec<u8>,
     /// Signatures so far; may be none yet.
     pub signatures: Vec<Signature>,
-}
-
-/// Why a file is not an envelope.
-#[derive(Debug, thiserror::Error)]
-pub enum EnvelopeError {
-    /// Not the standard's JSON.
-    #[error("the signed envelope cannot be read")]
-    Unreadable(#[source] serde_json::Error),
-    /// An envelope around something else.
-    #[error("the envelope holds `{found}`, expected is `{expected}`")]
-    PayloadType {
-        /// What it holds.
-        found: String,
-        /// What it was to hold.
-        expected: &'static str,
-    },
-    /// A field that is not base64 or hexadecimal.
-    #[error("{field} is not {expected}: the file was altered or cut")]
-    Encoding {
-        /// Which.
-        field: &'static str,
-        /// What it has to be.
-        expected: &'static str,
-    },
-    /// Made by other software.
-    #[error(
-        "the signature of `{approver}` is of the algorithm `{algorithm}`, which this software does not know: update it first"
-    )]
-    Algorithm {
-        /// Whose.
-        approver: ApproverId,
-        /// How it was made.
-        algorithm: String,
-    },
-    /// Not as many bytes as its algorithm has.
-    #[error("the signature of `{approver}` has {length} bytes, one of the algorithm `{algorithm}` has {}", .algorithm.length())]
-    SignatureLength {
-        /// Whose.
-        approver: ApproverId,
-        /// How it says that it was made.
-        algorithm: Algorithm,
-        /// How long it is.
-        length: usize,
-    },
-    /// More than is looked at.
-    #[error("the envelope holds more than is read: at most {0} bytes and {SIGNATURES_MAX} signatures")]
-    TooLarge(usize),
 }
 
 #[derive(Serialize, Deserialize)]

@@ -3,8 +3,7 @@
 
 use crate::ids::{ApproverId, GatewayId, PlantId, Revision};
 
-use super::envelope::EnvelopeError;
-use super::signature::Misfit;
+use super::signature::{EnvelopeError, Misfit};
 use super::statement::StatementError;
 use crate::plan::PlanError;
 

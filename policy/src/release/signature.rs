@@ -1,12 +1,33 @@
 //! One signature of a person, and whether it counts: the one verification that people's machines, coordinator and gateways share.
+//!
+//! What is signed is not the JSON alone but its *pre-authentication encoding*, which binds the payload's type
+//! and lengths: `DSSEv1 SP LEN(type) SP type SP LEN(body) SP body`. So a signature over a release can never be
+//! one over anything else.
 
 use ed25519_dalek::VerifyingKey;
 
 use super::algorithm::Algorithm;
-use super::envelope::{EnvelopeError, PAYLOAD_TYPE, encoding};
 use super::sshsig;
 use crate::ids::ApproverId;
 use crate::model::{KeyForm, PublicKey};
+
+/// The type of the payload.
+pub const PAYLOAD_TYPE: &str = "application/vnd.penstock.release+json";
+
+/// The most signatures that are looked at, so that an offer's cost is bounded.
+pub const SIGNATURES_MAX: usize = 64;
+
+/// The exact bytes that an approver's key signs for this statement.
+pub fn pre_authentication_encoding(statement: &[u8]) -> Vec<u8> {
+    encoding(PAYLOAD_TYPE, statement)
+}
+
+/// The exact bytes that a key signs for a payload of this type.
+pub fn encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
+    let mut encoded = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
+    encoded.extend_from_slice(payload);
+    encoded
+}
 
 /// The longest signature of any algorithm, bytes.
 pub const SIGNATURE_BYTES_MAX: usize = 69;
@@ -14,6 +35,53 @@ pub const SIGNATURE_BYTES_MAX: usize = 69;
 const USER_PRESENT: u8 = 0x01;
 /// It asked for a PIN or a fingerprint.
 const USER_VERIFIED: u8 = 0x04;
+
+/// Why a file is not an envelope.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvelopeError {
+    /// Not the standard's JSON.
+    #[error("the signed envelope cannot be read")]
+    Unreadable(#[source] serde_json::Error),
+    /// An envelope around something else.
+    #[error("the envelope holds `{found}`, expected is `{expected}`")]
+    PayloadType {
+        /// What it holds.
+        found: String,
+        /// What it was to hold.
+        expected: &'static str,
+    },
+    /// A field that is not base64 or hexadecimal.
+    #[error("{field} is not {expected}: the file was altered or cut")]
+    Encoding {
+        /// Which.
+        field: &'static str,
+        /// What it has to be.
+        expected: &'static str,
+    },
+    /// Made by other software.
+    #[error(
+        "the signature of `{approver}` is of the algorithm `{algorithm}`, which this software does not know: update it first"
+    )]
+    Algorithm {
+        /// Whose.
+        approver: ApproverId,
+        /// How it was made.
+        algorithm: String,
+    },
+    /// Not as many bytes as its algorithm has.
+    #[error("the signature of `{approver}` has {length} bytes, one of the algorithm `{algorithm}` has {}", .algorithm.length())]
+    SignatureLength {
+        /// Whose.
+        approver: ApproverId,
+        /// How it says that it was made.
+        algorithm: Algorithm,
+        /// How long it is.
+        length: usize,
+    },
+    /// More than is looked at.
+    #[error("the envelope holds more than is read: at most {0} bytes and {SIGNATURES_MAX} signatures")]
+    TooLarge(usize),
+}
 
 /// What is signed: bytes, and what they are.
 #[derive(Debug, Clone, Copy)]

@@ -15,9 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::chain::{Link, follow};
-use super::envelope::SIGNATURES_MAX;
 use super::refusal::{OfferRefused, in_words};
-use super::signature::{Misfit, Signable, Signature};
+use super::signature::{Misfit, SIGNATURES_MAX, Signable, Signature};
 use super::statement::{STATEMENT_BYTES_MAX, Statement, leaf_bytes};
 use crate::ids::{ApproverId, Digest, GatewayId, PlantId, Revision};
 use crate::merkle::{Hash, PROOF_LENGTH_MAX, leaf_hash, verify_inclusion};

@@ -156,6 +156,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    penstock_proto::dumps::keep_memory_private();
     let arguments = Arguments::parse();
     match execute(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_policy::ids::{GatewayId, OperatorId};
+use penstock_proto::keys;
 use penstock_proto::peer::Subject;
 use penstock_proto::refusal::Refusal;
 use penstock_proto::tls::TlsError;
@@ -227,13 +228,13 @@ pub async fn operator_token(
     Ok((token, authority.root_digest()))
 }
 
-/// Copies store and authority to a new folder, also while the coordinator runs. The key of an issuing certificate stays here: the root
-/// certifies another one for whoever needs the copy.
+/// Copies store and authority to a new folder, also while the coordinator runs; the root's key, where it is here, under a lock or not at
+/// all. The key of an issuing certificate stays here: the root certifies another one for whoever needs the copy.
 ///
 /// # Errors
 /// `to` exists or cannot be made, or store or authority cannot be read or written. What was copied so far stays in
 /// `to`.
-pub fn backup(config: &Config, to: &Path) -> Result<(), AppError> {
+pub fn backup(config: &Config, to: &Path, passphrase: Option<&str>) -> Result<(), AppError> {
     files::new_private_folder(to)?;
     let ca = to.join("ca");
     files::private_folder(&ca)?;
@@ -244,10 +245,20 @@ pub fn backup(config: &Config, to: &Path) -> Result<(), AppError> {
             files::write_new(&ca.join(certificate), &files::read(&own.join(certificate))?)?;
         }
     }
-    if has_root_key(config) {
-        penstock_proto::keys::copy(&own.join("root.key"), &ca.join("root.key")).map_err(CaError::from)?;
+    if let Some(passphrase) = passphrase.filter(|_| has_root_key(config)) {
+        let (key, copy) = (own.join("root.key"), ca.join("root.key"));
+        keys::copy_locked(&key, &copy, passphrase).map_err(CaError::from)?;
     }
     Ok(())
+}
+
+/// Takes the lock off the root's key, as it comes from a backup; whether there was one.
+///
+/// # Errors
+/// The passphrase does not open it, or it cannot be read or written.
+pub fn unlock(config: &Config, passphrase: &str) -> Result<bool, AppError> {
+    let key = config.data.join(CA_FOLDER).join("root.key");
+    Ok(keys::unlock(&key, passphrase).map_err(CaError::from)?)
 }
 
 /// Whether the plant's root issues on this machine.

@@ -14,6 +14,7 @@ use penstock_coordinator::rollout::run::AfterApproval;
 use penstock_coordinator::{app, files};
 use penstock_policy::ids::{CoordinatorId, OperatorId, PlantId};
 use penstock_proto::channel::Address;
+use penstock_proto::keys::passphrase_in;
 use penstock_proto::peer::Subject;
 use penstock_proto::token::Token;
 use tokio::signal::unix::{SignalKind, signal};
@@ -93,9 +94,25 @@ enum Command {
         /// Its configuration.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// The new folder. Where the root is on this machine, it holds the root's key: keep it like that.
+        /// The new folder.
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
+        /// The file whose first line is the passphrase that locks the root's key in the backup, if that is on this machine; only you may
+        /// read it.
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+        /// Leave the authority's key out: whoever restores the backup needs it from elsewhere.
+        #[arg(long, conflicts_with = "passphrase_file")]
+        without_key: bool,
+    },
+    /// Takes the passphrase off the authority's key, as it comes from a backup.
+    Unlock {
+        /// The coordinator's configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The file whose first line is the passphrase; only you may read it.
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: PathBuf,
     },
     /// Prints a configuration, or checks one.
     Config {
@@ -112,6 +129,7 @@ enum Command {
 const TOKEN_SECONDS: u32 = 24 * 3600;
 
 fn main() -> anyhow::Result<()> {
+    penstock_proto::dumps::keep_memory_private();
     execute(Arguments::parse().command)
 }
 
@@ -162,16 +180,48 @@ fn execute(command: Command) -> anyhow::Result<()> {
             println!("{}", token(&checked, &operator, role, address)?);
             Ok(())
         }
-        Command::Backup { config, to } => {
+        Command::Backup {
+            config,
+            to,
+            passphrase_file,
+            without_key,
+        } => {
             let checked = check(&ConfigFile::read(&config)?, &config)?;
-            app::backup(&checked, &to)?;
-            let key = match app::has_root_key(&checked) {
-                true => "It holds the authority's key: keep it equally safe.",
-                false => {
+            if app::has_root_key(&checked) && passphrase_file.is_none() && !without_key {
+                bail!(
+                    "the plant's root key is on this machine: --passphrase-file locks it in the backup, --without-key leaves it out"
+                );
+            }
+            let passphrase = passphrase_file.as_deref().map(passphrase_in).transpose()?;
+            let passphrase = passphrase.as_ref().map(|one| one.as_str());
+            app::backup(&checked, &to, passphrase)?;
+            let key = match (app::has_root_key(&checked), passphrase) {
+                (true, Some(_)) => {
+                    "It holds the authority's key, locked by the passphrase: keep that elsewhere."
+                }
+                (true, None) => "The authority's key is not in it: without it, it cannot be restored.",
+                (false, _) => {
                     "It does not hold the key by which this coordinator issues: who restores it has the plant's root sign a new request."
                 }
             };
             println!("Backed up to {}. {key}", to.display());
+            Ok(())
+        }
+        Command::Unlock {
+            config,
+            passphrase_file,
+        } => {
+            let checked = check(&ConfigFile::read(&config)?, &config)?;
+            let was_locked = app::unlock(&checked, passphrase_in(&passphrase_file)?.as_str())?;
+            println!(
+                "The authority's key in {} {}.",
+                checked.data.display(),
+                if was_locked {
+                    "is unlocked"
+                } else {
+                    "was not locked"
+                }
+            );
             Ok(())
         }
         Command::Config { default: true, .. } => {

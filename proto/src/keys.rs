@@ -23,7 +23,7 @@ use rustls::sign::Signer;
 use rustls::{SignatureAlgorithm, SignatureScheme};
 
 pub use self::file::{FileKey, copy};
-pub use self::locked::{Passphrase, passphrase_in};
+pub use self::locked::{Passphrase, copy_locked, passphrase_in, unlock};
 use crate::peer::PeerIdentity;
 
 /// Holds one private key.
@@ -106,6 +106,9 @@ pub enum KeyError {
     /// What was read is not a key.
     #[error("{0} is not a private key in PEM that can be used")]
     Form(String),
+    /// A passphrase locks it.
+    #[error("{0} is locked by a passphrase; a key from a backup is opened with: penstock-coordinator unlock")]
+    Locked(String),
     /// It is a key of another kind.
     #[error("{0} is a key of a kind that is not accepted; use ECDSA P-256, P-384 or Ed25519")]
     Kind(String),

@@ -12,6 +12,7 @@ pub mod backoff;
 pub mod channel;
 pub mod codec;
 pub mod convert;
+pub mod dumps;
 pub mod event;
 pub mod fault;
 pub mod issuing;

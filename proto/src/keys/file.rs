@@ -1,4 +1,5 @@
-//! A key in a PEM file that only its owner may read. Its bytes are read, written and copied here, and leave by no other way.
+//! A key in a PEM file that only its owner may read. Its bytes are read, written and copied here, and
+//! under a lock in `locked`; they leave by no other way.
 //!
 //! A file is written whole or not at all ([`crate::whole`]), with mode 0600 from the beginning.
 
@@ -8,6 +9,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use pkcs8::der::zeroize::Zeroizing;
 use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -17,6 +19,9 @@ use crate::whole::{NotWritten, Writing};
 
 /// Longest file of a key, bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// What PEM calls a key under a lock.
+pub(super) const LOCKED: &str = "ENCRYPTED PRIVATE KEY";
 
 /// For its owner alone.
 pub(super) const PRIVATE: Writing = Writing::of_service(0o600);
@@ -51,6 +56,9 @@ impl FileKey {
     /// It is not a private key, or one of another kind.
     pub fn from_pem(pem: &[u8], what: &str) -> Result<Self, KeyError> {
         let form = || KeyError::Form(what.to_owned());
+        if String::from_utf8_lossy(pem).contains(LOCKED) {
+            return Err(KeyError::Locked(what.to_owned()));
+        }
         let der = PrivateKeyDer::from_pem_slice(pem).map_err(|_| form())?;
         let pair = KeyPair::try_from(&der).map_err(|_| form())?;
         Self::of(pair).ok_or_else(|| KeyError::Kind(what.to_owned()))
@@ -87,7 +95,7 @@ impl FileKey {
     }
 
     fn from_file(file: File, path: &Path) -> Result<Self, KeyError> {
-        Self::from_pem(&content(file, path)?, &path.display().to_string())
+        Self::from_pem(&Zeroizing::new(content(file, path)?), &path.display().to_string())
     }
 
     /// Stores it where no file may be yet.
@@ -95,7 +103,7 @@ impl FileKey {
     /// # Errors
     /// There is a file, or it cannot be written.
     pub fn create(&self, path: &Path) -> Result<(), KeyError> {
-        Ok(PRIVATE.create(path, self.pair.serialize_pem().as_bytes())?)
+        Ok(PRIVATE.create(path, Zeroizing::new(self.pair.serialize_pem()).as_bytes())?)
     }
 
     /// Stores it in the place of the one that may be there.
@@ -103,7 +111,7 @@ impl FileKey {
     /// # Errors
     /// It cannot be written; the file before is as it was.
     pub fn replace(&self, path: &Path) -> Result<(), KeyError> {
-        Ok(PRIVATE.replace(path, self.pair.serialize_pem().as_bytes())?)
+        Ok(PRIVATE.replace(path, Zeroizing::new(self.pair.serialize_pem()).as_bytes())?)
     }
 }
 
@@ -128,8 +136,12 @@ impl KeyHolder for FileKey {
 /// # Errors
 /// One of the two cannot be read or written.
 pub fn copy(from: &Path, to: &Path) -> Result<(), KeyError> {
-    let file = File::open(from).map_err(failed("read", from))?;
-    Ok(PRIVATE.replace(to, &content(file, from)?)?)
+    Ok(PRIVATE.replace(to, &Zeroizing::new(content_of(from)?))?)
+}
+
+/// What is in a key's file.
+pub(super) fn content_of(path: &Path) -> Result<Vec<u8>, KeyError> {
+    content(File::open(path).map_err(failed("read", path))?, path)
 }
 
 /// What is in a file that nobody but its owner may read.

@@ -78,6 +78,30 @@ impl FileKey {
     }
 }
 
+/// Copies a key's file, locked, to where no file may be yet.
+///
+/// # Errors
+/// The key cannot be read, or its copy not be written.
+pub fn copy_locked(from: &Path, to: &Path, passphrase: &str) -> Result<(), KeyError> {
+    FileKey::open_private(from)?.create_locked(to, passphrase)
+}
+
+/// Takes the lock off a key's file, in its place; whether there was one.
+///
+/// # Errors
+/// The passphrase does not open it, or the file cannot be read or written; it is as it was then.
+pub fn unlock(path: &Path, passphrase: &str) -> Result<bool, KeyError> {
+    let mut was_locked = false;
+    let key = FileKey::open_locked(path, || {
+        was_locked = true;
+        Ok(Zeroizing::new(passphrase.to_owned()))
+    })?;
+    if was_locked {
+        key.replace(path)?;
+    }
+    Ok(was_locked)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -147,5 +171,25 @@ mod tests {
             write(none, 0o600);
             assert!(matches!(passphrase_in(&path), Err(KeyError::NoPassphrase(..))));
         }
+    }
+
+    #[test]
+    fn a_key_comes_back_from_under_its_lock_by_its_passphrase_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (own, copy) = (folder.path().join("root.key"), folder.path().join("copy.key"));
+        let key = FileKey::generate(KeyKind::EcdsaP384).unwrap();
+        key.create(&own).unwrap();
+        copy_locked(&own, &copy, "correct horse").unwrap();
+        let locked = std::fs::read_to_string(&copy).unwrap();
+        let mode = std::fs::metadata(&copy).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(matches!(FileKey::open_private(&copy), Err(KeyError::Locked(_))));
+        let refused = unlock(&copy, "battery staple");
+        assert!(matches!(refused, Err(KeyError::WrongPassphrase(_))));
+        assert_eq!(std::fs::read_to_string(&copy).unwrap(), locked);
+        assert!(unlock(&copy, "correct horse").unwrap());
+        let back = FileKey::open_private(&copy).unwrap();
+        assert_eq!(back.public_key(), key.public_key());
+        assert!(!unlock(&copy, "anything").unwrap());
     }
 }

@@ -34,6 +34,7 @@ mod lies;
 mod lists;
 mod logins;
 mod lost;
+mod memory;
 mod names;
 mod outages;
 mod person;

@@ -160,7 +160,19 @@ impl World {
     /// A backup, as a person makes it while the coordinator runs.
     pub fn back_up(&self) {
         let (config, to) = (self.path("coordinator/coordinator.toml"), self.path("backup"));
-        let arguments = ["backup", "--config", &config, "--to", &to];
+        let passphrase = self.path("passphrase");
+        std::fs::write(&passphrase, "correct horse\n").unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&passphrase, mode).unwrap();
+        let arguments = [
+            "backup",
+            "--config",
+            &config,
+            "--to",
+            &to,
+            "--passphrase-file",
+            &passphrase,
+        ];
         self.run(&self.headquarters, "penstock-coordinator", &arguments);
     }
 
@@ -171,6 +183,9 @@ impl World {
         std::fs::rename(self.path("backup"), &data).unwrap();
         let config = "coordinator.toml";
         std::fs::copy(format!("{lost}/{config}"), format!("{data}/{config}")).unwrap();
+        let (config, passphrase) = (format!("{data}/{config}"), self.path("passphrase"));
+        let arguments = ["unlock", "--config", &config, "--passphrase-file", &passphrase];
+        self.run(&self.headquarters, "penstock-coordinator", &arguments);
     }
 
     pub fn start_agent(&self) -> Daemon {

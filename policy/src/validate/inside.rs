@@ -61,7 +61,7 @@ pub(super) fn inside(
     let speaks = |service: &At<Service>| {
         operations.is_some() && NamedService::of(&service.value).is_some_and(|known| known.tls)
     };
-    let to_plain = plain::is_written(flow);
+    let to_plain = plain::is_written(flow, bridged);
     plain::fits(name, flow, bridged, faults);
     let (source, destination) = (
         speaks(service.source()),

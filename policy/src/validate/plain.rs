@@ -1,7 +1,6 @@
 //! A client's TLS that ends at the gateway before a server that speaks none (`tls: { server: plain }`): at one TCP port, and
 //! nowhere that the key would promise what the gateway does not do.
 
-use super::inside::is_bridge;
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::Place;
@@ -12,16 +11,14 @@ use crate::ids::{ConduitId, FlowName};
 use crate::model::{Flow, Service};
 use crate::terms::{Tls, Transport};
 
-/// What the flow says of its server's TLS, where it has one server.
+/// What the flow says of its server's TLS.
 fn written(flow: &grammar::Flow) -> Option<&Written> {
-    let service = flow.service.value()?;
-    let tls = flow.tls.value()?;
-    (!is_bridge(&service.destination().value)).then(|| &tls.destination().value)
+    Some(&flow.tls.value()?.destination().value)
 }
 
 /// Whether the flow's server speaks no TLS, and its clients do.
-pub(super) fn is_written(flow: &grammar::Flow) -> bool {
-    written(flow).is_some_and(|tls| tls.server.value().is_some())
+pub(super) fn is_written(flow: &grammar::Flow, bridged: bool) -> bool {
+    !bridged && written(flow).is_some_and(|tls| tls.server.value().is_some())
 }
 
 /// The one TCP port of a service, if it has one.
@@ -93,7 +90,7 @@ pub(super) fn fits(name: &FlowName, flow: &grammar::Flow, bridged: bool, faults:
                 service.value.name
             ),
             "not one TCP port",
-            "name the port that clients connect to, such as `modbus-tcp:802` or `tcp/8080`",
+            "name the port that clients connect to, such as `tcp/8080`",
             faults,
         );
     }
@@ -110,7 +107,7 @@ fn never_plain(tls: &Written, faults: &mut Faults) {
             place,
             "no client's TLS ends at a bridge: the gateway itself is the client of its brokers".to_owned(),
             "without effect",
-            "remove the key; for a broker that speaks no TLS write `mqtt-bridge`",
+            "remove the key; for a broker that speaks no TLS, name a service without it",
             faults,
         );
     }

@@ -58,7 +58,10 @@ mod tests {
 
     use super::*;
 
-    fn plan(rules: &[(&[&str], &[&str], u16, Option<u16>)]) -> Plan {
+    /// Sources, destinations, the port that clients connect to, and the server's in the plain.
+    type Written<'a> = (&'a [&'a str], &'a [&'a str], u16, Option<u16>);
+
+    fn plan(rules: &[Written<'_>]) -> Plan {
         let stored = include_bytes!("../../../../policy/fixtures/plan-format-1.json");
         let mut plan = Plan::from_bytes(stored).unwrap();
         let one = plan.rules[0].clone();
@@ -69,7 +72,7 @@ mod tests {
             };
             networks.iter().map(end).collect()
         };
-        let rule = |(sources, destinations, port, plain_port): &(&[&str], &[&str], u16, Option<u16>)| Rule {
+        let rule = |(sources, destinations, port, plain_port): &Written<'_>| Rule {
             sources: ends(sources),
             destinations: ends(destinations),
             transport: Transport::Tcp(vec![PortRange::single(*port)]),

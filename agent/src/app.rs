@@ -5,6 +5,7 @@
 //! kernel keeps the policy.
 
 use penstock_proto::backoff::Backoff;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::{Audit, Unwritten, record};
 use crate::bridge::{self, supervisor::Supervisor};
 use crate::config::Config;
+use crate::est::EstListener;
 use crate::identity::{Identity, IdentityError, IdentityFolder};
 use crate::interlock::Asker;
 use crate::kernel::{Kernel, LeftState};
@@ -154,6 +156,13 @@ pub async fn run<K: Kernel>(
         let opened = tokio::task::spawn_blocking(move || TicketKeeper::open(&state_folder)).await;
         opened.unwrap_or_else(|_| TicketKeeper::empty(&config.state_folder))
     };
+    let (est_faults, est_faulty) = watch::channel(Vec::new());
+    let est = EstListener {
+        listen: config.est.clone(),
+        coordinators: config.coordinators.clone(),
+        identity: identity.clone(),
+        faults: est_faults,
+    };
     let link = Link {
         identity,
         bridges: bridge_states,
@@ -162,7 +171,7 @@ pub async fn run<K: Kernel>(
         inlet: inlet.clone(),
         policy: policy.clone(),
         certificate: certificate.clone(),
-        faults: [faults, local_faulty, withdrawn.faults()],
+        faults: [faults, local_faulty, withdrawn.faults(), est_faulty],
         withdrawn: withdrawn.clone(),
         tickets,
         kernel: kernel.clone(),
@@ -188,6 +197,7 @@ pub async fn run<K: Kernel>(
     parts.spawn(site.run(policy.clone(), stop.clone()));
     parts.spawn(asker.run(stop.clone()));
     parts.spawn(link.run(stop.clone()));
+    parts.spawn(est.run(stop.clone()));
     parts.spawn(tap.run(stop.clone()));
     parts.spawn(bridges.run(stop.clone()));
     parts.spawn(take_up_enrolments(
@@ -206,6 +216,7 @@ pub async fn run<K: Kernel>(
         ended,
         fault: certificate_in,
         withdrawn: withdrawn.clone(),
+        est: config.est.iter().map(SocketAddr::ip).collect(),
     };
     parts.spawn(renewal.run(stop.clone()));
     let manager = ServiceManager::from_environment();

@@ -5,6 +5,7 @@
 //! grants) is not here but in the signed policy.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ struct ConfigFile {
     agent: TypedAgent,
     link: TypedLink,
     local: TypedLocal,
+    est: TypedEst,
     audit: TypedAudit,
     enforce: TypedEnforce,
     inspect: TypedInspect,
@@ -59,6 +61,12 @@ struct TypedLink {
 struct TypedLocal {
     socket: Option<PathBuf>,
     group: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TypedEst {
+    listen: Vec<SocketAddr>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -153,6 +161,8 @@ pub struct Config {
     pub local_socket: Option<PathBuf>,
     /// Who may use it beside root and the agent's user.
     pub local_group: Option<String>,
+    /// Where devices enrol through this gateway: addresses of its own; empty: nowhere.
+    pub est: Vec<SocketAddr>,
     /// Hard quota of the audit spool, bytes.
     pub spool_bytes_max: u64,
     /// The spool writes nothing while its file system has less than this free, bytes.
@@ -189,6 +199,7 @@ impl Default for Config {
             islanded: false,
             local_socket: None,
             local_group: None,
+            est: Vec::new(),
             spool_bytes_max: 256 * 1024 * 1024,
             free_bytes_min: 64 * 1024 * 1024,
             nft: PathBuf::from("nft"),
@@ -251,6 +262,9 @@ const BRIDGE_QUEUE_MESSAGES_MIN: u64 = 16;
 
 /// Comparing more often would cost more than it could find.
 pub const VERIFY_INTERVAL_MIN: Duration = Duration::from_secs(5);
+
+/// Addresses at which devices enrol; each stands in the gateway's certificate.
+const EST_LISTEN_MAX: usize = 8;
 
 /// With less, a few clients that send long packets at once would be cut.
 const HELD_BYTES_MIN: usize = 1024 * 1024;
@@ -351,6 +365,7 @@ fn check(typed: ConfigFile) -> Result<Config, (&'static str, String)> {
         islanded: typed.link.islanded.unwrap_or(default.islanded),
         local_socket: typed.local.socket.filter(|socket| !socket.as_os_str().is_empty()),
         local_group: typed.local.group.filter(|group| !group.is_empty()),
+        est: typed.est.listen,
         spool_bytes_max: typed.audit.spool_bytes_max.unwrap_or(default.spool_bytes_max),
         free_bytes_min: typed.audit.free_bytes_min.unwrap_or(default.free_bytes_min),
         nft: typed.enforce.nft.unwrap_or(default.nft),
@@ -402,6 +417,17 @@ fn check(typed: ConfigFile) -> Result<Config, (&'static str, String)> {
         .is_some_and(|socket| !socket.is_absolute())
     {
         return Err(("local.socket", "must be an absolute path, or empty".to_owned()));
+    }
+    let unusable = |at: &&SocketAddr| at.ip().is_unspecified() || at.ip().is_multicast() || at.port() == 0;
+    if let Some(at) = config.est.iter().find(unusable) {
+        let words = format!("holds {at}: name one of the gateway's own addresses, and a port");
+        return Err(("est.listen", words));
+    }
+    if config.est.len() > EST_LISTEN_MAX {
+        return Err((
+            "est.listen",
+            format!("holds more than {EST_LISTEN_MAX} addresses"),
+        ));
     }
     if config.spool_bytes_max < SPOOL_BYTES_MIN {
         return Err((
@@ -560,6 +586,8 @@ mod tests {
                 "[[bridge.credentials]]\nbroker = \"b\"\nuser = \"u\"\npassword = \"p\"",
                 "password",
             ),
+            ("[est]\nlisten = [\"0.0.0.0:9443\"]", "est.listen"),
+            ("[est]\nlisten = [\"10.0.0.1:0\"]", "est.listen"),
             ("[log]\nformat = \"xml\"", "xml"),
             ("[log]\nlevel = \"=,=\"", "log.level"),
         ] {

@@ -24,6 +24,7 @@
 //! Not here: which plan is the right one (`reconcile`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,6 +100,8 @@ pub struct EnforceSettings {
     pub inspect: Option<inspector::SeatLimits>,
     /// Where another inspector listens, if it has none of its own.
     pub inspector: Option<InspectorPorts>,
+    /// Services of the gateway itself that guarded sides may reach over TCP: its own addresses, and ports.
+    pub own: BTreeSet<SocketAddr>,
 }
 
 impl Default for EnforceSettings {
@@ -117,6 +120,7 @@ impl Default for EnforceSettings {
             count: Duration::from_secs(10),
             inspect: None,
             inspector: None,
+            own: BTreeSet::new(),
         }
     }
 }

@@ -28,6 +28,7 @@ pub mod data_plane;
 mod database;
 pub mod durable;
 pub mod enforce;
+pub mod est;
 #[cfg(test)]
 mod fixture;
 pub mod grants;

@@ -396,6 +396,7 @@ async fn run(config: Config, kept: Vec<StoredDescriptor>) -> anyhow::Result<()> 
         note_path: Some(config.state_folder.join(standing::FILE)),
         verify_interval: config.verify_interval,
         inspect: Some(config.inspect),
+        own: config.est.iter().copied().collect(),
         ..EnforceSettings::default()
     };
     let kernel = Arc::new(Enforcer::start_with(settings, kept, audit.clone())?);

@@ -21,4 +21,4 @@ mod watching;
 pub use self::answers::{ANSWERS_MAX, SESSIONS_EACH_MAX, WATCHES_MAX};
 pub use self::control::ControlService;
 pub use self::enrol::EnrolmentService;
-pub use self::link::{LinkService, RENEWALS};
+pub use self::link::{CARRIED, LinkService, RENEWALS};

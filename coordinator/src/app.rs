@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_policy::ids::{GatewayId, OperatorId};
+use penstock_proto::est::serve;
 use penstock_proto::keys;
 use penstock_proto::peer::Subject;
 use penstock_proto::refusal::Refusal;
@@ -27,7 +28,7 @@ use crate::ca::{Authority, CaError};
 use crate::clock;
 use crate::config::Config;
 use crate::enrolment::{Attempts, GATEWAY_PREFIX, GatewayRecord, NewToken, TokenWish, create_token};
-use crate::est::{self, EstDesk};
+use crate::est::EstDesk;
 use crate::files::{self, FileError};
 use crate::health::{self, own::CertificateFiles, own::Probe};
 use crate::health_watch::{self, PublishedHealth, Standard};
@@ -354,6 +355,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         releases: releases.clone(),
         rollouts: rollouts.clone(),
         fleet: fleet.clone(),
+        est: desk.clone(),
         stopping: stopping.clone(),
         health,
     };
@@ -463,7 +465,7 @@ async fn devices_enrol(
     if config.est.is_empty() {
         return Ok(listening);
     }
-    let limits = est::serve::limits(config.accept.handshake_timeout);
+    let limits = serve::limits(config.accept.handshake_timeout);
     let reception = Reception::start(tls, limits).map_err(AppError::Threads)?;
     subjects.connect_at(reception.clone());
     for address in &config.est {
@@ -471,7 +473,7 @@ async fn devices_enrol(
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|source| AppError::Listen { address, source })?;
         listening.push(listener.local_addr().unwrap_or(address));
-        let served = est::serve::serve(listener, reception.clone(), desk.clone(), stopping.clone());
+        let served = serve::serve(listener, reception.clone(), desk.clone(), stopping.clone());
         tasks.spawn(served);
     }
     Ok(listening)

@@ -2,7 +2,7 @@
 //! SR 1.9).
 //!
 //! ```text
-//! device ─ TLS 1.3 ─ serve (HTTP, bounds) ─▶ EstDesk ─┬─ cacerts, csrattrs: for anybody
+//! device ─ TLS 1.3 ─ proto/est (HTTP, bounds) ─▶ EstDesk ─┬─ cacerts, csrattrs: for anybody
 //!                                                     ├─ simpleenroll: a token ─▶ enrolment
 //!                                                     └─ simplereenroll: the device's certificate ─▶ devices
 //! ```
@@ -13,24 +13,28 @@
 //! not read. What stands in its place: the token goes only to a server that the device verified, works once, for one
 //! asset, and can be bound to the digest of the one key that it serves.
 //!
-//! What comes in is answered here, and knows no HTTP but its statuses; `serve` listens.
-
-mod answer;
-mod der;
-pub(crate) mod serve;
+//! A gateway carries what devices ask that reach no coordinator. What it says is judged again, and believed for devices of the zones at this
+//! gateway alone: a stolen one enrols no device of elsewhere. It sees a token that passes through it, so tokens for such devices are best bound
+//! to a key; and it cannot take over a device's identity by a renewal, which goes on there with the key that signed the request.
+//!
+//! What comes in is answered here, and knows no HTTP but its statuses; `penstock_proto::est` reads and writes that.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use penstock_policy::ids::{Digest, GatewayId};
+use penstock_proto::est::{Answer, Asked, Desk, Login, Operation};
 use penstock_proto::peer::{Certified, Epoch, Subject};
 use penstock_proto::refusal::{Reason, Refusal};
+use penstock_proto::tls::data_path::{PlantTrust, judge_device};
 use penstock_proto::tls::times::instant;
+use penstock_proto::v1;
+use penstock_proto::withdrawn::WithdrawnView;
 
-pub(crate) use self::answer::{Answer, Body};
 use crate::allowance::{Allowance, Share};
-use crate::ca::{Authority, IssuedCertificate, ProvenKey, REQUEST_BYTES_MAX, bad_request};
+use crate::ca::{Authority, IssuedCertificate, ProvenKey, bad_request};
 use crate::clock;
 use crate::devices;
 use crate::devices::declared::DeclaredDevices;
@@ -40,68 +44,16 @@ use crate::releases::Releases;
 use crate::store::Store;
 use crate::subjects::Subjects;
 
-/// Longest body that is read, bytes: the longest request in base64, broken into lines.
-pub(crate) const BODY_BYTES_MAX: usize = REQUEST_BYTES_MAX * 3 / 2;
-
 /// Certificates that one device may get: some at once while it is set up, and one an hour for ever.
 const CERTIFICATES: Share = Share {
     at_once: 24,
     per_day: 24,
 };
 
-/// What can be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Operation {
-    /// Whom devices have to trust.
-    CaCerts,
-    /// What a request should look like.
-    CsrAttrs,
-    /// A first certificate, or one for a new key, by a token.
-    SimpleEnroll,
-    /// Another certificate, by the one before.
-    SimpleReenroll,
-}
-
-impl Operation {
-    /// Its name in the path.
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "cacerts" => Self::CaCerts,
-            "csrattrs" => Self::CsrAttrs,
-            "simpleenroll" => Self::SimpleEnroll,
-            "simplereenroll" => Self::SimpleReenroll,
-            _ => return None,
-        })
-    }
-
-    /// Whether it brings a certificate request.
-    pub(crate) fn brings_request(self) -> bool {
-        matches!(self, Self::SimpleEnroll | Self::SimpleReenroll)
-    }
-}
-
-/// Name and password of HTTP Basic.
-#[derive(Clone)]
-pub(crate) struct Login {
-    /// The asset.
-    pub(crate) user: String,
-    /// The token's secret as text.
-    pub(crate) password: String,
-}
-
-/// What somebody asks, and what they proved.
-pub(crate) struct Asked<'a> {
-    /// What.
-    pub(crate) operation: Operation,
-    /// A certificate request in base64.
-    pub(crate) body: &'a [u8],
-    /// What they log in with.
-    pub(crate) login: Option<Login>,
-    /// The certificate that they showed, and whose key they proved to hold.
-    pub(crate) certified: Option<Certified>,
-    /// From where.
-    pub(crate) address: IpAddr,
-}
+/// Addresses of one gateway at which devices enrol.
+const OWN_MAX: usize = 8;
+/// Certificates of a device's chain that are looked at.
+const CHAIN_MAX: usize = 4;
 
 /// Answers devices.
 pub(crate) struct EstDesk {
@@ -117,6 +69,77 @@ pub(crate) struct EstDesk {
 }
 
 impl EstDesk {
+    /// Which of these addresses, where devices enrol through a gateway, the release in force declares as its own; none of them while it cannot
+    /// be read.
+    pub(crate) async fn own_addresses(&self, gateway: &GatewayId, addresses: &[String]) -> Vec<IpAddr> {
+        if addresses.is_empty() {
+            return Vec::new();
+        }
+        let declared = match self.declared.now().await {
+            Ok(declared) => declared,
+            Err(refusal) => {
+                tracing::warn!(%gateway, %refusal, "a certificate is issued without the addresses at which devices enrol");
+                return Vec::new();
+            }
+        };
+        let read = addresses.iter().filter_map(|text| text.parse().ok());
+        read.filter(|address| declared.is_own(gateway, *address))
+            .take(OWN_MAX)
+            .collect()
+    }
+
+    /// What a gateway carries: judged as if the device was here.
+    pub(crate) async fn carried(
+        &self,
+        gateway: &GatewayId,
+        request: v1::CarryEstRequest,
+        at: IpAddr,
+    ) -> Answer {
+        let operation = Operation::named(&request.operation).filter(|operation| operation.brings_request());
+        let Some(operation) = operation else {
+            return Answer::words(404, "this is not carried: a gateway answers it itself");
+        };
+        let der = |der: bytes::Bytes| rustls::pki_types::CertificateDer::from(der.to_vec());
+        let chain: Vec<_> = request
+            .certificate_chain
+            .into_iter()
+            .take(CHAIN_MAX)
+            .map(der)
+            .collect();
+        let roots = self.authority.roots();
+        let trust = PlantTrust {
+            plant: self.authority.plant(),
+            roots: &roots,
+            withdrawn: &WithdrawnView::default(),
+        };
+        let certified = match chain.is_empty() {
+            true => None,
+            false => match judge_device(trust, &chain) {
+                Ok(certified) => Some(certified),
+                Err(error) => {
+                    let words = format!(
+                        "the certificate that the device showed does not count: {}",
+                        crate::chain(&error)
+                    );
+                    return Answer::words(403, words);
+                }
+            },
+        };
+        let is_logged_in = !request.user.is_empty() || !request.password.is_empty();
+        let asked = Asked {
+            operation,
+            body: request.body.to_vec(),
+            login: is_logged_in.then_some(Login {
+                user: request.user,
+                password: request.password,
+            }),
+            chain,
+            certified,
+            address: request.address.parse().unwrap_or(at),
+        };
+        self.answer_through(&asked, Some(gateway)).await
+    }
+
     /// For the devices of these releases.
     pub(crate) fn new(
         store: Store,
@@ -137,15 +160,13 @@ impl EstDesk {
         }
     }
 
-    /// What comes of it.
-    pub(crate) async fn answer(&self, asked: Asked<'_>) -> Answer {
+    /// What comes of it, where a gateway carries it.
+    pub(crate) async fn answer_through(&self, asked: &Asked, through: Option<&GatewayId>) -> Answer {
         let outcome = match asked.operation {
-            Operation::CaCerts => Ok(Answer::good(Body::Authorities(der::certs_only(
-                &self.authority.roots(),
-            )))),
-            Operation::CsrAttrs => Ok(Answer::good(Body::Attributes(der::csr_attributes()))),
-            Operation::SimpleEnroll => self.enrol(&asked).await,
-            Operation::SimpleReenroll => self.renew(&asked).await,
+            Operation::CaCerts => Ok(Answer::authorities(&self.authority.roots())),
+            Operation::CsrAttrs => Ok(Answer::attributes()),
+            Operation::SimpleEnroll => self.enrol(asked, through).await,
+            Operation::SimpleReenroll => self.renew(asked, through).await,
         };
         outcome.unwrap_or_else(|refusal| {
             metrics::counter!("penstock_denied_total", "reason" => refusal.reason.as_str()).increment(1);
@@ -153,14 +174,14 @@ impl EstDesk {
         })
     }
 
-    async fn enrol(&self, asked: &Asked<'_>) -> Result<Answer, Refusal> {
+    async fn enrol(&self, asked: &Asked, through: Option<&GatewayId>) -> Result<Answer, Refusal> {
         let Some(login) = &asked.login else {
             return Ok(Answer::unauthorized(
                 "simpleenroll needs a token: log in by HTTP Basic, with the asset's name and the secret that \
                  `penstock devices token` wrote",
             ));
         };
-        let outcome = self.by_token(asked, login).await;
+        let outcome = self.by_token(asked, login, through).await;
         if let Err(refusal) = &outcome
             && refusal.reason != Reason::TooManyAttempts
         {
@@ -173,11 +194,16 @@ impl EstDesk {
         }
         let issued = outcome?;
         metrics::counter!("penstock_enrolments_total", "kind" => "device").increment(1);
-        Ok(certificate(&issued))
+        certificate(&issued)
     }
 
-    async fn by_token(&self, asked: &Asked<'_>, login: &Login) -> Result<IssuedCertificate, Refusal> {
-        let request = request_of(asked.body)?;
+    async fn by_token(
+        &self,
+        asked: &Asked,
+        login: &Login,
+        through: Option<&GatewayId>,
+    ) -> Result<IssuedCertificate, Refusal> {
+        let request = request_of(&asked.body)?;
         let now_ms = clock::now_ms();
         let application = Application {
             name: &login.user,
@@ -197,26 +223,26 @@ impl EstDesk {
             } else {
                 ""
             };
-            let words = format!("{}{again}", in_words(epoch, key));
+            let words = format!("{}{again}", in_words(through, epoch, key));
             is_due.then(|| {
                 self.journal
                     .identity_event("enrolled", subject, Some(asked.address), &words)
             })
         };
-        let applied = (Applicants::Devices(&self.declared), application);
+        let applied = (Applicants::Devices(&self.declared, through), application);
         let issues = (&self.subjects, &*self.authority);
         enrolment::enrol(&self.store, issues, &self.attempts, applied, now_ms, event)
             .await
             .map(|enrolled| enrolled.issued)
     }
 
-    async fn renew(&self, asked: &Asked<'_>) -> Result<Answer, Refusal> {
+    async fn renew(&self, asked: &Asked, through: Option<&GatewayId>) -> Result<Answer, Refusal> {
         let Some(certified) = &asked.certified else {
             let words = "simplereenroll needs the certificate that the device has, shown as its TLS client certificate; \
                          without one, enrol with a token: simpleenroll";
             return Err(Refusal::new(Reason::NoCertificate, words));
         };
-        let outcome = self.by_certificate(asked, certified).await;
+        let outcome = self.by_certificate(asked, certified, through).await;
         if let Err(refusal) = &outcome {
             let subject = &certified.identity.subject;
             let written = self
@@ -224,13 +250,14 @@ impl EstDesk {
                 .peer_refused(subject, asked.address, &refusal.message);
             written.await?;
         }
-        outcome.map(|issued| certificate(&issued))
+        certificate(&outcome?)
     }
 
     async fn by_certificate(
         &self,
-        asked: &Asked<'_>,
+        asked: &Asked,
         certified: &Certified,
+        through: Option<&GatewayId>,
     ) -> Result<IssuedCertificate, Refusal> {
         let subject = &certified.identity.subject;
         let Subject::Device(asset) = subject else {
@@ -245,12 +272,22 @@ impl EstDesk {
             );
             return Err(Refusal::new(Reason::CertificateEnded, words));
         }
-        let proven = ProvenKey::of_request(&request_of(asked.body)?).map_err(bad_request)?;
+        let proven = ProvenKey::of_request(&request_of(&asked.body)?).map_err(bad_request)?;
         // First of all: a key that no longer counts takes none of the renewals of the one that does.
         if !self.subjects.is_current(subject, proven.digest()) {
             self.subjects.judge(certified)?;
         }
-        let names = self.declared.now().await?.names(asset).map_err(undeclared)?;
+        if let Some(gateway) = through
+            && proven.digest() != certified.key
+        {
+            let words = format!(
+                "{subject} asked for a certificate for another key through gateway/{gateway}, and only the same key is renewed there; \
+                 for another one, enrol it with a token: simpleenroll"
+            );
+            return Err(Refusal::new(Reason::WrongStanding, words));
+        }
+        let declared = self.declared.now().await?;
+        let names = declared.served(asset, through).map_err(undeclared)?;
         if let Err(after) = self.renewals.take(&subject.to_string(), 1, now_ms) {
             let words = format!(
                 "{subject} renewed its certificate {} times in a short time; it can be renewed again in {} min",
@@ -260,7 +297,7 @@ impl EstDesk {
             return Err(Refusal::new(Reason::TooManyAttempts, words).retry_after(after));
         }
         let event = |epoch| {
-            let words = in_words(epoch, proven.digest());
+            let words = in_words(through, epoch, proven.digest());
             self.journal
                 .identity_event("renewed", subject, Some(asked.address), &words)
         };
@@ -276,9 +313,18 @@ impl EstDesk {
     }
 }
 
+impl Desk for EstDesk {
+    async fn answer(&self, asked: Asked) -> Answer {
+        self.answer_through(&asked, None).await
+    }
+}
+
 /// Which certificate was issued, for the trail.
-fn in_words(epoch: Epoch, key: penstock_policy::ids::Digest) -> String {
-    format!("by EST, life {epoch}, key {key}")
+fn in_words(through: Option<&GatewayId>, epoch: Epoch, key: Digest) -> String {
+    let through = through
+        .map(|gateway| format!(" through gateway/{gateway}"))
+        .unwrap_or_default();
+    format!("by EST{through}, life {epoch}, key {key}")
 }
 
 /// An asset that is no longer declared: waiting does not help its device.
@@ -289,10 +335,11 @@ fn undeclared(refusal: Refusal) -> Refusal {
     }
 }
 
-/// The answer to a request: its certificate alone (RFC 7030, 4.2.3); whom to trust is asked for apart.
-fn certificate(issued: &IssuedCertificate) -> Answer {
-    let leaf = issued.chain.get(..1).unwrap_or_default();
-    Answer::good(Body::Certificate(der::certs_only(leaf)))
+/// The answer to a request: its certificate; whom to trust is asked for apart.
+fn certificate(issued: &IssuedCertificate) -> Result<Answer, Refusal> {
+    let leaf = issued.chain.first();
+    let leaf = leaf.ok_or_else(|| Refusal::new(Reason::Internal, "no certificate was made"))?;
+    Ok(Answer::certificate(leaf))
 }
 
 /// A certificate request, from base64 with or without ends of lines (RFC 8951, 3.1).

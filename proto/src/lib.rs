@@ -13,6 +13,7 @@ pub mod channel;
 pub mod codec;
 pub mod convert;
 pub mod dumps;
+pub mod est;
 pub mod event;
 pub mod fault;
 pub mod issuing;

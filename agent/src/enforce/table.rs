@@ -133,7 +133,7 @@ impl Table {
     /// Whether the kernel would take `plan`. What was made ready for it is kept for the loading that follows.
     pub(super) async fn check(&self, plan: Arc<Plan>) -> Result<(), EnforceError> {
         let mut state = self.state.lock().await;
-        let ready = PreparedPlan::of(Arc::clone(&plan), self.inspector_of(&state, &plan)).await?;
+        let ready = self.prepared(&state, &plan).await?;
         state.ready = None;
         if !self.takes_change(&state, &ready).await? {
             let left = self.left_of(&ready.plan);
@@ -146,6 +146,11 @@ impl Table {
         }
         state.ready = Some(ready);
         Ok(())
+    }
+
+    async fn prepared(&self, state: &TableState, plan: &Arc<Plan>) -> Result<PreparedPlan, EnforceError> {
+        let inspector = self.inspector_of(state, plan);
+        PreparedPlan::of(Arc::clone(plan), inspector, self.settings.own.clone()).await
     }
 
     /// Where the inspector listens, if the rules are to know of it: for a plan that has something for it, and while its sockets may
@@ -258,7 +263,7 @@ impl Table {
         let checked = state.ready.take().filter(|ready| Arc::ptr_eq(&ready.plan, &plan));
         let ready = match checked {
             Some(ready) => ready,
-            None => PreparedPlan::of(Arc::clone(&plan), self.inspector_of(state, &plan)).await?,
+            None => self.prepared(state, &plan).await?,
         };
         let began = Instant::now();
         if ready.structure.mode == GatewayMode::Bridged {

@@ -10,6 +10,7 @@
 
 pub mod machine;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use penstock_proto::channel::Address;
@@ -85,6 +86,8 @@ pub struct Renewal {
     pub fault: watch::Sender<Option<Fault>>,
     /// Where it is said that this gateway's key no longer counts, or that an answer brought roots.
     pub withdrawn: Arc<WithdrawnKeeper>,
+    /// Addresses of this gateway at which devices enrol.
+    pub est: Vec<IpAddr>,
 }
 
 /// What came of a renewal.
@@ -118,7 +121,7 @@ impl Renewal {
             let Some(current) = current.filter(|_| asks) else {
                 continue;
             };
-            match renew(&self.folder, &self.coordinators, &current).await {
+            match renew_for(&self.folder, &self.coordinators, &current, &self.est).await {
                 Ok(Renewed {
                     identity: renewed,
                     strange_roots,
@@ -154,7 +157,8 @@ impl Renewal {
     /// What the machine needs to know of a certificate, held against the policy in force.
     fn facts(&mut self, identity: &Identity) -> CertificateFacts {
         let held = identity.server_names().unwrap_or_default();
-        let needed = self.policy.borrow_and_update().tls_ends.clone();
+        let mut needed = self.policy.borrow_and_update().tls_ends.clone();
+        needed.extend(self.est.iter().copied());
         CertificateFacts {
             validity_ms: identity.validity_ms().ok(),
             newest_until_ms: identity.newest_until_ms(),
@@ -229,6 +233,19 @@ pub async fn renew(
     coordinators: &[Address],
     current: &Identity,
 ) -> Result<Renewed, RenewError> {
+    renew_for(folder, coordinators, current, &[]).await
+}
+
+/// The same for a gateway at whose own addresses `est` devices enrol.
+///
+/// # Errors
+/// As [`renew`].
+async fn renew_for(
+    folder: &IdentityFolder,
+    coordinators: &[Address],
+    current: &Identity,
+    est: &[IpAddr],
+) -> Result<Renewed, RenewError> {
     let enrolment = current.enrolment.clone();
     let own = PeerIdentity {
         plant: enrolment.plant.clone(),
@@ -253,6 +270,7 @@ pub async fn renew(
     let answer = GatewayLinkClient::new(connected.channel)
         .renew(RenewRequest {
             certificate_request: request.into(),
+            est_addresses: est.iter().map(ToString::to_string).collect(),
         })
         .await
         .map_err(|status| RenewError::Refused(Box::new(status)))?

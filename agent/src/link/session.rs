@@ -87,9 +87,9 @@ pub struct Link<K> {
     pub policy: watch::Receiver<PolicyView>,
     /// What is wrong with the certificate.
     pub certificate: watch::Receiver<Option<Fault>>,
-    /// Why nothing is learned where zones observe, why nobody can steer this gateway locally, and what is wrong with whom it believes,
+    /// Why nothing is learned where zones observe, why nobody can steer this gateway locally or enrol through it, and what is wrong with whom it believes,
     /// if so.
-    pub faults: [watch::Receiver<Vec<Fault>>; 3],
+    pub faults: [watch::Receiver<Vec<Fault>>; 4],
     /// Whose keys no longer count.
     pub withdrawn: Arc<WithdrawnKeeper>,
     /// By what a second user of this gateway's key is noticed.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use penstock_policy::ids::GatewayId;
+use penstock_proto::est::Body;
 use penstock_proto::peer::Subject;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::ServerNames;
@@ -18,6 +19,7 @@ use crate::allowance::{Allowance, Share};
 use crate::ca::Authority;
 use crate::clock;
 use crate::enrolment;
+use crate::est::EstDesk;
 use crate::journal::Journal;
 use crate::sessions::Sessions;
 use crate::store::Store;
@@ -42,7 +44,17 @@ pub struct LinkService {
     pub tickets: Tickets,
     /// How often each may renew.
     pub renewals: Allowance,
+    /// Answers devices.
+    pub(crate) est: Arc<EstDesk>,
+    /// How many of their requests each gateway may carry.
+    pub carried: Allowance,
 }
+
+/// Requests of devices that one gateway may carry: all of a large zone at once, and one each ten seconds for ever.
+pub const CARRIED: Share = Share {
+    at_once: 1_000,
+    per_day: 8_640,
+};
 
 /// Certificates that one peer may get: one after each change of the servers whose TLS it ends, and one an hour for ever.
 pub const RENEWALS: Share = Share {
@@ -65,6 +77,37 @@ impl GatewayLink for LinkService {
         let answer = self.places.begin(&peer.gateway, request.extensions())?;
         let frames = self.sessions.open(peer, request.into_inner());
         Ok(framed(Frames::new(frames), answer))
+    }
+
+    async fn carry_est(
+        &self,
+        request: Request<v1::CarryEstRequest>,
+    ) -> Result<Response<v1::CarryEstResponse>, Status> {
+        use v1::carry_est_response::Body as Wire;
+        let peer = gate::gateway(request.extensions())?;
+        let (certified, address) = gate::certified(request.extensions())?;
+        self.subjects.admit(certified, address).await?;
+        if let Err(after) = self.carried.take(peer.gateway.as_str(), 1, clock::now_ms()) {
+            let words = "more devices' requests came through this gateway than are taken in a short time";
+            return Err(Refusal::new(Reason::TooManyAttempts, words)
+                .retry_after(after)
+                .into());
+        }
+        let answer = self
+            .est
+            .carried(&peer.gateway, request.into_inner(), address)
+            .await;
+        let seconds = answer.retry_after.map_or(0, |after| after.as_secs().max(1));
+        Ok(Response::new(v1::CarryEstResponse {
+            status: answer.status.into(),
+            retry_after_seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
+            body: Some(match answer.body {
+                Body::Words(words) => Wire::Words(words),
+                Body::Certificate(der) | Body::Authorities(der) | Body::Attributes(der) => {
+                    Wire::Certificate(der.into())
+                }
+            }),
+        }))
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::EnrolResponse>, Status> {
@@ -110,10 +153,13 @@ impl GatewayLink for LinkService {
             ));
         }
         // What a gateway serves by is what the approved release says; nothing that it asks for.
-        let names = match (&subject, self.sessions.releases.now()) {
+        let mut names = match (&subject, self.sessions.releases.now()) {
             (Subject::Gateway(gateway), Some(current)) => current.tls_ends(gateway),
             _ => ServerNames::default(),
         };
+        if let Subject::Gateway(gateway) = &subject {
+            names.extend(self.est.own_addresses(gateway, &message.est_addresses).await);
+        }
         if !names.is_empty() {
             words.insert(0, names.to_string());
         }

@@ -21,10 +21,13 @@ use crate::allowance::Allowance;
 use crate::api::answers::{self, Answers};
 use crate::api::calls::{self, CALL_TIMEOUT, Calls};
 use crate::api::gate::{self, Gate};
-use crate::api::{ANSWERS_MAX, ControlService, EnrolmentService, LinkService, RENEWALS, WATCHES_MAX};
+use crate::api::{
+    ANSWERS_MAX, CARRIED, ControlService, EnrolmentService, LinkService, RENEWALS, WATCHES_MAX,
+};
 use crate::ca::Authority;
 use crate::config::Config;
 use crate::enrolment::Attempts;
+use crate::est::EstDesk;
 use crate::health_watch::PublishedHealth;
 use crate::identities::Identities;
 use crate::ingest::Ingest;
@@ -65,6 +68,7 @@ pub(super) struct Services<'a> {
     pub(super) releases: Releases,
     pub(super) rollouts: Rollouts,
     pub(super) fleet: Arc<Fleet>,
+    pub(super) est: Arc<EstDesk>,
     pub(super) stopping: CancellationToken,
     pub(super) health: watch::Receiver<Arc<PublishedHealth>>,
 }
@@ -128,6 +132,8 @@ impl Services<'_> {
             journal: self.journal,
             tickets: self.tickets,
             renewals: Allowance::new(RENEWALS),
+            est: self.est,
+            carried: Allowance::new(CARRIED),
         })
         .max_decoding_message_size(GATEWAY_MESSAGE_BYTES_MAX);
         let reflection = tonic_reflection::server::Builder::configure()

@@ -1,11 +1,13 @@
-//! What the release in force says of devices: by which addresses and names each serves.
+//! What the release in force says of devices: by which addresses and names each serves, and which gateways stand at its zone; and what addresses these have themselves.
 //!
 //! A document is read whole for it, which takes a moment on a large plant; so what was read is kept until another release is in force.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use penstock_policy::ids::{AssetId, Digest, Revision};
+use ipnet::IpNet;
+use penstock_policy::ids::{AssetId, Digest, GatewayId, Revision, ZoneId};
 use penstock_policy::model::{FlowEnd, Plant};
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::{NAMES_MAX, NamesError, ServerNames};
@@ -18,10 +20,15 @@ use crate::releases::Releases;
 pub(crate) struct Declared {
     revision: Revision,
     assets: HashMap<AssetId, DeclaredDevice>,
+    /// The gateways at each zone.
+    gateways: HashMap<ZoneId, BTreeSet<GatewayId>>,
+    /// The addresses of each gateway itself.
+    own: HashMap<GatewayId, BTreeSet<IpAddr>>,
 }
 
 #[derive(Debug)]
 struct DeclaredDevice {
+    zone: ZoneId,
     names: Result<ServerNames, NamesError>,
 }
 
@@ -40,13 +47,29 @@ impl Declared {
             let written = called.remove(id).unwrap_or_default();
             let added = written.iter().try_for_each(|name| names.add(name));
             let device = DeclaredDevice {
+                zone: asset.zone.clone(),
                 names: added.map(|()| names),
             };
             (id.clone(), device)
         });
+        let mut gateways: HashMap<ZoneId, BTreeSet<GatewayId>> = HashMap::new();
+        let sides = plant.gateways.iter().flat_map(|(gateway, declared)| {
+            let sides = declared.interfaces.values();
+            sides.map(move |side| (gateway, side))
+        });
+        let mut own: HashMap<GatewayId, BTreeSet<IpAddr>> = HashMap::new();
+        for (gateway, side) in sides {
+            let addresses = side.addresses.iter().map(IpNet::addr);
+            own.entry(gateway.clone()).or_default().extend(addresses);
+            for zone in std::iter::once(&side.zone).chain(&side.behind) {
+                gateways.entry(zone.clone()).or_default().insert(gateway.clone());
+            }
+        }
         Self {
             revision,
             assets: assets.collect(),
+            gateways,
+            own,
         }
     }
 
@@ -68,6 +91,35 @@ impl Declared {
             )));
         }
         Ok(names)
+    }
+
+    /// The same for one that asks through a gateway, which has to stand at its zone.
+    ///
+    /// # Errors
+    /// As [`Self::names`], or the gateway stands elsewhere.
+    pub(crate) fn served(
+        &self,
+        asset: &AssetId,
+        through: Option<&GatewayId>,
+    ) -> Result<ServerNames, Refusal> {
+        let zone = &self.device(asset)?.zone;
+        if let Some(gateway) = through
+            && !self.gateways.get(zone).is_some_and(|at| at.contains(gateway))
+        {
+            let words = format!(
+                "{asset} is in zone {zone}, and gateway/{gateway} does not stand there by {}: no device enrols through a gateway of elsewhere",
+                self.revision
+            );
+            return Err(Refusal::new(Reason::WrongKindOfPeer, words));
+        }
+        self.names(asset)
+    }
+
+    /// Whether an address is a gateway's own.
+    pub(crate) fn is_own(&self, gateway: &GatewayId, address: IpAddr) -> bool {
+        self.own
+            .get(gateway)
+            .is_some_and(|addresses| addresses.contains(&address))
     }
 
     fn device(&self, asset: &AssetId) -> Result<&DeclaredDevice, Refusal> {

@@ -1,6 +1,6 @@
 //! Who may enrol where, by what names they are certified, and what an enrolment gives them.
 
-use penstock_policy::ids::Digest;
+use penstock_policy::ids::{Digest, GatewayId};
 use penstock_proto::peer::{Epoch, Subject};
 use penstock_proto::refusal::Refusal;
 use penstock_proto::tls::names::ServerNames;
@@ -12,22 +12,24 @@ use crate::devices::declared::DeclaredDevices;
 pub(crate) enum Applicants<'a> {
     /// Gateways and operators.
     Peers,
-    /// Devices.
-    Devices(&'a DeclaredDevices),
+    /// Devices; through a gateway, those at its zones.
+    Devices(&'a DeclaredDevices, Option<&'a GatewayId>),
 }
 
 impl Applicants<'_> {
     pub(super) fn kinds(self) -> &'static [&'static str] {
         match self {
             Self::Peers => &["gateway", "operator"],
-            Self::Devices(_) => &["device"],
+            Self::Devices(..) => &["device"],
         }
     }
 
     /// What stands in the certificate. A gateway that ends TLS by its plan renews for the names that it needs.
     pub(super) async fn names(self, subject: &Subject) -> Result<ServerNames, Refusal> {
         match (self, subject) {
-            (Self::Devices(declared), Subject::Device(asset)) => declared.now().await?.names(asset),
+            (Self::Devices(declared, through), Subject::Device(asset)) => {
+                declared.now().await?.served(asset, through)
+            }
             _ => Ok(ServerNames::default()),
         }
     }

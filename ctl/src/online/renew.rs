@@ -71,6 +71,7 @@ pub(super) async fn renew(online: &mut Online, shown: &Credentials) -> Result<u6
     })?;
     let request = RenewRequest {
         certificate_request: request.into(),
+        ..RenewRequest::default()
     };
     let answer = online.client.renew_operator(request).await;
     let answer = answer.map_err(|status| refused(&status))?.into_inner();

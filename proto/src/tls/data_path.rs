@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use penstock_policy::ids::{AssetId, PlantId};
 use penstock_policy::terms::Tls;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::ClientCertVerifier as _;
 use rustls::{ClientConfig, CommonState, ServerConfig};
 
 use super::chains::Chains;
@@ -29,6 +30,7 @@ use super::server::{ServerCredentials, accepting};
 pub use super::verifier::Devices;
 use super::verifier::{Anchor, ClientVerifier, ExpectedPeer, ForeignVerifier, PeerKind, ServerVerifier};
 use super::{Credentials, TlsError, certificates_from_pem, provider};
+use crate::peer::Certified;
 use crate::withdrawn::{Life, WatchedLife, WithdrawnView};
 
 /// What a gateway knows of its plant: by this its peers are judged.
@@ -83,6 +85,24 @@ pub fn enrolling_server(
     let mut config = accepting(verifier, own)?;
     config.alpn_protocols = HTTP.map(<[u8]>::to_vec).to_vec();
     Ok(Arc::new(config))
+}
+
+/// What the chain of a device says that somebody else met, judged as if it was met here now. That the device holds the key is their word.
+///
+/// # Errors
+/// No root of the plant issued it, it is not valid now, or it is not a device's.
+pub fn judge_device(trust: PlantTrust<'_>, chain: &[CertificateDer<'static>]) -> Result<Certified, TlsError> {
+    let named = ExpectedPeer {
+        plant: trust.plant.clone(),
+        who: PeerKind::Devices(Devices::Any),
+        withdrawn: trust.withdrawn.clone(),
+    };
+    let verifier = ClientVerifier::new(trust.roots, named, true, Duration::ZERO)?;
+    let (leaf, others) = chain
+        .split_first()
+        .ok_or_else(|| TlsError::Empty("the device's chain".to_owned()))?;
+    verifier.verify_client_cert(leaf, others, UnixTime::now())?;
+    Ok(Certified::from_certificate(leaf)?)
 }
 
 /// Who of the plant is at the other end of a connection whose handshake is done, and in which life; `None` before.

@@ -232,6 +232,15 @@ impl CloseReason {
 }
 
 impl PeerStream {
+    /// The certificates that the peer showed, leaf first; none of one without.
+    pub fn chain(&self) -> Vec<CertificateDer<'static>> {
+        let shown = self.stream.get_ref().1.peer_certificates().unwrap_or_default();
+        shown
+            .iter()
+            .map(|certificate| certificate.clone().into_owned())
+            .collect()
+    }
+
     /// Whether it may still stand. Asked by writing as well as by reading: what serves it reads nothing while it waits to
     /// write, and a peer that takes no bytes would keep its place for ever.
     fn stands(&mut self, cx: &mut Context<'_>) -> io::Result<()> {

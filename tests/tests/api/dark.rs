@@ -288,6 +288,7 @@ async fn a_certificate_that_has_ended_is_good_for_its_own_renewal_and_nothing_el
     );
     let renewal = |request: Vec<u8>| v1::RenewRequest {
         certificate_request: request.into(),
+        ..v1::RenewRequest::default()
     };
     let other = certificate_request(&file_key(), None).unwrap();
     let words = refused(

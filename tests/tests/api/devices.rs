@@ -128,6 +128,7 @@ async fn renewed(world: &World, gateway: &str) -> String {
     let answer = GatewayLinkClient::new(channel)
         .renew(v1::RenewRequest {
             certificate_request: wishes.der().to_vec().into(),
+            ..v1::RenewRequest::default()
         })
         .await
         .unwrap()
@@ -441,6 +442,7 @@ async fn only_an_admin_issues_and_refusals_stand_in_the_trail() {
     let renewal = GatewayLinkClient::new(channel)
         .renew(v1::RenewRequest {
             certificate_request: request().into(),
+            ..v1::RenewRequest::default()
         })
         .await;
     refused(renewal, Reason::WrongKindOfPeer);

@@ -196,6 +196,7 @@ async fn gateways(
         let channel = world.channel(world.roots(), Some(credentials)).await;
         let request = v1::RenewRequest {
             certificate_request: certificate_request(&key, None).unwrap().into(),
+            ..v1::RenewRequest::default()
         };
         let mut link = GatewayLinkClient::new(channel.map_err(unreached)?);
         link.renew(request).await?;

@@ -1,6 +1,7 @@
 //! Devices that enrol and renew by themselves (EST), as clients that others wrote see it: `curl` and `openssl` here, strongSwan's `pki` in
 //! `est/strongswan`, what is refused in `est/refused`, and the runbook's page in `est/followed`.
 
+mod carried;
 mod followed;
 mod refused;
 mod strongswan;

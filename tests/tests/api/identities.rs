@@ -141,6 +141,7 @@ async fn a_thief_with_a_key_that_counts_cannot_renew_it_for_one_of_their_own() {
     let mut link = GatewayLinkClient::new(channel);
     let request = v1::RenewRequest {
         certificate_request: certificate_request(&file_key(), None).unwrap().into(),
+        ..v1::RenewRequest::default()
     };
     let words = refused(link.renew(request).await, Reason::OtherKey);
     assert!(

@@ -44,6 +44,7 @@ async fn a_login_is_renewed_for_its_own_key_and_not_while_it_is_suspended() {
 
     let other = v1::RenewRequest {
         certificate_request: certificate_request(&file_key(), None).unwrap().into(),
+        ..v1::RenewRequest::default()
     };
     refused(anna.renew_operator(other).await, Reason::OtherKey);
     let channel = world.channel(world.roots(), Some(old.clone())).await.unwrap();

@@ -141,6 +141,7 @@ async fn a_certificate_is_renewed_for_its_own_name_only() {
     let renewed = GatewayLinkClient::new(channel)
         .renew(v1::RenewRequest {
             certificate_request: request.der().to_vec().into(),
+            ..v1::RenewRequest::default()
         })
         .await
         .unwrap()
@@ -292,6 +293,7 @@ async fn a_key_that_never_leaves_its_holder_enrols_a_gateway_and_holds_its_mutua
     let renewed = v1::gateway_link_client::GatewayLinkClient::new(channel)
         .renew(v1::RenewRequest {
             certificate_request: request.into(),
+            ..v1::RenewRequest::default()
         })
         .await
         .unwrap()

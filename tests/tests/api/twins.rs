@@ -74,6 +74,7 @@ async fn renews(world: &World, state: &Path) -> Result<(), Status> {
     let channel = world.channel(world.roots(), Some(own)).await.unwrap();
     let request = v1::RenewRequest {
         certificate_request: certificate_request(&folder.key().unwrap(), None).unwrap().into(),
+        ..v1::RenewRequest::default()
     };
     GatewayLinkClient::new(channel).renew(request).await.map(|_| ())
 }

@@ -210,6 +210,7 @@ impl World {
     pub fn renewal(&self, subject: &str) -> v1::RenewRequest {
         v1::RenewRequest {
             certificate_request: certificate_request(&self.key(subject), None).unwrap().into(),
+            ..v1::RenewRequest::default()
         }
     }
 

@@ -10,6 +10,7 @@
 
 mod at_the_cabinet;
 mod disk;
+mod est;
 mod killed;
 mod overrides;
 mod restored;

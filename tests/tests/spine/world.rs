@@ -52,6 +52,7 @@ const FLOW: &str = "      sometimes: { source: desk, destination: plc, service: 
 pub struct World {
     pub desk: Namespace,
     pub gateway: Namespace,
+    pub plc: Namespace,
     headquarters: Namespace,
     folder: PathBuf,
 }
@@ -81,6 +82,7 @@ impl World {
         let world = Self {
             desk,
             gateway,
+            plc,
             headquarters,
             folder: lab.directory().to_owned(),
         };
@@ -410,7 +412,7 @@ impl World {
         said
     }
 
-    fn path(&self, name: &str) -> String {
+    pub fn path(&self, name: &str) -> String {
         self.folder.join(name).to_string_lossy().into_owned()
     }
 }

@@ -30,6 +30,7 @@ mod legs;
 mod lines;
 mod mode;
 pub(in crate::enforce) mod neighbours;
+mod own;
 mod shadow;
 mod shape;
 mod standing;

@@ -4,7 +4,7 @@
 //! differences. Where the structure differs, the rules are written anew around the standing maps, in one transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use penstock_policy::ids::FlowId;
@@ -64,6 +64,8 @@ pub struct Structure {
     pub(in crate::enforce) legs6: Legs<Ipv6Addr>,
     /// Where the inspector listens; `None` if there is none, so that what would be inspected goes nowhere.
     pub inspector: Option<InspectorPorts>,
+    /// Services of the gateway itself that guarded sides may reach over TCP. They are not the plan's, but this machine's.
+    pub own: BTreeSet<SocketAddr>,
 }
 
 impl Structure {
@@ -168,6 +170,7 @@ pub(crate) fn structure(
         legs4: legs(plan),
         legs6: legs(plan),
         inspector,
+        own: BTreeSet::new(),
     };
     Ok((structure, findings))
 }

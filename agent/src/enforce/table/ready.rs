@@ -3,7 +3,8 @@
 //! Pure. Making ready is most of the agent's own work for a
 //! plan, so it is done once: [`crate::enforce::table`] keeps what a check made for the loading that follows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,11 +43,13 @@ impl PreparedPlan {
     pub(in crate::enforce) async fn of(
         plan: Arc<Plan>,
         inspector: Option<InspectorPorts>,
+        own: BTreeSet<SocketAddr>,
     ) -> Result<Self, EnforceError> {
         let work = move || -> Result<Self, EnforceError> {
             // First what is bounded: of a plan that comes to too many elements nothing else is computed.
             let elements = lower(&plan)?;
-            let (structure, findings) = structure(&plan, inspector)?;
+            let (mut structure, findings) = structure(&plan, inspector)?;
+            structure.own = own;
             Ok(Self {
                 elements,
                 plan,

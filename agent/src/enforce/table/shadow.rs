@@ -96,6 +96,7 @@ impl Table {
         let loaded = state.loaded.as_ref();
         let in_force = loaded.map(|loaded| (Arc::clone(&loaded.plan), loaded.structure.clone()));
         let plan = Arc::clone(&next);
+        let own = self.settings.own.clone();
         let made = move || -> Result<_, EnforceError> {
             let in_force = in_force.as_ref();
             let plan = match plan.grants.is_empty() {
@@ -106,6 +107,7 @@ impl Table {
             let (mut structure, _) = structure(&plan, None)?;
             // What hangs on grants is judged by whether they open it now.
             structure.limited.clear();
+            structure.own = own;
             let kept = in_force.map(|(old, places)| kept((old, places), (&plan, &structure)));
             let moves_sides = structure.mode == GatewayMode::Bridged
                 && in_force.is_some_and(|(_, old)| {

@@ -18,8 +18,8 @@ use penstock_proto::v1::enrolment_server::{Enrolment, EnrolmentServer};
 use penstock_proto::v1::gateway_link_server::{GatewayLink, GatewayLinkServer};
 use penstock_proto::v1::gateway_message::Message as Inbound;
 use penstock_proto::v1::{
-    AuditAck, AuditBlock, AuditEvent, CoordinatorMessage, EnrolRequest, EnrolResponse, GatewayMessage,
-    PolicyState, RenewRequest, Welcome,
+    AuditAck, AuditBlock, AuditEvent, CarryEstRequest, CarryEstResponse, CoordinatorMessage, EnrolRequest,
+    EnrolResponse, GatewayMessage, PolicyState, RenewRequest, Welcome,
 };
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -359,6 +359,10 @@ impl GatewayLink for Service {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn carry_est(&self, _: Request<CarryEstRequest>) -> Result<Response<CarryEstResponse>, Status> {
+        Err(Status::unimplemented("no device enrols here"))
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<EnrolResponse>, Status> {

@@ -14,7 +14,7 @@ use penstock_policy::terms::GatewayMode;
 use super::families::{FAMILIES, Family};
 use super::lines::{log, within_limit};
 use super::{
-    alive, granted, icmp, intercept, mode,
+    alive, granted, icmp, intercept, mode, own,
     shape::{self, chains_by_side},
     turned::{self, OPENING},
 };
@@ -347,6 +347,7 @@ fn input(script: &mut String, structure: &Structure, bridged: bool, group: u16) 
     icmp::input(script, structure, &FAMILIES);
     script.push_str("chain input {\ntype filter hook input priority filter; policy accept;\n");
     intercept::input(script, structure);
+    own::input(script, structure, &guarded);
     let _ = write!(
         script,
         "{guarded} meta l4proto {{ icmp, icmpv6 }} jump own_icmp

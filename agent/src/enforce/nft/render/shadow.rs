@@ -27,7 +27,7 @@ use super::inet::{ANSWERS, LEASES, from_management, peers};
 use super::lines::list;
 use super::shape::{self, by_side, chains_by_side};
 use super::turned::OPENING;
-use super::{family, intercept, mode, named, removal};
+use super::{family, intercept, mode, named, own, removal};
 use crate::enforce::nft::maps::MAPS_SHADOWED;
 use crate::enforce::nft::names::{MARK_OPENED, MARK_ROUTED, TABLE, TABLE_SHADOW};
 use crate::enforce::shape::lower::Elements;
@@ -298,6 +298,12 @@ fn input(script: &mut String, structure: &Structure) {
         GatewayMode::Routed => "iifname @guarded goto refused_input\n",
         GatewayMode::Bridged => "",
     };
+    let mut own = String::new();
+    let of_guarded = match structure.mode {
+        GatewayMode::Routed => "iifname @guarded",
+        GatewayMode::Bridged => "",
+    };
+    own::input(&mut own, structure, of_guarded);
     let _ = write!(
         script,
         "chain refused_input {{
@@ -309,7 +315,7 @@ fn input(script: &mut String, structure: &Structure) {
          chain input {{
          type filter hook input priority filter + 2; policy accept;
          {to_inspector} accept
-         {ANSWERS}{to_management}{guarded}{LEASES}goto refused_input
+         {own}{ANSWERS}{to_management}{guarded}{LEASES}goto refused_input
          }}
         ",
         peers = peers(&structure.input),

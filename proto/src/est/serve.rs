@@ -17,14 +17,15 @@ use base64::engine::general_purpose::STANDARD;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use penstock_proto::tls::server::{AcceptLimits, PeerInfo, PeerStream, Reception};
+use rustls::pki_types::CertificateDer;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected as _;
 
-use super::{Answer, Asked, BODY_BYTES_MAX, Body, EstDesk, Login, Operation};
+use super::{Answer, Asked, BODY_BYTES_MAX, Body, Desk, Login, Operation};
+use crate::tls::server::{AcceptLimits, PeerInfo, PeerStream, Reception};
 
 /// Where EST lives (RFC 7030, 3.2.2).
 const FOLDER: &str = "/.well-known/est/";
@@ -44,7 +45,7 @@ const LOGIN_BYTES_MAX: usize = 1024;
 const TRANSFER_ENCODING: HeaderName = HeaderName::from_static("content-transfer-encoding");
 
 /// How many devices are served at once.
-pub(crate) fn limits(handshake_timeout: Duration) -> AcceptLimits {
+pub fn limits(handshake_timeout: Duration) -> AcceptLimits {
     AcceptLimits {
         handshake_timeout,
         handshakes_max: 64,
@@ -55,14 +56,14 @@ pub(crate) fn limits(handshake_timeout: Duration) -> AcceptLimits {
     }
 }
 
-/// Serves until the coordinator stops.
-pub(crate) async fn serve(
+/// Serves until `stopping` is cancelled.
+pub async fn serve<D: Desk>(
     listener: TcpListener,
     reception: Arc<Reception>,
-    desk: Arc<EstDesk>,
+    desk: Arc<D>,
     stopping: CancellationToken,
 ) {
-    let router = Router::new().fallback(answer).with_state(desk);
+    let router = Router::new().fallback(answer::<D>).with_state(desk);
     let mut arriving = Box::pin(reception.incoming(listener));
     let mut connections = JoinSet::new();
     loop {
@@ -81,9 +82,12 @@ pub(crate) async fn serve(
     while connections.join_next().await.is_some() {}
 }
 
-/// Answers what one client asks, until it goes, has had its time, or the coordinator stops.
+/// Answers what one client asks, until it goes, has had its time, or `stopping` is cancelled.
 async fn attend(stream: PeerStream, router: Router, stopping: CancellationToken) {
-    let router = router.layer(Extension(stream.connect_info()));
+    let chain = Arc::new(stream.chain());
+    let router = router
+        .layer(Extension(stream.connect_info()))
+        .layer(Extension(chain));
     let mut server = auto::Builder::new(TokioExecutor::new());
     server
         .http1()
@@ -109,17 +113,19 @@ async fn attend(stream: PeerStream, router: Router, stopping: CancellationToken)
     let _ = tokio::time::timeout(CONNECTION_TIME_MAX, served).await;
 }
 
-async fn answer(
-    State(desk): State<Arc<EstDesk>>,
+async fn answer<D: Desk>(
+    State(desk): State<Arc<D>>,
     Extension(peer): Extension<PeerInfo>,
+    Extension(chain): Extension<Arc<Vec<CertificateDer<'static>>>>,
     request: Request,
 ) -> Response {
     let answered = match read(request).await {
         Ok((operation, login, body)) => {
             let asked = Asked {
                 operation,
-                body: &body,
+                body,
                 login,
+                chain: chain.to_vec(),
                 certified: peer.certified.clone(),
                 address: peer.address.ip(),
             };

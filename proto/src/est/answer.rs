@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use penstock_proto::refusal::{Reason, Refusal};
+use rustls::pki_types::CertificateDer;
+
+use super::der;
+use crate::refusal::{Reason, Refusal};
 
 /// When a device that was answered 202 asks again: somebody has to approve a release first.
 const YET: Duration = Duration::from_secs(60);
@@ -14,7 +17,7 @@ const AGAIN: Duration = Duration::from_secs(30);
 
 /// What is in an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Body {
+pub enum Body {
     /// The authority's certificates, PKCS#7.
     Authorities(Vec<u8>),
     /// The certificate that was issued, PKCS#7.
@@ -27,18 +30,32 @@ pub(crate) enum Body {
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// Of HTTP.
-    pub(crate) status: u16,
+    pub status: u16,
     /// What it says.
-    pub(crate) body: Body,
+    pub body: Body,
     /// When to ask again.
-    pub(crate) retry_after: Option<Duration>,
+    pub retry_after: Option<Duration>,
 }
 
 impl Answer {
-    /// What was asked for.
-    pub(super) fn good(body: Body) -> Self {
+    /// Whom devices have to trust.
+    pub fn authorities(certificates: &[CertificateDer<'_>]) -> Self {
+        Self::good(Body::Authorities(der::certs_only(certificates)))
+    }
+
+    /// The certificate that was issued, alone (RFC 7030, 4.2.3).
+    pub fn certificate(leaf: &CertificateDer<'_>) -> Self {
+        Self::good(Body::Certificate(der::certs_only(std::slice::from_ref(leaf))))
+    }
+
+    /// What a request should look like.
+    pub fn attributes() -> Self {
+        Self::good(Body::Attributes(der::csr_attributes()))
+    }
+
+    fn good(body: Body) -> Self {
         Self {
             status: 200,
             body,
@@ -47,7 +64,7 @@ impl Answer {
     }
 
     /// Nothing, for this reason.
-    pub(crate) fn words(status: u16, words: impl Into<String>) -> Self {
+    pub fn words(status: u16, words: impl Into<String>) -> Self {
         Self {
             status,
             body: Body::Words(words.into()),
@@ -56,12 +73,12 @@ impl Answer {
     }
 
     /// Nothing: nobody proved who they are.
-    pub(super) fn unauthorized(words: &str) -> Self {
+    pub fn unauthorized(words: &str) -> Self {
         Self::words(401, words)
     }
 
     /// Nothing, since it was refused.
-    pub(super) fn refused(refusal: &Refusal) -> Self {
+    pub fn refused(refusal: &Refusal) -> Self {
         let (status, retry_after) = status_of(refusal.reason);
         Self {
             status,

@@ -4,6 +4,8 @@
 //! [`DEFAULT_TEXT`] is the file that says so; a test holds the two together. What the *plant* decides (zones, drift,
 //! grants) is not here but in the signed policy.
 
+mod error;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,9 +16,10 @@ use penstock_policy::secrets;
 use penstock_proto::channel::Address;
 use serde::{Deserialize, Serialize};
 
+pub use self::error::ConfigError;
 use crate::audit::{BLOCK_BYTES, SpoolLimits};
 use crate::bridge::side::Login;
-use crate::durable::{self, FileError};
+use crate::durable;
 use crate::local::{self, LocalSettings};
 use crate::timepiece::Timepiece;
 use crate::{inspector, tap};
@@ -218,39 +221,6 @@ impl Default for Config {
             log_format: LogFormat::Human,
         }
     }
-}
-
-/// Why a configuration is not used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// There is no such file.
-    #[error("there is no configuration {}: `penstock-agent config --default` prints one to begin with", .0.display())]
-    Missing(PathBuf),
-    /// It cannot be read.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// It is not text.
-    #[error("{} is not UTF-8 text", .0.display())]
-    Text(PathBuf),
-    /// It is not TOML of our shape; the source shows where.
-    #[error("{} is not a valid configuration", path.display())]
-    Form {
-        /// The file.
-        path: PathBuf,
-        /// Line, column and what is wrong.
-        #[source]
-        source: Box<toml::de::Error>,
-    },
-    /// A value does not hold.
-    #[error("{}: `{key}` {problem}", path.display())]
-    Value {
-        /// The file.
-        path: PathBuf,
-        /// Section and key.
-        key: &'static str,
-        /// What is wrong and what to write instead.
-        problem: String,
-    },
 }
 
 /// The smallest spool that can hold the largest block and a loss record.

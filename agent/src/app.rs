@@ -35,6 +35,7 @@ use crate::site::GatewaySite;
 use crate::store::{self, LockError, Store};
 use crate::tap::Tap;
 use crate::ticket::TicketKeeper;
+use crate::trust::TrustKeeper;
 use crate::watchdog::{self, Watchdog};
 use crate::withdrawn::{StoredList, WithdrawnKeeper};
 
@@ -111,6 +112,7 @@ pub async fn run<K: Kernel>(
     let identity = identity.ok().map(Arc::new);
     kernel.identify(identity.clone());
     let (identity_in, identity) = watch::channel(identity);
+    let trust = TrustKeeper::new(folder.clone(), identity_in.clone(), audit.clone());
     let withdrawn = stored_list.keep(store.clone(), audit.clone(), identity.clone());
     let (asker, interlocks) = Asker::new(
         Arc::new(config.bridge_logins.clone()),
@@ -171,8 +173,15 @@ pub async fn run<K: Kernel>(
         inlet: inlet.clone(),
         policy: policy.clone(),
         certificate: certificate.clone(),
-        faults: [faults, local_faulty, withdrawn.faults(), est_faulty],
+        faults: [
+            faults,
+            local_faulty,
+            withdrawn.faults(),
+            est_faulty,
+            trust.faults(),
+        ],
         withdrawn: withdrawn.clone(),
+        trust: trust.clone(),
         tickets,
         kernel: kernel.clone(),
         started,
@@ -190,6 +199,7 @@ pub async fn run<K: Kernel>(
         audit: audit.clone(),
         faults: local_faults,
         withdrawn: withdrawn.clone(),
+        trust,
         again: local::serve::AGAIN,
     };
     parts.spawn(local.run(stop.clone()));

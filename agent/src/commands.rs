@@ -2,4 +2,5 @@
 
 pub mod asking;
 pub mod overrides;
+pub mod trust;
 pub mod withdrawn;

@@ -3,7 +3,7 @@
 //! ```text
 //! identity/key.pem     PKCS#8, ECDSA P-256, mode 0600
 //! identity/chain.pem   certificate chain, leaf first; earlier ones in `identity/kept`
-//! identity/roots.pem   the plant's roots: none is added by an answer alone (`identity/issued.rs`)
+//! identity/roots.pem   the plant's roots: none is added by an answer alone (`identity/issued.rs`); then trust bundles (`identity/trusted.rs`)
 //! identity/next/       a new key until its certificate is in use (`identity/new_key.rs`)
 //! record "enrolment"   plant, gateway, coordinators, root digest, approvers (JSON)
 //! ```
@@ -14,6 +14,7 @@
 mod certificates;
 mod issued;
 mod new_key;
+mod trusted;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -24,6 +25,7 @@ use penstock_policy::ids::{AssetId, Digest, GatewayId, PlantId, Revision};
 use penstock_policy::model::ApproverSet;
 use penstock_policy::release::Trust;
 use penstock_policy::terms::Tls;
+use penstock_proto::bundle::Trusted;
 use penstock_proto::channel::Address;
 use penstock_proto::keys::{FileKey, Key, KeyError, KeyKind};
 use penstock_proto::peer::{PeerIdentity, Subject};
@@ -37,6 +39,7 @@ use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
 pub use self::issued::IssuedChain;
+pub use self::trusted::TrustNotTaken;
 use crate::clock;
 use crate::durable::{self, FileError};
 use crate::store::Records;
@@ -160,6 +163,7 @@ pub struct Identity {
     credentials: Credentials,
     /// Earlier and later certificates of the same key, for where that one does not do; in the order in which they are shown.
     others: Vec<Credentials>,
+    trusted: Trusted,
     roots: Vec<CertificateDer<'static>>,
     /// Until when the one holds that was issued last.
     newest_until_ms: u64,
@@ -212,6 +216,11 @@ impl Identity {
     /// The plant's roots, DER.
     pub fn roots(&self) -> &[CertificateDer<'static>] {
         &self.roots
+    }
+
+    /// Which trust bundle those are of.
+    pub fn trusted(&self) -> &Trusted {
+        &self.trusted
     }
 
     /// By what its peers in the plant are judged.
@@ -331,10 +340,12 @@ impl IdentityFolder {
         let key = self
             .held()?
             .ok_or_else(|| IdentityError::Missing(self.path("key.pem")))?;
-        let roots = certificates_from_pem(
-            &self.read("roots.pem")?,
-            &self.path("roots.pem").display().to_string(),
-        )?;
+        let trusted = self.trusted()?;
+        let roots = trusted.certificates();
+        if roots.is_empty() {
+            return Err(IdentityError::Missing(self.path("roots.pem")));
+        }
+        let withdrawn = self.withdrawn.clone().without_issuers(&trusted.withdrawn);
         let newest = self
             .read("chain.pem")
             .and_then(|pem| Ok(certificates_from_pem(&pem, "the certificate chain")?))
@@ -358,8 +369,10 @@ impl IdentityFolder {
                 named.plant == enrolment.plant && named.subject == Subject::Gateway(enrolment.gateway.clone())
             });
             let issued_here = chain.last().is_some_and(|root| roots.contains(root));
+            let counts = !withdrawn.ends_issuer(chain.get(1..).unwrap_or_default());
             if ours
                 && issued_here
+                && counts
                 && all.iter().all(|known| known.chain() != chain)
                 && let Ok(credentials) = Credentials::new(chain, key.clone())
                 && fits(&credentials)
@@ -373,18 +386,20 @@ impl IdentityFolder {
                 enrolment,
                 credentials,
                 others: ordered.collect(),
+                trusted,
                 roots,
                 newest_until_ms,
-                withdrawn: self.withdrawn.clone(),
+                withdrawn,
             }),
             (None, Err(error)) => Err(error),
             (None, Ok(credentials)) => Ok(Identity {
                 enrolment,
                 credentials,
                 others: Vec::new(),
+                trusted,
                 roots,
                 newest_until_ms,
-                withdrawn: self.withdrawn.clone(),
+                withdrawn,
             }),
         }
     }
@@ -394,6 +409,10 @@ impl IdentityFolder {
     /// # Errors
     /// Their file cannot be read.
     pub fn held_roots(&self) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+        Ok(self.trusted()?.certificates())
+    }
+
+    fn enrolled_roots(&self) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
         let path = self.path("roots.pem");
         match durable::read(&path, PEM_BYTES_MAX)? {
             Some(pem) => Ok(certificates_from_pem(&pem, &path.display().to_string())?),

@@ -56,5 +56,6 @@ pub mod store;
 pub mod tap;
 pub mod ticket;
 pub mod timepiece;
+pub mod trust;
 pub mod watchdog;
 pub mod withdrawn;

@@ -98,6 +98,11 @@ pub enum Ask {
         /// The file that says whose.
         list: String,
     },
+    /// Other roots are trusted.
+    TakeTrust {
+        /// The file of bundles.
+        bundles: String,
+    },
 }
 
 /// What is asked of overrides.

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use penstock_agent::commands::asking::{Asking, CONFIG_PATH};
 use penstock_agent::commands::overrides::OverrideCommand;
+use penstock_agent::commands::trust::TrustCommand;
 use penstock_agent::commands::withdrawn::WithdrawnCommand;
 use penstock_agent::config::{Config, ConfigError, DEFAULT_TEXT, LogFormat};
 use penstock_agent::enforce::standing;
@@ -144,6 +145,11 @@ enum Command {
         #[command(subcommand)]
         command: WithdrawnCommand,
     },
+    /// Which root certificates this gateway trusts: show them, or bring a trust bundle to a site without a link.
+    Trust {
+        #[command(subcommand)]
+        command: TrustCommand,
+    },
     /// Check a configuration, or print the default one.
     Config {
         /// The configuration.
@@ -274,6 +280,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         }
         Command::Override { command } => command.execute(),
         Command::Withdrawn { command } => command.execute(),
+        Command::Trust { command } => command.execute(),
         Command::Config { config, default } => {
             if default {
                 print!("{DEFAULT_TEXT}");

@@ -21,11 +21,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use penstock_policy::ids::PlantId;
 use penstock_policy::text::sentence;
 use penstock_proto::event::AgentStep;
 use penstock_proto::peer::{Epoch, Subject};
 use penstock_proto::refusal::ReceivedRefusal;
+use penstock_proto::tls::data_path::PlantTrust;
 use penstock_proto::v1::{Fault, Twin, WithdrawnHeld, WithdrawnList};
 use penstock_proto::withdrawn::{ListError, SignedList, Withdrawn, WithdrawnView};
 use rustls::pki_types::CertificateDer;
@@ -54,6 +54,9 @@ pub enum NotTaken {
     /// It is not one of this plant, or builds upon another.
     #[error(transparent)]
     List(#[from] ListError),
+    /// Whoever stole that key could withdraw everybody's.
+    #[error("the list of withdrawn keys is signed by an issuing key that was withdrawn itself")]
+    Issuer,
     /// More than is kept.
     #[error("with this list {0} subjects would be named, and at most {SUBJECTS_MAX} are kept")]
     TooMany(usize),
@@ -72,9 +75,16 @@ pub enum NotTaken {
 pub fn put_together(
     known: &Withdrawn,
     list: &SignedList,
-    (plant, roots): (&PlantId, &[CertificateDer<'static>]),
+    trust: PlantTrust<'_>,
 ) -> Result<(Withdrawn, Vec<Subject>), NotTaken> {
-    let list = list.verify(plant, roots)?;
+    let issuing = list
+        .issuing
+        .as_ref()
+        .map(|der| CertificateDer::from(der.as_slice()));
+    if issuing.is_some_and(|issuing| trust.withdrawn.ends_issuer(&[issuing])) {
+        return Err(NotTaken::Issuer);
+    }
+    let list = list.verify(trust.plant, trust.roots)?;
     let mut together = known.clone();
     let news = together.take(&list)?;
     if together.len() > SUBJECTS_MAX {
@@ -304,8 +314,7 @@ impl WithdrawnKeeper {
                 state.unread.is_none() && state.unkept.is_none()
             };
             let taken = tokio::task::spawn_blocking(move || {
-                let trust = (&identity.enrolment.plant, identity.roots());
-                let (together, news) = put_together(&known, &list, trust)?;
+                let (together, news) = put_together(&known, &list, identity.plant_trust())?;
                 // A signed list can be sent again and again by whoever saw it: what is on the disk already is not written again.
                 let stored = match is_on_disk && together == *known {
                     true => Ok(()),

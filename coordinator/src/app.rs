@@ -1,5 +1,6 @@
 //! Wires the coordinator together, starts it and stops it. Nothing imports this but `main` and tests.
 
+mod authority;
 mod services;
 
 use std::fs::File;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use self::authority::{authority_in_words, init_under, install_issuing, install_trust, issuing_request};
 use self::services::{Services, server_builder};
 use crate::ca::{Authority, CaError};
 use crate::clock;
@@ -75,6 +77,11 @@ pub enum AppError {
     /// The authority.
     #[error("the certificate authority cannot be used; was `penstock-coordinator init` run?")]
     Authority(#[from] CaError),
+    /// Gateways would be lost.
+    #[error(
+        "{0}. Start the coordinator and wait until they connected, take them out of service, or say --force --because WHY"
+    )]
+    NotReady(String),
     /// The store.
     #[error("the store cannot be used")]
     Store(#[from] StoreError),
@@ -165,39 +172,6 @@ pub fn init(config: &Config) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Makes the data folder of a plant whose root, with the certificate in this file, is kept elsewhere; answers the request (PKCS #10, DER)
-/// that it has to sign.
-///
-/// # Errors
-/// As [`init`]; or the root's certificate cannot be read.
-pub fn init_under(config: &Config, root: &Path) -> Result<Vec<u8>, AppError> {
-    files::private_folder(&config.data)?;
-    let _lock = DataLock::take(&config.data)?;
-    let ca = config.data.join(CA_FOLDER);
-    files::private_folder(&ca)?;
-    Authority::begin_under(&ca, root)?;
-    Store::open(&config.data.join(STORE_FILE))?;
-    Ok(Authority::request(&ca)?)
-}
-
-/// A request (PKCS #10, DER) for the key by which this coordinator is to issue next, also while it runs.
-///
-/// # Errors
-/// The key cannot be read, made or stored.
-pub fn issuing_request(config: &Config) -> Result<Vec<u8>, AppError> {
-    Ok(Authority::request(&config.data.join(CA_FOLDER))?)
-}
-
-/// Takes the certificate (PEM) that the root signed for that key into use, from the next start on.
-///
-/// # Errors
-/// A coordinator runs on the folder, or the certificate cannot be used; what was in use then stays so.
-pub fn install_issuing(config: &Config, pem: &[u8]) -> Result<(), AppError> {
-    let _lock = DataLock::take(&config.data)?;
-    let ca = config.data.join(CA_FOLDER);
-    Ok(Authority::install(&ca, &config.plant, pem, clock::now_ms())?)
-}
-
 /// Makes a token for an operator directly in the store, while no coordinator runs: for the first admin, and for
 /// when every admin's certificate is lost. It is written in the trail like any other.
 ///
@@ -241,7 +215,7 @@ pub fn backup(config: &Config, to: &Path, passphrase: Option<&str>) -> Result<()
     files::private_folder(&ca)?;
     backup_file(&config.data.join(STORE_FILE), &to.join(STORE_FILE))?;
     let own = config.data.join(CA_FOLDER);
-    for certificate in ["root.pem", "issuing.pem"] {
+    for certificate in ["root.pem", "issuing.pem", "trust.json"] {
         if own.join(certificate).exists() {
             files::write_new(&ca.join(certificate), &files::read(&own.join(certificate))?)?;
         }
@@ -326,14 +300,15 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     if let Err(error) = own_certificate.settle(&journal).await {
         tracing::error!(error = %crate::chain(&error), "the coordinator's new certificate is not in the trail; it is tried again");
     }
+    let withdrawn = authority.withdrawn_issuers();
     let roots = authority.roots();
-    let tls = server_config_with_grace(&config.plant, server.clone(), &roots, config.grace)?;
+    let tls = server_config_with_grace(&config.plant, server.clone(), &roots, config.grace, &withdrawn)?;
     let est_tls = enrolling_server(
         PlantTrust {
             plant: &config.plant,
             roots: &roots,
             // The records themselves are asked at each request.
-            withdrawn: &WithdrawnView::default(),
+            withdrawn: &withdrawn,
         },
         server.clone(),
     )?;
@@ -361,7 +336,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     };
     let routes = services.routes().await?;
 
-    let reception = Reception::start(tls, config.accept).map_err(AppError::Threads)?;
+    let reception = Reception::start_knowing(tls, config.accept, withdrawn).map_err(AppError::Threads)?;
     subjects.connect_at(reception.clone());
     let mut tasks = JoinSet::new();
     let mut grpc = Vec::new();

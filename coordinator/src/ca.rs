@@ -4,6 +4,7 @@
 //! ```text
 //! root.pem, root.key                     a root that issues itself: all on one machine
 //! root.pem, issuing.pem, issuing.key     a root whose key is elsewhere (`root`) certified this key
+//! trust.json                             the trust bundles so far, if there are any (`trust`): then their roots count
 //! next.key                               the key of the next issuing certificate, until that is installed (`install`)
 //! ```
 //!
@@ -21,15 +22,19 @@ mod install;
 mod issue;
 mod request;
 mod root;
+mod trust;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use penstock_policy::ids::{Digest, PlantId};
+use penstock_proto::bundle::{BundleError, SignedBundle, Trusted};
 use penstock_proto::issuing::NotIssuing;
 use penstock_proto::keys::{FileKey, Key, KeyError, KeyKind};
 use penstock_proto::tls::{TlsError, certificates_from_pem, validity_ms};
-use penstock_proto::withdrawn::{List, SignedList};
+use penstock_proto::v1::TrustHeld;
+use penstock_proto::withdrawn::{List, SignedList, WithdrawnView};
 use rcgen::Issuer;
 use rustls::pki_types::CertificateDer;
 
@@ -68,13 +73,24 @@ impl Lifetimes {
 /// The authority.
 pub struct Authority {
     plant: PlantId,
+    /// The one below which is issued.
     root: CertificateDer<'static>,
+    trusted: Trusted,
+    bundles: Vec<SignedBundle>,
     /// Of the key that issues; `None`: it is the root's own.
     issuing: Option<CertificateDer<'static>>,
     issuer: Issuer<'static, Key>,
     /// When that ends, milliseconds since 1970: nothing that it issues does later. A root that issues itself has no end here.
     ends_ms: u64,
     lifetimes: Lifetimes,
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority")
+            .field("plant", &self.plant)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why the authority cannot do what it should.
@@ -106,6 +122,9 @@ pub enum CaError {
     /// The same, for another reason.
     #[error("{0}")]
     NotInstalled(String),
+    /// A trust bundle.
+    #[error(transparent)]
+    Trust(#[from] BundleError),
     /// No randomness.
     #[error("the system provides no random numbers")]
     Random(#[from] getrandom::Error),
@@ -155,10 +174,14 @@ impl Authority {
     /// # Errors
     /// A file is missing, unreadable or damaged, or the key can be read by others.
     pub fn load(dir: &Path, plant: PlantId, lifetimes: Lifetimes) -> Result<Self, CaError> {
-        let root = certificate(&dir.join("root.pem"))?;
-        let (issuing, key) = match install::installed(dir, &plant, &root)? {
-            Some((issuing, key)) => (Some(issuing), key),
-            None => (None, FileKey::open_private(&dir.join("root.key"))?),
+        let bundles = trust::bundles(dir)?;
+        let trusted = trust::trusted(dir, &bundles)?;
+        let (root, issuing, key) = match install::installed(dir, &plant, &trusted)? {
+            Some((root, issuing, key)) => (root, Some(issuing), key),
+            None => {
+                let root = certificate(&dir.join("root.pem"))?;
+                (root, None, FileKey::open_private(&dir.join("root.key"))?)
+            }
         };
         let of_issuer = issuing.as_ref().unwrap_or(&root);
         let issuer = Issuer::from_ca_cert_der(of_issuer, Key::new(key))?;
@@ -169,6 +192,8 @@ impl Authority {
         Ok(Self {
             plant,
             root,
+            trusted,
+            bundles,
             issuing,
             issuer,
             ends_ms,
@@ -193,7 +218,42 @@ impl Authority {
 
     /// The roots to trust, DER. (One; two while it is being changed for another.)
     pub fn roots(&self) -> Vec<CertificateDer<'static>> {
-        vec![self.root.clone()]
+        self.trusted.certificates()
+    }
+
+    /// The root below which is issued, DER.
+    pub fn root(&self) -> &CertificateDer<'static> {
+        &self.root
+    }
+
+    /// What is trusted, by the newest trust bundle.
+    pub fn trusted(&self) -> &Trusted {
+        &self.trusted
+    }
+
+    /// The trust bundles that whoever holds this one lacks.
+    pub fn bundles_since(&self, held: &TrustHeld) -> &[SignedBundle] {
+        let is_newest = held.number == self.trusted.number && held.digest == self.trusted.digest.0.as_slice();
+        if is_newest || held.number > self.trusted.number {
+            return &[];
+        }
+        let later = |bundle: &SignedBundle| {
+            bundle
+                .unverified()
+                .is_ok_and(|bundle| bundle.number > held.number)
+        };
+        let from = self.bundles.iter().position(later).unwrap_or(self.bundles.len());
+        // Of another bundle of the same number the gateway is shown ours: that is an alarm there.
+        let from = match self.trusted.number == held.number {
+            true => from.saturating_sub(1),
+            false => from,
+        };
+        self.bundles.get(from..).unwrap_or_default()
+    }
+
+    /// Whose issuing certificates no longer count.
+    pub fn withdrawn_issuers(&self) -> WithdrawnView {
+        WithdrawnView::default().without_issuers(&self.trusted.withdrawn)
     }
 
     /// Signs a list of lives that are over.

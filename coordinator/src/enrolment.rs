@@ -26,6 +26,7 @@ use penstock_proto::peer::{Certified, Subject};
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::token::{SECRET_BYTES, Secret};
+use penstock_proto::v1::TrustHeld;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::applicants::{Applicants, Given};
@@ -87,9 +88,28 @@ pub struct GatewayRecord {
     pub certificate_expires_ms: u64,
     /// When it was last connected, milliseconds since 1970.
     pub last_seen_ms: u64,
+    /// The number of the trust bundle that it held then; absent from before there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<u64>,
+    /// SHA-256 of the root below which its certificate was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<Digest>,
 }
 
 impl GatewayRecord {
+    /// Whether it is remembered to hold this trust bundle.
+    pub(crate) fn is_trusting(&self, held: &TrustHeld) -> bool {
+        let mut now = self.clone();
+        now.trusts(held);
+        now == *self
+    }
+
+    /// It holds this trust bundle.
+    pub(crate) fn trusts(&mut self, held: &TrustHeld) {
+        self.trust = Some(held.number);
+        self.root = <[u8; 32]>::try_from(held.root.as_ref()).ok().map(Digest);
+    }
+
     /// A session of the gateway ended, which it had begun with a certificate that expires then. A newer one that it got since stays what is
     /// remembered; an older coordinator's backup may know less than the session.
     pub(crate) fn session_ended(&mut self, certificate_expires_ms: u64, now_ms: u64) {

@@ -76,6 +76,14 @@ pub(crate) fn replace_secret(path: &Path, content: &[u8]) -> Result<(), FileErro
     Ok(Writing::of_service(0o600).replace(path, content)?)
 }
 
+/// Puts `content` in the place of a file that everybody may read, whole or not at all.
+///
+/// # Errors
+/// It cannot be written; the file before is as it was.
+pub fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
+    Ok(Writing::of_service(0o644).replace(path, content)?)
+}
+
 /// Reads a file.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     std::fs::read(path).map_err(io("read", path))

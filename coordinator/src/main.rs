@@ -1,5 +1,6 @@
 //! `penstock-coordinator`: sets a plant's coordinator up, runs it, and backs it up.
 
+#[path = "main/authority.rs"]
 mod authority;
 
 use std::collections::BTreeSet;

@@ -15,6 +15,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 
 use penstock_policy::ids::{OperatorId, PlantId, check_name};
+use penstock_proto::bundle::{self, BundleError, SignedBundle, Trusted};
 use penstock_proto::channel::Address;
 use penstock_proto::keys::{self, FileKey, Key, KeyError};
 use penstock_proto::peer::Subject;
@@ -79,6 +80,9 @@ pub enum ContextError {
     /// Key or certificate.
     #[error("key or certificate of the login cannot be used")]
     Tls(#[from] penstock_proto::tls::TlsError),
+    /// A trust bundle.
+    #[error("the trust bundle that the coordinator sent is not used: {0}")]
+    Trust(#[from] BundleError),
 }
 
 impl From<KeyError> for ContextError {
@@ -110,6 +114,8 @@ impl From<ContextError> for Failure {
                 .caused_by(&error)
                 .help("log in again if the files were lost"),
             ContextError::NoHome => failure("no-home"),
+            ContextError::Trust(_) => Self::altered("trust-refused", error.to_string())
+                .help("ask who changes the plant's roots; if nobody does, the coordinator is not to be trusted"),
             ContextError::Tls(source) => failure("context-damaged").caused_by(source).help("log in again"),
         }
     }
@@ -271,8 +277,38 @@ impl Contexts {
         }
     }
 
+    /// What is trusted: by the newest trust bundle that this login took, or by what it began with.
+    pub(crate) fn trusted(&self, name: &str) -> Result<Trusted, ContextError> {
+        let newest = files::read(&self.file(name, "trust"), FILE_BYTES_MAX).ok();
+        let newest = newest.and_then(|bytes| bundle::from_json(std::str::from_utf8(&bytes).ok()?).ok());
+        match newest.and_then(|bundles| bundles.last()?.trusted().ok()) {
+            Some(trusted) => Ok(trusted),
+            None => Ok(Trusted::first(&self.enrolled_roots(name)?)),
+        }
+    }
+
+    /// Takes what is new in these trust bundles; whether anything was.
+    pub(crate) fn take_trust(
+        &self,
+        named: &NamedContext,
+        bundles: &[SignedBundle],
+    ) -> Result<bool, ContextError> {
+        let held = self.trusted(&named.name)?;
+        let Some((_, newest)) = held.take_all(bundles, &named.context.plant)? else {
+            return Ok(false);
+        };
+        let text = bundle::to_json(&[newest]);
+        files::replace(&self.file(&named.name, "trust"), text.as_bytes(), Mode::Shared)?;
+        Ok(true)
+    }
+
     /// The plant's roots.
     pub(crate) fn roots(&self, name: &str) -> Result<Vec<CertificateDer<'static>>, ContextError> {
+        Ok(self.trusted(name)?.certificates())
+    }
+
+    /// Those that the login began with: they stay the same while bundles come.
+    pub(crate) fn enrolled_roots(&self, name: &str) -> Result<Vec<CertificateDer<'static>>, ContextError> {
         let path = self.file(name, "roots");
         let pem = files::read(&path, FILE_BYTES_MAX)?;
         Ok(penstock_proto::tls::certificates_from_pem(
@@ -357,6 +393,11 @@ impl Contexts {
         keys::copy(&pending, &self.file(name, "key"))?;
         files::replace(&self.file(name, "crt"), chain_pem.as_bytes(), Mode::Shared)?;
         files::replace(&self.file(name, "roots"), roots_pem.as_bytes(), Mode::Shared)?;
+        // Whoever gave the token gave the root with it: bundles begin from there.
+        let trust = self.file(name, "trust");
+        if trust.exists() {
+            std::fs::remove_file(&trust).map_err(|source| FileError::Write { path: trust, source })?;
+        }
         // Strings and lists of strings cannot fail to be TOML.
         let text = toml::to_string(context).unwrap_or_default();
         files::replace(&self.file(name, "toml"), text.as_bytes(), Mode::Shared)?;

@@ -89,7 +89,7 @@ fn damaged(path: &std::path::Path) -> Failure {
 impl KnownPlant {
     /// What the person of this login knows.
     pub(crate) fn open(contexts: &Contexts, login: &NamedContext) -> Result<Self, Failure> {
-        let roots = contexts.roots(&login.name)?;
+        let roots = contexts.enrolled_roots(&login.name)?;
         let roots: Vec<u8> = roots.iter().flat_map(|root| root.as_ref().to_vec()).collect();
         let roots = hex(&Digest::of(&roots));
         let name = format!(

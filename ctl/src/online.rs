@@ -20,12 +20,14 @@ mod trail;
 pub mod why;
 
 use penstock_policy::ids::Digest;
+use penstock_proto::bundle::{SignedBundle, Trusted};
 use penstock_proto::channel::{self, ConnectError, OPERATOR_REQUEST_BYTES_MAX, OPERATOR_RESPONSE_BYTES_MAX};
 use penstock_proto::refusal::{self, Reason};
 use penstock_proto::tls::Credentials;
 use penstock_proto::tls::client::{ClientProfile, Trust};
 use penstock_proto::v1::control_client::ControlClient;
-use penstock_proto::v1::{AuditRecord, SearchAuditRequest, WhoAmIRequest};
+use penstock_proto::v1::{AuditRecord, SearchAuditRequest, TrustHeld, WhoAmIRequest};
+use penstock_proto::withdrawn::WithdrawnView;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -58,7 +60,9 @@ impl Online {
     async fn connect_with(name: Option<&str>) -> Result<(Self, Credentials), Failure> {
         let contexts = Contexts::open()?;
         let login = contexts.find(name)?;
-        let roots = contexts.roots(&login.name)?;
+        let trusted = contexts.trusted(&login.name)?;
+        let roots = trusted.certificates();
+        let withdrawn = WithdrawnView::default().without_issuers(&trusted.withdrawn);
         let mut refused: Option<ConnectError> = None;
         let all = contexts.credentials(&login, words::now_ms())?;
         for credentials in &all {
@@ -67,7 +71,7 @@ impl Online {
                 trust: Trust::Roots(roots.clone()),
                 credentials: Some(credentials.clone()),
             };
-            let tls = profile.config().map_err(|error| {
+            let tls = profile.config_knowing(&withdrawn).map_err(|error| {
                 Failure::local(
                     "context-damaged",
                     format!("the login `{}` cannot be used", login.name),
@@ -76,7 +80,11 @@ impl Online {
                 .help("log in again")
             })?;
             match channel::connect(login.context.coordinators.clone(), tls).await {
-                Ok(channel) => return Ok((Self::over(contexts, login, channel), credentials.clone())),
+                Ok(channel) => {
+                    let mut online = Self::over(contexts, login, channel);
+                    online.learn_trust(&trusted).await?;
+                    return Ok((online, credentials.clone()));
+                }
                 Err(error) if error.own_refused => {
                     refused.get_or_insert(error);
                 }
@@ -95,6 +103,18 @@ impl Online {
             login,
             client,
             contexts,
+        }
+    }
+
+    /// Takes the trust bundles that came since the one that this login holds. A coordinator of before there were any has none.
+    async fn learn_trust(&mut self, held: &Trusted) -> Result<(), Failure> {
+        let Ok(answer) = self.client.get_trust(TrustHeld::from(held)).await else {
+            return Ok(());
+        };
+        let bundles: Vec<SignedBundle> = answer.into_inner().into();
+        match bundles.is_empty() {
+            true => Ok(()),
+            false => Ok(self.contexts.take_trust(&self.login, &bundles).map(|_| ())?),
         }
     }
 

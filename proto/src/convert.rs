@@ -4,6 +4,7 @@
 use penstock_policy::ids::{Digest, Revision};
 use penstock_policy::release::Signature;
 
+use crate::bundle::{BUNDLES_MAX, SignedBundle, Trusted};
 use crate::v1;
 use crate::withdrawn::{Held, SignedList};
 
@@ -105,6 +106,39 @@ impl From<&v1::WithdrawnHeld> for Held {
             number: digest.as_ref().map_or(0, |_| wire.number),
             digest: digest.unwrap_or(Digest([0; 32])),
         }
+    }
+}
+
+impl From<&Trusted> for v1::TrustHeld {
+    fn from(held: &Trusted) -> Self {
+        Self {
+            number: held.number,
+            digest: held.digest.0.to_vec().into(),
+            root: prost::bytes::Bytes::new(),
+        }
+    }
+}
+
+impl From<&[SignedBundle]> for v1::TrustBundles {
+    fn from(bundles: &[SignedBundle]) -> Self {
+        let bundle = |bundle: &SignedBundle| v1::TrustBundle {
+            payload: bundle.payload.clone().into(),
+            signatures: bundle.signatures.iter().map(|one| one.clone().into()).collect(),
+        };
+        Self {
+            bundles: bundles.iter().map(bundle).collect(),
+        }
+    }
+}
+
+impl From<v1::TrustBundles> for Vec<SignedBundle> {
+    /// Nothing of them is judged; more than are looked at are left out.
+    fn from(wire: v1::TrustBundles) -> Self {
+        let bundle = |bundle: v1::TrustBundle| SignedBundle {
+            payload: bundle.payload.to_vec(),
+            signatures: bundle.signatures.iter().map(|one| one.to_vec()).collect(),
+        };
+        wire.bundles.into_iter().take(BUNDLES_MAX).map(bundle).collect()
     }
 }
 

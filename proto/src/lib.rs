@@ -9,6 +9,7 @@
 
 pub mod audit;
 pub mod backoff;
+pub mod bundle;
 pub mod channel;
 pub mod codec;
 pub mod convert;

@@ -118,8 +118,8 @@ fn take_alone(config: &Config, list: &SignedList, said: Option<&str>) -> anyhow:
     let known = withdrawn::load(&mut store)
         .inspect_err(|why| eprintln!("what was known before is not used: {}", text::printable(why)));
     let known = known.ok().flatten().unwrap_or_default();
-    let trust = (&identity.enrolment.plant, identity.roots());
-    let (together, news) = withdrawn::put_together(&known, list, trust).context("nothing was done")?;
+    let taken = withdrawn::put_together(&known, list, identity.plant_trust());
+    let (together, news) = taken.context("nothing was done")?;
     withdrawn::save(&mut store, &together)?;
     let words = withdrawn::in_words(&together, &news);
     if !news.is_empty() {

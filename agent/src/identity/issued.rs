@@ -125,6 +125,9 @@ impl IdentityFolder {
             certificates::keep(&self.folder, &before, clock::now_ms())?;
         }
         seam("the one before is kept");
+        if self.held_roots()? != issued.roots {
+            self.forget_trust()?;
+        }
         durable::replace(
             &self.path("roots.pem"),
             certificates_to_pem(&issued.roots).as_bytes(),

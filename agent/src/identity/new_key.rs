@@ -59,6 +59,9 @@ impl IdentityFolder {
         }
         durable::create_folder(&self.path(NEXT))?;
         seam("before its certificate");
+        if self.held_roots()? != issued.roots {
+            self.forget_trust()?;
+        }
         let roots = certificates_to_pem(&issued.roots);
         // A machine that never was a gateway has none; otherwise they are the same.
         durable::replace(&self.path("roots.pem"), roots.as_bytes(), 0o644)?;

@@ -53,6 +53,7 @@ use crate::known_time::KnownTime;
 use crate::reconcile::{CommandRefused, Inlet, PolicyView, StandingState};
 use crate::ticket::TicketKeeper;
 use crate::timepiece;
+use crate::trust::TrustKeeper;
 use crate::withdrawn::{Coordinators, WithdrawnKeeper, coordinators_of};
 
 /// Messages under way out of this process.
@@ -89,11 +90,13 @@ pub struct Link<K> {
     pub certificate: watch::Receiver<Option<Fault>>,
     /// Why nothing is learned where zones observe, why nobody can steer this gateway locally or enrol through it, and what is wrong with whom it believes,
     /// if so.
-    pub faults: [watch::Receiver<Vec<Fault>>; 4],
+    pub faults: [watch::Receiver<Vec<Fault>>; 5],
     /// Whose keys no longer count.
     pub withdrawn: Arc<WithdrawnKeeper>,
     /// By what a second user of this gateway's key is noticed.
     pub tickets: TicketKeeper,
+    /// Which roots are trusted.
+    pub trust: Arc<TrustKeeper>,
     /// The bridges, for health.
     pub bridges: watch::Receiver<Vec<BridgeState>>,
     /// For capabilities and counters.
@@ -256,6 +259,7 @@ impl<K: Kernel> Link<K> {
             spool: Some(self.audit.state().borrow().spool),
             withdrawn: Some(self.withdrawn.held()),
             ticket: Some(self.tickets.shown(identity)),
+            trust: self.trust.held(),
         }
     }
 
@@ -386,6 +390,7 @@ impl<K: Kernel> Link<K> {
             }
             Action::Offer(offered) => talk.offered(offered, &self.inlet),
             Action::Order(order) => talk.ordered(&order, &self.inlet),
+            Action::Trust(bundles) => self.trust.bring(bundles).await,
             Action::Withdrawn(list) => {
                 if self.withdrawn.bring(list).await {
                     return Err(SessionEnd::Gap);

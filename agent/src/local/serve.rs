@@ -1,5 +1,7 @@
 //! The agent's end of the local socket: takes connections, judges who may ask, and answers one question on each.
 
+mod lists;
+
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -11,7 +13,6 @@ use penstock_policy::overrides::{Code, Signed};
 use penstock_policy::text::sentence;
 use penstock_proto::event::AgentStep;
 use penstock_proto::v1::{Drift, Fault};
-use penstock_proto::withdrawn::SignedList;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
@@ -29,6 +30,7 @@ use crate::reconcile::overrides::OverrideAsk;
 use crate::reconcile::trial::Confirmer;
 use crate::reconcile::{Command, CommandRefused, Inlet, PolicyView};
 use crate::timepiece::Timepiece;
+use crate::trust::TrustKeeper;
 use crate::withdrawn::WithdrawnKeeper;
 
 /// Connections that are answered at once; those of people are few.
@@ -63,6 +65,8 @@ pub struct Server {
     pub faults: watch::Sender<Vec<Fault>>,
     /// Whose keys no longer count.
     pub withdrawn: Arc<WithdrawnKeeper>,
+    /// Which roots are trusted.
+    pub trust: Arc<TrustKeeper>,
     /// [`AGAIN`].
     pub again: Duration,
 }
@@ -208,6 +212,9 @@ impl Server {
         if let Ask::TakeWithdrawn { list } = ask {
             return self.take_withdrawn(&list, &by).await;
         }
+        if let Ask::TakeTrust { bundles } = ask {
+            return self.take_trust(&bundles, &by).await;
+        }
         let before = self.standing().change;
         let Some(command) = command(&ask, by) else {
             return Answer::Refused("there is nothing to do".to_owned());
@@ -264,19 +271,6 @@ impl Server {
         }
     }
 
-    async fn take_withdrawn(&self, list: &str, by: &str) -> Answer {
-        let list = match SignedList::from_json(list) {
-            Ok(list) => list,
-            Err(error) => return Answer::Refused(sentence(&error)),
-        };
-        let taken = self.withdrawn.take(list, &format!("brought by {by}")).await;
-        self.audit.recorded(RECORDED_WITHIN).await;
-        match taken {
-            Ok(words) => Answer::Done(words),
-            Err(why) => Answer::Refused(sentence(&why)),
-        }
-    }
-
     fn standing(&self) -> LocalStanding {
         let view = self.policy.borrow().clone();
         let boot = self.timepiece.now().boot;
@@ -294,7 +288,13 @@ impl Server {
         });
         let own = self.faults.borrow().clone();
         let keys = self.withdrawn.faults().borrow().clone();
-        let faults = own.iter().chain(&keys).chain(&view.faults).take(FAULTS_MAX);
+        let roots = self.trust.faults().borrow().clone();
+        let faults = own
+            .iter()
+            .chain(&keys)
+            .chain(&roots)
+            .chain(&view.faults)
+            .take(FAULTS_MAX);
         LocalStanding {
             identity,
             in_kernel,
@@ -402,7 +402,7 @@ fn share(socket: &Path, name: &str) -> io::Result<u32> {
 
 fn command(ask: &Ask, by: String) -> Option<Command> {
     Some(match ask.clone() {
-        Ask::Standing | Ask::Override(_) | Ask::TakeWithdrawn { .. } => return None,
+        Ask::Standing | Ask::Override(_) | Ask::TakeWithdrawn { .. } | Ask::TakeTrust { .. } => return None,
         Ask::Confirm { statement } => Command::Confirm {
             statement,
             by: Confirmer::Person(by),
@@ -438,7 +438,7 @@ fn done_in_words(ask: &Ask, before: &Change, now: &LocalStanding) -> String {
     let was = revision(&before.trial);
     let in_kernel = now.in_kernel.as_ref().map(|held| held.revision);
     match ask {
-        Ask::Standing | Ask::Override(_) | Ask::TakeWithdrawn { .. } => String::new(),
+        Ask::Standing | Ask::Override(_) | Ask::TakeWithdrawn { .. } | Ask::TakeTrust { .. } => String::new(),
         Ask::Confirm { .. } => format!("r{was} is confirmed: it stays in force"),
         Ask::Revert { .. } if in_kernel == Some(was) => {
             let why = now.faults.first().map_or("see the agent's log", String::as_str);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use penstock_policy::ids::Digest;
+use penstock_policy::ids::PlantId;
 use penstock_policy::model::ApproverSet;
 use penstock_proto::keys::{FileKey, Key, KeyKind};
 use penstock_proto::peer::Epoch;

@@ -385,6 +385,13 @@ impl Control for ControlService {
         self.devices(request).await
     }
 
+    async fn get_trust(&self, request: Request<v1::TrustHeld>) -> Result<Response<v1::TrustBundles>, Status> {
+        // As open as who one is: every program verifies the coordinator by it.
+        self.gate.operator(request.extensions(), Action::WhoAmI).await?;
+        let lacking = self.authority.bundles_since(request.get_ref());
+        Ok(Response::new(lacking.into()))
+    }
+
     async fn get_withdrawn(
         &self,
         request: Request<v1::GetWithdrawnRequest>,

@@ -58,6 +58,8 @@ pub(crate) struct Renewer {
     pub(crate) address: IpAddr,
     /// It has ended.
     pub(crate) is_late: bool,
+    /// What issued it was withdrawn.
+    pub(crate) issuer_withdrawn: bool,
 }
 
 /// Judges callers.
@@ -98,7 +100,10 @@ pub(super) fn ended(info: &PeerInfo) -> Refusal {
         _ => "sign in again with a token: `penstock login`",
     };
     let who = who.map(ToString::to_string).unwrap_or_default();
-    let words = format!("the certificate of {who} ended at {}; {next}", instant(until));
+    let words = match info.issuer_withdrawn {
+        true => format!("the certificate of {who} was issued by a key that was withdrawn; {next}"),
+        false => format!("the certificate of {who} ended at {}; {next}", instant(until)),
+    };
     Refusal::new(Reason::CertificateEnded, words)
 }
 
@@ -354,5 +359,6 @@ pub(crate) fn renewable(extensions: &Extensions) -> Result<Renewer, Refusal> {
         certified: certified.clone(),
         address,
         is_late,
+        issuer_withdrawn: info.issuer_withdrawn,
     })
 }

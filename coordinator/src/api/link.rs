@@ -115,6 +115,7 @@ impl GatewayLink for LinkService {
             certified,
             address,
             is_late,
+            issuer_withdrawn,
         } = gate::renewable(request.extensions())?;
         let subject = certified.identity.subject.clone();
         let message = request.into_inner();
@@ -146,11 +147,19 @@ impl GatewayLink for LinkService {
                 .into());
         }
         let mut words = vec![format!("key {}", certified.key)];
+        // Whoever had the withdrawn key could certify any key for any name: only the recorded one gets another certificate.
+        if issuer_withdrawn && !self.subjects.is_current(&subject, certified.key) {
+            let words = format!(
+                "{subject} showed a certificate that a withdrawn key issued, for a key that is not recorded here: enrol it again"
+            );
+            self.journal.peer_refused(&subject, address, &words).await?;
+            return Err(Refusal::new(Reason::CertificateEnded, words).into());
+        }
         if is_late {
-            words.push(format!(
-                "the one before ended at {}",
-                instant(certified.valid_ms.1)
-            ));
+            words.push(match issuer_withdrawn {
+                true => "the one before was issued by a key that was withdrawn".to_owned(),
+                false => format!("the one before ended at {}", instant(certified.valid_ms.1)),
+            });
         }
         // What a gateway serves by is what the approved release says; nothing that it asks for.
         let mut names = match (&subject, self.sessions.releases.now()) {

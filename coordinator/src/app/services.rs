@@ -114,6 +114,7 @@ impl Services<'_> {
         .max_decoding_message_size(64 * 1024);
         let link = GatewayLinkServer::new(LinkService {
             sessions: Arc::new(Sessions {
+                authority: self.authority.clone(),
                 coordinator: self.config.name.clone(),
                 fleet: self.fleet,
                 releases: self.releases,

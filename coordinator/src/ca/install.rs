@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use penstock_policy::ids::PlantId;
+use penstock_policy::ids::{Digest, PlantId};
+use penstock_proto::bundle::{Phase, Trusted};
 use penstock_proto::issuing;
 use penstock_proto::keys::{FileKey, Key, KeyError, KeyKind, certificate_request};
 use penstock_proto::peer::certified_key;
@@ -12,7 +13,7 @@ use penstock_proto::tls::{TlsError, certificates_from_pem, certificates_to_pem, 
 use rcgen::PublicKeyData as _;
 use rustls::pki_types::CertificateDer;
 
-use super::{Authority, CaError, certificate};
+use super::{Authority, CaError, certificate, trust};
 use crate::files;
 
 const ROOT: &str = "root.pem";
@@ -20,20 +21,25 @@ const ISSUING: &str = "issuing.pem";
 const KEY: &str = "issuing.key";
 const NEXT_KEY: &str = "next.key";
 
-/// The issuing certificate, and its key; `None`: the root issues.
+type Installed = (CertificateDer<'static>, CertificateDer<'static>, FileKey);
+
+/// The root, the issuing certificate below it, and its key; `None`: the root issues.
 pub(super) fn installed(
     dir: &Path,
     plant: &PlantId,
-    root: &CertificateDer<'static>,
-) -> Result<Option<(CertificateDer<'static>, FileKey)>, CaError> {
+    trusted: &Trusted,
+) -> Result<Option<Installed>, CaError> {
     let file = dir.join(ISSUING);
     if !file.exists() {
         return Ok(None);
     }
     let issuing = certificate(&file)?;
-    issuing::judge(&issuing, plant, std::slice::from_ref(root)).map_err(CaError::Issuing)?;
+    let roots = trusted.certificates();
+    let root = issuing::judge(&issuing, plant, &roots)
+        .map_err(CaError::Issuing)?
+        .clone();
     let (key, _) = key_of(dir, &issuing)?.ok_or(CaError::NoIssuingKey(file))?;
-    Ok(Some((issuing, key)))
+    Ok(Some((root, issuing, key)))
 }
 
 /// The key that this certificate is for, and its file.
@@ -91,7 +97,7 @@ impl Authority {
     /// It is not for the key that was made here, not one that issues for this plant, or not by this plant's root; or it does not hold at
     /// `now_ms`; or a file cannot be written. What was in use then stays so.
     pub fn install(dir: &Path, plant: &PlantId, pem: &[u8], now_ms: u64) -> Result<(), CaError> {
-        let root = certificate(&dir.join(ROOT))?;
+        let trusted = trust::trusted(dir, &trust::bundles(dir)?)?;
         let found = certificates_from_pem(pem, "the issuing certificate")?;
         let [issuing] = found.as_slice() else {
             return Err(CaError::NotInstalled(format!(
@@ -99,7 +105,22 @@ impl Authority {
                 found.len()
             )));
         };
-        issuing::judge(issuing, plant, std::slice::from_ref(&root)).map_err(CaError::Issuing)?;
+        let roots = trusted.certificates();
+        let root = issuing::judge(issuing, plant, &roots).map_err(CaError::Issuing)?;
+        if trusted.withdrawn.contains(&Digest::of(issuing)) {
+            return Err(CaError::NotInstalled(
+                "the trust bundle withdraws this issuing certificate".to_owned(),
+            ));
+        }
+        match trusted.phase(root) {
+            Some(Phase::Active) => {}
+            phase => {
+                let phase = phase.map(|phase| phase.to_string()).unwrap_or_default();
+                return Err(CaError::NotInstalled(format!(
+                    "the root that certified it is {phase} in the trust bundle: only below the active one is anything issued"
+                )));
+            }
+        }
         let (from_ms, until_ms) = validity_ms(issuing).map_err(TlsError::from)?;
         if !(from_ms..until_ms).contains(&now_ms) {
             return Err(CaError::NotInstalled(format!(

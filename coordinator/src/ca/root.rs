@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use penstock_policy::ids::{CoordinatorId, PlantId};
+use penstock_proto::bundle::SignedBundle;
 use penstock_proto::issuing;
 use penstock_proto::keys::{FileKey, Key, KeyError, KeyKind, Passphrase};
 use penstock_proto::tls::{TlsError, validity_ms};
@@ -137,6 +138,16 @@ impl OfflineRoot {
         issuing::judge(made.der(), plant, std::slice::from_ref(&self.certificate))
             .map_err(CaError::Issuing)?;
         Ok(made.pem())
+    }
+}
+
+impl OfflineRoot {
+    /// Signs a trust bundle.
+    ///
+    /// # Errors
+    /// The key cannot sign.
+    pub fn sign_bundle(&self, bundle: &mut SignedBundle) -> Result<(), CaError> {
+        Ok(bundle.sign(self.issuer.key())?)
     }
 }
 

@@ -2,11 +2,12 @@
 
 use penstock_policy::ids::GatewayId;
 use penstock_proto::refusal::Refusal;
+use penstock_proto::v1::TrustHeld;
 
 use super::machine::{Answer, Question};
 use super::session::{GatewayPeer, Sessions};
 use crate::clock;
-use crate::enrolment::{GatewayRecord, update_gateway};
+use crate::enrolment::{GATEWAY_PREFIX, GatewayRecord, update_gateway};
 use crate::store::{Change, Silent};
 use crate::tickets::Holder;
 
@@ -65,6 +66,23 @@ impl Sessions {
         let remembered = update_gateway(&self.store, change, gateway.as_str(), update);
         if let Err(error) = remembered.await {
             tracing::warn!(%gateway, error = %crate::chain(&error), "cannot remember when the gateway was seen");
+        }
+    }
+
+    /// Writes down which trust bundle a gateway holds, if that is another one than before: a coordinator that is stopped knows by it whom a
+    /// change of the roots would leave behind.
+    pub(super) async fn trusts(&self, gateway: &GatewayId, held: &TrustHeld) {
+        let key = format!("{GATEWAY_PREFIX}{gateway}");
+        let known = self.store.get_json::<GatewayRecord>(&key).await;
+        if known.is_ok_and(|known| known.is_some_and(|(record, _)| record.is_trusting(held))) {
+            return;
+        }
+        let change = Change::silent(Silent::Observed);
+        let written = update_gateway(&self.store, change, gateway.as_str(), |record| {
+            record.trusts(held)
+        });
+        if let Err(error) = written.await {
+            tracing::warn!(%gateway, error = %crate::chain(&error), "cannot remember which trust bundle the gateway holds");
         }
     }
 }

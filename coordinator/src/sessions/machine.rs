@@ -22,7 +22,7 @@ use penstock_policy::ids::Digest;
 use penstock_proto::convert::PolicyMark;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1::gateway_message::Message;
-use penstock_proto::v1::{AuditAck, AuditBlock, GatewayMessage, Hello, PolicyState, Upto};
+use penstock_proto::v1::{AuditAck, AuditBlock, GatewayMessage, Hello, PolicyState, TrustHeld, Upto};
 use penstock_proto::withdrawn::Held;
 
 use self::intake::Intake;
@@ -120,6 +120,8 @@ pub enum Answer {
 pub enum Outgoing {
     /// The first: up to where the coordinator has the gateway's trail, and what it hears of tickets.
     Welcome(AuditAck, Box<Greeting>),
+    /// The trust bundles that the gateway lacks, which held this one at its hello.
+    Trust(TrustHeld),
     /// What the gateway lacks of the list of withdrawn keys, which held this at its hello.
     Withdrawn(Held),
     /// A release that the gateway does not have, with how far it may go with it.
@@ -158,6 +160,8 @@ pub struct Machine {
     greeting: Box<Greeting>,
     /// It was given a ticket, and did not say yet that it holds it.
     may_hold: bool,
+    /// The trust bundle that the gateway holds, until it was sent what it lacks.
+    trust: Option<TrustHeld>,
     intake: Intake,
     /// By when the gateway has to take the next message, if one waits for it.
     taken_by: Option<Instant>,
@@ -212,6 +216,7 @@ impl Machine {
             lists: Lists::default(),
             greeting: Box::default(),
             may_hold: false,
+            trust: None,
             intake: Intake::new(random),
             taken_by: None,
         }
@@ -274,7 +279,8 @@ impl Machine {
             Stage::Greeting { .. } | Stage::Positioning => false,
             Stage::Welcoming => true,
             Stage::Standing => {
-                self.lists.lacking().is_some()
+                self.trust.is_some()
+                    || self.lists.lacking().is_some()
                     || self.due().is_some()
                     || self.word.is_some()
                     || self.intake.acknowledges()
@@ -299,6 +305,9 @@ impl Machine {
             return Some(Outgoing::Welcome(self.intake.acknowledged(), greeting));
         }
         if self.stage == Stage::Standing {
+            if let Some(held) = self.trust.take() {
+                return Some(Outgoing::Trust(held));
+            }
             // Before a release: whose keys no longer count is known before anything is begun.
             if let Some(held) = self.lists.lacking() {
                 self.lists.sent = self.lists.ours;
@@ -417,6 +426,7 @@ impl Machine {
         }
         let epoch = hello.spool.map_or(0, |spool| spool.epoch);
         self.lists.gateway = hello.withdrawn.as_ref().map(Into::into);
+        self.trust.clone_from(&hello.trust);
         let ticket = hello.ticket.clone();
         actions.push(Action::Begin(Box::new(hello)));
         actions.push(Action::Ask(Question::Position { epoch, ticket }));

@@ -27,6 +27,7 @@ use super::facts::News;
 use super::machine::{Action, Answer, Fact, Machine, Outgoing, Question};
 use super::wanted::{Directive, Wanted, Word};
 use super::{Fleet, SessionLimits};
+use crate::ca::Authority;
 use crate::clock;
 use crate::frame::{Framed, frame};
 use crate::ingest::Ingest;
@@ -70,6 +71,8 @@ pub struct Sessions {
     pub ingest: Ingest,
     /// For the time at which a gateway was last seen.
     pub store: Store,
+    /// For the trust bundles.
+    pub authority: Arc<Authority>,
     /// For the list of withdrawn keys.
     pub subjects: Subjects,
     /// By what two users of one key are noticed.
@@ -280,6 +283,10 @@ impl Session {
     }
 
     fn begin(&mut self, hello: Box<v1::Hello>) {
+        if let Some(held) = hello.trust.clone() {
+            let (all, gateway) = (self.all.clone(), self.peer.gateway.clone());
+            tokio::spawn(async move { all.trusts(&gateway, &held).await });
+        }
         let gateway = &self.peer.gateway;
         tracing::info!(%gateway, version = hello.software_version, "gateway connected");
         metrics::gauge!("penstock_gateways_connected").increment(1.0);
@@ -336,6 +343,13 @@ impl Session {
                 metrics::counter!("penstock_offers_total").increment(1);
                 let offer = Offer::new(release.clone(), self.peer.gateway.clone(), verified);
                 return Some(ToGateway::Offer(offer.with_order(target.to_wire())));
+            }
+            Outgoing::Trust(held) => {
+                let lacking = self.all.authority.bundles_since(&held);
+                if lacking.is_empty() {
+                    return None;
+                }
+                Down::Trust(lacking.into())
             }
             Outgoing::Withdrawn(held) => Down::Withdrawn(self.all.subjects.lacking(held)?.as_ref().into()),
             Outgoing::Order => Down::Order(self.standing.as_ref()?.target.as_ref()?.0.to_wire()?),

@@ -164,16 +164,17 @@ pub(crate) async fn login(out: &Output, context: Option<&str>, args: &args::Logi
             named.subject, identity.subject
         )));
     }
-    if !answer
+    // Others, if there are any, come by signed trust bundles.
+    let Some(root) = answer
         .trust_bundle
         .iter()
-        .any(|der| Digest::of(der) == token.root_digest)
-    {
+        .find(|der| Digest::of(der) == token.root_digest)
+    else {
         return Err(Failure::altered(
             "wrong-root",
             "the coordinator's roots lack the one that the token names",
         ));
-    }
+    };
     let (_, expires_ms) =
         penstock_proto::tls::validity_ms(leaf).map_err(|error| malformed(&error.to_string()))?;
     let made = contexts::Context {
@@ -185,7 +186,7 @@ pub(crate) async fn login(out: &Output, context: Option<&str>, args: &args::Logi
         &name,
         &made,
         &certificates_to_pem(&answer.certificate_chain),
-        &certificates_to_pem(&answer.trust_bundle),
+        &certificates_to_pem(&[root]),
     )?;
     out.show(&LoggedIn {
         context: name,

@@ -59,6 +59,8 @@ steps! {
     KeysWithdrawn = "keys-withdrawn", Notice, "keys that no longer count: whose, and how the gateway learned it";
     WithdrawnRefused = "withdrawn-refused", Warning, "a list of withdrawn keys was refused, and why; what the gateway knew before still counts";
     WithdrawnUnkept = "withdrawn-unkept", Alarm, "the list of withdrawn keys cannot be read from the disk, or not be kept there";
+    TrustTaken = "trust-taken", Notice, "the root certificates that the gateway trusts are others now: which, and how it learned it";
+    TrustRefused = "trust-refused", Alarm, "a trust bundle was refused, and why; the roots trusted before still count";
     RootRefused = "root-refused", Alarm, "an answer brought a root certificate that the gateway does not hold; it is not kept";
     IdentityWithdrawn = "identity-withdrawn", Alarm, "the gateway's own key no longer counts; its policy stays in force";
     CoordinatorRefuses = "coordinator-refuses", Warning, "the coordinator refuses this gateway for who it is, and why; its policy stays in force";

@@ -9,6 +9,7 @@
 //! A connection ends with the certificate that opened it, by a clock that nobody sets. Whoever serves it ends in order before ([`PeerInfo::ends`]);
 //! what is left after [`ORDERLY`] is cut. A gateway whose certificate had ended when it came stands as long as a stranger does.
 
+mod close_reason;
 mod peer_info;
 
 use std::io;
@@ -33,6 +34,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::server::Connected;
 
+use self::close_reason::CloseReason;
 pub use self::peer_info::{ConnectionCutter, PeerInfo};
 use super::crowd::{Crowd, CrowdPlace, PlaceEnd, source_of};
 use super::handshakes::Handshakes;
@@ -135,10 +137,16 @@ pub fn server_config(
     credentials: Arc<ServerCredentials>,
     roots: &[CertificateDer<'static>],
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    server_config_with_grace(plant, credentials, roots, Duration::ZERO)
+    server_config_with_grace(
+        plant,
+        credentials,
+        roots,
+        Duration::ZERO,
+        &WithdrawnView::default(),
+    )
 }
 
-/// The same, where a gateway's certificate is accepted until `grace` after its end. What such a gateway may do is decided by whoever asks
+/// The same, where a gateway's certificate is accepted until `grace` after its end, and one whose issuer was withdrawn as if it had ended. What such a gateway may do is decided by whoever asks
 /// [`PeerInfo::has_ended`].
 ///
 /// # Errors
@@ -148,12 +156,13 @@ pub fn server_config_with_grace(
     credentials: Arc<ServerCredentials>,
     roots: &[CertificateDer<'static>],
     grace: Duration,
+    withdrawn: &WithdrawnView,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let named = ExpectedPeer {
         plant: plant.clone(),
         who: PeerKind::AnyPeer,
-        // Who serves here keeps the record itself: it is asked by the service, and is never older than a list.
-        withdrawn: WithdrawnView::default(),
+        // Of lives, who serves here keeps the record itself: it is asked by the service, and is never older than a list.
+        withdrawn: withdrawn.clone(),
     };
     // No certificate at all is no fault here: what a client without identity may do is decided by the service.
     let mut config = accepting(ClientVerifier::new(roots, named, false, grace)?, credentials)?;
@@ -191,44 +200,6 @@ pub struct PeerStream {
     linger: Duration,
     /// Why it may not stand any longer: asked again, it says the same.
     ended: Option<CloseReason>,
-}
-
-/// Why a connection ends from this side.
-#[derive(Debug, Clone, Copy)]
-enum CloseReason {
-    Lost,
-    Dismissed,
-    Cut,
-    Overdue,
-    Ended,
-}
-
-impl CloseReason {
-    fn error(self) -> io::Error {
-        let (kind, words) = match self {
-            Self::Lost => (
-                io::ErrorKind::ConnectionAborted,
-                "the limit of connections is reached, and this peer held the most of them",
-            ),
-            Self::Dismissed => (
-                io::ErrorKind::ConnectionAborted,
-                "the peer's key no longer counts, or is suspended",
-            ),
-            Self::Cut => (
-                io::ErrorKind::ConnectionAborted,
-                "the peer does not read the answers that it asked for",
-            ),
-            Self::Overdue => (
-                io::ErrorKind::TimedOut,
-                "the time for a connection without a client certificate is over",
-            ),
-            Self::Ended => (
-                io::ErrorKind::TimedOut,
-                "the certificate that opened the connection has ended",
-            ),
-        };
-        io::Error::new(kind, words)
-    }
 }
 
 impl PeerStream {
@@ -303,6 +274,8 @@ pub struct Reception {
     verified: Arc<Crowd<Whose>>,
     operators: Arc<Crowd<Whose>>,
     anonymous: Arc<Crowd<Whose>>,
+    /// Which issuers no longer count.
+    withdrawn: WithdrawnView,
 }
 
 impl Reception {
@@ -311,6 +284,18 @@ impl Reception {
     /// # Errors
     /// They cannot be started.
     pub fn start(config: Arc<ServerConfig>, limits: AcceptLimits) -> io::Result<Arc<Self>> {
+        Self::start_knowing(config, limits, WithdrawnView::default())
+    }
+
+    /// The same, who knows which issuers no longer count.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_knowing(
+        config: Arc<ServerConfig>,
+        limits: AcceptLimits,
+        withdrawn: WithdrawnView,
+    ) -> io::Result<Arc<Self>> {
         // The others serve.
         let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2);
         Ok(Arc::new(Self {
@@ -324,6 +309,7 @@ impl Reception {
                 limits.anonymous_max,
                 limits.anonymous_lifetime / ANONYMOUS_GRACE_PART,
             ),
+            withdrawn,
         }))
     }
 
@@ -394,16 +380,19 @@ impl Reception {
         };
         let met = self.handshakes.meet(address.ip(), handshake).await;
         let stream = met.map_err(|unmet| io::Error::new(io::ErrorKind::TimedOut, unmet))??;
-        let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let leaf = shown.first();
+        let issuer_withdrawn = self.withdrawn.ends_issuer(shown.get(1..).unwrap_or_default());
         let certified = leaf
             .map(Certified::from_certificate)
             .transpose()
             .map_err(io::Error::other)?;
         let identity = certified.as_ref().map(|certified| &certified.identity);
         let now = tokio::time::Instant::now();
-        let ends = certified
-            .as_ref()
-            .map(|certified| peer_info::end_of(certified.valid_ms.1));
+        let ends = certified.as_ref().map(|certified| match issuer_withdrawn {
+            true => now,
+            false => peer_info::end_of(certified.valid_ms.1),
+        });
         let (crowd, whose) = match identity {
             Some(peer) => (self.crowd_of(&peer.subject), Whose::Peer(peer.to_string())),
             None => (&self.anonymous, Whose::Address(source_of(address.ip()))),
@@ -427,6 +416,7 @@ impl Reception {
                 address,
                 certified,
                 ends,
+                issuer_withdrawn,
                 line,
             },
             deadline: Box::pin(tokio::time::sleep_until(deadline)),

@@ -61,6 +61,11 @@ pub enum WrongPeer {
         /// The first that counts.
         from: Epoch,
     },
+    /// What it was issued by was withdrawn.
+    #[error(
+        "the certificate of {0} was issued by a key that was withdrawn: whoever had it could issue certificates for anybody"
+    )]
+    Issuer(String),
 }
 
 /// Certificates that a peer of the plant may show: its own, the one that issued it, and the root (those who enrol know only its
@@ -211,7 +216,16 @@ impl Devices {
 }
 
 impl ExpectedPeer {
-    fn judge(&self, leaf: &CertificateDer<'_>) -> Result<(), rustls::Error> {
+    /// Whether this leaf, which these others follow, names who is expected, in a life that counts, by an issuer that does.
+    fn judge(&self, leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
+        if self.withdrawn.ends_issuer(others) {
+            let found = PeerIdentity::from_certificate(leaf).map_err(certificate_error)?;
+            return Err(certificate_error(WrongPeer::Issuer(found.to_string())));
+        }
+        self.judge_name(leaf)
+    }
+
+    fn judge_name(&self, leaf: &CertificateDer<'_>) -> Result<(), rustls::Error> {
         // All that it says has to be readable.
         let Certified { identity, epoch, .. } =
             Certified::from_certificate(leaf).map_err(certificate_error)?;
@@ -337,11 +351,20 @@ impl ClientCertVerifier for ClientVerifier {
             Some(end) => judge(end),
             None => Err(refused),
         })?;
-        self.named.judge(end_entity)?;
+        // A gateway whose certificate was issued by a key that is withdrawn may come to get another one, by its own key.
+        if self.grace.is_zero() || !is_gateway(end_entity) {
+            self.named.judge(end_entity, intermediates)?;
+        } else {
+            self.named.judge_name(end_entity)?;
+        }
         Ok(ClientCertVerified::assertion())
     }
 
     signatures!(Signers::OfThePlant);
+}
+
+fn is_gateway(leaf: &CertificateDer<'_>) -> bool {
+    PeerIdentity::from_certificate(leaf).is_ok_and(|identity| matches!(identity.subject, Subject::Gateway(_)))
 }
 
 /// Where a server's chain must end.
@@ -394,7 +417,7 @@ impl ServerCertVerifier for ServerVerifier {
             )?;
             issuer.stands(end_entity, at)
         })?;
-        self.named.judge(end_entity)?;
+        self.named.judge(end_entity, intermediates)?;
         Ok(ServerCertVerified::assertion())
     }
 

@@ -1,9 +1,11 @@
 //! The list as those have it who meet peers: a longer one counts from the next handshake on, without anything being set up again, and
 //! whoever carries connections hears of it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use penstock_policy::ids::Digest;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
@@ -46,42 +48,66 @@ impl fmt::Display for Life {
 
 /// The list that counts now. By default nothing was withdrawn, and never will be.
 #[derive(Debug, Clone)]
-pub struct WithdrawnView(watch::Receiver<Arc<Withdrawn>>);
+pub struct WithdrawnView {
+    list: watch::Receiver<Arc<Withdrawn>>,
+    /// SHA-256 of issuing certificates (DER) that no longer count, by the trust bundle.
+    issuers: Arc<BTreeSet<Digest>>,
+}
 
 impl Default for WithdrawnView {
     fn default() -> Self {
-        Self(watch::channel(Arc::default()).1)
+        watch::channel(Arc::default()).1.into()
     }
 }
 
 impl From<watch::Receiver<Arc<Withdrawn>>> for WithdrawnView {
     fn from(list: watch::Receiver<Arc<Withdrawn>>) -> Self {
-        Self(list)
+        Self {
+            list,
+            issuers: Arc::default(),
+        }
     }
 }
 
 impl WithdrawnView {
+    /// The same list, and these issuing certificates, below which nobody counts.
+    #[must_use]
+    pub fn without_issuers(self, issuers: &BTreeSet<Digest>) -> Self {
+        Self {
+            issuers: Arc::new(issuers.clone()),
+            ..self
+        }
+    }
+
+    /// Whether one of these certificates, which follow a leaf, no longer counts.
+    pub fn ends_issuer(&self, issuers: &[CertificateDer<'_>]) -> bool {
+        !self.issuers.is_empty()
+            && issuers
+                .iter()
+                .any(|issuer| self.issuers.contains(&Digest::of(issuer)))
+    }
+
     /// The list as it is now.
     pub fn now(&self) -> Arc<Withdrawn> {
-        self.0.borrow().clone()
+        self.list.borrow().clone()
     }
 
     /// From which life on the subject counts, where this one is over.
     pub fn over_since(&self, subject: &Subject, epoch: Epoch) -> Option<Epoch> {
-        self.0.borrow().from(subject).filter(|from| epoch < *from)
+        self.list.borrow().from(subject).filter(|from| epoch < *from)
     }
 
     /// Whether this life is over.
     pub fn ends(&self, life: &Life) -> bool {
-        life.is_over(&self.0.borrow())
+        life.is_over(&self.list.borrow())
     }
 
     /// Waits for a longer list than the one that was seen last, and gives it; for ever, if nobody can bring one.
     pub async fn grown(&mut self) -> Arc<Withdrawn> {
-        if self.0.changed().await.is_err() {
+        if self.list.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
-        self.0.borrow_and_update().clone()
+        self.list.borrow_and_update().clone()
     }
 }
 
@@ -109,7 +135,7 @@ impl WatchedLife {
         let life = &self.life;
         if self
             .withdrawn
-            .0
+            .list
             .wait_for(|list| life.is_over(list))
             .await
             .is_err()

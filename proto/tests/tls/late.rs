@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use penstock_proto::tls::server::server_config_with_grace;
+use penstock_proto::withdrawn::WithdrawnView;
 use rcgen::{DnType, DnValue};
 
 use super::*;
@@ -34,7 +35,8 @@ async fn serve_with_grace(ca: &Authority) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let own = ServerCredentials::new(&ca.issue(COORDINATOR)).unwrap();
-    let config = server_config_with_grace(&plant(), own, &[ca.root()], GRACE).unwrap();
+    let config =
+        server_config_with_grace(&plant(), own, &[ca.root()], GRACE, &WithdrawnView::default()).unwrap();
     let (_, health) = tonic_health::server::health_reporter();
     let named = tonic::service::interceptor::InterceptedService::new(health, |request: Request<()>| {
         let info = request.extensions().get::<PeerInfo>().unwrap();

@@ -23,7 +23,7 @@ fn shown(state: &Path) -> usize {
 }
 
 /// Types a command of the runbook on a machine of this test, where these names stand for other ones; what it says.
-async fn types(command: &str, folder: &Path, names: &[(&str, &str)]) -> String {
+pub async fn types(command: &str, folder: &Path, names: &[(&str, &str)]) -> String {
     let mut command = command
         .trim_start_matches("# ")
         .replace("runuser -u penstock-coordinator -- ", "");
@@ -46,13 +46,28 @@ async fn types(command: &str, folder: &Path, names: &[(&str, &str)]) -> String {
     said
 }
 
+/// A command that is refused; what it says.
+pub async fn complains(command: &str, folder: &Path) -> String {
+    let programs = program().parent().unwrap().to_owned();
+    let path = std::env::var("PATH").unwrap();
+    let output = tokio::process::Command::new("sh")
+        .args(["-c", command])
+        .current_dir(folder)
+        .env("PATH", format!("{}:{path}", programs.display()))
+        .output()
+        .await
+        .unwrap();
+    assert!(!output.status.success(), "{command}: {output:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
 /// Nobody sits at a terminal here to type the passphrase.
 const UNTYPED: (&str, &str) = (
     "--root my-plant-root",
     "--root my-plant-root --passphrase-file passphrase",
 );
 
-fn passphrase(folder: &Path) {
+pub fn passphrase(folder: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     let file = folder.join("passphrase");
     std::fs::write(&file, "correct horse\n").unwrap();

@@ -45,6 +45,7 @@ mod rollouts;
 mod sessions;
 mod stolen;
 mod tokens;
+mod trust;
 mod twins;
 mod why;
 mod world;

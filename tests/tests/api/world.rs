@@ -106,7 +106,9 @@ impl World {
                 let root =
                     OfflineRoot::create(&dir.join("root"), config.plant.clone(), None, now_ms()).unwrap();
                 let request = app::init_under(config, &dir.join("root/root.pem")).unwrap();
-                app::install_issuing(config, certified(&root, &request).as_bytes()).unwrap();
+                let pem = certified(&root, &request);
+                let ca = config.data.join("ca");
+                Authority::install(&ca, &config.plant, pem.as_bytes(), now_ms()).unwrap();
             },
         )
         .await

@@ -289,7 +289,7 @@ impl Coordinator {
                 }
                 offers
             }
-            Outgoing::Order | Outgoing::Word(_) | Outgoing::Withdrawn(_) => Vec::new(),
+            Outgoing::Order | Outgoing::Word(_) | Outgoing::Withdrawn(_) | Outgoing::Trust(_) => Vec::new(),
             Outgoing::Acknowledgement(held) => vec![Down::AuditAck(held)],
         }
     }

@@ -19,7 +19,7 @@ use penstock_proto::v1::coordinator_message::Message as Inbound;
 use penstock_proto::v1::gateway_message::Message as Outbound;
 use penstock_proto::v1::{
     AuditAck, AuditBlock, ConfirmTrial, HealthReport, Hello, Order, PolicyOffer, PolicyState, RevertTrial,
-    Twin, Welcome, WithdrawnList,
+    TrustBundles, Twin, Welcome, WithdrawnList,
 };
 use prost::bytes::Bytes;
 
@@ -91,6 +91,8 @@ pub enum Action {
     Order(Order),
     /// Take this list of withdrawn keys.
     Withdrawn(WithdrawnList),
+    /// Take these trust bundles.
+    Trust(TrustBundles),
     /// Have the reconciler do this; answered by [`SessionMachine::obeyed`].
     Obey(Asked),
     /// Ask the trail where the upload goes on after this; answered by [`SessionMachine::resumed`].
@@ -151,6 +153,7 @@ struct Talk {
     orders: Allowance,
     offers: Allowance,
     withdrawn: Option<WithdrawnList>,
+    trust: Option<TrustBundles>,
     lists: Allowance,
     acknowledged: Option<Position>,
 }
@@ -206,7 +209,8 @@ impl SessionMachine {
                 let report = (talk.report == Request::Due).then_some(talk.report_at);
                 let order = talk.has_ordered().then_some(talk.orders.next);
                 let offer = talk.offer.is_some().then_some(talk.offers.next);
-                let list = talk.withdrawn.is_some().then_some(talk.lists.next);
+                let waits = talk.withdrawn.is_some() || talk.trust.is_some();
+                let list = waits.then_some(talk.lists.next);
                 let own = [Some(talk.look_at), report, order, offer, list];
                 own.into_iter().flatten().min().unwrap_or(talk.look_at)
             }
@@ -267,6 +271,7 @@ impl SessionMachine {
             Some(Inbound::Offer(offer)) => (talk.offer, talk.order) = (Some(offer), None),
             Some(Inbound::Order(order)) => talk.order = Some(order),
             Some(Inbound::Withdrawn(list)) => talk.withdrawn = Some(list),
+            Some(Inbound::Trust(bundles)) => talk.trust = Some(bundles),
             Some(Inbound::Confirm(confirm)) => talk.asked = Some(Asked::Confirm(confirm)),
             Some(Inbound::Revert(revert)) => talk.asked = Some(Asked::Revert(revert)),
             Some(Inbound::AuditAck(ack)) => talk.acknowledged_by(&ack, now),
@@ -339,6 +344,9 @@ impl SessionMachine {
         let talk = self.talk.as_mut()?;
         if let Some(connected) = talk.connected.take() {
             return Some(connected);
+        }
+        if talk.trust.is_some() && talk.lists.take(now) {
+            return talk.trust.take().map(Action::Trust);
         }
         if talk.withdrawn.is_some() && talk.lists.take(now) {
             return talk.withdrawn.take().map(Action::Withdrawn);
@@ -454,6 +462,7 @@ impl Talk {
             orders: Allowance::full((ORDERS_AT_ONCE, ORDERS_EACH), now),
             offers: Allowance::full((OFFERS_AT_ONCE, OFFERS_EACH), now),
             withdrawn: None,
+            trust: None,
             lists: Allowance::full((LISTS_AT_ONCE, LISTS_EACH), now),
             acknowledged: None,
         }

@@ -6,13 +6,16 @@ use std::path::PathBuf;
 
 use penstock_policy::ids::{Digest, Revision};
 use penstock_proto::v1::{PolicyState, RevisionDigest, TrustedRelease};
+use penstock_proto::withdrawn::SignedList;
 
 use super::*;
+use crate::identity::IdentityFolder;
 use crate::local::ask::{self, AskError};
 use crate::policy_store::journal::{PersonHold, RevertedRelease};
 use crate::reconcile::trial::Hold;
 use crate::reconcile::{Inbox, Standing, StandingState, inbox};
 use crate::timepiece::Time;
+use crate::trust::TrustKeeper;
 use crate::withdrawn::StoredList;
 
 const R8: Digest = Digest([8; 32]);
@@ -29,6 +32,10 @@ struct Local {
 fn nothing_withdrawn(folder: &Path, audit: &Audit) -> Arc<WithdrawnKeeper> {
     let store = Arc::new(std::sync::Mutex::new(crate::store::Store::empty(folder)));
     StoredList::default().keep(store, audit.clone(), watch::channel(None).1)
+}
+
+fn no_other_roots(folder: &Path, audit: &Audit) -> Arc<TrustKeeper> {
+    TrustKeeper::new(IdentityFolder::new(folder), watch::channel(None).0, audit.clone())
 }
 
 impl Local {
@@ -49,6 +56,7 @@ impl Local {
         let audit = Audit::without_spool().0;
         let server = Server {
             withdrawn: nothing_withdrawn(folder.path(), &audit),
+            trust: no_other_roots(folder.path(), &audit),
             settings: settings.clone(),
             policy: seen,
             inlet,
@@ -423,6 +431,7 @@ async fn a_socket_that_cannot_be_made_is_a_fault_until_it_is_made_and_one_that_s
     let (faults, mut shown) = watch::channel(Vec::new());
     let server = Server {
         withdrawn: nothing_withdrawn(folder.path(), &audit),
+        trust: no_other_roots(folder.path(), &audit),
         settings: LocalSettings {
             socket: socket.clone(),
             group: Some("no-such-group".to_owned()),

@@ -315,7 +315,9 @@ impl World {
                 assert!(self.offered < self.current, "it is offered once");
                 self.offered = self.current;
             }
-            Some(other @ (Outgoing::Order | Outgoing::Word(_))) => panic!("nobody asked for it: {other:?}"),
+            Some(other @ (Outgoing::Order | Outgoing::Word(_) | Outgoing::Trust(_))) => {
+                panic!("nobody asked for it: {other:?}")
+            }
             Some(Outgoing::Acknowledgement(held)) => {
                 assert!(self.welcomed);
                 assert!(

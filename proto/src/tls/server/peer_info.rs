@@ -18,6 +18,8 @@ pub struct PeerInfo {
     pub certified: Option<Certified>,
     /// When that certificate ends, or that it had ended when the peer came; `None`: it showed none.
     pub ends: Option<Instant>,
+    /// What issued that certificate was withdrawn: it counts as one that has ended.
+    pub issuer_withdrawn: bool,
     /// To end the connection.
     pub line: ConnectionCutter,
 }

@@ -65,6 +65,7 @@ impl World {
             spool: None,
             withdrawn: None,
             ticket: None,
+            trust: None,
         };
         self.greeting(channel, hello).await
     }

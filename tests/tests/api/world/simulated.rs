@@ -136,6 +136,7 @@ async fn session(disk: &Mutex<Disk>, channel: Channel) {
             spool: None,
             withdrawn: None,
             ticket: None,
+            trust: None,
         };
         (hello, knows_trials)
     };
@@ -225,7 +226,7 @@ impl Disk {
                 }
                 vec![self.policy()]
             }
-            Down::Welcome(_) | Down::AuditAck(_) | Down::Withdrawn(_) => Vec::new(),
+            Down::Welcome(_) | Down::AuditAck(_) | Down::Withdrawn(_) | Down::Trust(_) => Vec::new(),
         }
     }
 

@@ -117,8 +117,10 @@ impl Gateway {
                     Action::Order(_) | Action::Obey(_) => {
                         return Err("no coordinator of this world orders anything by itself".to_owned());
                     }
-                    Action::Withdrawn(_) => {
-                        return Err("no coordinator of this world withdraws a key".to_owned());
+                    Action::Withdrawn(_) | Action::Trust(_) => {
+                        return Err(
+                            "no coordinator of this world withdraws a key or changes a root".to_owned()
+                        );
                     }
                     Action::Acknowledge(to) => {
                         around.checkers.acknowledged(self.index, to, around.coordinator)?;

@@ -459,7 +459,8 @@ proptest! {
                             Action::Report => machine.reported(HealthReport::default(), now, number),
                             Action::Resume(_) => machine.resumed(Some(at(0))),
                             Action::Connected { .. } | Action::Offer(_) | Action::Order(_) | Action::Obey(_)
-                            | Action::Withdrawn(_) => {}
+                            | Action::Withdrawn(_)
+                            | Action::Trust(_) => {}
                         }
                     }
                 }

@@ -279,6 +279,10 @@ impl Control for Fake {
         no()
     }
 
+    async fn get_trust(&self, _: Request<v1::TrustHeld>) -> Result<Response<v1::TrustBundles>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn get_withdrawn(
         &self,
         _: Request<v1::GetWithdrawnRequest>,

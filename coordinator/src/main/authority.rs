@@ -13,15 +13,17 @@ use penstock_coordinator::ca::{IssuingTerms, OfflineRoot};
 use penstock_coordinator::config::Config;
 use penstock_coordinator::{app, clock, files};
 use penstock_policy::ids::{CoordinatorId, Digest, OperatorId, PlantId};
+use penstock_proto::bundle::{Bundle, BundleRoot, Phase, SignedBundle, Trusted, from_json, to_json};
 use penstock_proto::channel::Address;
 use penstock_proto::keys::{KeyError, Passphrase, passphrase_in};
 use penstock_proto::tls::times::instant;
 use penstock_proto::tls::{certificates_from_pem, validity_ms};
+use rustls::pki_types::CertificateDer;
 
 /// The request's name in the data folder.
 const REQUEST: &str = "issuing-request.pem";
 /// Longest file that is read, bytes.
-const FILE_BYTES_MAX: u64 = 64 * 1024;
+const FILE_BYTES_MAX: u64 = 8 << 20;
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 #[derive(Debug, Subcommand)]
@@ -83,7 +85,62 @@ pub(crate) enum AuthorityCommand {
         /// What `authority sign` wrote.
         #[arg(value_name = "CERTIFICATE")]
         certificate: PathBuf,
+        #[command(flatten)]
+        anyway: Anyway,
     },
+    /// On the machine without a network: the next trust bundle, by which the plant trusts another root, another one issues, one is dropped, or a
+    /// stolen issuing certificate no longer counts.
+    Bundle {
+        /// The file of all trust bundles so far; it is made, and grows by this one.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The folder of a root that is trusted already: it signs. Twice, where a new root and an old one shall both sign.
+        #[arg(long, value_name = "DIR", required = true)]
+        root: Vec<PathBuf>,
+        /// Trust this root (its certificate) too: nothing is issued below it yet.
+        #[arg(long, value_name = "ROOT.PEM")]
+        add: Option<PathBuf>,
+        /// Issue below this root from now on; what the one before issued still counts.
+        #[arg(long, value_name = "ROOT.PEM")]
+        activate: Option<PathBuf>,
+        /// Trust this root no more.
+        #[arg(long, value_name = "ROOT.PEM")]
+        drop: Option<PathBuf>,
+        /// This issuing certificate no longer counts, nor what it issued: its key may be in other hands.
+        #[arg(long, value_name = "ISSUING.PEM")]
+        withdraw: Vec<PathBuf>,
+        /// A file whose first line is the passphrase of the roots' keys; without it, it is asked for.
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+    },
+    /// On the coordinator's machine, while the coordinator is stopped: takes the trust bundles in a file, for it and all that connect to it.
+    Trust {
+        /// Its configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// What `authority bundle` wrote.
+        #[arg(value_name = "BUNDLES")]
+        file: PathBuf,
+        #[command(flatten)]
+        anyway: Anyway,
+    },
+    /// Which roots are trusted, which one issues, and which gateways know them; also while the coordinator runs.
+    Show {
+        /// Its configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+/// Whether it is done although some gateways are not ready for it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Anyway {
+    /// Also where gateways are not ready for it: they have to be enrolled again.
+    #[arg(long, requires = "because")]
+    force: bool,
+    /// Why; it stands in the trail.
+    #[arg(long, value_name = "REASON", requires = "force")]
+    because: Option<String>,
 }
 
 impl AuthorityCommand {
@@ -152,10 +209,50 @@ impl AuthorityCommand {
                 );
                 Ok(())
             }
-            Self::Install { config, certificate } => {
+            Self::Bundle {
+                file,
+                root,
+                add,
+                activate,
+                drop,
+                withdraw,
+                passphrase_file,
+            } => {
+                let change = BundleChange {
+                    add,
+                    activate,
+                    drop,
+                    withdraw,
+                };
+                bundle(&file, &root, &change, passphrase_file.as_deref())
+            }
+            Self::Trust { config, file, anyway } => {
+                let checked = crate::configured(&config)?;
+                let text = String::from_utf8(read(&file)?)
+                    .with_context(|| format!("{} is not text", file.display()))?;
+                let taken = app::install_trust(&checked, &text, anyway.because.as_deref());
+                let trusted = crate::runtime()?.block_on(taken).context("nothing was changed")?;
+                println!("From the coordinator's next start on: {}", in_words(&trusted));
+                Ok(())
+            }
+            Self::Show { config } => {
+                print!(
+                    "{}",
+                    crate::runtime()?.block_on(app::authority_in_words(&crate::configured(&config)?))?
+                );
+                Ok(())
+            }
+            Self::Install {
+                config,
+                certificate,
+                anyway,
+            } => {
                 let checked = crate::configured(&config)?;
                 let pem = read(&certificate)?;
-                app::install_issuing(&checked, &pem).context("nothing was changed")?;
+                let installed = app::install_issuing(&checked, &pem, anyway.because.as_deref());
+                crate::runtime()?
+                    .block_on(installed)
+                    .context("nothing was changed")?;
                 println!(
                     "The coordinator issues by this certificate from its next start on, {}. What was issued before goes on counting.",
                     until(&pem)
@@ -196,6 +293,126 @@ pub(crate) fn begun_under(
         written.display(),
     );
     Ok(())
+}
+
+/// What a bundle changes.
+struct BundleChange {
+    add: Option<PathBuf>,
+    activate: Option<PathBuf>,
+    drop: Option<PathBuf>,
+    withdraw: Vec<PathBuf>,
+}
+
+/// A certificate of a file, alone in it.
+fn one_certificate(file: &Path) -> anyhow::Result<CertificateDer<'static>> {
+    let found = certificates_from_pem(&read(file)?, &file.display().to_string())?;
+    let [one] = found.as_slice() else {
+        bail!(
+            "{} holds {} certificates, and one is wanted",
+            file.display(),
+            found.len()
+        );
+    };
+    Ok(one.clone())
+}
+
+fn bundle(
+    file: &Path,
+    signers: &[PathBuf],
+    change: &BundleChange,
+    passphrase_file: Option<&Path>,
+) -> anyhow::Result<()> {
+    let open = |dir: &PathBuf| OfflineRoot::open(dir, || passphrase(&dir.join("root.key"), passphrase_file));
+    let signers = signers.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let first = signers.first().context("name the root that signs: --root DIR")?;
+    let mut bundles = match file.exists() {
+        true => from_json(&String::from_utf8_lossy(&read(file)?))?,
+        false => Vec::new(),
+    };
+    let before = match bundles.last() {
+        Some(newest) => newest.trusted()?,
+        None => Trusted::first(std::slice::from_ref(first.certificate())),
+    };
+    ensure!(
+        change.add.is_some()
+            || change.activate.is_some()
+            || change.drop.is_some()
+            || !change.withdraw.is_empty(),
+        "a bundle that changes nothing is not made: say --add, --activate, --drop or --withdraw"
+    );
+    let mut roots = before.roots.clone();
+    if let Some(add) = &change.add {
+        let certificate = one_certificate(add)?;
+        ensure!(
+            before.phase(&certificate).is_none(),
+            "{} is trusted already",
+            add.display()
+        );
+        roots.push((certificate, Phase::Next));
+    }
+    if let Some(activate) = &change.activate {
+        let certificate = one_certificate(activate)?;
+        ensure!(
+            before.phase(&certificate).is_some(),
+            "{} is not trusted yet: --add it in a bundle of its own first, so that everybody knows it when it issues",
+            activate.display()
+        );
+        for (root, phase) in &mut roots {
+            *phase = match (*root == certificate, *phase) {
+                (true, _) => Phase::Active,
+                (false, Phase::Active) => Phase::Retiring,
+                (false, other) => other,
+            };
+        }
+    }
+    if let Some(drop) = &change.drop {
+        let certificate = one_certificate(drop)?;
+        ensure!(
+            before.phase(&certificate).is_some(),
+            "{} is not trusted anyway",
+            drop.display()
+        );
+        roots.retain(|(root, _)| *root != certificate);
+    }
+    let withdrawn = change
+        .withdraw
+        .iter()
+        .map(|file| Ok(Digest::of(&one_certificate(file)?)))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let roots = roots
+        .iter()
+        .map(|(root, phase)| BundleRoot::new(root, *phase))
+        .collect();
+    let next = Bundle::following(&before, first.plant(), clock::now_ms(), roots, withdrawn)?;
+    let mut signed = SignedBundle::unsigned(&next);
+    for signer in &signers {
+        signer.sign_bundle(&mut signed)?;
+    }
+    let taken = before
+        .take(&signed, first.plant())?
+        .context("the bundle says nothing new")?;
+    bundles.push(signed);
+    files::replace(file, to_json(&bundles).as_bytes())?;
+    println!(
+        "{} holds {}. Take it to the coordinator's machine.",
+        file.display(),
+        in_words(&taken)
+    );
+    Ok(())
+}
+
+/// What is trusted.
+fn in_words(trusted: &Trusted) -> String {
+    let roots: Vec<String> = trusted
+        .roots
+        .iter()
+        .map(|(root, phase)| format!("root {} {phase}", Digest::of(root)))
+        .collect();
+    let withdrawn = match trusted.withdrawn.len() {
+        0 => String::new(),
+        count => format!("; {count} issuing certificates are withdrawn"),
+    };
+    format!("trust bundle {}: {}{withdrawn}", trusted.number, roots.join(", "))
 }
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {

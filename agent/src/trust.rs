@@ -1,0 +1,147 @@
+//! Takes trust bundles while the agent runs: from the coordinator, or from a file that somebody brings. What is taken is on the disk before it
+//! counts, and counts from the next handshake on; what is refused is a fault, and changes nothing (DESIGN §6; IEC 62443-3-3 SR 1.8).
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use penstock_policy::ids::Digest;
+use penstock_policy::text::sentence;
+use penstock_proto::bundle::{SignedBundle, Trusted};
+use penstock_proto::event::AgentStep;
+use penstock_proto::v1::{Fault, TrustBundles, TrustHeld};
+use tokio::sync::{Mutex as AsyncMutex, watch};
+
+use crate::audit::{Audit, record};
+use crate::identity::{Identity, IdentityFolder, TrustNotTaken};
+
+/// Why nothing was taken.
+#[derive(Debug, thiserror::Error)]
+pub enum NotTaken {
+    /// There is no root to judge it by.
+    #[error("this gateway is not enrolled, so it cannot tell whose trust bundle it is")]
+    NotEnrolled,
+    /// For what it is, or since it cannot be kept.
+    #[error(transparent)]
+    Trust(#[from] TrustNotTaken),
+    /// An internal error in a blocking part.
+    #[error("internal error while the trust bundle was taken")]
+    Agent,
+}
+
+/// Takes bundles.
+#[derive(Debug)]
+pub struct TrustKeeper {
+    folder: IdentityFolder,
+    identity: watch::Sender<Option<Arc<Identity>>>,
+    audit: Audit,
+    /// Why the last ones were refused.
+    refused: Mutex<Option<String>>,
+    faults: watch::Sender<Vec<Fault>>,
+    /// One is taken at a time.
+    taking: AsyncMutex<()>,
+}
+
+/// What is trusted, in words.
+pub fn in_words(trusted: &Trusted) -> String {
+    let roots: Vec<String> = trusted
+        .roots
+        .iter()
+        .map(|(root, phase)| format!("{} {phase}", Digest::of(root)))
+        .collect();
+    let withdrawn = match trusted.withdrawn.len() {
+        0 => String::new(),
+        count => format!("; {count} issuing certificates are withdrawn"),
+    };
+    match trusted.number {
+        0 => format!(
+            "no trust bundle was taken; roots by enrolment: {}",
+            roots.join(", ")
+        ),
+        number => format!("trust bundle {number}: {}{withdrawn}", roots.join(", ")),
+    }
+}
+
+impl TrustKeeper {
+    /// For the gateway whose identity this is.
+    pub fn new(
+        folder: IdentityFolder,
+        identity: watch::Sender<Option<Arc<Identity>>>,
+        audit: Audit,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            folder,
+            identity,
+            audit,
+            refused: Mutex::default(),
+            faults: watch::channel(Vec::new()).0,
+            taking: AsyncMutex::default(),
+        })
+    }
+
+    /// What a person should know.
+    pub fn faults(&self) -> watch::Receiver<Vec<Fault>> {
+        self.faults.subscribe()
+    }
+
+    /// Which bundle is held, and below which root this gateway's own certificate is.
+    pub fn held(&self) -> Option<TrustHeld> {
+        let identity = self.identity.borrow().clone()?;
+        let own = identity.credentials().chain().last();
+        Some(TrustHeld {
+            root: own
+                .map(|root| Digest::of(root).0.to_vec())
+                .unwrap_or_default()
+                .into(),
+            ..TrustHeld::from(identity.trusted())
+        })
+    }
+
+    /// Takes what a coordinator sent. What is refused is a fault until something good comes, and changes nothing.
+    pub async fn bring(&self, bundles: TrustBundles) {
+        let refused = self.take(bundles.into(), "by the coordinator").await.err();
+        let words = refused.map(|why| sentence(&why));
+        let mut before = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if *before == words {
+            return;
+        }
+        let faults: Vec<Fault> = words
+            .iter()
+            .map(|why| {
+                let message =
+                    format!("the trust bundle that the coordinator sent is not used: {why}. The roots trusted before still count");
+                Fault::new(AgentStep::TrustRefused.word(), record::bounded(&message))
+            })
+            .collect();
+        for fault in &faults {
+            tracing::warn!(code = fault.code, "{}", fault.message);
+            self.audit.note(record::agent(&fault.code, &fault.message));
+        }
+        *before = words;
+        self.faults.send_replace(faults);
+    }
+
+    /// Takes what is new in these bundles, `how` they came; what is trusted then, in words.
+    ///
+    /// # Errors
+    /// Nothing was taken.
+    pub async fn take(&self, bundles: Vec<SignedBundle>, how: &str) -> Result<String, NotTaken> {
+        let _one = self.taking.lock().await;
+        let current = self.identity.borrow().clone().ok_or(NotTaken::NotEnrolled)?;
+        let (folder, enrolment) = (self.folder.clone(), current.enrolment.clone());
+        let taken = tokio::task::spawn_blocking(move || {
+            let taken = folder.take_trust(&enrolment.plant, &bundles)?;
+            taken
+                .map(|trusted| Ok((trusted, folder.load(enrolment)?)))
+                .transpose()
+                .map_err(|error: crate::identity::IdentityError| TrustNotTaken::from(error))
+        });
+        let Some((trusted, identity)) = taken.await.map_err(|_| NotTaken::Agent)?? else {
+            return Ok("the trust bundle says nothing new".to_owned());
+        };
+        let words = in_words(&trusted);
+        self.identity.send_replace(Some(Arc::new(identity)));
+        tracing::warn!("{how}: {words}");
+        self.audit
+            .note(record::agent(AgentStep::TrustTaken, &format!("{how}: {words}")));
+        Ok(words)
+    }
+}

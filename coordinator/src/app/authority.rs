@@ -1,0 +1,182 @@
+//! What is done with a coordinator's authority while it is stopped: a key that a root elsewhere certified, and trust bundles. Each is held against
+//! what gateways said of themselves: nobody is left behind without a person's reason for it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use penstock_policy::ids::{Digest, GatewayId};
+use penstock_proto::bundle::Trusted;
+use penstock_proto::peer::Subject;
+
+use super::{AppError, CA_FOLDER, DataLock, STORE_FILE, remembered};
+use crate::ca::Authority;
+use crate::clock;
+use crate::config::Config;
+use crate::enrolment::GatewayRecord;
+use crate::files;
+use crate::journal::Journal;
+use crate::store::{Change, Store};
+use crate::subjects::{Standing, Subjects};
+
+/// Makes the data folder of a plant whose root, with the certificate in this file, is kept elsewhere; answers the request (PKCS #10, DER)
+/// that it has to sign.
+///
+/// # Errors
+/// As [`super::init`]; or the root's certificate cannot be read.
+pub fn init_under(config: &Config, root: &Path) -> Result<Vec<u8>, AppError> {
+    files::private_folder(&config.data)?;
+    let _lock = DataLock::take(&config.data)?;
+    let ca = config.data.join(CA_FOLDER);
+    files::private_folder(&ca)?;
+    Authority::begin_under(&ca, root)?;
+    Store::open(&config.data.join(STORE_FILE))?;
+    Ok(Authority::request(&ca)?)
+}
+
+/// A request (PKCS #10, DER) for the key by which this coordinator is to issue next, also while it runs.
+///
+/// # Errors
+/// The key cannot be read, made or stored.
+pub fn issuing_request(config: &Config) -> Result<Vec<u8>, AppError> {
+    Ok(Authority::request(&config.data.join(CA_FOLDER))?)
+}
+
+/// Takes the certificate (PEM) that the root signed for that key into use, from the next start on.
+///
+/// # Errors
+/// A coordinator runs on the folder, or the certificate cannot be used; or, without a reason to do it anyway (`because`), gateways do not trust
+/// its root yet. What was in use then stays so.
+pub async fn install_issuing(config: &Config, pem: &[u8], because: Option<&str>) -> Result<(), AppError> {
+    let _lock = DataLock::take(&config.data)?;
+    let ca = config.data.join(CA_FOLDER);
+    let root = Authority::root_of(&ca, &config.plant, pem)?;
+    // Before the first one is installed there is nothing to hold it against, nor anybody.
+    if let Ok(before) = Authority::load(&ca, config.plant.clone(), config.lifetimes) {
+        let since = before.trusted_since(root);
+        if since > 0 {
+            let lacks = |record: &GatewayRecord| record.trust.is_none_or(|held| held < since);
+            let what =
+                format!("do not hold trust bundle {since}, and would not know this coordinator any more");
+            guard(
+                config,
+                (lacks, &what),
+                ("activate-root", &root.to_string()),
+                because,
+            )
+            .await?;
+        }
+    }
+    Ok(Authority::install(&ca, &config.plant, pem, clock::now_ms())?)
+}
+
+/// Takes the trust bundles in this text, from the next start on: their roots count then, and gateways and people get them. What is trusted then.
+///
+/// # Errors
+/// A coordinator runs on the folder, or the bundles cannot be used; or, without a reason to do it anyway (`because`), gateways have certificates
+/// below a root that is dropped. What was trusted then still is.
+pub async fn install_trust(config: &Config, text: &str, because: Option<&str>) -> Result<Trusted, AppError> {
+    let _lock = DataLock::take(&config.data)?;
+    let ca = config.data.join(CA_FOLDER);
+    let authority = Authority::load(&ca, config.plant.clone(), config.lifetimes)?;
+    let (trusted, bundles) = authority.with_bundles(text)?;
+    let dropped = authority.roots().iter().any(|root| trusted.phase(root).is_none());
+    if dropped {
+        let left: Vec<Digest> = trusted
+            .certificates()
+            .iter()
+            .map(|root| Digest::of(root))
+            .collect();
+        let lacks = |record: &GatewayRecord| record.root.is_none_or(|root| !left.contains(&root));
+        let what = "have a certificate below a root that is dropped, or never said which";
+        guard(
+            config,
+            (lacks, what),
+            ("retire-root", &trusted.number.to_string()),
+            because,
+        )
+        .await?;
+    }
+    Authority::keep_bundles(&ca, &bundles)?;
+    Ok(trusted)
+}
+
+/// Which roots are trusted, which one issues, and which gateways know them: lines for people.
+///
+/// # Errors
+/// Authority or store cannot be read.
+pub async fn authority_in_words(config: &Config) -> Result<String, AppError> {
+    let authority = Authority::load(
+        &config.data.join(CA_FOLDER),
+        config.plant.clone(),
+        config.lifetimes,
+    )?;
+    let trusted = authority.trusted();
+    let mut lines = format!("trust bundle {}\n", trusted.number);
+    for (root, phase) in &trusted.roots {
+        let digest = Digest::of(root);
+        let issues = match root == authority.root() {
+            true => "; this coordinator issues below it",
+            false => "",
+        };
+        lines += &format!("root {digest} {phase}{issues}\n");
+    }
+    for issuing in &trusted.withdrawn {
+        lines += &format!("withdrawn {issuing}\n");
+    }
+    let store = Store::open(&config.data.join(STORE_FILE))?;
+    for (gateway, record) in remembered(&store).await? {
+        let held = match record.trust {
+            Some(number) => format!("trust bundle {number}"),
+            None => "not known yet".to_owned(),
+        };
+        let root = record
+            .root
+            .map_or_else(String::new, |root| format!(", its certificate below root {root}"));
+        lines += &format!("gateway {gateway}: {held}{root}\n");
+    }
+    Ok(lines)
+}
+
+/// Refuses what some gateways are not ready for, or writes down why it is done anyway.
+async fn guard(
+    config: &Config,
+    (lacks, what): (impl Fn(&GatewayRecord) -> bool, &str),
+    (action, target): (&str, &str),
+    because: Option<&str>,
+) -> Result<(), AppError> {
+    const NAMED_MAX: usize = 16;
+    let store = Store::open(&config.data.join(STORE_FILE))?;
+    let journal = Journal::new(store.clone(), &config.name);
+    let authority = Authority::load(
+        &config.data.join(CA_FOLDER),
+        config.plant.clone(),
+        config.lifetimes,
+    )?;
+    let subjects = Subjects::open(store.clone(), journal.clone(), Arc::new(authority)).await?;
+    let gone = |gateway: &GatewayId| {
+        let record = subjects.record(&Subject::Gateway(gateway.clone()));
+        record.is_some_and(|record| matches!(record.standing, Standing::Revoked | Standing::Retired))
+    };
+    let lacking: Vec<GatewayId> = remembered(&store)
+        .await?
+        .into_iter()
+        .filter(|(gateway, record)| lacks(record) && !gone(gateway))
+        .map(|(gateway, _)| gateway)
+        .collect();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let named: Vec<&str> = lacking.iter().take(NAMED_MAX).map(GatewayId::as_str).collect();
+    let more = match lacking.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let words = format!("{} gateways {what}: {}{more}", lacking.len(), named.join(", "));
+    let Some(because) = because else {
+        return Err(AppError::NotReady(words));
+    };
+    let deed = journal.deed("local", "", action);
+    let event = deed.event(target, &format!("{words}. Done anyway: {because}"));
+    store.apply(Change::noted(event)).await?;
+    Ok(())
+}

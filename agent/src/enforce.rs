@@ -449,6 +449,7 @@ fn nothing_permitted() -> Option<Plan> {
         windows: None,
         interlock: None,
         break_glass: None,
+        tunnels: None,
         requires: BTreeSet::new(),
         on_drift: OnDrift::Report,
         interfaces: Vec::new(),

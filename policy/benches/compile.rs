@@ -119,6 +119,8 @@ fn plant(conduits: usize, gateways: usize) -> Plant {
                 safe_to_change: None,
                 redundant_with: None,
                 on_drift: OnDrift::Repair,
+                tunnel: None,
+                tunnels: BTreeMap::new(),
             },
         );
     }

@@ -12,6 +12,7 @@ mod flow_ids;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -21,7 +22,7 @@ use crate::ids::{ConduitId, FlowId, FlowName, GatewayId, ZoneId};
 use crate::model::{Asset, BridgeSource, Conduit, Flow, FlowEnd, Gateway, Interface, Plant, Service};
 use crate::plan::{
     BreakGlass, Bridge, Broker, Capability, ChangeWindows, Endpoint, Grant, Hardware, Interlock, Management,
-    Observing, PLAN_FORMAT, Plan, PlanInterface, Rule,
+    Observing, PLAN_FORMAT, Plan, PlanInterface, Rule, Tunnel, Tunnels,
 };
 use crate::protocol::mqtt::MqttOperation;
 use crate::terms::{Enforcement, GatewayMode, Mac, MacError, PortRange, Tls, Transport};
@@ -170,6 +171,7 @@ impl<'a> Compiler<'a> {
             windows: self.windows(id, gateway)?,
             interlock: self.interlock(id, gateway)?,
             break_glass,
+            tunnels: self.tunnels(id, gateway)?,
             open: BTreeSet::new(),
             excepted: BTreeMap::new(),
         })
@@ -226,6 +228,38 @@ impl<'a> Compiler<'a> {
             codes: permitting.sealed.get(id).cloned().unwrap_or_default(),
         };
         whole.permits_somebody().then_some(whole)
+    }
+
+    /// The tunnels that end at the gateway. Of two gateways the one that can be reached is connected to; of two that can, the one whose
+    /// name comes later.
+    fn tunnels(&self, id: &GatewayId, gateway: &Gateway) -> Result<Option<Tunnels>, CompileError> {
+        let Some(own) = gateway.tunnel.as_ref().filter(|_| !gateway.tunnels.is_empty()) else {
+            return Ok(None);
+        };
+        let peers = gateway.tunnels.iter().map(|(device, peer)| {
+            let end = self
+                .plant
+                .gateways
+                .get(peer)
+                .and_then(|peer| peer.tunnel.as_ref());
+            let end = end.ok_or_else(|| {
+                CompileError::Unresolved(format!("the tunnel from `{id}` to `{peer}` has no other end"))
+            })?;
+            let connects = own.address.is_none() || id < peer;
+            Ok(Tunnel {
+                device: device.clone(),
+                peer: peer.clone(),
+                connect: end
+                    .address
+                    .filter(|_| connects)
+                    .map(|address| SocketAddr::new(address, end.port)),
+            })
+        });
+        Ok(Some(Tunnels {
+            interface: own.interface.clone(),
+            port: own.port,
+            peers: peers.collect::<Result<_, CompileError>>()?,
+        }))
     }
 
     /// The MAC addresses of the assets that live on a side.
@@ -331,6 +365,9 @@ fn requires(
     }
     if break_glass.is_some() {
         needed.insert(Capability::of(Capability::OVERRIDES));
+    }
+    if !gateway.tunnels.is_empty() {
+        needed.insert(Capability::of(Capability::TUNNEL));
     }
     needed
 }

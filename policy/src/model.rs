@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 pub use conduit::{BridgeSource, Conduit, Flow, FlowEnd, Service};
-pub use gateway::{Gateway, Interface, ManagementAccess, SafeToChange, Site};
+pub use gateway::{Gateway, Interface, ManagementAccess, SafeToChange, Site, TunnelEnd};
 pub use overriders::{LONGEST_DEFAULT_S, Overrider, Overriders};
 pub use people::{Approver, ApproverSet, Owner};
 pub use public_key::{APPLICATION_BYTES_MAX, Application, KeyForm, PublicKey, PublicKeyError};

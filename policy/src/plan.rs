@@ -16,7 +16,7 @@ mod well_formed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -73,6 +73,9 @@ pub struct Plan {
     /// Who in front of the gateway may override what it enforces, for a while; none: nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub break_glass: Option<BreakGlass>,
+    /// The tunnels to other gateways; none: there are none. Left out of the bytes then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnels: Option<Tunnels>,
     /// Which of those conduits are open, as of the moment that [`Plan::at`] was asked for. Never a part of its bytes: a plan that is read
     /// has all of them closed.
     #[serde(skip)]
@@ -106,6 +109,8 @@ impl Capability {
     pub const OVERRIDES: &str = "overrides";
     /// A client's TLS that ends at the gateway before a server that speaks none.
     pub const TLS_BEFORE_PLAIN: &str = "tls:before-plain";
+    /// Tunnels between gateways.
+    pub const TUNNEL: &str = "tunnel";
 
     /// The one with this name.
     pub fn of(name: &str) -> Self {
@@ -311,6 +316,40 @@ pub struct Broker {
     pub port: u16,
     /// Spoken inside TLS.
     pub tls: Option<Tls>,
+}
+
+/// The tunnels that end at a gateway.
+///
+/// What lies at the other end of each is one of the plan's sides, by the tunnel's device: so what is of a tunnel comes and goes by that device alone,
+/// and anywhere else it is refused like any packet on a side where it does not belong, also while no tunnel stands and while no agent lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tunnels {
+    /// The guarded interface towards the network that is not trusted.
+    pub interface: String,
+    /// The gateway's own UDP port there.
+    pub port: u16,
+    /// By device; never empty.
+    pub peers: Vec<Tunnel>,
+}
+
+impl Tunnels {
+    /// Whether other gateways connect to this one.
+    pub fn is_connected_to(&self) -> bool {
+        self.peers.iter().any(|peer| peer.connect.is_none())
+    }
+}
+
+/// One tunnel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tunnel {
+    /// Its device, one of the plan's interfaces.
+    pub device: String,
+    /// The gateway at its other end.
+    pub peer: GatewayId,
+    /// Where that is connected to; `None`: it connects to this one.
+    pub connect: Option<SocketAddr>,
 }
 
 /// One side of a rule: a network, and the name of what the document calls it.

@@ -7,9 +7,11 @@ mod gateway;
 mod mac;
 mod network;
 mod numbers;
+mod tunnel;
 
 pub use carriage::{Answers, OnAgentLoss, OnRefusal, Tls};
 pub use gateway::{Enforcement, GatewayMode, OnDrift};
 pub use mac::{Mac, MacError};
 pub use network::{PortRange, Transport};
 pub use numbers::NumberRange;
+pub use tunnel::{TUNNEL_PORT, TUNNEL_PREFIX, TUNNELS_MAX, tunnel_device};

@@ -15,9 +15,9 @@ mod interlock;
 mod networks;
 mod people;
 mod plain;
-mod recorded;
 mod records;
 mod shared;
+mod tunnels;
 mod ways;
 mod zones;
 
@@ -63,15 +63,17 @@ pub(crate) fn validate(document: &Document, today: Date, faults: &mut Faults) ->
     };
     let zones = zones::zones(&context, faults);
     let assets = assets::assets(&context, faults);
-    let gateways = gateways::gateways(&context, faults);
+    let mut gateways = gateways::gateways(&context, faults);
     let conduits = conduits::conduits(&context, faults);
+    if let (Some(gateways), Some(conduits)) = (&mut gateways, &conduits) {
+        tunnels::lay(gateways, conduits, &context, faults);
+    }
     let approvers = people::approvers(&context, faults);
     let remote_access = records::remote_access(&context, faults);
     let compensating_controls = records::compensating_controls(&context, faults);
     let risk = records::risk(&context, faults);
     let break_glass = break_glass::break_glass(&context, faults);
     granted::check(document, faults);
-    recorded::say(document, faults);
     let id = document.plant.value()?.clone();
     Some(Plant {
         title: text(&document.title).unwrap_or_else(|| id.to_string()),

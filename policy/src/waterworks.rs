@@ -187,6 +187,8 @@ pub(crate) fn waterworks() -> Plant {
                 safe_to_change: None,
                 redundant_with: None,
                 on_drift: OnDrift::Repair,
+                tunnel: None,
+                tunnels: BTreeMap::new(),
             },
         )]),
         zones: BTreeMap::from([

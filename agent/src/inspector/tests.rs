@@ -93,6 +93,7 @@ fn plan(port: u16, operations: Option<Operations>, enforcement: Enforcement) -> 
         windows: None,
         interlock: None,
         break_glass: None,
+        tunnels: None,
         open: std::collections::BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
     }

@@ -365,6 +365,7 @@ fn plan(wanted: Option<Wanted>) -> Plan {
         windows: None,
         interlock: wanted,
         break_glass: None,
+        tunnels: None,
         open: Default::default(),
         excepted: Default::default(),
     }

@@ -410,6 +410,7 @@ pub(crate) fn granted(from_ms: u64, until_ms: u64) -> Plan {
         windows: None,
         interlock: None,
         break_glass: None,
+        tunnels: None,
         open: BTreeSet::new(),
         excepted: BTreeMap::new(),
     }

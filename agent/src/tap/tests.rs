@@ -57,6 +57,7 @@ fn plan() -> Plan {
         windows: None,
         interlock: None,
         break_glass: None,
+        tunnels: None,
         open: std::collections::BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
     }

@@ -168,6 +168,7 @@ pub fn plan() -> Plan {
         windows: None,
         interlock: None,
         break_glass: None,
+        tunnels: None,
         open: std::collections::BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
     }

@@ -306,6 +306,8 @@ fn add_gateway(plant: &mut Plant, index: u8, [sides, first, mode, behind, which]
             safe_to_change: None,
             redundant_with: None,
             on_drift: OnDrift::Repair,
+            tunnel: None,
+            tunnels: BTreeMap::new(),
         },
     );
 }

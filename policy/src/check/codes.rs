@@ -117,6 +117,11 @@ pub const FINDING_CODES: &[FindingCode] = &[
         "A conduit of the plan is open at other times than its grants of remote access say.",
         UNFAITHFUL,
     ),
+    error(
+        "PC0119",
+        "The plan has other tunnels than its conduits ask for.",
+        UNFAITHFUL,
+    ),
     warning(
         "PC0120",
         "A flow that limits what MQTT clients do lets them connect under any identifier.",

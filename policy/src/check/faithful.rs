@@ -173,7 +173,40 @@ pub(super) fn check(plant: &Plant, index: &Index<'_>, plan: &Plan, findings: &mu
             "grants open a conduit of the plan, but it does not require an agent that closes it".to_owned();
         findings.error("PC0117", words, RECOMPILE);
     }
+    if !tunnelled_as_declared(plant, plan) {
+        let words = "the plan has other tunnels than the plant's conduits ask for".to_owned();
+        findings.error("PC0119", words, RECOMPILE);
+    }
     sides(plant, index, plan, findings);
+}
+
+/// Whether the plan has one tunnel to each gateway to which a conduit of this one is tunnelled, of which one of the two connects to the other.
+fn tunnelled_as_declared(plant: &Plant, plan: &Plan) -> bool {
+    let crossing = plant.conduits.values().filter(|conduit| conduit.tunnel);
+    let wanted: BTreeSet<&GatewayId> = crossing
+        .filter(|conduit| conduit.via.contains(&plan.gateway))
+        .flat_map(|conduit| conduit.via.iter().filter(|other| **other != plan.gateway))
+        .collect();
+    let Some(tunnels) = &plan.tunnels else {
+        return wanted.is_empty();
+    };
+    let planned: BTreeSet<&GatewayId> = tunnels.peers.iter().map(|tunnel| &tunnel.peer).collect();
+    let end = |gateway: &GatewayId| plant.gateways.get(gateway)?.tunnel.clone();
+    let Some(own) = end(&plan.gateway) else {
+        return false;
+    };
+    let reached = tunnels
+        .peers
+        .iter()
+        .all(|tunnel| match (tunnel.connect, end(&tunnel.peer)) {
+            (Some(at), Some(end)) => Some(at.ip()) == end.address && at.port() == end.port,
+            (None, Some(_)) => own.address.is_some(),
+            (_, None) => false,
+        });
+    planned == wanted
+        && reached
+        && (&tunnels.interface, tunnels.port) == (&own.interface, own.port)
+        && required(plan, Capability::TUNNEL)
 }
 
 fn differences(conduit: &Conduit, flow: &Flow, rule: &Rule) -> Vec<&'static str> {

@@ -2,7 +2,7 @@
 //!
 //! A code is never given a second meaning and never renumbered, since people search for it and scripts match
 //! it. Hundreds group them: 1 the file itself, 2 the form of a value, 3 names, 4 zones and assets, 5 gateways,
-//! 6 conduits and flows, 7 people, controls and risk, 8 what this version does not do, 9 rollout plans.
+//! 6 conduits and flows, 7 people, controls and risk, 9 rollout plans. (8 was for what a version did not do.)
 
 use std::fmt;
 
@@ -184,6 +184,10 @@ codes! {
         "`safe_to_change` asks one asset one thing: `{ modbus: ASSET, coil: NUMBER, is: on }` a Modbus/TCP device for a coil (with its `unit`, if it is not 255), or `{ mqtt: BROKER, topic: TOPIC, is: TEXT }` an MQTT broker for the retained message under one topic. Keys of the one question mean nothing in the other."
     508 Error NeverAsked "The gateway can never ask the asset whether it is safe to change."
         "A gateway with `safe_to_change` changes only when the asset says so, so one that cannot ask would never change again. It asks by itself, which no conduit carries: from its own address on the side where the asset's zone is (`zone` or `behind`), or through its `management` interface, if the asset is one of the `peers` there. A bridged gateway has no address on its sides, so it can ask only what its management reaches; let the process publish its state to a broker there."
+    509 Error TunnelEndUnfit "No tunnel can end at this gateway as it is written."
+        "`tunnel` at a gateway says where its tunnels to other gateways end. The gateway is routed, `interface` is one that it guards, `address` is not in a zone that is itself reached through the tunnel, and nothing of the gateway's own (`safe_to_change`) lies behind one. No interface of its own has a name that begins with `pst-`: so are tunnels called. At most 32 tunnels end at one gateway."
+    510 Warning TunnelUnused "No conduit runs inside a tunnel that ends at this gateway."
+        "`tunnel` at a gateway only says where tunnels end. They carry the conduits that say `tunnel: yes`, and none that crosses this gateway does. Say so at the conduits, or remove the key."
 
     601 Error SameZone "A conduit joins two different zones."
         "`from` and `to` are the same. Traffic inside a zone is not Penstock's to judge; if a part of the zone needs a boundary, make it a zone of its own."
@@ -253,6 +257,10 @@ codes! {
         "Answers are matched with requests where Modbus operations are limited (`service: modbus-tcp` with a list in `allow`); elsewhere the gateway does not look at them."
     633 Error PlainServerUnfit "A client's TLS cannot end like this before a server in the plain."
         "With `tls: { server: plain }` the gateway ends the TLS of clients at the service's port, verifies who they are, and speaks to the server in the plain at `server_port`. So the service has one TCP port; nobody vouches for the server, which shows no certificate; and while no agent lives such a flow cannot pass: nobody would end the TLS, and a client that speaks in the plain would reach the server unknown. The brokers of a bridge have no client whose TLS could end."
+    635 Error NotTunnelled "The conduit cannot run inside a tunnel as it is written."
+        "A tunnel joins two routed gateways, each with `tunnel: { interface, address }`. The conduit crosses exactly these two. Each has one of the conduit's two zones `behind` that interface, the other one on another side, and at least one of them has an `address`. A gateway carries a bridge's messages itself, so they run in no tunnel."
+    636 Error PastTheTunnel "A conduit would reach a zone past the tunnel through which it is reached."
+        "A gateway takes what comes from a zone through a tunnel only from that tunnel, and sends what goes there only into it: nothing of it ever crosses in the clear, also when the tunnel is down. So all conduits with that zone that cross this gateway run inside the same tunnel. Write `tunnel: yes` at the conduit too, or lead it another way (`via`)."
     640 Warning RegisterNumbers "Addresses look like the register numbers of a manual."
         "On the wire, and so in the document, coils, discrete inputs, input and holding registers each have addresses from 0. Manuals often number them from 1 with the kind in front: holding register 40001 has address 0, input register 30010 address 9, discrete input 10001 address 0. Written as addresses such numbers permit what nobody asks for and refuse what is asked. Write the address: the number without its first digit, less one. Some devices really have their data there (SunSpec inverters, from 40000 on). To say so, list the number before the first register with the others, which no register has: `[40000, 40072-40099]`."
 
@@ -288,9 +296,6 @@ codes! {
         "The document has `break_glass`, but at these gateways' sites there are not two people of it, and no code is sealed for them. What is replaced there at night waits for the approvers. Name two people whose `sites` have the site, or seal a code: `penstock override seal --gateway NAME`."
     716 Error CodeOfTwoGateways "The same sealed code is listed for two gateways."
         "A code is made for one gateway, and its digest is bound to that gateway's name: at any other it opens nothing. One of the two lines is a slip, and whoever opens that envelope at night finds a code that is refused. Make one code for each gateway: `penstock override seal`."
-
-    801 Warning NotEnforced "The key is recorded, not enforced in this version."
-        "The document holds what was written, the diff and the approvers show it, and nothing acts on it: a conduit with `tunnel: yes` crosses as it is. Do not rely on it: see to it by other means, or leave the key out until a version enforces it."
 
     901 Error RolloutPlanUnfit "A rollout plan cannot be carried out as it is."
         "The plan is read, and something in it does not fit the release's gateways or itself: a wave that nobody is left for, a gateway that no wave chooses, a length of time with which nobody is safe. The message names the key and says what to write. A rollout is not started with it."

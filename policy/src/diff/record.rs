@@ -88,9 +88,6 @@ fn recorded(subject: Subject, words: &str) -> Change {
     }
 }
 
-/// Of a key that nothing obeys (`validate/recorded.rs`).
-pub(super) const NOT_ENFORCED: &str = "recorded, not enforced in this version";
-
 /// What a kind of record says of a difference in its own words: the effect if more is known than "altered", and
 /// details; the fields they account for.
 pub(super) struct FieldAccount {
@@ -312,7 +309,9 @@ fn conduit(old: &Conduit, new: &Conduit) -> FieldAccount {
     };
     if old.tunnel != new.tunnel {
         let (before, after) = (yes_or_no(old.tunnel), yes_or_no(new.tunnel));
-        details.push(format!("tunnel: {after} (was {before}), {NOT_ENFORCED}"));
+        details.push(format!(
+            "runs inside a tunnel between its gateways: {after} (was {before})"
+        ));
     }
     FieldAccount {
         effect,

@@ -125,6 +125,21 @@ record! {
         optional redundant_with: GatewayId,
         /// What to do when something else changed its ruleset: `repair` (default) or `report`.
         optional on_drift: OnDrift,
+        /// Where its tunnels to other gateways end, which carry the conduits with `tunnel: yes`. Routed gateways only.
+        optional tunnel: TunnelEnd,
+    }
+}
+
+record! {
+    /// Where a gateway's tunnels end.
+    TunnelEnd "the end of tunnels" {
+        /// The interface towards the network that is not trusted. What lies behind it on the other side of a tunnel is reached through
+        /// the tunnel alone.
+        required interface: InterfaceName,
+        /// Where the other gateways reach this one: an address of its own, or one that leads to it. Without it, it connects to them.
+        optional address: IpAddr,
+        /// UDP port; default 4433.
+        optional port: Number<1, 65535>,
     }
 }
 
@@ -248,7 +263,7 @@ record! {
         optional sl_target: SlVector,
         /// What inspected flows do while no agent lives: `block` (default) or `pass`.
         optional on_agent_loss: OnAgentLoss,
-        /// Whether its gateways are to tunnel it between them. Recorded, not enforced in this version.
+        /// Whether it runs inside an encrypted tunnel between its two gateways (default: no), and never outside.
         optional tunnel: bool,
         /// Whether it is open only while a grant of remote access lasts. A conduit that a grant names is so in any case; with
         /// this it stays closed when its last grant is gone.

@@ -15,6 +15,7 @@ mod examples;
 mod inside;
 mod properties;
 mod schema;
+mod tunnels;
 
 use jiff::civil::{Date, date};
 

@@ -30,7 +30,7 @@ pub struct Conduit {
     pub sl_target: Option<SlVector>,
     /// What inspected flows do while no agent lives.
     pub on_agent_loss: OnAgentLoss,
-    /// Whether its gateways are to tunnel it between them; recorded only.
+    /// It runs inside the tunnel between its two gateways.
     pub tunnel: bool,
     /// It is open only while a grant of remote access lasts, also where none names it. One that a grant names is so in any case.
     pub only_by_grant: bool,

@@ -41,6 +41,21 @@ pub struct Gateway {
     pub redundant_with: Option<GatewayId>,
     /// Foreign change of the kernel's table.
     pub on_drift: OnDrift,
+    /// Where its tunnels to other gateways end, as written.
+    pub tunnel: Option<TunnelEnd>,
+    /// The gateways at the other ends of its tunnels, by the tunnel's device: what lies behind each is a side in `interfaces`.
+    pub tunnels: BTreeMap<String, GatewayId>,
+}
+
+/// Where a gateway's tunnels end: on the side of the network that is not trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TunnelEnd {
+    /// The guarded interface towards that network.
+    pub interface: String,
+    /// Where other gateways reach it; `None`: it connects to them.
+    pub address: Option<IpAddr>,
+    /// The UDP port.
+    pub port: u16,
 }
 
 /// One guarded interface of a gateway.

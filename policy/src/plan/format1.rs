@@ -85,6 +85,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Plan, PlanError> {
         windows: None,
         interlock: None,
         break_glass: None,
+        tunnels: None,
         open: BTreeSet::new(),
         excepted: BTreeMap::new(),
     })

@@ -4,6 +4,8 @@
 //! A plan that says less than it should is as bad as one that says too much: an agent without an inspector would
 //! take a limit for met, so a capability that is needed and not required refuses the plan whole.
 
+mod tunnels;
+
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
@@ -37,7 +39,8 @@ pub(super) fn check(plan: &Plan) -> Result<(), String> {
     grants(plan)?;
     change_control(plan)?;
     break_glass(plan)?;
-    interfaces(plan)
+    interfaces(plan)?;
+    tunnels::check(plan)
 }
 
 /// Only an agent that watches the clock may take a plan with grants; and no grant is over before it begins.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Context, assets, each, interlock, resolve, resolves};
+use super::{Context, assets, each, interlock, resolve, resolves, tunnels};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::Place;
@@ -74,6 +74,8 @@ fn gateway_of(
             faults,
         ),
         on_drift: gateway.on_drift.value().copied().unwrap_or(OnDrift::Repair),
+        tunnel: gateway.tunnel.value().and_then(tunnels::end),
+        tunnels: BTreeMap::new(),
     };
     let safe_to_change = gateway
         .safe_to_change

@@ -247,6 +247,7 @@ mod tests {
             grants: std::collections::BTreeMap::new(),
             windows: None,
             interlock: None,
+            tunnels: None,
             break_glass: None,
             open: std::collections::BTreeSet::new(),
             excepted: std::collections::BTreeMap::new(),

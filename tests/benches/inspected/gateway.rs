@@ -309,6 +309,7 @@ pub(super) fn plan_of(count: u32, port: u16, operations: Option<Operations>) -> 
         windows: None,
         interlock: None,
         break_glass: None,
+        tunnels: None,
         open: std::collections::BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
     }

@@ -88,6 +88,7 @@ pub fn plan(publications: Vec<MqttOperation>) -> Plan {
         windows: None,
         interlock: None,
         break_glass: None,
+        tunnels: None,
         open: BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
         bridges: vec![Bridge {

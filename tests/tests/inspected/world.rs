@@ -166,6 +166,7 @@ impl World {
             windows: None,
             interlock: None,
             break_glass: None,
+            tunnels: None,
             open: std::collections::BTreeSet::new(),
             excepted: std::collections::BTreeMap::new(),
         }

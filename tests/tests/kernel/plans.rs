@@ -42,6 +42,7 @@ pub fn plan(mode: GatewayMode, rules: Vec<Rule>) -> Plan {
         windows: None,
         interlock: None,
         break_glass: None,
+        tunnels: None,
         open: std::collections::BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
     }

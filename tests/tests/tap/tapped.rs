@@ -96,6 +96,7 @@ pub fn plan(observing: &[u8]) -> Option<Arc<Plan>> {
         windows: None,
         interlock: None,
         break_glass: None,
+        tunnels: None,
         open: BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
     }))

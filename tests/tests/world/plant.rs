@@ -154,6 +154,7 @@ pub(crate) fn plan(index: usize, revision: u64) -> Plan {
         windows: None,
         interlock: None,
         break_glass: None,
+        tunnels: None,
         open: BTreeSet::new(),
         excepted: BTreeMap::new(),
     }

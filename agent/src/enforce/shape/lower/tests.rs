@@ -181,6 +181,7 @@ fn plan() -> impl Strategy<Value = Plan> {
         windows: None,
         interlock: None,
         break_glass: None,
+        tunnels: None,
         open: std::collections::BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
         rules: (1..)
@@ -348,6 +349,7 @@ async fn a_plan_whose_products_grow_without_bound_is_refused_with_the_flow_named
         windows: None,
         interlock: None,
         break_glass: None,
+        tunnels: None,
         open: std::collections::BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
     };

@@ -214,6 +214,23 @@ pub(super) const EXAMPLES: &[(Code, Spoil)] = &[
         Edit("eth3: { zone: safety,", "eth3: { zone: safety, behind: cells,"),
     ),
     (
+        Code::TunnelEndUnfit,
+        Edit("mode: routed", "mode: routed\n    tunnel: { interface: eth9 }"),
+    ),
+    (Code::TunnelEndUnfit, Edit("      eth3: {", "      pst-3: {")),
+    (
+        Code::TunnelUnused,
+        Edit("mode: routed", "mode: routed\n    tunnel: { interface: eth1 }"),
+    ),
+    (
+        Code::NotTunnelled,
+        Edit(
+            "    on_agent_loss: block",
+            "    on_agent_loss: block\n    tunnel: yes",
+        ),
+    ),
+    (Code::PastTheTunnel, Made(past_the_tunnel)),
+    (
         Code::NotACondition,
         Edit(
             "192.0.2.10 }\n",

@@ -53,6 +53,12 @@ pub(super) fn broken_way() -> String {
         )
 }
 
+pub(super) fn past_the_tunnel() -> String {
+    let second = "  look:\n    from: ops\n    to: safety\n    sl_target: 3\n    accountable: safety\n    flows:\n      \
+                  page: { source: hmi, destination: plc, service: https }\nremote_access:\n";
+    crate::document::tests::tunnels::tunnelled().replace("remote_access:\n", second)
+}
+
 pub(super) fn one_sided() -> String {
     BASE.replace(
         "      eth2: { zone: ops, behind: cells, address: 10.2.0.1/24 }\n",

@@ -104,13 +104,6 @@ pub(super) const EXAMPLES: &[(Code, Spoil)] = &[
         }),
     ),
     (
-        Code::NotEnforced,
-        Edit(
-            "    on_agent_loss: block",
-            "    on_agent_loss: block\n    tunnel: yes",
-        ),
-    ),
-    (
         Code::RolloutPlanUnfit,
         Plan(
             "shadow: 1h\ntrial: 30s\nsilence: 5m\npatience: 8d\ngate: { soft_rate: 0.02 }\nconverge: { at_once: 1 }\n\

@@ -36,6 +36,7 @@ use crate::store::{self, LockError, Store};
 use crate::tap::Tap;
 use crate::ticket::TicketKeeper;
 use crate::trust::TrustKeeper;
+use crate::tunnel;
 use crate::watchdog::{self, Watchdog};
 use crate::withdrawn::{StoredList, WithdrawnKeeper};
 
@@ -151,6 +152,12 @@ pub async fn run<K: Kernel>(
         identity.clone(),
         audit.clone(),
     );
+    let (tunnels, tunnel_faults) = tunnel::supervisor::Supervisor::new(
+        policy.clone(),
+        identity.clone(),
+        withdrawn.view(),
+        audit.clone(),
+    );
     let (local_faults, local_faulty) = watch::channel(Vec::new());
     let ended = Arc::new(Notify::new());
     let tickets = {
@@ -179,6 +186,7 @@ pub async fn run<K: Kernel>(
             withdrawn.faults(),
             est_faulty,
             trust.faults(),
+            tunnel_faults,
         ],
         withdrawn: withdrawn.clone(),
         trust: trust.clone(),
@@ -210,6 +218,7 @@ pub async fn run<K: Kernel>(
     parts.spawn(est.run(stop.clone()));
     parts.spawn(tap.run(stop.clone()));
     parts.spawn(bridges.run(stop.clone()));
+    parts.spawn(tunnels.run(stop.clone()));
     parts.spawn(take_up_enrolments(
         config.state_folder.clone(),
         (folder.clone(), key_file),

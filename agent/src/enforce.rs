@@ -55,7 +55,7 @@ pub use error::EnforceError;
 use grant_ends::GrantEnds;
 pub use ground::base::{Base, BaseError};
 pub use ground::routing::RoutingError;
-use ground::{forwarding, needs, routing, sysctl};
+use ground::{beyond, forwarding, needs, routing, sysctl};
 pub use nft::run::NftError;
 pub use shape::lower::LowerError;
 pub use shape::structure::{Finding, StructureError};
@@ -266,6 +266,9 @@ impl Enforcer {
             ]
             .map(Capability::of),
         );
+        if beyond::can_make_devices() {
+            capabilities.insert(Capability::of(Capability::TUNNEL));
+        }
         if sysctl::can_filter_bridged() {
             capabilities.insert(Capability::of(Capability::KERNEL_BRIDGE));
         }

@@ -57,5 +57,6 @@ pub mod tap;
 pub mod ticket;
 pub mod timepiece;
 pub mod trust;
+pub mod tunnel;
 pub mod watchdog;
 pub mod withdrawn;

@@ -21,6 +21,7 @@ pub(crate) mod refused;
 pub mod server;
 pub mod socket;
 pub mod times;
+pub mod tunnel;
 mod verifier;
 
 pub use crate::peer::validity_ms;

@@ -162,6 +162,16 @@ fn learning_adds_one_right_by_a_file_of_its_own_and_nothing_else() {
 }
 
 #[test]
+fn tunnels_open_one_device_and_no_capability() {
+    let settings = unit("penstock-agent-tunnel.conf");
+    assert_eq!(
+        settings,
+        ["[Service]", "PrivateDevices=no", "DeviceAllow=/dev/net/tun rw"]
+    );
+    assert!(has(&unit("penstock-agent.service"), "DevicePolicy=closed"));
+}
+
+#[test]
 fn the_agents_example_configuration_is_its_default() {
     assert_eq!(
         fs::read_to_string(deploy("agent.toml")).unwrap(),

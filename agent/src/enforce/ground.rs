@@ -2,6 +2,7 @@
 
 pub mod base;
 pub(super) mod before;
+pub(crate) mod beyond;
 pub(super) mod forwarding;
 pub(super) mod needs;
 pub mod routing;

@@ -88,6 +88,8 @@ steps! {
     TrailAhead = "trail-ahead", Alarm, "the coordinator holds a trail under this name that cannot be followed";
     LocalSocket = "local-socket", Warning, "nobody, or not everybody who may, can steer the gateway on site, and why";
     Interlock = "interlock", Notice, "what the process says of a change that waits for its word: safe, or not and why";
+    TunnelUp = "tunnel-up", Info, "the tunnel to another gateway stands: to which, and where that is";
+    TunnelDown = "tunnel-down", Warning, "the tunnel to another gateway does not stand, and why; nothing that belongs into it crosses in the clear";
     BridgeUp = "bridge-up", Info, "a bridge is connected to a broker";
     BridgeDown = "bridge-down", Warning, "a bridge is not connected to a broker, and why";
     BridgeProblem = "bridge-problem", Warning, "something is not as it should be with a broker that is connected";

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use penstock_policy::ids::{AssetId, Digest, PlantId};
+use penstock_policy::ids::{AssetId, Digest, GatewayId, PlantId};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
@@ -32,8 +32,8 @@ use super::{TlsError, certificate_error, provider, root_store};
 use crate::peer::{Certified, Epoch, PeerIdentity, Subject, validity_ms};
 use crate::withdrawn::WithdrawnView;
 
-/// Why a peer with a valid certificate was not accepted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// Why a peer with a valid certificate was not accepted. Libraries print reasons of ours as a program sees them, so it is the sentence there too.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WrongPeer {
     /// No presented certificate has the pinned digest.
     #[error(
@@ -66,6 +66,12 @@ pub enum WrongPeer {
         "the certificate of {0} was issued by a key that was withdrawn: whoever had it could issue certificates for anybody"
     )]
     Issuer(String),
+}
+
+impl std::fmt::Debug for WrongPeer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 /// Certificates that a peer of the plant may show: its own, the one that issued it, and the root (those who enrol know only its
@@ -177,6 +183,10 @@ macro_rules! signatures {
     };
 }
 
+mod gateways;
+
+pub(super) use self::gateways::GatewayVerifier;
+
 /// Whom a verified certificate has to name.
 #[derive(Debug, Clone)]
 pub(super) struct ExpectedPeer {
@@ -194,6 +204,8 @@ pub(super) enum PeerKind {
     Coordinator,
     /// A device.
     Devices(Devices),
+    /// One of these gateways.
+    Gateways(BTreeSet<GatewayId>),
 }
 
 /// Which devices.
@@ -232,7 +244,8 @@ impl ExpectedPeer {
         let good = match (&self.who, &identity.subject) {
             (PeerKind::AnyPeer, _) | (PeerKind::Coordinator, Subject::Coordinator(_)) => true,
             (PeerKind::Devices(devices), Subject::Device(device)) => devices.contain(device),
-            (PeerKind::Coordinator | PeerKind::Devices(_), _) => false,
+            (PeerKind::Gateways(gateways), Subject::Gateway(gateway)) => gateways.contains(gateway),
+            (PeerKind::Coordinator | PeerKind::Devices(_) | PeerKind::Gateways(_), _) => false,
         };
         let found = identity.to_string();
         if !good || identity.plant != self.plant {
@@ -250,6 +263,10 @@ impl ExpectedPeer {
         match &self.who {
             PeerKind::AnyPeer => format!("of plant {plant}"),
             PeerKind::Coordinator => format!("a coordinator of plant {plant}"),
+            PeerKind::Gateways(gateways) => {
+                let names: Vec<String> = gateways.iter().map(|name| format!("gateway/{name}")).collect();
+                format!("{} of plant {plant}", names.join(" or "))
+            }
             PeerKind::Devices(Devices::Any) => format!("a device of plant {plant}"),
             PeerKind::Devices(Devices::Listed(devices)) => match (devices.first(), devices.len()) {
                 (Some(device), 1) => format!("device/{device} of plant {plant}"),

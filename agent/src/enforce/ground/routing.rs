@@ -313,7 +313,7 @@ fn family(address: IpAddr) -> &'static str {
 }
 
 /// `AF_INET`, `AF_INET6`.
-fn family_number(address: IpAddr) -> u8 {
+pub(in crate::enforce) fn family_number(address: IpAddr) -> u8 {
     if address.is_ipv4() { 2 } else { 10 }
 }
 

@@ -34,6 +34,7 @@ mod own;
 mod shadow;
 mod shape;
 mod standing;
+mod tunnel;
 mod turned;
 
 pub(in crate::enforce) use granted::LEFT_MAX;

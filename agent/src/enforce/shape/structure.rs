@@ -62,6 +62,8 @@ pub struct Structure {
     pub(in crate::enforce) legs4: Legs<Ipv4Addr>,
     /// The same in IPv6.
     pub(in crate::enforce) legs6: Legs<Ipv6Addr>,
+    /// What tunnels need of the rules beside their sides.
+    pub tunnels: TunnelRules,
     /// Where the inspector listens; `None` if there is none, so that what would be inspected goes nowhere.
     pub inspector: Option<InspectorPorts>,
     /// Services of the gateway itself that guarded sides may reach over TCP. They are not the plan's, but this machine's.
@@ -72,6 +74,29 @@ impl Structure {
     /// The guarded interfaces that have zones of both kinds, those that observe and those that enforce.
     pub fn mixed(&self) -> Vec<&String> {
         self.observing4.keys().collect()
+    }
+}
+
+/// Tunnels to other gateways, as far as they are more than sides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TunnelRules {
+    /// Their devices, which take smaller packets than other interfaces.
+    pub devices: BTreeSet<String>,
+    /// Where other gateways connect to this one: by which interface, to which UDP port; `None`: none does.
+    pub entrance: Option<(String, u16)>,
+}
+
+impl TunnelRules {
+    fn of(plan: &Plan) -> Self {
+        let Some(tunnels) = &plan.tunnels else {
+            return Self::default();
+        };
+        Self {
+            devices: tunnels.peers.iter().map(|tunnel| tunnel.device.clone()).collect(),
+            entrance: tunnels
+                .is_connected_to()
+                .then(|| (tunnels.interface.clone(), tunnels.port)),
+        }
     }
 }
 
@@ -169,6 +194,7 @@ pub(crate) fn structure(
             .collect(),
         legs4: legs(plan),
         legs6: legs(plan),
+        tunnels: TunnelRules::of(plan),
         inspector,
         own: BTreeSet::new(),
     };

@@ -16,6 +16,7 @@ use super::lines::{log, within_limit};
 use super::{
     alive, granted, icmp, intercept, mode, own,
     shape::{self, chains_by_side},
+    tunnel,
     turned::{self, OPENING},
 };
 use crate::enforce::nft::maps::MAPS;
@@ -217,6 +218,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
         judge(script, family, structure);
     }
     script.push_str("chain forward {\ntype filter hook forward priority filter; policy accept;\n");
+    script.push_str(&tunnel::clamp(&structure.tunnels));
     let to_inspector = structure.inspector.is_some().then(intercept::intercepted);
     if bridged {
         if let Some(to_inspector) = to_inspector {
@@ -351,10 +353,11 @@ fn input(script: &mut String, structure: &Structure, bridged: bool, group: u16) 
     let _ = write!(
         script,
         "{guarded} meta l4proto {{ icmp, icmpv6 }} jump own_icmp
-         {ANSWERS}{to_management}{guarded} goto refuse
+         {ANSWERS}{entrance}{to_management}{guarded} goto refuse
          {LEASES}goto refuse
          }}
         ",
+        entrance = tunnel::entrance(&structure.tunnels),
         to_management = from_management(&structure.input, "goto management"),
     );
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use penstock_policy::terms::TUNNEL_PREFIX;
 use rustix::io::Errno;
 
 use super::facts::{InterfaceFacts, MachineFacts, NoWay};
@@ -121,6 +122,10 @@ fn down(side: &GuardedSide, link: &InterfaceFacts) -> Option<Condition> {
         (false, _) => (
             "link-down",
             format!("is switched off (`ip link set {} up`)", side.name),
+        ),
+        (true, false) if side.name.starts_with(TUNNEL_PREFIX) => (
+            "no-carrier",
+            "has no carrier: that tunnel to another gateway does not stand".to_owned(),
         ),
         (true, false) => (
             "no-carrier",

@@ -1,0 +1,380 @@
+//! One tunnel: its device, the connection that carries it, and what is said of both.
+//!
+//! Two tasks: one takes packets from the device at all times, and drops them while there is no connection, so that none waits and comes late; the other finds
+//! the connection, carries what comes on it to the device, and ends it when the peer's key is withdrawn.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use penstock_policy::ids::GatewayId;
+use penstock_policy::plan::Tunnel;
+use penstock_proto::backoff::Backoff;
+use penstock_proto::event::AgentStep;
+use penstock_proto::withdrawn::{WatchedLife, WithdrawnView};
+use quinn::{Connection, ConnectionError};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::MTU;
+use super::device::Device;
+use super::piece::{Joiner, Packed, pack};
+use super::station::{Arrivals, Station, in_words, life};
+use crate::audit::{Audit, record};
+use crate::clock;
+use crate::identity::Identity;
+use crate::jitter::random;
+
+/// How long is waited before the peer is tried again.
+const BACKOFF: Backoff = Backoff::between(Duration::from_millis(500), Duration::from_secs(5));
+/// Connections of a peer that wait to be taken.
+const ARRIVALS_MAX: usize = 2;
+
+/// How a tunnel stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LineState {
+    /// The gateway at the other end.
+    pub peer: GatewayId,
+    /// Where it is, while the tunnel stands.
+    pub at: Option<SocketAddr>,
+    /// Since when it stands, or does not; milliseconds since 1970.
+    pub since_ms: u64,
+    /// Why it does not stand; none while it does, and before that is known.
+    pub problem: Option<String>,
+}
+
+/// What went through a tunnel, and what did not.
+#[derive(Debug, Default)]
+pub(super) struct LineCounters {
+    /// Packets that went into it.
+    pub sent: AtomicU64,
+    /// Packets that came out of it.
+    pub received: AtomicU64,
+    /// Packets that went nowhere, since it did not stand or did not take them.
+    pub dropped: AtomicU64,
+}
+
+/// What a line needs of others.
+pub(super) struct Setup {
+    pub(super) tunnel: Tunnel,
+    pub(super) station: Arc<Station>,
+    pub(super) identity: watch::Receiver<Option<Arc<Identity>>>,
+    pub(super) withdrawn: WithdrawnView,
+    pub(super) audit: Audit,
+}
+
+/// A tunnel that runs.
+pub(super) struct Line {
+    pub(super) tunnel: Tunnel,
+    pub(super) arrivals: Arrivals,
+    pub(super) state: watch::Receiver<LineState>,
+    pub(super) counters: Arc<LineCounters>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Line {
+    /// Makes the device, and begins.
+    pub(super) fn begin(setup: Setup) -> std::io::Result<Self> {
+        let device = Arc::new(Device::make(&setup.tunnel.device)?);
+        let (arrivals, arriving) = mpsc::channel(ARRIVALS_MAX);
+        let (state_in, state) = watch::channel(LineState {
+            peer: setup.tunnel.peer.clone(),
+            at: None,
+            since_ms: clock::now_ms(),
+            problem: None,
+        });
+        let stop = CancellationToken::new();
+        let counters = Arc::new(LineCounters::default());
+        let tunnel = setup.tunnel.clone();
+        let carried = Carried {
+            device,
+            current: Mutex::default(),
+            counters: counters.clone(),
+        };
+        let runner = Runner {
+            carried: Arc::new(carried),
+            setup,
+            arriving,
+            state: state_in,
+            said: false,
+        };
+        let task = tokio::spawn(runner.run(stop.clone()));
+        Ok(Self {
+            tunnel,
+            arrivals,
+            state,
+            counters,
+            stop,
+            task,
+        })
+    }
+
+    /// Whether it ended by itself.
+    pub(super) fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Ends it, and its device.
+    pub(super) async fn end(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, device = self.tunnel.device, "internal error in a tunnel");
+        }
+    }
+}
+
+/// What both tasks have.
+struct Carried {
+    device: Arc<Device>,
+    current: Mutex<Option<Connection>>,
+    counters: Arc<LineCounters>,
+}
+
+impl Carried {
+    fn current(&self) -> Option<Connection> {
+        self.current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The connection that carries from now on.
+    fn carry(&self, connection: Option<Connection>) {
+        let stands = connection.is_some();
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = connection;
+        if let Err(error) = self.device.carrier(stands) {
+            tracing::warn!(%error, device = self.device.name(), "the carrier of a tunnel's device cannot be set");
+        }
+    }
+
+    /// Takes what goes into the tunnel, for ever.
+    async fn pump(&self) -> std::io::Error {
+        let mut buffer = vec![0; usize::from(MTU)];
+        let mut number = 0_u32;
+        loop {
+            let packet = match self.device.receive(&mut buffer).await {
+                Ok(length) => buffer.get(..length).unwrap_or_default(),
+                Err(error) => return error,
+            };
+            number = number.wrapping_add(1);
+            let sent = self
+                .current()
+                .is_some_and(|connection| send(&connection, packet, number));
+            let count = if sent {
+                &self.counters.sent
+            } else {
+                &self.counters.dropped
+            };
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives what came out of the tunnel to the device.
+    fn deliver(&self, packet: &[u8]) {
+        let delivered = self.device.send(packet);
+        let count = match delivered {
+            Ok(()) => &self.counters.received,
+            Err(_) => &self.counters.dropped,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn send(connection: &Connection, packet: &[u8], number: u32) -> bool {
+    let Some(room) = connection.max_datagram_size() else {
+        return false;
+    };
+    match pack(packet, room, number) {
+        Packed::Whole(whole) => connection.send_datagram(whole).is_ok(),
+        Packed::Halves(first, second) => {
+            connection.send_datagram(first).is_ok() && connection.send_datagram(second).is_ok()
+        }
+        Packed::TooLarge => false,
+    }
+}
+
+/// Why a connection carries no longer.
+enum LineEnd {
+    Stopped,
+    Replaced(Connection),
+    Withdrawn,
+    Lost(ConnectionError),
+    /// The plan's peer is not who is at the other end.
+    Nobody,
+}
+
+struct Runner {
+    carried: Arc<Carried>,
+    setup: Setup,
+    arriving: mpsc::Receiver<Connection>,
+    state: watch::Sender<LineState>,
+    /// Whether that it does not stand was said already.
+    said: bool,
+}
+
+impl Runner {
+    async fn run(mut self, stop: CancellationToken) {
+        let carried = self.carried.clone();
+        let pump = tokio::spawn(async move { carried.pump().await });
+        let mut pump = std::pin::pin!(pump);
+        tokio::select! {
+            () = self.hold(&stop) => {}
+            ended = &mut pump => {
+                let why = ended.map_or_else(|error| error.to_string(), |error| error.to_string());
+                self.down(format!("its device cannot be read: {why}"));
+            }
+        }
+        pump.abort();
+        if let Some(connection) = self.carried.current() {
+            connection.close(0_u32.into(), b"the tunnel is no longer wanted");
+        }
+        // The device ends with the last who has it.
+        drop(pump.await);
+    }
+
+    /// Finds connections and carries on them until `stop`.
+    async fn hold(&mut self, stop: &CancellationToken) {
+        let mut backoff = BACKOFF;
+        let mut next = None;
+        loop {
+            let begun = Instant::now();
+            let connection = match next.take() {
+                Some(connection) => connection,
+                None => tokio::select! {
+                    () = stop.cancelled() => return,
+                    found = self.find(&mut backoff) => found,
+                },
+            };
+            let end = self.serve(&connection, stop).await;
+            self.carried.carry(None);
+            let (why, words): (&[u8], String) = match end {
+                LineEnd::Stopped => return connection.close(0_u32.into(), b"the tunnel is no longer wanted"),
+                LineEnd::Replaced(newer) => {
+                    connection.close(0_u32.into(), b"a newer connection takes its place");
+                    next = Some(newer);
+                    continue;
+                }
+                LineEnd::Withdrawn => (
+                    b"withdrawn",
+                    "the key of the other gateway was withdrawn".to_owned(),
+                ),
+                LineEnd::Nobody => (
+                    b"nobody",
+                    "the other end shows no certificate of a gateway".to_owned(),
+                ),
+                LineEnd::Lost(error) => (b"", in_words(&error)),
+            };
+            connection.close(0_u32.into(), why);
+            self.down(words);
+            if self.setup.tunnel.connect.is_some() {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(backoff.ended(begun.elapsed(), random())) => {}
+                }
+            }
+        }
+    }
+
+    /// The next connection: made, or come.
+    async fn find(&mut self, backoff: &mut Backoff) -> Connection {
+        let Some(at) = self.setup.tunnel.connect else {
+            loop {
+                let wait = tokio::time::sleep(super::HANDSHAKE_MAX);
+                tokio::select! {
+                    come = self.arriving.recv() => if let Some(connection) = come {
+                        return connection;
+                    } else {
+                        std::future::pending::<()>().await;
+                    },
+                    () = wait => self.down("it does not connect to this gateway".to_owned()),
+                }
+            }
+        };
+        loop {
+            let identity = self.setup.identity.borrow().clone();
+            let problem = match identity {
+                None => "this gateway is not enrolled (penstock-agent enrol)".to_owned(),
+                Some(identity) => match self
+                    .setup
+                    .station
+                    .connect(&self.setup.tunnel.peer, at, &identity)
+                    .await
+                {
+                    Ok(connection) => return connection,
+                    Err(problem) => format!("at {at}: {problem}"),
+                },
+            };
+            self.down(problem);
+            tokio::time::sleep(backoff.failed(random())).await;
+        }
+    }
+
+    /// Carries on this connection until it ends.
+    async fn serve(&mut self, connection: &Connection, stop: &CancellationToken) -> LineEnd {
+        let Some(life) = life(connection) else {
+            return LineEnd::Nobody;
+        };
+        let mut life = WatchedLife::new(life, self.setup.withdrawn.clone());
+        if life.is_over() {
+            return LineEnd::Withdrawn;
+        }
+        self.carried.carry(Some(connection.clone()));
+        self.up(connection.remote_address());
+        let mut joiner = Joiner::default();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return LineEnd::Stopped,
+                () = life.over() => return LineEnd::Withdrawn,
+                Some(newer) = self.arriving.recv() => return LineEnd::Replaced(newer),
+                datagram = connection.read_datagram() => match datagram {
+                    Ok(datagram) => if let Some(packet) = joiner.take(datagram) {
+                        self.carried.deliver(&packet);
+                    },
+                    Err(error) => return LineEnd::Lost(error),
+                },
+            }
+        }
+    }
+
+    fn up(&mut self, at: SocketAddr) {
+        let at = SocketAddr::new(at.ip().to_canonical(), at.port());
+        let stood = self.state.borrow().at;
+        if stood == Some(at) {
+            return;
+        }
+        self.said = false;
+        let peer = &self.setup.tunnel.peer;
+        tracing::info!(%peer, %at, "a tunnel stands");
+        let text = format!("the tunnel to gateway {peer} at {at} stands");
+        self.setup.audit.note(record::agent(AgentStep::TunnelUp, &text));
+        self.state.send_replace(LineState {
+            peer: peer.clone(),
+            at: Some(at),
+            since_ms: clock::now_ms(),
+            problem: None,
+        });
+    }
+
+    fn down(&mut self, problem: String) {
+        let peer = self.setup.tunnel.peer.clone();
+        if !std::mem::replace(&mut self.said, true) {
+            tracing::warn!(%peer, problem, "a tunnel does not stand");
+            let text =
+                format!("the tunnel to gateway {peer} does not stand, and nothing of it crosses: {problem}");
+            self.setup
+                .audit
+                .note(record::agent(AgentStep::TunnelDown, &record::bounded(&text)));
+        }
+        self.state.send_modify(|state| {
+            if state.at.take().is_some() {
+                state.since_ms = clock::now_ms();
+            }
+            state.problem = Some(problem);
+        });
+    }
+}

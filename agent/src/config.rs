@@ -520,7 +520,7 @@ mod tests {
                     .map(move |key| format!("{section}.{key}"))
             })
             .collect();
-        assert_eq!(keys.len(), 20, "{keys:?}");
+        assert_eq!(keys.len(), 21, "{keys:?}");
     }
 
     #[test]

@@ -17,7 +17,6 @@ use penstock_proto::refusal::Refusal;
 use penstock_proto::tls::TlsError;
 use penstock_proto::tls::data_path::{PlantTrust, enrolling_server};
 use penstock_proto::tls::server::{Reception, ServerCredentials, server_config_with_grace};
-use penstock_proto::withdrawn::WithdrawnView;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;

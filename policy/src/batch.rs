@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{ApproverId, Digest, GatewayId, PlantId};
 use crate::model::ApproverSet;
 use crate::release::signing::ApproverKey;
-use crate::release::{EnvelopeError, Signable, Signature, envelope};
+use crate::release::{EnvelopeError, SIGNATURES_MAX, Signable, Signature, envelope};
 
 /// The type of the payload.
 pub const PAYLOAD_TYPE: &str = "application/vnd.penstock.batch+json";
@@ -214,7 +214,7 @@ impl SignedBatch {
     pub fn signers(&self, approvers: &ApproverSet) -> Vec<ApproverId> {
         let signed = self.signable();
         let mut signers: Vec<(&ApproverId, _)> = Vec::new();
-        for signature in self.signatures.iter().take(envelope::SIGNATURES_MAX) {
+        for signature in self.signatures.iter().take(SIGNATURES_MAX) {
             if let Some((name, person)) = approvers.people.get_key_value(&signature.approver)
                 && signature.verifies(&signed, &person.key)
                 && signers

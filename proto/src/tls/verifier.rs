@@ -26,7 +26,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
 
-use super::chains::Chains;
+use super::chains::{Chains, Issuer};
 use super::times::judged;
 use super::{TlsError, certificate_error, provider, root_store};
 use crate::peer::{Certified, Epoch, PeerIdentity, Subject, validity_ms};
@@ -353,13 +353,7 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         short_enough(end_entity, intermediates, CERTIFICATES_MAX)?;
-        let issuer = self.chains.issuer(end_entity, intermediates)?;
-        let verifier = match issuer.is_root() {
-            true => self.direct.clone(),
-            false => WebPkiClientVerifier::builder_with_provider(issuer.anchors.clone(), provider())
-                .build()
-                .map_err(certificate_error)?,
-        };
+        let (verifier, issuer) = by_issuer(&self.chains, &self.direct, end_entity, intermediates)?;
         let judge = |at| {
             verifier.verify_client_cert(end_entity, &[], at)?;
             issuer.stands(end_entity, at)
@@ -378,6 +372,23 @@ impl ClientCertVerifier for ClientVerifier {
     }
 
     signatures!(Signers::OfThePlant);
+}
+
+/// Who judges a leaf with these certificates behind it, and by whose key; `direct` judges those that a root signed itself.
+fn by_issuer(
+    chains: &Chains,
+    direct: &Arc<dyn ClientCertVerifier>,
+    leaf: &CertificateDer<'_>,
+    others: &[CertificateDer<'_>],
+) -> Result<(Arc<dyn ClientCertVerifier>, Issuer), rustls::Error> {
+    let issuer = chains.issuer(leaf, others)?;
+    let verifier = match issuer.is_root() {
+        true => direct.clone(),
+        false => WebPkiClientVerifier::builder_with_provider(issuer.anchors.clone(), provider())
+            .build()
+            .map_err(certificate_error)?,
+    };
+    Ok((verifier, issuer))
 }
 
 fn is_gateway(leaf: &CertificateDer<'_>) -> bool {

@@ -186,7 +186,7 @@ async fn whoever_follows_the_page_the_coordinators_machine_was_lost_has_its_gate
     enrol(state.path(), &token(&world).await).await.unwrap();
     // Of the machine that is lost, there is a backup.
     let backup = folder.join("backup");
-    app::backup(&world.config, &backup).unwrap();
+    app::backup(&world.config, &backup, None).unwrap();
     let agent = Running::start(state.path()).await;
     let mut link = agent.views.link.clone();
     within(link.wait_for(|link| link.coordinator.is_some()))

@@ -327,6 +327,7 @@ async fn whoever_follows_the_page_the_coordinators_machine_was_stolen_ends_what_
             v1::gateway_link_client::GatewayLinkClient::new(channel)
                 .renew(v1::RenewRequest {
                     certificate_request: request.into(),
+                    ..v1::RenewRequest::default()
                 })
                 .await
         }

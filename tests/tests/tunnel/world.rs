@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::mpsc as std_mpsc;
+use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -242,7 +242,7 @@ impl Gateway {
         identity: Arc<Identity>,
         (withdrawn, view): (watch::Sender<Arc<Withdrawn>>, WithdrawnView),
     ) -> Self {
-        let (ready, made) = std_mpsc::channel();
+        let (ready, made) = sync_channel(1);
         let (kill, killed) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             namespace.move_in().unwrap();

@@ -6,7 +6,9 @@ use super::*;
 /// gateway it proves as to a coordinator, whichever of the two connected.
 #[derive(Debug)]
 pub(in crate::tls) struct GatewayVerifier {
-    chains: Arc<dyn ClientCertVerifier>,
+    chains: Chains,
+    /// Judges leaves that a root signed itself.
+    direct: Arc<dyn ClientCertVerifier>,
     named: ExpectedPeer,
 }
 
@@ -15,9 +17,12 @@ impl GatewayVerifier {
         roots: &[CertificateDer<'static>],
         named: ExpectedPeer,
     ) -> Result<Arc<Self>, TlsError> {
-        let roots = root_store(roots)?;
+        let chains = Chains::new(&named.plant, roots)?;
+        let direct =
+            WebPkiClientVerifier::builder_with_provider(chains.roots().clone(), provider()).build()?;
         Ok(Arc::new(Self {
-            chains: WebPkiClientVerifier::builder_with_provider(roots, provider()).build()?,
+            chains,
+            direct,
             named,
         }))
     }
@@ -31,8 +36,10 @@ impl GatewayVerifier {
     ) -> Result<(), rustls::Error> {
         short_enough(end_entity, intermediates, CERTIFICATES_MAX)?;
         let at = nearest(end_entity, now)?;
-        self.chains.verify_client_cert(end_entity, &[], at)?;
-        self.named.judge(end_entity)
+        // That what it was issued by has ended, too, ends no tunnel.
+        let (verifier, _) = by_issuer(&self.chains, &self.direct, end_entity, intermediates)?;
+        verifier.verify_client_cert(end_entity, &[], at)?;
+        self.named.judge(end_entity, intermediates)
     }
 }
 
@@ -46,7 +53,7 @@ fn nearest(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<UnixTime, rustls:
 
 impl ClientCertVerifier for GatewayVerifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.chains.root_hint_subjects()
+        self.direct.root_hint_subjects()
     }
 
     fn verify_client_cert(

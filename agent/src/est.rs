@@ -22,6 +22,7 @@ use penstock_proto::tls::server::{Reception, ServerCredentials};
 use penstock_proto::v1::carry_est_response::Body as Wire;
 use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
 use penstock_proto::v1::{CarryEstRequest, CarryEstResponse, Fault};
+use rustls::pki_types::CertificateDer;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -181,6 +182,14 @@ async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
+/// All that a device needs to verify what the plant's authority issues: the roots, and what this gateway's own certificate was issued by.
+fn authorities(identity: &Identity) -> Vec<CertificateDer<'static>> {
+    let roots = identity.roots();
+    let behind = identity.credentials().chain().iter().skip(1);
+    let issuing = behind.filter(|shown| !roots.contains(shown));
+    roots.iter().chain(issuing).cloned().collect()
+}
+
 /// Carries what devices ask to a coordinator.
 struct Carrier {
     identity: Arc<Identity>,
@@ -191,7 +200,7 @@ struct Carrier {
 impl Desk for Carrier {
     async fn answer(&self, asked: Asked) -> Answer {
         match asked.operation {
-            Operation::CaCerts => Answer::authorities(self.identity.roots()),
+            Operation::CaCerts => Answer::authorities(&authorities(&self.identity)),
             Operation::CsrAttrs => Answer::attributes(),
             Operation::SimpleEnroll | Operation::SimpleReenroll => {
                 let Ok(_place) = self.places.try_acquire() else {

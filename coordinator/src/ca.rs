@@ -221,6 +221,11 @@ impl Authority {
         self.trusted.certificates()
     }
 
+    /// All that anybody needs to verify what is issued here: the roots, and the issuing certificate, if there is one, DER.
+    pub fn authorities(&self) -> Vec<CertificateDer<'static>> {
+        self.roots().into_iter().chain(self.issuing.clone()).collect()
+    }
+
     /// The root below which is issued, DER.
     pub fn root(&self) -> &CertificateDer<'static> {
         &self.root

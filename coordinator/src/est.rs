@@ -31,7 +31,6 @@ use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::data_path::{PlantTrust, judge_device};
 use penstock_proto::tls::times::instant;
 use penstock_proto::v1;
-use penstock_proto::withdrawn::WithdrawnView;
 
 use crate::allowance::{Allowance, Share};
 use crate::ca::{Authority, IssuedCertificate, ProvenKey, bad_request};
@@ -106,11 +105,11 @@ impl EstDesk {
             .take(CHAIN_MAX)
             .map(der)
             .collect();
-        let roots = self.authority.roots();
+        let (roots, withdrawn) = (self.authority.roots(), self.authority.withdrawn_issuers());
         let trust = PlantTrust {
             plant: self.authority.plant(),
             roots: &roots,
-            withdrawn: &WithdrawnView::default(),
+            withdrawn: &withdrawn,
         };
         let certified = match chain.is_empty() {
             true => None,
@@ -163,7 +162,7 @@ impl EstDesk {
     /// What comes of it, where a gateway carries it.
     pub(crate) async fn answer_through(&self, asked: &Asked, through: Option<&GatewayId>) -> Answer {
         let outcome = match asked.operation {
-            Operation::CaCerts => Ok(Answer::authorities(&self.authority.roots())),
+            Operation::CaCerts => Ok(Answer::authorities(&self.authority.authorities())),
             Operation::CsrAttrs => Ok(Answer::attributes()),
             Operation::SimpleEnroll => self.enrol(asked, through).await,
             Operation::SimpleReenroll => self.renew(asked, through).await,

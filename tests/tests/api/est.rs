@@ -9,6 +9,7 @@ mod strongswan;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use penstock_coordinator::config::Config;
 use penstock_policy::ids::Digest;
 use penstock_proto::token::Secret;
 use penstock_proto::v1;
@@ -64,7 +65,14 @@ impl Est {
     }
 
     pub(super) async fn without_release() -> Self {
-        let world = World::start_with(|config| config.est = vec!["127.0.0.1:0".parse().unwrap()]).await;
+        Self::at(World::start_with(Self::listening).await)
+    }
+
+    fn listening(config: &mut Config) {
+        config.est = vec!["127.0.0.1:0".parse().unwrap()];
+    }
+
+    fn at(world: World) -> Self {
         let est = Self {
             world,
             folder: tempfile::tempdir().unwrap(),
@@ -237,6 +245,35 @@ impl Est {
 
 /// What makes `openssl` use a key that is accepted.
 pub(super) const P256: &[&str] = &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn below_a_root_that_is_elsewhere_a_device_gets_all_that_verifies_its_certificate() {
+    let est = Est::at(World::start_under_root_with(Est::listening).await);
+    let mut people = people(&est.world).await;
+    release(&mut people, &built(&document(2, 99), 1, None, "anna")).await;
+    let authorities = est.curl("cacerts", &[]).await;
+    est.keep("authorities", &authorities).await;
+    let secret = est.token("hmi", None).await;
+    est.request("hmi", P256).await;
+    est.enrolled("hmi", &format!("hmi:{secret}")).await;
+    // The one is trusted by its digest, or was carried there; the other is needed between it and the device's own.
+    let verify = [
+        "verify",
+        "-CAfile",
+        "ca.pem",
+        "-untrusted",
+        "authorities.pem",
+        "hmi.pem",
+    ];
+    done(est.folder.path(), "openssl", &verify).await;
+    let alone = run(
+        est.folder.path(),
+        "openssl",
+        &["verify", "-CAfile", "ca.pem", "hmi.pem"],
+    )
+    .await;
+    assert!(!alone.status.success(), "{alone:?}");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn curl_learns_whom_to_trust_and_what_to_ask_for_without_proving_anything() {

@@ -100,17 +100,18 @@ impl World {
 
     /// The same with a plant whose root is elsewhere, in `root` beside the data folder: the coordinator issues by a key that it certified.
     pub async fn start_under_root() -> Self {
-        Self::start_on(
-            |_| (),
-            |config, dir| {
-                let root =
-                    OfflineRoot::create(&dir.join("root"), config.plant.clone(), None, now_ms()).unwrap();
-                let request = app::init_under(config, &dir.join("root/root.pem")).unwrap();
-                let pem = certified(&root, &request);
-                let ca = config.data.join("ca");
-                Authority::install(&ca, &config.plant, pem.as_bytes(), now_ms()).unwrap();
-            },
-        )
+        Self::start_under_root_with(|_| ()).await
+    }
+
+    /// The same with another configuration.
+    pub async fn start_under_root_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_on(change, |config, dir| {
+            let root = OfflineRoot::create(&dir.join("root"), config.plant.clone(), None, now_ms()).unwrap();
+            let request = app::init_under(config, &dir.join("root/root.pem")).unwrap();
+            let pem = certified(&root, &request);
+            let ca = config.data.join("ca");
+            Authority::install(&ca, &config.plant, pem.as_bytes(), now_ms()).unwrap();
+        })
         .await
     }
 

@@ -387,7 +387,7 @@ impl Control for ControlService {
 
     async fn get_trust(&self, request: Request<v1::TrustHeld>) -> Result<Response<v1::TrustBundles>, Status> {
         // As open as who one is: every program verifies the coordinator by it.
-        self.gate.operator(request.extensions(), Action::WhoAmI).await?;
+        self.gate.operator(request.extensions(), Action::GetTrust).await?;
         let lacking = self.authority.bundles_since(request.get_ref());
         Ok(Response::new(lacking.into()))
     }

@@ -486,6 +486,7 @@ mod tests {
         };
         let request = |shown: &ApproverSet, held_to: &ApproverSet| PendingRequest {
             subject: "gateway/gw-a".to_owned(),
+            valid_seconds: 3600,
             approvers: shown.to_bytes().into(),
             approvers_digest: held_to.digest().0.to_vec().into(),
             ..PendingRequest::default()

@@ -123,7 +123,11 @@ impl Chains {
         let Some(issuing) = others.first() else {
             return Ok(direct());
         };
-        let is_named = parsed(issuing).is_ok_and(|found| found.subject().as_raw() == issuer);
+        // By a root of ours, by its name: whatever else came with a leaf has nothing to do with this plant.
+        let is_named = parsed(issuing).is_ok_and(|found| {
+            let by = found.issuer().as_raw();
+            found.subject().as_raw() == issuer && self.names.iter().any(|name| name == by)
+        });
         if !is_named {
             return Ok(direct());
         }

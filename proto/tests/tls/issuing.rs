@@ -237,7 +237,7 @@ async fn each_odd_chain_below_a_good_issuing_certificate_is_refused() {
             Box::new(|uri| issuing.issue(uri, &[])),
         ),
         (
-            "CaUsedAsEndEntity",
+            "certificate is an authority's",
             Box::new(|uri| {
                 issuing.issue_as(uri, &[issuing.der()], |p| {
                     p.is_ca = IsCa::Ca(BasicConstraints::Constrained(0))

@@ -366,7 +366,7 @@ async fn odd(workshop: &Workshop) -> Vec<(&'static str, Shown, &'static str)> {
                 &[played.der().clone(), playing.der().clone()],
                 &played_key,
             ),
-            "none of the authorities that are trusted here",
+            "its holder must not issue certificates",
         ),
         (
             "a chain of seven",

@@ -11,7 +11,7 @@ use penstock_proto::v1::audit_event::Kind;
 
 use crate::identities::{decide, enrolled};
 use crate::lost::Shell;
-use crate::world::{Control, World, built, document, key, now_ms, people, refused, release};
+use crate::world::{Control, World, built, document, file_key, key, now_ms, people, refused, release};
 
 fn batch(id: &str, gateways: &[(&str, Option<Digest>)]) -> Batch {
     let plant = PlantId::new("riverside").unwrap();
@@ -229,8 +229,10 @@ async fn whoever_follows_the_page_commission_hundreds_of_gateways_gets_a_token_f
     for gateway in ["gw-a", "gw-b"] {
         let token = shell.token(&format!("tokens/{gateway}.token"));
         assert_eq!(token.subject.to_string(), format!("gateway/{gateway}"));
-        assert_eq!(token.approvers.unwrap().people.len(), 3);
-        world.enrol(gateway, &token.secret.0).await.unwrap();
+        let approvers = token.approvers.unwrap();
+        assert_eq!(approvers.people.len(), 3);
+        let enrolled = world.enrol_believing(gateway, &token.secret.0, &file_key(), approvers.digest());
+        enrolled.await.unwrap();
     }
     shell.ends_here();
 }

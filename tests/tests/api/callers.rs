@@ -75,6 +75,7 @@ async fn call(control: &mut Control, action: Action) -> Result<(), Status> {
             .issue_device(v1::IssueDeviceRequest::default())
             .await
             .map(drop),
+        Action::GetTrust => control.get_trust(v1::TrustHeld::default()).await.map(drop),
         Action::ListRequests => control.list_requests(v1::ListRequestsRequest {}).await.map(drop),
         Action::ConfirmRequest => control.decide_request(confirmation("x")).await.map(drop),
         Action::RenewOperator => control

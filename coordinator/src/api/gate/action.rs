@@ -23,6 +23,7 @@ pub enum Action {
     ListOperators,
     ListDevices,
     GetWithdrawn,
+    GetTrust,
     SuspendIdentity,
     ResumeIdentity,
     RevokeIdentity,
@@ -42,7 +43,7 @@ pub enum Action {
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::WhoAmI,
         Self::ListReleases,
         Self::GetRelease,
@@ -60,6 +61,7 @@ impl Action {
         Self::ListOperators,
         Self::ListDevices,
         Self::GetWithdrawn,
+        Self::GetTrust,
         Self::SuspendIdentity,
         Self::ResumeIdentity,
         Self::RevokeIdentity,
@@ -88,6 +90,7 @@ impl Action {
             | Self::SearchAudit
             | Self::TailAudit
             | Self::GetWithdrawn
+            | Self::GetTrust
             | Self::WatchRollout
             | Self::ListRollouts
             | Self::RenewOperator => Role::Viewer,
@@ -161,6 +164,7 @@ impl Action {
             | Self::ListOperators
             | Self::ListDevices
             | Self::GetWithdrawn
+            | Self::GetTrust
             | Self::WatchRollout
             | Self::ListRollouts
             | Self::ListRequests
@@ -188,6 +192,7 @@ impl Action {
             Self::ListOperators => "list-operators",
             Self::ListDevices => "list-devices",
             Self::GetWithdrawn => "get-withdrawn",
+            Self::GetTrust => "get-trust",
             Self::SuspendIdentity => "suspend",
             Self::ResumeIdentity => "resume",
             Self::RevokeIdentity => "revoke",

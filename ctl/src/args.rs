@@ -3,6 +3,7 @@
 //! Offline commands stand here; the others ([`online`]) need a context, which `penstock login` makes. The same word
 //! means the same thing everywhere (DESIGN: one word for one thing).
 
+mod devices;
 mod early;
 mod names;
 mod online;
@@ -19,6 +20,7 @@ use clap_complete::Shell;
 use jiff::tz::TimeZone;
 use penstock_policy::model::PublicKey;
 
+pub use self::devices::Devices;
 pub use self::early::{Early, parse};
 pub use self::online::*;
 pub use self::overrides::Override;

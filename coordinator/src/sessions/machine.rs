@@ -301,8 +301,10 @@ impl Machine {
         if self.stage == Stage::Welcoming {
             self.stage = Stage::Standing;
             self.may_hold = !self.greeting.ticket.is_empty();
-            let greeting = std::mem::take(&mut self.greeting);
-            return Some(Outgoing::Welcome(self.intake.acknowledged(), greeting));
+            return Some(Outgoing::Welcome(
+                self.intake.acknowledged(),
+                std::mem::take(&mut self.greeting),
+            ));
         }
         if self.stage == Stage::Standing {
             if let Some(held) = self.trust.take() {

@@ -221,7 +221,7 @@ async fn each_odd_chain_below_a_good_issuing_certificate_is_refused() {
     type Peer<'a> = Box<dyn Fn(&str) -> Credentials + 'a>;
     let odd: Vec<(&str, Peer<'_>)> = vec![
         (
-            "no root certificate that is trusted here certified",
+            "not issued by this plant's authority",
             Box::new(|uri| second.issue(uri, &[second.der(), issuing.der()])),
         ),
         (

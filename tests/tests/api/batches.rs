@@ -231,7 +231,8 @@ async fn whoever_follows_the_page_commission_hundreds_of_gateways_gets_a_token_f
         assert_eq!(token.subject.to_string(), format!("gateway/{gateway}"));
         let approvers = token.approvers.unwrap();
         assert_eq!(approvers.people.len(), 3);
-        let enrolled = world.enrol_believing(gateway, &token.secret.0, &file_key(), approvers.digest());
+        let key = file_key();
+        let enrolled = world.enrol_believing(gateway, &token.secret.0, &key, approvers.digest());
         enrolled.await.unwrap();
     }
     shell.ends_here();

@@ -189,7 +189,8 @@ async fn each_role_may_do_exactly_what_the_table_says_and_refusals_are_in_the_tr
                     Some(Kind::Operator(event)) if event.operator == name && !event.allowed && event.message.contains("needs the role"))
             })
             .count();
-        assert_eq!(written, denied, "{name}");
+        // Of one source so many are written in a minute; the others are counted.
+        assert_eq!(written, denied.min(20), "{name}");
     }
 }
 

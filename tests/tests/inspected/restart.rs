@@ -277,9 +277,9 @@ fn killed(world: &World, loss: OnAgentLoss, config: &Path) {
 }
 
 #[test]
-fn an_agent_with_a_thousand_inspected_connections_stays_within_forty_megabytes() {
+fn an_agent_with_a_thousand_inspected_connections_holds_less_than_twenty_megabytes_of_its_own() {
     lab::sandbox::test(
-        "restart::an_agent_with_a_thousand_inspected_connections_stays_within_forty_megabytes",
+        "restart::an_agent_with_a_thousand_inspected_connections_holds_less_than_twenty_megabytes_of_its_own",
         |lab| {
             life::allow_sockets();
             let world = World::new(lab, GatewayMode::Routed);
@@ -289,21 +289,22 @@ fn an_agent_with_a_thousand_inspected_connections_stays_within_forty_megabytes()
             command.args(["run", "--config"]).arg(&config);
             let running = world.gateway.spawn_command("agent", command).unwrap();
             running.wait_for_log("policy in force", PATIENCE).unwrap();
-            let resident = || {
+            // Beside the program's own pages, of which an unoptimised one has many.
+            let own = || {
                 let status = std::fs::read_to_string(format!("/proc/{}/status", running.id())).unwrap();
-                let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+                let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
                 line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
             };
-            let before = resident();
+            let before = own();
             let mut all: Vec<_> = (0..1000).map(|_| life::connect(&world).unwrap()).collect();
             for _ in 0..10 {
                 for stream in &mut all {
                     life::ask(stream, &life::READ).unwrap();
                 }
             }
-            let with = resident();
-            println!("resident: {before} kB without, {with} kB with 1,000 connections");
-            assert!(with <= 40 * 1024, "{with} kB");
+            let with = own();
+            println!("its own: {before} kB without, {with} kB with 1,000 connections");
+            assert!(with <= 20 * 1024, "{with} kB");
         },
     )
     .unwrap();

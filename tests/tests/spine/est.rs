@@ -70,7 +70,7 @@ fn a_device_enrols_and_renews_through_the_gateway_at_its_zone_and_reaches_nothin
 
             std::fs::copy(world.path("coordinator/ca/root.pem"), world.path("ca.pem")).unwrap();
             let file = world.path("plc.password");
-            world.penstock("admin", &["devices", "token", "plc", "--out", &file]);
+            world.penstock_confirmed(&["devices", "token", "plc", "--out", &file], None);
             let make = "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout NAME.key -subj /CN=x -outform DER -out NAME.der && openssl base64 -in NAME.der -out NAME.b64";
             for name in ["one", "two"] {
                 world.done_at(&world.plc, &make.replace("NAME", name));

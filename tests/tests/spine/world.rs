@@ -139,7 +139,7 @@ impl World {
         let document = self.path("with.yaml");
         self.penstock_confirmed(
             &["gateways", "token", "gw-1", &document, "--out", &token],
-            &document,
+            Some(&document),
         );
         let config = self.path("agent.toml");
         self.run(
@@ -355,8 +355,8 @@ impl World {
         serde_json::from_str(&said).unwrap_or(Value::Null)
     }
 
-    /// `penstock …` of the administrator, which the approver confirms with this copy of the document.
-    fn penstock_confirmed(&self, arguments: &[&str], document: &str) {
+    /// `penstock …` of the administrator, which the approver confirms, of a gateway with this copy of the document.
+    pub fn penstock_confirmed(&self, arguments: &[&str], document: Option<&str>) {
         let home = format!("XDG_CONFIG_HOME={}", self.path("admin"));
         let mut command: Command = self.headquarters.command("env");
         command.args([home.as_str(), &program("penstock"), "--output", "json"]);
@@ -367,7 +367,8 @@ impl World {
             (Some(1), &"waiting".into())
         );
         let id = said["id"].as_str().unwrap();
-        self.penstock("approver", &["requests", "confirm", id, document, "--yes"]);
+        let confirm = ["requests", "confirm", id].into_iter().chain(document);
+        self.penstock("approver", &confirm.chain(["--yes"]).collect::<Vec<_>>());
         self.penstock("admin", arguments);
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 /// Within this time,
 const WINDOW_MS: u64 = 60_000;
 /// so many refusals of one source are written,
-pub(super) const PER_SOURCE: u32 = 20;
+pub(super) const PER_SOURCE: u32 = 30;
 /// and so many of all sources.
 pub(super) const IN_ALL: u32 = 200;
 /// Sources kept apart at once; beyond that the limit of all holds.

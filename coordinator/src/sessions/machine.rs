@@ -8,10 +8,9 @@
 //!
 //! A session does two things that wait for nothing of each other: it gives the gateway what it [should have](Wanted), and it takes
 //! the audit trail in ([`intake`]). A gateway that does not have the release is offered it; one that has it gets the order alone,
-//! each order once. What goes to the gateway waits in one place each: a newer
-//! target overtakes one that was not sent yet, and an acknowledgement says up to where the trail is held by then. Whoever
-//! drives a machine keeps three rules: its actions are done in their order, what it asks is answered once, and a message is
-//! [taken out](Machine::message) only to be sent.
+//! each order once. What goes to the gateway waits in one place each: a newer target overtakes one that was not sent yet, and an
+//! acknowledgement says up to where the trail is held by then. Whoever drives a machine keeps three rules: its actions are done in
+//! their order, what it asks is answered once, and a message is [taken out](Machine::message) only to be sent.
 
 mod intake;
 
@@ -300,11 +299,9 @@ impl Machine {
     fn next_message(&mut self) -> Option<Outgoing> {
         if self.stage == Stage::Welcoming {
             self.stage = Stage::Standing;
-            self.may_hold = !self.greeting.ticket.is_empty();
-            return Some(Outgoing::Welcome(
-                self.intake.acknowledged(),
-                std::mem::take(&mut self.greeting),
-            ));
+            let greeting = std::mem::take(&mut self.greeting);
+            self.may_hold = !greeting.ticket.is_empty();
+            return Some(Outgoing::Welcome(self.intake.acknowledged(), greeting));
         }
         if self.stage == Stage::Standing {
             if let Some(held) = self.trust.take() {

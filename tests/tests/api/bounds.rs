@@ -396,7 +396,7 @@ async fn a_gateway_renews_a_bounded_number_of_times_and_fills_no_trail_with_it()
         .iter()
         .filter(|record| format!("{record:?}").contains("gateway/gw-a"))
         .count();
-    assert!((25..=48).contains(&of_gateway), "{of_gateway}");
+    assert!((25..=58).contains(&of_gateway), "{of_gateway}");
     // Another one renews.
     let other = world.certificate("gateway/gw-b");
     let channel = world.channel(world.roots(), Some(other)).await.unwrap();

@@ -283,7 +283,7 @@ async fn the_zones_of_a_gateway_with_two_users_are_degraded_and_say_why_until_it
             let health = world.admin().watch_health(watch).await.unwrap();
             let health = health.into_inner().message().await.unwrap().unwrap();
             let control = health.zones.into_iter().find(|zone| zone.zone == "control");
-            let control = control.unwrap();
+            let control = control?;
             let says = |reason: &String| {
                 reason.contains("two machines use this gateway's key, from 127.0.0.1 at 20")
             };

@@ -25,8 +25,8 @@
 //!
 //! Where a flow's TLS ends here (`handshake`), the client proves by certificate which device it is before the server is
 //! asked, and the server which asset it is. A connection ends when the key of either is withdrawn (`session/lives`). Nothing is carried on in the plain but to
-//! a server of which the plan says that it speaks no TLS; what no operation limits goes there unread. Between zones that only observe no TLS
-//! is ended but before such a server: other connections pass unread, which is told.
+//! a server of which the plan says that it speaks no TLS; what no operation limits goes there unread. Between zones that only
+//! observe, TLS ends here before such a server alone: all other connections pass unread, and the trail says so.
 //!
 //! Not here: which packets the kernel hands over (`intercept`, `lower`), and what an operation is (`penstock_inspect`).
 

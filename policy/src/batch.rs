@@ -205,9 +205,7 @@ impl SignedBatch {
 
     /// Puts a signature in, in place of an earlier one of the same person.
     pub fn add(&mut self, signature: Signature) {
-        self.signatures
-            .retain(|earlier| earlier.approver != signature.approver);
-        self.signatures.push(signature);
+        envelope::put(&mut self.signatures, signature);
     }
 
     /// Which of these approvers signed it, each by a key of their own: who has the key of another counts once.

@@ -1,7 +1,6 @@
 //! `penstock-agent trust`: which roots this gateway trusts, and a trust bundle that somebody brings to a site without a link.
 
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use penstock_policy::text;
@@ -9,12 +8,11 @@ use penstock_proto::bundle::{BUNDLE_FILE_BYTES_MAX, SignedBundle, from_json};
 use penstock_proto::event::AgentStep;
 
 use super::asking::Asking;
-use crate::audit::{self, record};
+use super::brought;
 use crate::config::Config;
 use crate::identity::IdentityFolder;
-use crate::local::ask::AskError;
-use crate::local::{Ask, people};
-use crate::store::{self, Store};
+use crate::local::Ask;
+use crate::store::Store;
 use crate::trust::in_words;
 
 /// What can be done with trust bundles.
@@ -53,62 +51,26 @@ impl TrustCommand {
                 Ok(())
             }
             Self::Take { asking, file } => {
-                let written = read(&file)?;
+                let written = brought::read(&file, BUNDLE_FILE_BYTES_MAX)?;
                 let bundles = from_json(&written)
                     .with_context(|| format!("nothing was done: {} is not used", file.display()))?;
-                let config = asking.config()?;
-                let said = asking.said();
-                let asked = asking.asked(&config.local(), Ask::TakeTrust { bundles: written });
-                let done = match asked {
-                    Err(error) if matches!(error.downcast_ref(), Some(AskError::NotThere(_))) => {
-                        take_alone(&config, &bundles, said.as_deref())?
-                    }
-                    asked => asked?,
-                };
-                println!("{}", text::printable(&done));
-                Ok(())
+                let ask_for = Ask::TakeTrust { bundles: written };
+                brought::take(asking, ask_for, AgentStep::TrustTaken, |config| {
+                    take_alone(config, &bundles)
+                })
             }
         }
     }
 }
 
-fn read(file: &Path) -> anyhow::Result<String> {
-    let mut written = String::new();
-    let limit = u64::try_from(BUNDLE_FILE_BYTES_MAX).unwrap_or(u64::MAX);
-    std::fs::File::open(file)
-        .and_then(|opened| opened.take(limit.saturating_add(1)).read_to_string(&mut written))
-        .with_context(|| format!("nothing was done: {} cannot be read", file.display()))?;
-    Ok(written)
-}
-
-/// The same where no agent runs: the next one knows it from its start on.
-fn take_alone(config: &Config, bundles: &[SignedBundle], said: Option<&str>) -> anyhow::Result<String> {
-    let user = rustix::process::geteuid().as_raw();
-    let by = people::in_words(user, user, people::name_of(user).as_deref(), said)?;
-    let _lock = store::lock(&config.state_folder)?;
+/// Where no agent runs.
+fn take_alone(config: &Config, bundles: &[SignedBundle]) -> anyhow::Result<(String, bool)> {
     let enrolment = IdentityFolder::enrolment(&mut Store::open(&config.state_folder))?;
     let taken = IdentityFolder::new(&config.state_folder)
         .take_trust(&enrolment.plant, bundles)
         .context("nothing was done")?;
-    let Some(trusted) = taken else {
-        return Ok("the trust bundle says nothing new".to_owned());
-    };
-    let words = in_words(&trusted);
-    note(config, &format!("brought by {by} while no agent ran: {words}"))?;
-    Ok(words)
-}
-
-/// Puts it in the trail.
-fn note(config: &Config, words: &str) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("it counts, but is not in the audit trail: cannot start the run time")?;
-    runtime.block_on(async {
-        let (audit, writer) = audit::start(config.state_folder.clone(), config.spool_limits());
-        audit.note(record::agent(AgentStep::TrustTaken, words));
-        audit.close().await;
-        let _ = writer.await;
-    });
-    Ok(())
+    Ok(match taken {
+        Some(trusted) => (in_words(&trusted), true),
+        None => ("the trust bundle says nothing new".to_owned(), false),
+    })
 }

@@ -1,8 +1,7 @@
 //! `penstock-agent withdrawn`: whose keys no longer count at this gateway, and a list of them that somebody brings to a site without a
 //! link.
 
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use penstock_policy::text;
@@ -10,12 +9,11 @@ use penstock_proto::event::AgentStep;
 use penstock_proto::withdrawn::{FILE_BYTES_MAX, SignedList, Withdrawn};
 
 use super::asking::Asking;
-use crate::audit::{self, record};
+use super::brought;
 use crate::config::Config;
 use crate::identity::IdentityFolder;
-use crate::local::ask::AskError;
-use crate::local::{Ask, people};
-use crate::store::{self, Store};
+use crate::local::Ask;
+use crate::store::Store;
 use crate::withdrawn;
 
 /// What can be done with withdrawn keys.
@@ -63,20 +61,13 @@ impl WithdrawnCommand {
                 Ok(())
             }
             Self::Take { asking, file } => {
-                let written = read(&file)?;
+                let written = brought::read(&file, FILE_BYTES_MAX)?;
                 let list = SignedList::from_json(&written)
                     .with_context(|| format!("nothing was done: {} is not used", file.display()))?;
-                let config = asking.config()?;
-                let said = asking.said();
-                let asked = asking.asked(&config.local(), Ask::TakeWithdrawn { list: written });
-                let done = match asked {
-                    Err(error) if matches!(error.downcast_ref(), Some(AskError::NotThere(_))) => {
-                        take_alone(&config, &list, said.as_deref())?
-                    }
-                    asked => asked?,
-                };
-                println!("{}", text::printable(&done));
-                Ok(())
+                let ask_for = Ask::TakeWithdrawn { list: written };
+                brought::take(asking, ask_for, AgentStep::KeysWithdrawn, |config| {
+                    take_alone(config, &list)
+                })
             }
         }
     }
@@ -98,20 +89,8 @@ fn shown(list: &Withdrawn) -> String {
     lines
 }
 
-fn read(file: &Path) -> anyhow::Result<String> {
-    let mut written = String::new();
-    let limit = u64::try_from(FILE_BYTES_MAX).unwrap_or(u64::MAX);
-    std::fs::File::open(file)
-        .and_then(|opened| opened.take(limit.saturating_add(1)).read_to_string(&mut written))
-        .with_context(|| format!("nothing was done: {} cannot be read", file.display()))?;
-    Ok(written)
-}
-
-/// The same where no agent runs: the next one knows it from its start on.
-fn take_alone(config: &Config, list: &SignedList, said: Option<&str>) -> anyhow::Result<String> {
-    let user = rustix::process::geteuid().as_raw();
-    let by = people::in_words(user, user, people::name_of(user).as_deref(), said)?;
-    let _lock = store::lock(&config.state_folder)?;
+/// Where no agent runs.
+fn take_alone(config: &Config, list: &SignedList) -> anyhow::Result<(String, bool)> {
     let mut store = Store::open(&config.state_folder);
     let enrolment = IdentityFolder::enrolment(&mut store)?;
     let identity = IdentityFolder::new(&config.state_folder).load(enrolment)?;
@@ -121,24 +100,5 @@ fn take_alone(config: &Config, list: &SignedList, said: Option<&str>) -> anyhow:
     let taken = withdrawn::put_together(&known, list, identity.plant_trust());
     let (together, news) = taken.context("nothing was done")?;
     withdrawn::save(&mut store, &together)?;
-    let words = withdrawn::in_words(&together, &news);
-    if !news.is_empty() {
-        note(config, &format!("brought by {by} while no agent ran: {words}"))?;
-    }
-    Ok(words)
-}
-
-/// Puts it in the trail.
-fn note(config: &Config, words: &str) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("it counts, but is not in the audit trail: cannot start the run time")?;
-    runtime.block_on(async {
-        let (audit, writer) = audit::start(config.state_folder.clone(), config.spool_limits());
-        audit.note(record::agent(AgentStep::KeysWithdrawn, words));
-        audit.close().await;
-        drop(writer);
-    });
-    Ok(())
+    Ok((withdrawn::in_words(&together, &news), !news.is_empty()))
 }

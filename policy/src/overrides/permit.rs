@@ -60,9 +60,7 @@ impl Signed {
 
     /// Puts a signature in, in place of an earlier one of the same person.
     pub fn add(&mut self, signature: Signature) {
-        self.signatures
-            .retain(|earlier| earlier.approver != signature.approver);
-        self.signatures.push(signature);
+        envelope::put(&mut self.signatures, signature);
     }
 }
 

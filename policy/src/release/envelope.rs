@@ -55,10 +55,14 @@ impl Envelope {
 
     /// Puts a signature in, in place of an earlier one of the same person.
     pub fn add(&mut self, signature: Signature) {
-        self.signatures
-            .retain(|earlier| earlier.approver != signature.approver);
-        self.signatures.push(signature);
+        put(&mut self.signatures, signature);
     }
+}
+
+/// Puts a signature among others, in place of an earlier one of the same person.
+pub(crate) fn put(signatures: &mut Vec<Signature>, signature: Signature) {
+    signatures.retain(|earlier| earlier.approver != signature.approver);
+    signatures.push(signature);
 }
 
 /// A payload with its signatures as the standard's JSON.

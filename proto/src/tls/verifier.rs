@@ -276,12 +276,44 @@ impl ExpectedPeer {
     }
 }
 
+/// Judges whose key signed a leaf that a client shows, and nothing else of it.
+#[derive(Debug)]
+struct Leaves {
+    chains: Chains,
+    /// Judges those that a root signed itself.
+    direct: Arc<dyn ClientCertVerifier>,
+}
+
+impl Leaves {
+    fn new(plant: &PlantId, roots: &[CertificateDer<'static>]) -> Result<Self, TlsError> {
+        let chains = Chains::new(plant, roots)?;
+        let direct =
+            WebPkiClientVerifier::builder_with_provider(chains.roots().clone(), provider()).build()?;
+        Ok(Self { chains, direct })
+    }
+
+    /// Who judges a leaf with these certificates behind it, and by whose key.
+    fn judge_of(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+    ) -> Result<(Arc<dyn ClientCertVerifier>, Issuer), rustls::Error> {
+        short_enough(leaf, others, CERTIFICATES_MAX)?;
+        let issuer = self.chains.issuer(leaf, others)?;
+        let verifier = match issuer.is_root() {
+            true => self.direct.clone(),
+            false => WebPkiClientVerifier::builder_with_provider(issuer.anchors.clone(), provider())
+                .build()
+                .map_err(certificate_error)?,
+        };
+        Ok((verifier, issuer))
+    }
+}
+
 /// Judges clients.
 #[derive(Debug)]
 pub(super) struct ClientVerifier {
-    chains: Chains,
-    /// Judges leaves that a root signed itself.
-    direct: Arc<dyn ClientCertVerifier>,
+    leaves: Leaves,
     named: ExpectedPeer,
     mandatory: bool,
     /// For how long after its end a gateway's certificate is accepted.
@@ -296,12 +328,8 @@ impl ClientVerifier {
         mandatory: bool,
         grace: Duration,
     ) -> Result<Arc<Self>, TlsError> {
-        let chains = Chains::new(&named.plant, roots)?;
-        let direct =
-            WebPkiClientVerifier::builder_with_provider(chains.roots().clone(), provider()).build()?;
         Ok(Arc::new(Self {
-            chains,
-            direct,
+            leaves: Leaves::new(&named.plant, roots)?,
             named,
             mandatory,
             grace,
@@ -343,7 +371,7 @@ impl ClientCertVerifier for ClientVerifier {
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.direct.root_hint_subjects()
+        self.leaves.direct.root_hint_subjects()
     }
 
     fn verify_client_cert(
@@ -352,8 +380,7 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        short_enough(end_entity, intermediates, CERTIFICATES_MAX)?;
-        let (verifier, issuer) = by_issuer(&self.chains, &self.direct, end_entity, intermediates)?;
+        let (verifier, issuer) = self.leaves.judge_of(end_entity, intermediates)?;
         let judge = |at| {
             verifier.verify_client_cert(end_entity, &[], at)?;
             issuer.stands(end_entity, at)
@@ -372,23 +399,6 @@ impl ClientCertVerifier for ClientVerifier {
     }
 
     signatures!(Signers::OfThePlant);
-}
-
-/// Who judges a leaf with these certificates behind it, and by whose key; `direct` judges those that a root signed itself.
-fn by_issuer(
-    chains: &Chains,
-    direct: &Arc<dyn ClientCertVerifier>,
-    leaf: &CertificateDer<'_>,
-    others: &[CertificateDer<'_>],
-) -> Result<(Arc<dyn ClientCertVerifier>, Issuer), rustls::Error> {
-    let issuer = chains.issuer(leaf, others)?;
-    let verifier = match issuer.is_root() {
-        true => direct.clone(),
-        false => WebPkiClientVerifier::builder_with_provider(issuer.anchors.clone(), provider())
-            .build()
-            .map_err(certificate_error)?,
-    };
-    Ok((verifier, issuer))
 }
 
 fn is_gateway(leaf: &CertificateDer<'_>) -> bool {

@@ -6,9 +6,7 @@ use super::*;
 /// gateway it proves as to a coordinator, whichever of the two connected.
 #[derive(Debug)]
 pub(in crate::tls) struct GatewayVerifier {
-    chains: Chains,
-    /// Judges leaves that a root signed itself.
-    direct: Arc<dyn ClientCertVerifier>,
+    leaves: Leaves,
     named: ExpectedPeer,
 }
 
@@ -17,12 +15,8 @@ impl GatewayVerifier {
         roots: &[CertificateDer<'static>],
         named: ExpectedPeer,
     ) -> Result<Arc<Self>, TlsError> {
-        let chains = Chains::new(&named.plant, roots)?;
-        let direct =
-            WebPkiClientVerifier::builder_with_provider(chains.roots().clone(), provider()).build()?;
         Ok(Arc::new(Self {
-            chains,
-            direct,
+            leaves: Leaves::new(&named.plant, roots)?,
             named,
         }))
     }
@@ -34,10 +28,9 @@ impl GatewayVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), rustls::Error> {
-        short_enough(end_entity, intermediates, CERTIFICATES_MAX)?;
-        let at = nearest(end_entity, now)?;
         // That what it was issued by has ended, too, ends no tunnel.
-        let (verifier, _) = by_issuer(&self.chains, &self.direct, end_entity, intermediates)?;
+        let (verifier, _) = self.leaves.judge_of(end_entity, intermediates)?;
+        let at = nearest(end_entity, now)?;
         verifier.verify_client_cert(end_entity, &[], at)?;
         self.named.judge(end_entity, intermediates)
     }
@@ -53,7 +46,7 @@ fn nearest(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<UnixTime, rustls:
 
 impl ClientCertVerifier for GatewayVerifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.direct.root_hint_subjects()
+        self.leaves.direct.root_hint_subjects()
     }
 
     fn verify_client_cert(

@@ -9,7 +9,7 @@ use penstock_proto::bundle::Trusted;
 use penstock_proto::peer::Subject;
 
 use super::{AppError, CA_FOLDER, DataLock, STORE_FILE, remembered};
-use crate::ca::Authority;
+use crate::ca::{Authority, CaError};
 use crate::clock;
 use crate::config::Config;
 use crate::enrolment::GatewayRecord;
@@ -50,23 +50,22 @@ pub async fn install_issuing(config: &Config, pem: &[u8], because: Option<&str>)
     let _lock = DataLock::take(&config.data)?;
     let ca = config.data.join(CA_FOLDER);
     let root = Authority::root_of(&ca, &config.plant, pem)?;
+    let target = format!("below root {root}");
     // Before the first one is installed there is nothing to hold it against, nor anybody.
+    let mut words = String::new();
     if let Ok(before) = Authority::load(&ca, config.plant.clone(), config.lifetimes) {
         let since = before.trusted_since(root);
         if since > 0 {
             let lacks = |record: &GatewayRecord| record.trust.is_none_or(|held| held < since);
             let what =
                 format!("do not hold trust bundle {since}, and would not know this coordinator any more");
-            guard(
-                config,
-                (lacks, &what),
-                ("activate-root", &root.to_string()),
-                because,
-            )
-            .await?;
+            words = left_behind(config, (lacks, &what), because).await?;
         }
     }
-    Ok(Authority::install(&ca, &config.plant, pem, clock::now_ms())?)
+    noted(config, "install-issuing", (&target, &words), || {
+        Authority::install(&ca, &config.plant, pem, clock::now_ms())
+    })
+    .await
 }
 
 /// Takes the trust bundles in this text, from the next start on: their roots count then, and gateways and people get them. What is trusted then.
@@ -80,6 +79,7 @@ pub async fn install_trust(config: &Config, text: &str, because: Option<&str>) -
     let authority = Authority::load(&ca, config.plant.clone(), config.lifetimes)?;
     let (trusted, bundles) = authority.with_bundles(text)?;
     let dropped = authority.roots().iter().any(|root| trusted.phase(root).is_none());
+    let mut words = String::new();
     if dropped {
         let left: Vec<Digest> = trusted
             .certificates()
@@ -88,15 +88,13 @@ pub async fn install_trust(config: &Config, text: &str, because: Option<&str>) -
             .collect();
         let lacks = |record: &GatewayRecord| record.root.is_none_or(|root| !left.contains(&root));
         let what = "have a certificate below a root that is dropped, or never said which";
-        guard(
-            config,
-            (lacks, what),
-            ("retire-root", &trusted.number.to_string()),
-            because,
-        )
-        .await?;
+        words = left_behind(config, (lacks, what), because).await?;
     }
-    Authority::keep_bundles(&ca, &bundles)?;
+    let target = format!("trust bundle {}", trusted.number);
+    noted(config, "install-trust", (&target, &words), || {
+        Authority::keep_bundles(&ca, &bundles)
+    })
+    .await?;
     Ok(trusted)
 }
 
@@ -137,13 +135,15 @@ pub async fn authority_in_words(config: &Config) -> Result<String, AppError> {
     Ok(lines)
 }
 
-/// Refuses what some gateways are not ready for, or writes down why it is done anyway.
-async fn guard(
+/// Who is left behind and why it is done anyway, for the trail; empty: nobody is.
+///
+/// # Errors
+/// Some are, and nobody said why.
+async fn left_behind(
     config: &Config,
     (lacks, what): (impl Fn(&GatewayRecord) -> bool, &str),
-    (action, target): (&str, &str),
     because: Option<&str>,
-) -> Result<(), AppError> {
+) -> Result<String, AppError> {
     const NAMED_MAX: usize = 16;
     let store = Store::open(&config.data.join(STORE_FILE))?;
     let journal = Journal::new(store.clone(), &config.name);
@@ -164,19 +164,34 @@ async fn guard(
         .map(|(gateway, _)| gateway)
         .collect();
     if lacking.is_empty() {
-        return Ok(());
+        return Ok(String::new());
     }
     let named: Vec<&str> = lacking.iter().take(NAMED_MAX).map(GatewayId::as_str).collect();
     let more = match lacking.len().saturating_sub(NAMED_MAX) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let words = format!("{} gateways {what}: {}{more}", lacking.len(), named.join(", "));
-    let Some(because) = because else {
-        return Err(AppError::NotReady(words));
-    };
+    let words = format!("there are gateways that {what}: {}{more}", named.join(", "));
+    match because {
+        None => Err(AppError::NotReady(words)),
+        Some(because) => Ok(format!("{words}. Done anyway: {because}")),
+    }
+}
+
+/// Does something to the authority's files, which the trail has by then: a crash leaves an event too many, and none too few.
+async fn noted(
+    config: &Config,
+    action: &str,
+    (target, words): (&str, &str),
+    does: impl FnOnce() -> Result<(), CaError>,
+) -> Result<(), AppError> {
+    let store = Store::open(&config.data.join(STORE_FILE))?;
+    let journal = Journal::new(store.clone(), &config.name);
     let deed = journal.deed("local", "", action);
-    let event = deed.event(target, &format!("{words}. Done anyway: {because}"));
-    store.apply(Change::noted(event)).await?;
+    store.apply(Change::noted(deed.event(target, words))).await?;
+    if let Err(error) = does() {
+        deed.refused(target, &crate::chain(&error)).await?;
+        return Err(error.into());
+    }
     Ok(())
 }

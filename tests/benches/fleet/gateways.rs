@@ -11,6 +11,7 @@ use penstock_proto::v1;
 use penstock_proto::v1::coordinator_message::Message as Down;
 use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
 use penstock_proto::v1::gateway_message::Message as Up;
+use prost::bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
@@ -59,8 +60,11 @@ impl Fleet {
         for (number, tls) in (0..).zip(identities) {
             let (address, counts) = (coordinator.address.clone(), Arc::clone(&counts));
             gateways.spawn(async move {
+                // Kept as an agent keeps it on its disk.
+                let mut ticket = Bytes::new();
                 loop {
-                    if session(&address, &tls, number, &counts).await.is_some() {
+                    let line = (&address, &tls);
+                    if session(line, &mut ticket, number, &counts).await.is_some() {
                         let ended = u64::try_from(began.elapsed().as_micros()).unwrap();
                         counts.ended[number as usize].store(ended, Ordering::Relaxed);
                     }
@@ -131,23 +135,38 @@ impl Fleet {
 }
 
 /// `None`: it never stood.
-async fn session(address: &Address, tls: &ClientTls, number: u32, counts: &Counts) -> Option<()> {
+async fn session(
+    (address, tls): (&Address, &ClientTls),
+    ticket: &mut Bytes,
+    number: u32,
+    counts: &Counts,
+) -> Option<()> {
     let channel = channel::connect(vec![address.clone()], tls.clone()).await.ok()?;
     let (up, messages) = mpsc::channel(8);
     let mut client =
         GatewayLinkClient::new(channel).max_decoding_message_size(channel::COORDINATOR_MESSAGE_BYTES_MAX);
-    let _ = up.send(message(Up::Hello(v1::Hello::default()))).await;
+    let hello = v1::Hello {
+        ticket: Some(ticket.clone()),
+        ..v1::Hello::default()
+    };
+    let _ = up.send(message(Up::Hello(hello))).await;
     let mut stream = client
         .session(ReceiverStream::new(messages))
         .await
         .ok()?
         .into_inner();
-    let interval = match stream.message().await {
+    let welcome = match stream.message().await {
         Ok(Some(v1::CoordinatorMessage {
             message: Some(Down::Welcome(welcome)),
-        })) => Duration::from_millis(u64::from(welcome.health_interval_ms)),
+        })) => welcome,
         _ => return None,
     };
+    assert_eq!(welcome.twin, None, "each key has one user");
+    if !welcome.ticket.is_empty() {
+        ticket.clone_from(&welcome.ticket);
+        let _ = up.send(message(Up::TicketHeld(welcome.ticket))).await;
+    }
+    let interval = Duration::from_millis(u64::from(welcome.health_interval_ms));
     counts.connected.fetch_add(1, Ordering::Relaxed);
     let first = interval * (number % 100) / 100;
     let mut report = tokio::time::interval_at(tokio::time::Instant::now() + first, interval);

@@ -18,7 +18,6 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use penstock_policy::ids::{AssetId, Digest, GatewayId, PlantId};
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -28,7 +27,7 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Signatu
 
 use super::chains::{Chains, Issuer};
 use super::times::judged;
-use super::{TlsError, certificate_error, provider, root_store};
+use super::{TlsError, certificate_error, provider};
 use crate::peer::{Certified, Epoch, PeerIdentity, Subject, validity_ms};
 use crate::withdrawn::WithdrawnView;
 
@@ -183,8 +182,10 @@ macro_rules! signatures {
     };
 }
 
+mod foreign;
 mod gateways;
 
+pub(super) use self::foreign::ForeignVerifier;
 pub(super) use self::gateways::GatewayVerifier;
 
 /// Whom a verified certificate has to name.
@@ -460,51 +461,4 @@ impl ServerCertVerifier for ServerVerifier {
     }
 
     signatures!(Signers::OfThePlant);
-}
-
-/// Judges servers of other authorities, by the name that they are reached by.
-#[derive(Debug)]
-pub(super) struct ForeignVerifier {
-    chains: Arc<dyn ServerCertVerifier>,
-    /// The names of the authorities. What a server shows under one of them is not needed, and not looked at: it would
-    /// only multiply the paths that might end there.
-    authorities: BTreeSet<Vec<u8>>,
-}
-
-impl ForeignVerifier {
-    pub(super) fn new(roots: &[CertificateDer<'static>]) -> Result<Arc<Self>, TlsError> {
-        let chains = WebPkiServerVerifier::builder_with_provider(root_store(roots)?, provider()).build()?;
-        let authorities = roots.iter().filter_map(subject).collect();
-        Ok(Arc::new(Self { chains, authorities }))
-    }
-}
-
-/// Whose certificate it is, as it stands there.
-fn subject(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    Some(parsed.subject().as_raw().to_vec())
-}
-
-impl ServerCertVerifier for ForeignVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        short_enough(end_entity, intermediates, FOREIGN_CERTIFICATES_MAX)?;
-        let needed: Vec<CertificateDer<'_>> = intermediates
-            .iter()
-            .filter(|shown| subject(shown).is_some_and(|subject| !self.authorities.contains(&subject)))
-            .cloned()
-            .collect();
-        judged(now, |at| {
-            self.chains
-                .verify_server_cert(end_entity, &needed, server_name, ocsp_response, at)
-        })
-    }
-
-    signatures!(Signers::OfOthers);
 }

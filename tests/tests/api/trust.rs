@@ -14,7 +14,6 @@ use penstock_proto::bundle::from_json;
 use penstock_proto::peer::{Epoch, Subject};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1;
-use penstock_proto::v1::audit_event::Kind;
 
 use crate::authority::{passphrase, types};
 use crate::dark::gateway::{Running, within};
@@ -276,12 +275,22 @@ async fn whoever_follows_the_page_change_the_plants_root_changes_it_while_gatewa
 impl Plant {
     /// How many bundles and issuing certificates the trail says were installed.
     async fn installed(&self) -> (usize, usize) {
-        let trail = self.world.trail("coordinator/c1").await;
+        let search = [
+            "audit",
+            "search",
+            "--source",
+            "coordinator/c1",
+            "--kind",
+            "operator",
+        ];
+        let found = self.ada.done(&search).await;
         let done = |action: &str| {
-            let all = trail
-                .iter()
-                .filter_map(|record| record.event.as_ref()?.kind.as_ref());
-            all.filter(|kind| matches!(kind, Kind::Operator(event) if event.operator == "local" && event.allowed && event.action == action))
+            let records = found["records"].as_array().unwrap().iter();
+            let events = records.map(|record| &record["event"]);
+            events
+                .filter(|event| {
+                    event["operator"] == "local" && event["allowed"] == true && event["action"] == action
+                })
                 .count()
         };
         (done("install-trust"), done("install-issuing"))

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::{Audit, Unwritten, record};
 use crate::bridge::{self, supervisor::Supervisor};
+use crate::carried::CarriedTaker;
 use crate::config::Config;
 use crate::est::EstListener;
 use crate::identity::{Identity, IdentityError, IdentityFolder};
@@ -130,6 +131,11 @@ pub async fn run<K: Kernel>(
     ));
     let (reconciler, policy) = Reconciler::new(kernel.clone(), store.clone(), audit.clone(), first_trust);
     let reconciler = reconciler.with_site(site.clone());
+    let learner = CarriedTaker {
+        trust: trust.clone(),
+        withdrawn: withdrawn.clone(),
+    };
+    let reconciler = reconciler.with_learner(Arc::new(learner));
     let mut reconciler = reconciler.with_timepiece(timepiece.clone());
     reconciler.start().await;
 

@@ -21,6 +21,7 @@ pub mod app;
 pub mod audit;
 pub mod boot;
 pub mod bridge;
+pub mod carried;
 pub mod clock;
 pub mod commands;
 pub mod config;

@@ -1,5 +1,4 @@
-//! The policy as it rests on the gateway: the exact bytes of the offer, what the gateway believes with it, and which
-//! of the two slots is in force.
+//! The policy as it rests on the gateway: the exact bytes of the offer, what the gateway believes with it, and which of the two slots is in force.
 //!
 //! ```text
 //! record "policy-a", "policy-b":  length of trust (4, BE) | trust, order (JSON) | offer (protobuf, the exact bytes inside)
@@ -442,9 +441,11 @@ pub fn set_journal(store: &mut dyn Records, journal: &Journal) -> Result<[&'stat
 
 fn encode((trust, order): (&Trust, &Order), offer: &PolicyOffer) -> Vec<u8> {
     let trust = journal::with_order(trust, order);
-    // How it was reached is proved, and not needed again.
+    // How it was reached is proved, and what it carries was taken: neither is needed again.
     let offer = PolicyOffer {
         chain: Vec::new(),
+        withdrawn: prost::bytes::Bytes::new(),
+        trust: None,
         ..offer.clone()
     };
     let mut out = Vec::with_capacity(4 + trust.len() + offer.encoded_len());

@@ -46,6 +46,7 @@ mod accept;
 mod activate;
 mod commands;
 mod grants;
+pub mod learner;
 mod orders;
 pub mod overrides;
 mod run;
@@ -60,6 +61,7 @@ mod workplace;
 
 pub use self::commands::{Command, CommandRefused, Reply};
 use self::grants::Keeping;
+use self::learner::{Learner, Unlearned};
 use self::overrides::{OverrideAsk, OverrideReply, Overriding};
 pub use self::run::{Asked, Inbox, Inlet, TICK, inbox};
 use self::shadow::Shadow;
@@ -130,6 +132,7 @@ pub struct Reconciler<K, W> {
     /// A release that passed the kernel's check and was rejected all the same, how often, and when it is worth another attempt.
     rejected: Option<(Digest, u32, Duration)>,
     site: Arc<dyn Site>,
+    learner: Arc<dyn Learner>,
     /// The disk's mark of what is in force is older than what is.
     mark_is_older: bool,
     /// What took effect and is not noted on the disk yet, with what is believed since.
@@ -188,6 +191,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             in_doubt: false,
             rejected: None,
             site: Arc::new(Unguarded),
+            learner: Arc::new(Unlearned),
             mark_is_older: false,
             unnoted: None,
             refused: None,

@@ -1,9 +1,11 @@
 //! Takes trust bundles while the agent runs: from the coordinator, or from a file that somebody brings. What is taken is on the disk before it
 //! counts, and counts from the next handshake on; what is refused is a fault, and changes nothing (DESIGN §6; IEC 62443-3-3 SR 1.8).
 
+use std::cmp::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use penstock_policy::ids::Digest;
+use penstock_policy::release::Anchor;
 use penstock_policy::text::sentence;
 use penstock_proto::bundle::{SignedBundle, Trusted};
 use penstock_proto::event::AgentStep;
@@ -98,18 +100,23 @@ impl TrustKeeper {
     /// Takes what a coordinator sent. What is refused is a fault until something good comes, and changes nothing.
     pub async fn bring(&self, bundles: TrustBundles) {
         let refused = self.take(bundles.into(), "by the coordinator").await.err();
-        let words = refused.map(|why| sentence(&why));
+        self.refuse(refused.map(|why| {
+            format!(
+                "the trust bundle that the coordinator sent is not used: {}. The roots trusted before still count",
+                sentence(&why)
+            )
+        }));
+    }
+
+    /// Shows from now on why bundles were refused; `None`: they were not.
+    fn refuse(&self, words: Option<String>) {
         let mut before = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if *before == words {
             return;
         }
         let faults: Vec<Fault> = words
             .iter()
-            .map(|why| {
-                let message =
-                    format!("the trust bundle that the coordinator sent is not used: {why}. The roots trusted before still count");
-                Fault::new(AgentStep::TrustRefused.word(), record::bounded(&message))
-            })
+            .map(|message| Fault::new(AgentStep::TrustRefused.word(), record::bounded(message)))
             .collect();
         for fault in &faults {
             tracing::warn!(code = fault.code, "{}", fault.message);
@@ -117,6 +124,51 @@ impl TrustKeeper {
         }
         *before = words;
         self.faults.send_replace(faults);
+    }
+
+    /// The bundles that this gateway holds and a coordinator of this number does not: the newest, by which a root that both trust leads on.
+    pub async fn show(&self) -> Option<TrustBundles> {
+        let folder = self.folder.clone();
+        let newest = tokio::task::spawn_blocking(move || folder.newest_signed())
+            .await
+            .ok()??;
+        Some([newest].as_slice().into())
+    }
+
+    /// Takes the bundles up to the one that a release names, which enough of its approvers signed; a root that is trusted here has to have signed
+    /// each, too.
+    pub async fn learn(&self, anchor: Anchor, brought: TrustBundles, how: &str) {
+        let Some(identity) = self.identity.borrow().clone() else {
+            return;
+        };
+        let held = identity.trusted();
+        let is_known = match held.number.cmp(&anchor.number) {
+            Ordering::Greater => true,
+            Ordering::Equal => held.digest == anchor.digest,
+            Ordering::Less => false,
+        };
+        if is_known {
+            return;
+        }
+        let mut bundles: Vec<SignedBundle> = brought.into();
+        let named = bundles
+            .iter()
+            .position(|bundle| Digest::of(&bundle.payload) == anchor.digest);
+        bundles.truncate(named.map_or(0, |at| at.saturating_add(1)));
+        let (number, held) = (anchor.number, held.number);
+        let why = match bundles.is_empty() {
+            true if number == held => Some(
+                "it is another one than the one held here, and one number names one bundle only".to_owned(),
+            ),
+            true => Some(
+                "it did not come with the release; a coordinator that keeps it back is one to look into"
+                    .to_owned(),
+            ),
+            false => self.take(bundles, how).await.err().map(|why| sentence(&why)),
+        };
+        self.refuse(why.map(|why| {
+            format!("{how} came a release whose approvers name trust bundle {number}, and this gateway holds {held}: {why}. The roots trusted before still count")
+        }));
     }
 
     /// Takes what is new in these bundles, `how` they came; what is trusted then, in words.
@@ -145,3 +197,6 @@ impl TrustKeeper {
         Ok(words)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,8 +13,10 @@
 //! instead would stop the process.
 //!
 //! Nothing here is about flows in the plain: a list ends TLS that ends at this gateway, and nothing else. [`own`] is about this
-//! gateway's own key.
+//! gateway's own key, `carried` about the list that comes with a release, and about giving the list back to a coordinator that lost it.
 
+mod carried;
+mod faults;
 pub mod own;
 
 use std::path::Path;
@@ -26,18 +28,21 @@ use penstock_proto::event::AgentStep;
 use penstock_proto::peer::{Epoch, Subject};
 use penstock_proto::refusal::ReceivedRefusal;
 use penstock_proto::tls::data_path::PlantTrust;
-use penstock_proto::v1::{Fault, Twin, WithdrawnHeld, WithdrawnList};
-use penstock_proto::withdrawn::{ListError, SignedList, Withdrawn, WithdrawnView};
+use penstock_proto::v1::{Fault, Twin, WithdrawnList};
+use penstock_proto::withdrawn::{ListError, SignedHeld, SignedList, SnapshotError, Withdrawn, WithdrawnView};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::faults::faults_of;
 use crate::audit::{Audit, record};
 use crate::identity::Identity;
 use crate::store::{Records, Store, StoreError, read_copy};
 use crate::ticket::twin_in_words;
 
 const RECORD: &str = "withdrawn";
+/// Beside it: the authority's signature over how far that goes.
+const PROOF: &str = "withdrawn-proof";
 /// The most subjects that a list may name here: more than one message can hold, and than a plant has.
 pub const SUBJECTS_MAX: usize = 100_000;
 /// How many subjects one event names.
@@ -54,6 +59,9 @@ pub enum NotTaken {
     /// It is not one of this plant, or builds upon another.
     #[error(transparent)]
     List(#[from] ListError),
+    /// Not the one that the release names.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// Whoever stole that key could withdraw everybody's.
     #[error("the list of withdrawn keys is signed by an issuing key that was withdrawn itself")]
     Issuer,
@@ -173,6 +181,10 @@ struct State {
     refused: Option<String>,
     /// All of it is to be asked for: what came builds upon what is not here.
     gap: bool,
+    /// Up to which number a release's approvers know of withdrawn keys, where that is further than what is known here; and in words.
+    lacks: Option<(u64, String)>,
+    /// By which this gateway shows how far the list goes, as it came last.
+    proof: Option<SignedHeld>,
     /// By the list, this gateway's own certificate is of a life that is over.
     over: Option<String>,
     /// What the coordinator said of this gateway when it refused it.
@@ -202,6 +214,7 @@ pub struct WithdrawnKeeper {
 pub struct StoredList {
     list: watch::Sender<Arc<Withdrawn>>,
     unread: Option<String>,
+    proof: Option<SignedHeld>,
     /// How long until what could not be written is written again.
     again: Duration,
 }
@@ -212,6 +225,7 @@ impl Default for StoredList {
         Self {
             list: watch::channel(Arc::default()).0,
             unread: None,
+            proof: None,
             again: AGAIN,
         }
     }
@@ -227,6 +241,10 @@ impl StoredList {
         Self {
             list: watch::channel(Arc::new(list)).0,
             unread,
+            // One that is lost, or damaged, is asked for again.
+            proof: store
+                .load(PROOF)
+                .and_then(|bytes| serde_json::from_slice(&bytes).ok()),
             again: AGAIN,
         }
     }
@@ -253,7 +271,7 @@ impl StoredList {
             taking: AsyncMutex::default(),
             again: self.again,
         };
-        keeper.change(|state| state.unread = self.unread);
+        keeper.change(|state| (state.unread, state.proof) = (self.unread, self.proof));
         Arc::new(keeper)
     }
 }
@@ -267,19 +285,6 @@ impl WithdrawnKeeper {
     /// What a person should know.
     pub fn faults(&self) -> watch::Receiver<Vec<Fault>> {
         self.faults.subscribe()
-    }
-
-    /// How far the list goes, so that a coordinator can send what is missing.
-    pub fn held(&self) -> WithdrawnHeld {
-        let gap = self.lock().gap;
-        let held = match gap {
-            true => Withdrawn::default().held(),
-            false => self.list.borrow().held(),
-        };
-        WithdrawnHeld {
-            number: held.number,
-            digest: held.digest.0.to_vec().into(),
-        }
     }
 
     /// Takes what a coordinator sent. One that is refused is a fault until a good one comes, and changes nothing; whether all of it
@@ -304,29 +309,57 @@ impl WithdrawnKeeper {
     /// # Errors
     /// It is not one of this plant, or builds upon another: nothing is changed.
     pub async fn take(&self, list: SignedList, how: &str) -> Result<String, NotTaken> {
-        let _one = self.taking.lock().await;
         let identity = self.identity.borrow().clone().ok_or(NotTaken::NotEnrolled)?;
+        let held = list.held.clone();
+        let put = move |known: &Withdrawn| {
+            let (together, news) = put_together(known, &list, identity.plant_trust())?;
+            let trust = identity.plant_trust();
+            let proof = held.filter(|held| {
+                let proved = held.verify(trust.plant, trust.roots);
+                proved.is_ok_and(|proved| proved == together.held())
+            });
+            Ok((together, news, proof))
+        };
+        self.put(how, put).await
+    }
+
+    /// Puts something to the list, durable before it counts; what is so then, in words.
+    async fn put(
+        &self,
+        how: &str,
+        put: impl FnOnce(&Withdrawn) -> Result<(Withdrawn, Vec<Subject>, Option<SignedHeld>), NotTaken>
+        + Send
+        + 'static,
+    ) -> Result<String, NotTaken> {
+        let _one = self.taking.lock().await;
         let known = self.list.borrow().clone();
-        let (together, news, stored) = {
+        let (together, news, proof, stored) = {
             let (store, known) = (self.store.clone(), known.clone());
             let is_on_disk = {
                 let state = self.lock();
                 state.unread.is_none() && state.unkept.is_none()
             };
+            let is_proved = self.lock().proof.clone();
             let taken = tokio::task::spawn_blocking(move || {
-                let (together, news) = put_together(&known, &list, identity.plant_trust())?;
+                let (together, news, proof) = put(&known)?;
                 // A signed list can be sent again and again by whoever saw it: what is on the disk already is not written again.
                 let stored = match is_on_disk && together == *known {
                     true => Ok(()),
                     false => save(&mut *locked(&store), &together).map_err(|error| sentence(&error)),
                 };
-                Ok::<_, NotTaken>((together, news, stored))
+                if proof.is_some() && proof != is_proved {
+                    carried::save_proof(&mut *locked(&store), proof.as_ref());
+                }
+                Ok::<_, NotTaken>((together, news, proof, stored))
             });
             taken.await.map_err(|_| NotTaken::Agent)??
         };
         let words = in_words(&together, &news);
+        let number = together.held().number;
         self.change(|state| {
             (state.gap, state.refused) = (false, None);
+            state.lacks.take_if(|(lacking, _)| *lacking <= number);
+            state.proof = proof.or_else(|| state.proof.take());
             state.unkept = stored.err();
             if state.unkept.is_none() {
                 state.unread = None;
@@ -420,44 +453,6 @@ impl WithdrawnKeeper {
             true
         });
     }
-}
-
-fn faults_of(state: &State) -> Vec<Fault> {
-    let fault = |step: AgentStep, message: String| Fault::new(step.word(), record::bounded(&message));
-    let unread = state.unread.as_ref().map(|why| {
-        let message = format!(
-            "withdrawn keys count again here until the list of them comes back: what is on the disk cannot be read ({why}). The whole list is asked for in the next session; without a link, bring it with `penstock-agent withdrawn take FILE`"
-        );
-        fault(AgentStep::WithdrawnUnkept, message)
-    });
-    let unkept = state.unkept.as_ref().map(|why| {
-        let message = format!(
-            "the list of withdrawn keys counts, but is lost if the agent restarts: it cannot be written ({why}); that is tried again every {} s",
-            AGAIN.as_secs()
-        );
-        fault(AgentStep::WithdrawnUnkept, message)
-    });
-    let refused = state.refused.as_ref().map(|why| {
-        let message = format!("the list of withdrawn keys that the coordinator sent is not used: {why}");
-        fault(AgentStep::WithdrawnRefused, message)
-    });
-    // What the coordinator says of it is the newer word.
-    let own = state.turned_away.clone().or_else(|| {
-        let why = state.over.as_ref()?;
-        Some(fault(AgentStep::IdentityWithdrawn, own::withdrawn_in_words(why)))
-    });
-    let roots = state
-        .strange_roots
-        .as_ref()
-        .map(|words| fault(AgentStep::RootRefused, words.clone()));
-    let twin = state
-        .twin
-        .as_ref()
-        .map(|words| fault(AgentStep::TwoUsers, words.clone()));
-    [unread, unkept, refused, own, roots, twin]
-        .into_iter()
-        .flatten()
-        .collect()
 }
 
 fn locked(store: &Mutex<Store>) -> std::sync::MutexGuard<'_, Store> {

@@ -44,6 +44,7 @@ use crate::retention;
 use crate::rollout::run::{AfterApproval, Rollouts};
 use crate::sessions::Fleet;
 use crate::store::{Store, StoreError, backup_file};
+use crate::strangers;
 use crate::subjects::Subjects;
 use crate::tickets::Tickets;
 
@@ -286,7 +287,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         AfterApproval::Wait | AfterApproval::DefaultPlan => Standard::Rollouts,
     };
     let first = health_watch::look(
-        &fleet,
+        (&fleet, &subjects),
         rollouts.in_force().borrow().as_deref(),
         standard,
         clock::now_ms(),
@@ -367,7 +368,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         health::own::follow(
             probe.clone(),
             certificate_files(config),
-            [releases.untaken(), subjects.behind()],
+            [releases.untaken(), subjects.behind(), subjects.restored()],
             own,
         ),
     );
@@ -401,7 +402,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         &mut tasks,
         &stopping,
         health_watch::follow(
-            fleet.clone(),
+            (fleet.clone(), subjects.clone()),
             rollouts.in_force(),
             standard,
             config.sessions.stale_after_ms(),
@@ -415,6 +416,8 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         &stopping,
         retention::follow(store.clone(), kept_journal, config.trail_kept),
     );
+    let strangers = strangers::follow(reception.turned_away(), journal.clone());
+    background(&mut tasks, &stopping, strangers);
     background(&mut tasks, &stopping, own_certificate.keep(server, journal));
     Ok(RunningCoordinator {
         grpc,

@@ -34,7 +34,7 @@ use penstock_proto::issuing::NotIssuing;
 use penstock_proto::keys::{FileKey, Key, KeyError, KeyKind};
 use penstock_proto::tls::{TlsError, certificates_from_pem, validity_ms};
 use penstock_proto::v1::TrustHeld;
-use penstock_proto::withdrawn::{List, SignedList, WithdrawnView};
+use penstock_proto::withdrawn::{Held, List, SignedHeld, SignedList, WithdrawnView};
 use rcgen::Issuer;
 use rustls::pki_types::CertificateDer;
 
@@ -72,6 +72,8 @@ impl Lifetimes {
 
 /// The authority.
 pub struct Authority {
+    /// Where it is kept.
+    dir: PathBuf,
     plant: PlantId,
     /// The one below which is issued.
     root: CertificateDer<'static>,
@@ -190,6 +192,7 @@ impl Authority {
             None => u64::MAX,
         };
         Ok(Self {
+            dir: dir.to_owned(),
             plant,
             root,
             trusted,
@@ -269,6 +272,17 @@ impl Authority {
         Ok(SignedList {
             issuing: self.issuing.as_ref().map(|issuing| issuing.to_vec()),
             ..SignedList::sign(list, self.issuer.key())?
+        })
+    }
+
+    /// Signs how far whoever takes a list holds it then.
+    ///
+    /// # Errors
+    /// The key's holder does not sign.
+    pub fn sign_held(&self, held: Held) -> Result<SignedHeld, CaError> {
+        Ok(SignedHeld {
+            issuing: self.issuing.as_ref().map(|issuing| issuing.to_vec()),
+            ..SignedHeld::sign(held, &self.plant, self.issuer.key())?
         })
     }
 

@@ -179,6 +179,8 @@ pub struct GatewayEvidence {
     pub granted: Vec<String>,
     /// What a rollout is at with it, in words, and whether that is less than it should be.
     pub rollout: Option<(String, bool)>,
+    /// That its key does not count, since when and why, in words; `None`: it does.
+    pub withdrawn: Option<String>,
 }
 
 /// A fault that a gateway reported.
@@ -320,17 +322,22 @@ fn judge_gateway(
     stale_after_ms: u64,
 ) -> Vec<(ZoneState, String)> {
     let mut findings = Vec::new();
+    // Why nothing comes from it, where a person decided that: not a broken line.
+    let because = |words: String| match &evidence.withdrawn {
+        Some(why) => format!("{why}; {words}"),
+        None => words,
+    };
     let Some(reported_ms) = evidence.reported_ms else {
         return vec![(
             ZoneState::Unknown,
-            "has not reported since this coordinator started".to_owned(),
+            because("has not reported since this coordinator started".to_owned()),
         )];
     };
     let age_ms = now_ms.saturating_sub(reported_ms);
     if !evidence.connected {
         findings.push((
             ZoneState::Stale,
-            format!("has been disconnected for {}", ago(age_ms)),
+            because(format!("has been disconnected for {}", ago(age_ms))),
         ));
     } else if age_ms > stale_after_ms {
         findings.push((ZoneState::Stale, format!("has not reported for {}", ago(age_ms))));

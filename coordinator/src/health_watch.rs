@@ -17,6 +17,7 @@ use crate::frame::frame;
 use crate::health::{GatewayEvidence, ZoneJudgement, ZoneState, judge};
 use crate::releases::{CurrentRelease, gauge};
 use crate::sessions::Fleet;
+use crate::subjects::Subjects;
 
 /// Shortest time between two answers.
 const DEBOUNCE: Duration = Duration::from_millis(100);
@@ -50,7 +51,7 @@ impl PublishedHealth {
 
 /// Judges whenever something changed, until the receivers are gone.
 pub async fn follow(
-    fleet: Arc<Fleet>,
+    (fleet, subjects): (Arc<Fleet>, Subjects),
     mut in_force: watch::Receiver<Option<Arc<CurrentRelease>>>,
     standard: Standard,
     stale_after_ms: u64,
@@ -66,10 +67,10 @@ pub async fn follow(
         let release = in_force.borrow_and_update().clone();
         let began = Instant::now();
         let looked = tokio::task::spawn_blocking({
-            let fleet = fleet.clone();
+            let (fleet, subjects) = (fleet.clone(), subjects.clone());
             move || {
                 look(
-                    &fleet,
+                    (&fleet, &subjects),
                     release.as_deref(),
                     standard,
                     clock::now_ms(),
@@ -118,12 +119,15 @@ pub enum Standard {
 
 /// The plant's health at one moment: its zones are those of `release`.
 pub fn look(
-    fleet: &Fleet,
+    (fleet, subjects): (&Fleet, &Subjects),
     release: Option<&CurrentRelease>,
     standard: Standard,
     now_ms: u64,
     stale_after_ms: u64,
 ) -> v1::PlantHealth {
+    for (standing, count) in subjects.standings("gateway") {
+        metrics::gauge!("penstock_gateways", "standing" => standing.as_str()).set(gauge(count));
+    }
     let Some(release) = release else {
         return v1::PlantHealth {
             time_ms: now_ms,
@@ -147,7 +151,9 @@ pub fn look(
         if wanted.is_some_and(|wanted| !facts.effective.is_some_and(|effective| effective.is(&wanted))) {
             lagging += 1;
         }
-        evidence.insert(gateway.clone(), facts.evidence(wanted));
+        let mut known = facts.evidence(wanted);
+        known.withdrawn = subjects.out_of_service(gateway);
+        evidence.insert(gateway.clone(), known);
     });
     metrics::gauge!("penstock_gateways_behind").set(gauge(lagging));
     let zones: Vec<_> = release

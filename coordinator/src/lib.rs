@@ -47,6 +47,7 @@ pub mod retention;
 pub mod rollout;
 pub mod sessions;
 pub mod store;
+mod strangers;
 pub mod subjects;
 pub mod summary;
 pub mod tickets;

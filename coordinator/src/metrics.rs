@@ -62,6 +62,10 @@ fn describe() {
         "penstock_gateways_behind",
         "Gateways whose kernel does not hold the current release's plan"
     );
+    metrics::describe_gauge!(
+        "penstock_gateways",
+        "Gateways by how their key stands: active, suspended, revoked or retired"
+    );
     metrics::describe_gauge!("penstock_release_current", "Revision of the current release");
     metrics::describe_gauge!("penstock_zone_state", "1 for the state that a zone is in");
     metrics::describe_gauge!(
@@ -84,6 +88,10 @@ fn describe() {
         "Audit blocks that their source never delivered"
     );
     metrics::describe_counter!("penstock_denied_total", "Calls refused, by reason");
+    metrics::describe_counter!(
+        "penstock_connections_refused_total",
+        "Connections refused in their handshake, or for want of room"
+    );
     metrics::describe_counter!(
         "penstock_refusals_unwritten_total",
         "Refusals that were counted instead of written to the trail"

@@ -16,6 +16,7 @@
 //! by those of their token.
 
 mod approve;
+mod carried;
 mod compiling;
 mod directory;
 mod document;
@@ -31,6 +32,7 @@ pub(crate) mod targets;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 
+use bytes::Bytes;
 use penstock_policy::ids::{ApproverId, Digest, GatewayId, PlantId, Revision};
 use penstock_policy::release::{Release, Signature, Statement};
 use penstock_policy::rollout::Fleet;
@@ -40,6 +42,7 @@ use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1;
 use tokio::sync::watch;
 
+pub(crate) use self::carried::carried;
 use self::compiling::Compiling;
 use self::directory::Directories;
 pub use self::directory::{Directory, Name};
@@ -76,6 +79,8 @@ pub struct CurrentRelease {
     pub release: Release,
     /// It, and what became current before it.
     pub history: History,
+    /// What it carries beside the policy, as it goes out.
+    pub carried: Bytes,
 }
 
 impl CurrentRelease {
@@ -377,7 +382,9 @@ impl Releases {
                 ),
             )
         })?;
+        let carried = self.carried(&recorded).await?;
         Ok(CurrentRelease {
+            carried,
             recorded,
             detail,
             release,

@@ -13,6 +13,7 @@ mod answers;
 mod facts;
 mod fleet;
 pub mod machine;
+mod outbound;
 mod session;
 mod wanted;
 
@@ -20,7 +21,8 @@ use std::time::Duration;
 
 pub use self::facts::{GatewayFacts, HeldPolicy, News, RefusedRelease, TWO_USERS};
 pub use self::fleet::{BegunSession, Fleet};
-pub use self::session::{GatewayPeer, Outbound, Sessions, leaving};
+pub use self::outbound::Outbound;
+pub use self::session::{GatewayPeer, Sessions, leaving};
 pub use self::wanted::{Directive, Order, Wanted, Word};
 
 /// How sessions behave.

@@ -20,6 +20,7 @@
 
 mod list;
 mod record;
+mod restored;
 mod step;
 mod words;
 
@@ -123,6 +124,24 @@ impl Subjects {
         of_kind
             .map(|(subject, indexed)| (subject.clone(), indexed.record.clone()))
             .collect()
+    }
+
+    /// How many of a kind stand so, by what is recorded.
+    pub fn standings(&self, kind: &str) -> [(Standing, u64); 4] {
+        let index = self.0.index.read().unwrap_or_else(PoisonError::into_inner);
+        Standing::ALL.map(|standing| {
+            let of_kind = index.iter().filter(|(subject, _)| subject.kind() == kind);
+            let count = of_kind
+                .filter(|(_, indexed)| indexed.record.standing == standing)
+                .count();
+            (standing, count as u64)
+        })
+    }
+
+    /// That the key of a gateway does not count, since when, by whom and why, in words; `None`: it does, as far as is recorded.
+    pub fn out_of_service(&self, gateway: &GatewayId) -> Option<String> {
+        let record = self.record(&Subject::Gateway(gateway.clone()))?;
+        words::out_of_service(&record)
     }
 
     /// Whether this certificate may be let in, or would be.
@@ -314,7 +333,7 @@ impl Subjects {
         self.0.lists.published()
     }
 
-    /// What whoever holds `held` lacks of the list, signed; `None`: nothing.
+    /// What whoever holds `held` lacks of the list, signed; `None`: nothing. (With number 0: all of it.)
     pub(crate) fn lacking(&self, held: Held) -> Option<Arc<SignedList>> {
         self.0.lists.lacking(held, clock::now_ms())
     }

@@ -211,6 +211,8 @@ fn build_a_release_for_a_thousand_gateways(bencher: Bencher<'_, '_>, conduits: u
     bencher.bench_local(|| {
         let draft = Draft {
             emergency: false,
+            withdrawn: None,
+            trust: None,
             revision: Revision(1),
             parent: None,
             replaces: Vec::new(),

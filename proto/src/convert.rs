@@ -6,7 +6,7 @@ use penstock_policy::release::Signature;
 
 use crate::bundle::{BUNDLES_MAX, SignedBundle, Trusted};
 use crate::v1;
-use crate::withdrawn::{Held, SignedList};
+use crate::withdrawn::{Held, SignedHeld, SignedList};
 
 /// Why a message is not what it claims to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -148,6 +148,18 @@ impl From<&SignedList> for v1::WithdrawnList {
             payload: list.payload.clone().into(),
             signature: list.signature.clone().into(),
             chain: list.issuing.clone().unwrap_or_default().into(),
+            held: list
+                .held
+                .as_ref()
+                .map(|held| held.payload.clone())
+                .unwrap_or_default()
+                .into(),
+            held_signature: list
+                .held
+                .as_ref()
+                .map(|held| held.signature.clone())
+                .unwrap_or_default()
+                .into(),
         }
     }
 }
@@ -155,11 +167,40 @@ impl From<&SignedList> for v1::WithdrawnList {
 impl From<v1::WithdrawnList> for SignedList {
     /// Nothing of it is judged.
     fn from(wire: v1::WithdrawnList) -> Self {
+        let issuing = (!wire.chain.is_empty()).then(|| wire.chain.to_vec());
         Self {
             payload: wire.payload.to_vec(),
             signature: wire.signature.to_vec(),
-            issuing: (!wire.chain.is_empty()).then(|| wire.chain.to_vec()),
+            held: signed_held(&wire.held, &wire.held_signature, issuing.clone()),
+            issuing,
         }
+    }
+}
+
+fn signed_held(payload: &[u8], signature: &[u8], issuing: Option<Vec<u8>>) -> Option<SignedHeld> {
+    (!payload.is_empty()).then(|| SignedHeld {
+        payload: payload.to_vec(),
+        signature: signature.to_vec(),
+        issuing,
+    })
+}
+
+impl From<(Vec<u8>, SignedHeld)> for v1::WithdrawnProof {
+    fn from((list, held): (Vec<u8>, SignedHeld)) -> Self {
+        Self {
+            list: list.into(),
+            held: held.payload.into(),
+            held_signature: held.signature.into(),
+            chain: held.issuing.unwrap_or_default().into(),
+        }
+    }
+}
+
+impl From<&v1::WithdrawnProof> for Option<SignedHeld> {
+    /// Nothing of it is judged; `None`: there is no proof.
+    fn from(wire: &v1::WithdrawnProof) -> Self {
+        let issuing = (!wire.chain.is_empty()).then(|| wire.chain.to_vec());
+        signed_held(&wire.held, &wire.held_signature, issuing)
     }
 }
 

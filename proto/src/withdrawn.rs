@@ -12,6 +12,7 @@
 
 mod file;
 mod live;
+mod snapshot;
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,7 @@ use crate::peer::{Epoch, Subject};
 
 pub use self::file::{FILE_BYTES_MAX, FileError};
 pub use self::live::{Life, WatchedLife, WithdrawnView};
+pub use self::snapshot::{SNAPSHOT_BYTES_MAX, SignedHeld, SnapshotError};
 
 /// What a signature says that it is over.
 const PAYLOAD_TYPE: &str = "application/vnd.penstock.withdrawn+json";
@@ -87,6 +89,8 @@ pub struct SignedList {
     pub signature: Vec<u8>,
     /// The issuing certificate whose key that is, DER; `None`: it is a root's.
     pub issuing: Option<Vec<u8>>,
+    /// How far whoever takes it holds the list by then, signed by itself: what a gateway can show later. Not in files.
+    pub held: Option<SignedHeld>,
 }
 
 /// Why a list is not taken.
@@ -156,13 +160,7 @@ impl Withdrawn {
 
     /// Of what was said up to `number`, as far as nothing later took its place.
     fn digest_at(&self, number: u64) -> Digest {
-        let mut bytes = b"penstock withdrawn 1\0".to_vec();
-        for (subject, entry) in self.entries.iter().filter(|(_, entry)| entry.number <= number) {
-            bytes.extend(subject.to_string().as_bytes());
-            bytes.push(0);
-            bytes.extend(entry.from.0.to_be_bytes());
-        }
-        Digest::of(&bytes)
+        Digest::of(&self.bytes_at(number))
     }
 
     /// From now on the subject counts from `from` on only. Answers whether that is new.
@@ -246,6 +244,7 @@ impl SignedList {
             payload,
             signature,
             issuing: None,
+            held: None,
         })
     }
 
@@ -262,19 +261,7 @@ impl SignedList {
             ));
         }
         let signed = release::encoding(PAYLOAD_TYPE, &self.payload);
-        let is_signed = match &self.issuing {
-            None => roots
-                .iter()
-                .any(|root| has_signed(root, &signed, &self.signature)),
-            Some(issuing) => {
-                let issuing = CertificateDer::from(issuing.as_slice());
-                issuing::judge(&issuing, plant, roots).map_err(ListError::Issuer)?;
-                has_signed(&issuing, &signed, &self.signature)
-            }
-        };
-        if !is_signed {
-            return Err(ListError::Signature);
-        }
+        is_signed((&signed, &self.signature), self.issuing.as_deref(), plant, roots)?;
         let list: List = serde_json::from_slice(&self.payload).map_err(ListError::Unreadable)?;
         if list.format != LIST_FORMAT {
             return Err(ListError::Format(list.format));
@@ -283,6 +270,27 @@ impl SignedList {
             return Err(ListError::Plant(list.plant));
         }
         Ok(list)
+    }
+}
+
+/// Whether one of the plant's roots signed this, or the key of an issuing certificate that one of them certified.
+fn is_signed(
+    (signed, signature): (&[u8], &[u8]),
+    issuing: Option<&[u8]>,
+    plant: &PlantId,
+    roots: &[CertificateDer<'static>],
+) -> Result<(), ListError> {
+    let is_signed = match issuing {
+        None => roots.iter().any(|root| has_signed(root, signed, signature)),
+        Some(issuing) => {
+            let issuing = CertificateDer::from(issuing);
+            issuing::judge(&issuing, plant, roots).map_err(ListError::Issuer)?;
+            has_signed(&issuing, signed, signature)
+        }
+    };
+    match is_signed {
+        true => Ok(()),
+        false => Err(ListError::Signature),
     }
 }
 

@@ -46,6 +46,8 @@ fn read(text: &str) -> Plant {
 fn released(plant: &Plant) -> Release {
     let draft = Draft {
         emergency: false,
+        withdrawn: None,
+        trust: None,
         revision: Revision(1),
         parent: None,
         replaces: Vec::new(),

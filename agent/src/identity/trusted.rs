@@ -41,17 +41,24 @@ impl IdentityFolder {
     }
 
     fn newest_bundle(&self) -> Option<Trusted> {
+        self.newest_signed()?.trusted().ok()
+    }
+
+    /// The newest bundle, as it was signed.
+    pub(crate) fn newest_signed(&self) -> Option<SignedBundle> {
         let read = |name: &str| {
             let bytes = durable::read(&self.path(name), BUNDLE_FILE_BYTES_MAX as u64).ok()??;
             let bundles = bundle::from_json(std::str::from_utf8(&bytes).ok()?).inspect_err(
                 |error| tracing::error!(%error, file = name, "a trust bundle on the disk cannot be read"),
             );
-            bundles.ok()?.last()?.trusted().ok()
+            let newest = bundles.ok()?.pop()?;
+            Some((newest.trusted().ok()?.number, newest))
         };
-        COPIES
+        let newest = COPIES
             .into_iter()
             .filter_map(read)
-            .max_by_key(|trusted| trusted.number)
+            .max_by_key(|(number, _)| *number);
+        newest.map(|(_, bundle)| bundle)
     }
 
     /// Takes what is new in these bundles; durable when this returns. `None`: nothing is.

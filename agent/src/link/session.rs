@@ -16,6 +16,7 @@
 
 mod allowance;
 mod end;
+mod given;
 pub mod machine;
 mod talk;
 
@@ -23,6 +24,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use penstock_policy::release::STATEMENT_FORMATS;
 use penstock_proto::backoff::Backoff;
 use penstock_proto::channel::{Address, COORDINATOR_MESSAGE_BYTES_MAX};
 use penstock_proto::event::AgentStep;
@@ -45,7 +47,6 @@ use super::standing;
 use crate::audit::{Audit, AuditError, record};
 use crate::boot;
 use crate::bridge::{report::BridgeState, supervisor};
-use crate::health::{self, HealthInputs};
 use crate::identity::Identity;
 use crate::jitter::random;
 use crate::kernel::Kernel;
@@ -253,7 +254,10 @@ impl<K: Kernel> Link<K> {
             .map(|capability| capability.0);
         Hello {
             software_version: env!("CARGO_PKG_VERSION").to_owned(),
-            capabilities: enforces.chain([TRIALS.to_owned()]).collect(),
+            capabilities: enforces
+                .chain([TRIALS.to_owned()])
+                .chain(STATEMENT_FORMATS.map(str::to_owned))
+                .collect(),
             boot_id: boot::id(),
             policy: Some(as_sent(&self.policy.borrow_and_update(), opened)),
             spool: Some(self.audit.state().borrow().spool),
@@ -372,6 +376,8 @@ impl<K: Kernel> Link<K> {
                 time_ms,
                 ticket,
                 twin,
+                asks_withdrawn,
+                asks_trust,
             } => {
                 self.time.heard(time_ms, talk.certificate);
                 tracing::info!(%coordinator, "connected");
@@ -381,6 +387,11 @@ impl<K: Kernel> Link<K> {
                     talk.keeps(self.tickets.keep(identity, ticket));
                 }
                 self.audit.note(record::agent(AgentStep::Connected, &coordinator));
+                let asked = self.asked((asks_withdrawn, asks_trust)).await;
+                asked
+                    .into_iter()
+                    .flatten()
+                    .for_each(|answer| machine.gives(answer, now()));
                 self.state.send_replace(LinkState {
                     coordinator: Some(coordinator),
                     opened: Some(talk.opened),
@@ -422,33 +433,6 @@ impl<K: Kernel> Link<K> {
     /// Of which kinds the data plane's faults are.
     fn fault_codes(&self) -> BTreeSet<String> {
         self.kernel.faults().into_iter().map(|fault| fault.code).collect()
-    }
-
-    async fn report(&self, opened: Duration) -> penstock_proto::v1::HealthReport {
-        let counters = self.kernel.counters().await.ok();
-        let policy = self.policy.borrow().clone();
-        let audit = self.audit.state().borrow().clone();
-        let validity = self
-            .identity
-            .borrow()
-            .as_ref()
-            .and_then(|own| own.validity_ms().ok());
-        let clock = self.time.judge(validity);
-        let mut faults = self.kernel.faults();
-        faults.extend(self.certificate.borrow().iter().cloned());
-        let further = self.faults.iter();
-        faults.extend(further.flat_map(|faults| faults.borrow().clone()));
-        faults.extend(supervisor::faults(&self.bridges.borrow(), clock.shows_ms));
-        health::report(HealthInputs {
-            policy: &policy,
-            state: as_sent(&policy, opened),
-            audit: &audit,
-            kernel: counters,
-            uptime: self.started.elapsed(),
-            resident_bytes: health::resident_bytes(),
-            clock,
-            faults,
-        })
     }
 }
 

@@ -142,8 +142,12 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
                 ""
             };
             let by = format!("{kind}signed by {}", signers.join(", "));
+            let statement = verified.release.statement.clone();
             let verified = record::policy("verified", revision.0, verified.plan_digest.0, &by);
             self.audit.note(verified);
+            // Before anything of it is obeyed: what it names ends keys, also of those who brought it.
+            let learner = self.learner.clone();
+            learner.learn(&statement, &offered).await;
         }
         // Both slots are needed until it is known which policy stays: also where nobody knows whether the kernel holds the newer one.
         let names = self.journal.names().filter(|named| !self.is_noted(*named));

@@ -432,6 +432,8 @@ fn offer_by(
     let leaf = leaf_bytes(&plan.gateway, Revision(revision), Digest::of(&plan_bytes));
     let bytes = Statement {
         emergency: false,
+        withdrawn: None,
+        trust: None,
         format: STATEMENT_FORMAT.to_owned(),
         plant: plan.plant.clone(),
         revision: Revision(revision),

@@ -390,3 +390,55 @@ proptest! {
         })?;
     }
 }
+
+#[tokio::test]
+async fn what_the_authority_signed_of_the_list_is_shown_to_a_coordinator_that_lost_it_and_nothing_else_is() {
+    let plant = Plant::new();
+    let list = withdrawing(&[(1, 2), (2, 1)]);
+    let proof = SignedHeld::sign(list.held(), &self::plant(), &plant.key).unwrap();
+    {
+        let (keeper, _) = plant.keeper();
+        assert!(!keeper.held().unproven, "there is nothing to prove");
+        keeper.bring(on_the_wire(&plant.whole(&list))).await;
+        // From software that signs no more than the list.
+        assert!(keeper.held().unproven && keeper.prove().is_none());
+        let thief = Key::from(FileKey::generate(KeyKind::EcdsaP256).unwrap());
+        let forged = SignedHeld::sign(list.held(), &self::plant(), &thief).unwrap();
+        let elsewhere = SignedHeld::sign(withdrawing(&[(3, 1)]).held(), &self::plant(), &plant.key).unwrap();
+        for bad in [forged, elsewhere] {
+            let held = Some(bad);
+            keeper
+                .bring(on_the_wire(&SignedList {
+                    held,
+                    ..plant.whole(&list)
+                }))
+                .await;
+            assert!(keeper.held().unproven && keeper.prove().is_none());
+        }
+        let held = Some(proof.clone());
+        keeper
+            .bring(on_the_wire(&SignedList {
+                held,
+                ..plant.whole(&list)
+            }))
+            .await;
+        assert!(!keeper.held().unproven);
+    }
+    // The next agent shows it, until the list is another one.
+    let (keeper, _) = plant.keeper();
+    let shown = keeper.prove().unwrap();
+    let signed = Option::<SignedHeld>::from(&shown).unwrap();
+    let held = signed
+        .verify(&self::plant(), &[plant.root.der().clone()])
+        .unwrap();
+    assert_eq!(held, list.held());
+    assert!(
+        Withdrawn::from_snapshot(&shown.list, held)
+            .unwrap()
+            .entries()
+            .eq(list.entries())
+    );
+    let longer = withdrawing(&[(1, 2), (2, 1), (3, 1)]);
+    keeper.bring(on_the_wire(&plant.whole(&longer))).await;
+    assert!(keeper.held().unproven && keeper.prove().is_none());
+}

@@ -6,8 +6,10 @@ use penstock_agent::identity::IdentityFolder;
 use penstock_agent::link::enrol::{KeyChoice, enrol_with};
 use penstock_agent::link::renew::renew;
 use penstock_agent::link::session::LinkState;
+use penstock_policy::release::Anchor;
 use penstock_proto::peer::Epoch;
 use penstock_proto::refusal::Reason;
+use penstock_proto::v1::PolicyOffer;
 use penstock_proto::withdrawn::{Held, Withdrawn};
 use rcgen::PublicKeyData as _;
 
@@ -141,6 +143,97 @@ async fn a_coordinator_whose_key_was_withdrawn_is_left_and_not_met_again_and_the
     assert!(error.to_string().contains("was withdrawn"), "{error}");
     coordinator.restart_in_life(2).await;
     coordinator.sessions(3).await;
+    agent.stop().await;
+}
+
+/// A release that names a list, signed by these.
+fn naming(
+    list: &Withdrawn,
+    revision: u64,
+    parent: Option<Digest>,
+    signers: &[(&str, u8)],
+) -> (PolicyOffer, Digest) {
+    let held = list.held();
+    let anchor = Anchor {
+        number: held.number,
+        digest: held.digest,
+    };
+    let (approvers, plan) = (world::approvers(), world::plan());
+    let (mut offer, digest) =
+        world::offer_anchoring(Some(anchor), approvers, &plan, revision, parent, signers);
+    offer.withdrawn = list.snapshot().into();
+    (offer, digest)
+}
+
+#[tokio::test]
+async fn a_gateway_that_was_set_back_learns_from_its_approvers_that_its_coordinators_key_was_withdrawn_and_leaves_it()
+ {
+    let (mut coordinator, state) = enrolled().await;
+    coordinator.restart_in_life(1).await;
+    let agent = Running::start(state.path()).await;
+    coordinator.sessions(1).await;
+    let mut listed = Listed::new();
+    listed.withdraw("device/plc-7", 3);
+    listed.withdraw("coordinator/c-1", 2);
+    // One approver alone ends nobody's key.
+    let (alone, _) = naming(&listed.list, 1, None, &[("anna", 1)]);
+    coordinator.send(Some(Outbound::Offer(alone)));
+    step_comes(&coordinator, "refused r1 under-signed").await;
+    assert_eq!(agent.views.withdrawn.held().number, 0);
+    // Whoever has the withdrawn key keeps the list back, and carries the release: it is no use to them without that.
+    let (release, _) = naming(&listed.list, 1, None, BOTH);
+    coordinator.send(Some(Outbound::Offer(release)));
+    holds(&agent, 2).await;
+    agent.effective(1).await;
+    let mut link = agent.views.link.clone();
+    let refused = |state: &LinkState| {
+        let problem = state.problem.as_deref().unwrap_or_default();
+        problem.contains("the certificate of spiffe://water/coordinator/c-1 was withdrawn")
+    };
+    within(link.wait_for(refused)).await.unwrap();
+    coordinator.restart_in_life(2).await;
+    step_comes(&coordinator, "keys-withdrawn").await;
+    agent.stop().await;
+    let kept = penstock_agent::withdrawn::peek(state.path()).unwrap().unwrap();
+    assert_eq!(kept.held(), listed.list.held());
+}
+
+#[tokio::test]
+async fn a_list_that_a_release_names_and_nobody_brings_is_a_fault_until_it_comes_and_the_release_is_in_force()
+{
+    let (coordinator, state) = enrolled().await;
+    let agent = Running::start(state.path()).await;
+    coordinator.sessions(1).await;
+    let mut listed = Listed::new();
+    listed.withdraw("device/plc-7", 3);
+    let (mut release, digest) = naming(&listed.list, 1, None, BOTH);
+    release.withdrawn = Default::default();
+    coordinator.send(Some(Outbound::Offer(release)));
+    agent.effective(1).await;
+    codes(&agent, &["withdrawn-refused"]).await;
+    // Other bytes than the approvers signed are not taken for it.
+    let (mut release, digest) = naming(&listed.list, 2, Some(digest), BOTH);
+    let mut other = Withdrawn::default();
+    other.withdraw(&"device/plc-8".parse().unwrap(), Epoch(9));
+    release.withdrawn = other.snapshot().into();
+    coordinator.send(Some(Outbound::Offer(release)));
+    agent.effective(2).await;
+    assert_eq!(agent.views.withdrawn.held().number, 0);
+    codes(&agent, &["withdrawn-refused"]).await;
+    coordinator.send(Some(listed.since(&coordinator.authority)));
+    holds(&agent, 1).await;
+    codes(&agent, &[]).await;
+    // An older one changes nothing.
+    listed.withdraw("device/plc-8", 1);
+    coordinator.send(Some(listed.since(&coordinator.authority)));
+    holds(&agent, 2).await;
+    let mut old = Withdrawn::default();
+    old.withdraw(&"device/plc-7".parse().unwrap(), Epoch(3));
+    let (release, _) = naming(&old, 3, Some(digest), BOTH);
+    coordinator.send(Some(Outbound::Offer(release)));
+    agent.effective(3).await;
+    codes(&agent, &[]).await;
+    assert_eq!(agent.views.withdrawn.held().number, 2);
     agent.stop().await;
 }
 

@@ -30,7 +30,7 @@ use penstock_policy::plan::{Capability, Endpoint, PLAN_FORMAT, Plan, Rule};
 use penstock_policy::protocol::Operations;
 use penstock_policy::protocol::mqtt::MqttOperation;
 use penstock_policy::release::signing::ApproverKey;
-use penstock_policy::release::{STATEMENT_FORMAT, Statement, leaf_bytes};
+use penstock_policy::release::{Anchor, STATEMENT_FORMAT, STATEMENT_FORMAT_ANCHORED, Statement, leaf_bytes};
 use penstock_policy::terms::{
     GatewayMode, NumberRange, OnAgentLoss, OnDrift, OnRefusal, PortRange, Tls, Transport,
 };
@@ -228,11 +228,29 @@ pub fn offer_naming(
     parent: Option<Digest>,
     signers: &[(&str, u8)],
 ) -> (PolicyOffer, Digest) {
+    offer_anchoring(None, approvers, plan, revision, parent, signers)
+}
+
+/// The same for a release that names a list of withdrawn keys, if this does.
+pub fn offer_anchoring(
+    withdrawn: Option<Anchor>,
+    approvers: ApproverSet,
+    plan: &Plan,
+    revision: u64,
+    parent: Option<Digest>,
+    signers: &[(&str, u8)],
+) -> (PolicyOffer, Digest) {
     let plan = plan.to_bytes();
     let leaf = leaf_bytes(&gateway(), Revision(revision), Digest::of(&plan));
     let statement = Statement {
         emergency: false,
-        format: STATEMENT_FORMAT.to_owned(),
+        withdrawn,
+        trust: None,
+        format: match withdrawn {
+            Some(_) => STATEMENT_FORMAT_ANCHORED,
+            None => STATEMENT_FORMAT,
+        }
+        .to_owned(),
         plant: plant(),
         revision: Revision(revision),
         parent,
@@ -271,6 +289,7 @@ pub fn offer_naming(
         inclusion_proof: Vec::new(),
         chain: Vec::new(),
         order: None,
+        ..PolicyOffer::default()
     };
     (offer, digest)
 }

@@ -23,7 +23,7 @@ use crate::enrolment::{self, GATEWAY_PREFIX};
 use crate::health_watch::PublishedHealth;
 use crate::identities::Identities;
 use crate::query::{self, Filter, Searches};
-use crate::releases::{ProposalEndKind, Releases, targets};
+use crate::releases::{ProposalEndKind, Releases, carried as carried_with, targets};
 use crate::requests::Requests;
 use crate::rollout::run::Rollouts;
 use crate::sessions::Fleet;
@@ -191,12 +191,14 @@ impl Control for ControlService {
             .operator(request.extensions(), Action::ProposeRelease)
             .await?;
         let message = request.into_inner();
+        let list = self.subjects.list().borrow().clone();
         let outcome = self
             .releases
             .propose(
                 &caller.operator,
                 &message.statement,
                 message.documents,
+                |statement| carried_with(statement, &list, &self.authority),
                 self.gate.deed(&caller),
                 clock::now_ms(),
             )

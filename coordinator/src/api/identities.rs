@@ -154,7 +154,18 @@ impl ControlService {
             .await?;
         let answer = self.answers.begin(&caller.operator, request.extensions())?;
         let all = self.subjects.lacking(Withdrawn::default().held());
-        let list = all.map(|all| v1::WithdrawnList::from(&*all)).unwrap_or_default();
+        let list = match all {
+            Some(all) => v1::WithdrawnList::from(&*all),
+            // By it, whoever proposes a release knows that it may name a list.
+            None => v1::WithdrawnList {
+                held: self
+                    .subjects
+                    .signed_held()
+                    .map_or_else(Vec::new, |held| held.payload)
+                    .into(),
+                ..v1::WithdrawnList::default()
+            },
+        };
         Ok(carried(list, answer))
     }
 }

@@ -77,6 +77,16 @@ impl Authority {
         )?)
     }
 
+    /// Takes bundles back that a gateway holds and this coordinator lost, for the next start; what is trusted then.
+    ///
+    /// # Errors
+    /// As [`Self::with_bundles`], or the file cannot be written.
+    pub fn take_back(&self, bundles: &[SignedBundle]) -> Result<Trusted, CaError> {
+        let (trusted, all) = self.with_bundles(&bundle::to_json(bundles))?;
+        Self::keep_bundles(&self.dir, &all)?;
+        Ok(trusted)
+    }
+
     /// The root below which what this text (PEM) certifies was certified, if it is trusted here.
     ///
     /// # Errors

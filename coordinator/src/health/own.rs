@@ -55,6 +55,8 @@ pub struct OwnFacts {
     pub release: Option<String>,
     /// Why the list of withdrawn keys may lack something.
     pub withdrawn: Option<String>,
+    /// What was lost with an older backup, and learnt back from gateways.
+    pub restored: Option<String>,
     /// Validity of our own certificate, milliseconds since 1970; `None`: it cannot be read.
     pub certificate_ms: Option<(u64, u64)>,
     /// The same of the plant's root.
@@ -100,6 +102,9 @@ impl OwnHealth {
         }
         if let Some(why) = &facts.withdrawn {
             faults.push(Fault::new("withdrawn-behind", why.clone()));
+        }
+        if let Some(why) = &facts.restored {
+            faults.push(Fault::new("restored", why.clone()));
         }
         match facts.free_bytes {
             Some(free) if free <= facts.reserve_bytes => faults.push(Fault::new(
@@ -278,7 +283,7 @@ pub struct CertificateFiles {
 pub async fn follow(
     probe: Arc<Probe>,
     files: CertificateFiles,
-    [mut untaken, mut behind]: [watch::Receiver<Option<String>>; 2],
+    [mut untaken, mut behind, mut restored]: [watch::Receiver<Option<String>>; 3],
     faults: watch::Sender<Vec<Fault>>,
 ) {
     let mut seen = OwnHealth::default();
@@ -307,6 +312,7 @@ pub async fn follow(
             free_bytes,
             release: untaken.borrow_and_update().clone(),
             withdrawn: behind.borrow_and_update().clone(),
+            restored: restored.borrow_and_update().clone(),
             reserve_bytes: probe.store.reserve_bytes(),
             certificate_ms,
             root_ms,
@@ -327,6 +333,7 @@ pub async fn follow(
             () = tokio::time::sleep(LOOK) => {}
             Ok(()) = untaken.changed() => {}
             Ok(()) = behind.changed() => {}
+            Ok(()) = restored.changed() => {}
             () = faults.closed() => return,
         }
     }
@@ -361,6 +368,7 @@ mod tests {
             store: None,
             release: None,
             withdrawn: None,
+            restored: None,
             free_bytes: Some(10 << 30),
             reserve_bytes: 1 << 30,
             certificate_ms: Some((NOW_MS - YEAR_MS, NOW_MS + YEAR_MS)),

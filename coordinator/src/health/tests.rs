@@ -54,6 +54,7 @@ fn evidence() -> impl Strategy<Value = GatewayEvidence> {
                     foretold: Vec::new(),
                     granted: Vec::new(),
                     rollout: None,
+                    withdrawn: None,
                 }
             },
         )
@@ -72,6 +73,7 @@ fn fine() -> GatewayEvidence {
         foretold: Vec::new(),
         granted: Vec::new(),
         rollout: None,
+        withdrawn: None,
     }
 }
 
@@ -159,7 +161,7 @@ proptest! {
 
 #[test]
 fn each_fault_alone_gives_its_own_state_and_names_the_gateway() {
-    let cases: [(ZoneState, &str, GatewayEvidence); 10] = [
+    let cases: [(ZoneState, &str, GatewayEvidence); 12] = [
         (
             ZoneState::Degraded,
             "is on trial with r2",
@@ -169,6 +171,24 @@ fn each_fault_alone_gives_its_own_state_and_names_the_gateway() {
             },
         ),
         (ZoneState::Enforcing, "r2 is effective", fine()),
+        (
+            ZoneState::Stale,
+            "is revoked since yesterday by ada (stolen); has been disconnected",
+            GatewayEvidence {
+                connected: false,
+                withdrawn: Some("is revoked since yesterday by ada (stolen)".to_owned()),
+                ..fine()
+            },
+        ),
+        (
+            ZoneState::Unknown,
+            "is suspended; has not reported",
+            GatewayEvidence {
+                reported_ms: None,
+                withdrawn: Some("is suspended".to_owned()),
+                ..fine()
+            },
+        ),
         (
             ZoneState::Unknown,
             "has not reported",

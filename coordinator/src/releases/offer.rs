@@ -91,7 +91,10 @@ impl Offer {
             plan: Bytes::new(),
             chain: Vec::new(),
             order,
+            withdrawn: Bytes::new(),
+            trust: None,
         };
+        let carried = release.carried.clone();
         let plan = Bytes::from_owner(PlanBytes(release.clone(), gateway));
         let mut links = release.history.between(verified);
         let chain_bytes: usize = links
@@ -99,7 +102,7 @@ impl Offer {
             .filter_map(|at| release.history.link(at))
             .map(|link| field_bytes(link.encoded_len()))
             .sum();
-        let offer_bytes = head.encoded_len() + field_bytes(plan.len()) + chain_bytes;
+        let offer_bytes = head.encoded_len() + field_bytes(plan.len()) + chain_bytes + carried.len();
         let message_bytes = field_bytes(offer_bytes);
         let length = u32::try_from(message_bytes)
             .ok()
@@ -117,10 +120,7 @@ impl Offer {
         begin_field(&mut first, OFFER_KEY, offer_bytes);
         let _ = head.encode(&mut first);
         begin_field(&mut first, PLAN_KEY, plan.len());
-        let plan_end = plan.len();
-        let plan = (0..plan_end)
-            .step_by(PIECE_BYTES)
-            .map(move |at| plan.slice(at..plan_end.min(at + PIECE_BYTES)));
+        let plan = in_pieces(plan);
         let chain = std::iter::from_fn(move || {
             let mut piece = BytesMut::new();
             while piece.len() < PIECE_BYTES
@@ -131,6 +131,14 @@ impl Offer {
             }
             (!piece.is_empty()).then(|| piece.freeze())
         });
-        Ok(std::iter::once(first.freeze()).chain(plan).chain(chain))
+        let all = std::iter::once(first.freeze()).chain(plan).chain(chain);
+        Ok(all.chain(in_pieces(carried)))
     }
+}
+
+fn in_pieces(bytes: Bytes) -> impl Iterator<Item = Bytes> + Send {
+    let end = bytes.len();
+    (0..end)
+        .step_by(PIECE_BYTES)
+        .map(move |at| bytes.slice(at..end.min(at + PIECE_BYTES)))
 }

@@ -1,5 +1,6 @@
 //! Proposing: the coordinator compiles the documents itself and takes only a statement that says the same.
 
+use bytes::Bytes;
 use penstock_policy::document::files::counts;
 use penstock_policy::document::limits::{self, DOCUMENT_BYTES_MAX, FILES_MAX};
 use penstock_policy::ids::{Digest, OperatorId, Revision};
@@ -23,6 +24,7 @@ impl Releases {
         author: &OperatorId,
         statement_bytes: &[u8],
         documents: Vec<v1::DocumentFile>,
+        carries: impl FnOnce(&Statement) -> Result<Bytes, Refusal>,
         deed: Deed<'_>,
         now_ms: u64,
     ) -> Result<RecordedRelease, Refusal> {
@@ -37,6 +39,7 @@ impl Releases {
             return Ok(found);
         }
         self.check_place(author, &statement)?;
+        let carried = carries(&statement)?;
         self.check_number(revision).await?;
         self.check_approvable(&statement)?;
         let bytes: usize = documents.iter().map(|file| file.content.len()).sum();
@@ -77,6 +80,7 @@ impl Releases {
                 .map(|file| (file.name.clone(), Digest::of(&file.content)))
                 .collect(),
             detail: Some(Digest::of(&detail)),
+            carried: (!carried.is_empty()).then(|| Digest::of(&carried)),
             plans: std::collections::BTreeMap::new(),
             zones: std::collections::BTreeMap::new(),
             proposed_ms: now_ms,
@@ -85,6 +89,9 @@ impl Releases {
         };
         let mut blobs: Vec<Vec<u8>> = documents.into_iter().map(|file| file.content.into()).collect();
         blobs.push(detail);
+        if !carried.is_empty() {
+            blobs.push(carried.into());
+        }
         blobs.extend(plans.into_values());
         let _storing = self.storing.lock().await;
         self.store.put_blobs(blobs).await?;

@@ -20,6 +20,9 @@ pub struct ReleaseRecord {
     /// Where its [`Detail`] lies, which grows with the plant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<Digest>,
+    /// Where that lies which it carries beside the policy (`carried`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried: Option<Digest>,
     /// Of records made before details lay apart: digest of each gateway's plan.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub plans: BTreeMap<GatewayId, Digest>,

@@ -68,6 +68,7 @@ impl Releases {
                 still.contains(&recorded.statement.revision) && recorded.record.approved_ms.is_some();
             if is_current || is_kept || self.waits(&recorded).is_ok() {
                 kept.extend(recorded.record.detail);
+                kept.extend(recorded.record.carried);
                 kept.extend(self.detail(&recorded).await?.plans.into_values());
             }
         }

@@ -75,6 +75,8 @@ impl Proposal {
             .unwrap();
         let draft = Draft {
             emergency: false,
+            withdrawn: None,
+            trust: None,
             revision: Revision(revision),
             parent,
             replaces: Vec::new(),
@@ -117,7 +119,14 @@ impl Proposal {
         let journal = journal(&releases.store);
         let deed = journal.deed("anna", "engineer", "propose-release");
         releases
-            .propose(&author, &self.statement, documents, deed, 1)
+            .propose(
+                &author,
+                &self.statement,
+                documents,
+                |_| Ok(Default::default()),
+                deed,
+                1,
+            )
             .await
     }
 

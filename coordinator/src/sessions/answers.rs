@@ -1,8 +1,11 @@
 //! What sessions ask of the store, and what it says; here the machine's questions meet it.
 
 use penstock_policy::ids::GatewayId;
+use penstock_proto::bundle::SignedBundle;
+use penstock_proto::peer::Subject;
 use penstock_proto::refusal::Refusal;
-use penstock_proto::v1::TrustHeld;
+use penstock_proto::v1::gateway_message::Message;
+use penstock_proto::v1::{TrustBundles, TrustHeld};
 
 use super::machine::{Answer, Question};
 use super::session::{GatewayPeer, Sessions};
@@ -56,6 +59,46 @@ impl Sessions {
     pub(super) fn holds(&self, peer: &GatewayPeer, ticket: prost::bytes::Bytes) {
         let (tickets, holder) = (self.tickets.clone(), peer.holder());
         tokio::spawn(async move { tickets.held(&holder, &ticket).await });
+    }
+
+    /// Takes what a gateway gives of what it holds, if it was asked for its list of withdrawn keys, or for trust bundles: this coordinator was
+    /// restored from a backup.
+    pub(super) fn take(&self, peer: &GatewayPeer, given: Message, (list, trust): (bool, bool)) {
+        match given {
+            Message::Withdrawn(proof) if list => {
+                let (subjects, gateway) = (self.subjects.clone(), peer.gateway.clone());
+                tokio::spawn(async move { subjects.learn(&gateway, &proof).await });
+            }
+            Message::Trust(bundles) if trust => self.take_trust(peer, bundles),
+            _ => {}
+        }
+    }
+
+    /// Bundles count from the next start on.
+    fn take_trust(&self, peer: &GatewayPeer, bundles: TrustBundles) {
+        let (all, gateway) = (self.clone(), peer.gateway.clone());
+        tokio::spawn(async move {
+            let authority = all.authority.clone();
+            let bundles: Vec<SignedBundle> = bundles.into();
+            let taken = tokio::task::spawn_blocking(move || authority.take_back(&bundles)).await;
+            let words = match taken {
+                Ok(Ok(trusted)) => format!(
+                    "this coordinator was restored from a backup that is older than trust bundle {}, and has it back from the gateway: it counts when the coordinator is started again",
+                    trusted.number
+                ),
+                Ok(Err(error)) => format!(
+                    "this coordinator was restored from a backup that is older than the gateway's trust bundle, which it does not take back: {}; install it by hand",
+                    crate::chain(&error)
+                ),
+                Err(_) => return,
+            };
+            tracing::error!(%gateway, "{words}");
+            all.subjects.note_restored(&format!("gateway {gateway}: {words}"));
+            let subject = Subject::Gateway(gateway.clone());
+            if let Err(error) = all.subjects.note(&subject, &words).await {
+                tracing::warn!(%gateway, error = %crate::chain(&error), "cannot write down that a trust bundle came back");
+            }
+        });
     }
 
     /// Writes down when a gateway was seen last.

@@ -217,6 +217,7 @@ impl GatewayFacts {
             faults,
             granted: granted.iter().map(|fault| fault.message.clone()).collect(),
             rollout: self.standing.as_ref().and_then(rollout_in_words),
+            withdrawn: None,
             foretold: foretold.iter().map(|fault| fault.message.clone()).collect(),
         }
     }

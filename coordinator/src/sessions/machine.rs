@@ -13,6 +13,7 @@
 //! their order, what it asks is answered once, and a message is [taken out](Machine::message) only to be sent.
 
 mod intake;
+mod lists;
 
 use std::time::Instant;
 
@@ -25,6 +26,7 @@ use penstock_proto::v1::{AuditAck, AuditBlock, GatewayMessage, Hello, PolicyStat
 use penstock_proto::withdrawn::Held;
 
 use self::intake::Intake;
+use self::lists::Lists;
 use super::SessionLimits;
 use super::facts::{HeldPolicy, News};
 use super::wanted::{Wanted, Word};
@@ -70,6 +72,8 @@ pub enum Action {
     Learn(News),
     /// The gateway says that it holds this ticket; once in a session, and only where it was given one.
     Hold(Bytes),
+    /// The gateway gives its list of withdrawn keys, or trust bundles; each once in a session.
+    Take(Box<Message>),
     /// A question, answered by [`Fact::Answered`]; there is at most one at a time.
     Ask(Question),
     /// Room in memory for a block of so many KiB, answered by [`Fact::Room`] after some patience; one at a time.
@@ -166,25 +170,6 @@ pub struct Machine {
     taken_by: Option<Instant>,
 }
 
-/// How far the list of withdrawn keys goes here and there.
-#[derive(Debug, Default)]
-struct Lists {
-    /// Ours; `None`: not known yet.
-    ours: Option<Held>,
-    /// The gateway's by its hello; `None`: it keeps none. What it makes of what it is sent is not known: it may hold more than we do.
-    gateway: Option<Held>,
-    /// How far ours went when it was sent last.
-    sent: Option<Held>,
-}
-
-impl Lists {
-    /// What the gateway held at its hello, if there is more to be said.
-    fn lacking(&self) -> Option<Held> {
-        let (ours, held) = (self.ours?, self.gateway?);
-        (self.sent.unwrap_or(held) != ours).then_some(held)
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// The gateway is yet to say hello.
@@ -234,7 +219,7 @@ impl Machine {
         };
         if let Some(end) = end {
             // Nothing more is asked by a session that is over.
-            actions.retain(|action| matches!(action, Action::Begin(_) | Action::Learn(_) | Action::Hold(_)));
+            actions.retain(|action| !matches!(action, Action::Ask(_) | Action::AskRoom(_)));
             actions.push(Action::End(end));
             self.stage = Stage::Over;
         }
@@ -309,7 +294,7 @@ impl Machine {
             }
             // Before a release: whose keys no longer count is known before anything is begun.
             if let Some(held) = self.lists.lacking() {
-                self.lists.sent = self.lists.ours;
+                self.lists.sent();
                 return Some(Outgoing::Withdrawn(held));
             }
             if let Some(due) = self.due() {
@@ -341,7 +326,7 @@ impl Machine {
                 }
             }
             Fact::Word(word) => self.word = Some(word),
-            Fact::Withdrawn(ours) => self.lists.ours = Some(ours),
+            Fact::Withdrawn(ours) => self.lists.go(ours),
             Fact::Answered(Answer::Position(answer)) => {
                 let (held, greeting) = answer?;
                 self.positioned(held, greeting);
@@ -409,6 +394,9 @@ impl Machine {
                     actions.push(Action::Hold(ticket));
                 }
             }
+            Some(given @ (Message::Withdrawn(_) | Message::Trust(_))) => {
+                actions.extend(self.lists.given(given).map(|given| Action::Take(Box::new(given))));
+            }
             Some(Message::Hello(_)) | None => {
                 return Err(out_of_order("a session has one hello, and no empty messages"));
             }
@@ -424,7 +412,7 @@ impl Machine {
             self.take_policy(policy);
         }
         let epoch = hello.spool.map_or(0, |spool| spool.epoch);
-        self.lists.gateway = hello.withdrawn.as_ref().map(Into::into);
+        self.lists.greeted(hello.withdrawn.as_ref());
         self.trust.clone_from(&hello.trust);
         let ticket = hello.ticket.clone();
         actions.push(Action::Begin(Box::new(hello)));

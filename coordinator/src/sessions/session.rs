@@ -7,10 +7,8 @@
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use penstock_policy::ids::{CoordinatorId, Digest, GatewayId};
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::crowd::Crowd;
@@ -18,18 +16,16 @@ use penstock_proto::v1;
 use penstock_proto::v1::coordinator_message::Message as Down;
 use penstock_proto::withdrawn::Held;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
-use tokio_stream::Stream;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::facts::News;
 use super::machine::{Action, Answer, Fact, Machine, Outgoing, Question};
+use super::outbound::{Outbound, ToGateway};
 use super::wanted::{Directive, Wanted, Word};
 use super::{Fleet, SessionLimits};
 use crate::ca::Authority;
 use crate::clock;
-use crate::frame::{Framed, frame};
 use crate::ingest::Ingest;
 use crate::releases::{CurrentRelease, Offer, Releases};
 use crate::store::Store;
@@ -90,46 +86,8 @@ pub fn leaving(connections_max: usize) -> Arc<Crowd<GatewayId>> {
     Crowd::new(connections_max, LEAVING_EACH_MAX, LEAVING_TIMEOUT)
 }
 
-/// What goes to a gateway.
-enum ToGateway {
-    Message(v1::CoordinatorMessage),
-    Offer(Offer),
-    /// Why its session ends.
-    End(Status),
-}
-
 /// In boxes: a queue keeps room for many at once, and almost always holds none.
 type Out = mpsc::Sender<Box<ToGateway>>;
-
-/// The stream to a gateway, as bytes that are made when they are taken.
-pub struct Outbound {
-    messages: ReceiverStream<Box<ToGateway>>,
-    /// Pieces of an offer.
-    offer: Option<Box<dyn Iterator<Item = Bytes> + Send>>,
-}
-
-impl Stream for Outbound {
-    type Item = Framed;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Framed>> {
-        loop {
-            if let Some(piece) = self.offer.as_mut().and_then(Iterator::next) {
-                return Poll::Ready(Some(Ok(piece)));
-            }
-            self.offer = None;
-            let next = ready!(Pin::new(&mut self.messages).poll_next(cx));
-            match next.map(|next| *next) {
-                Some(ToGateway::Message(message)) => return Poll::Ready(Some(Ok(frame(&message)))),
-                Some(ToGateway::Offer(offer)) => match offer.pieces() {
-                    Ok(pieces) => self.offer = Some(Box::new(pieces)),
-                    Err(refusal) => return Poll::Ready(Some(Err(refusal.into()))),
-                },
-                Some(ToGateway::End(status)) => return Poll::Ready(Some(Err(status))),
-                None => return Poll::Ready(None),
-            }
-        }
-    }
-}
 
 /// Something that is awaited; in a box, since a session that is quiet awaits nothing and has no room for it.
 type Awaited<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
@@ -157,6 +115,8 @@ struct Standing {
     directives: watch::Receiver<Directive>,
     /// Whose keys were withdrawn.
     list: watch::Receiver<Arc<PublishedList>>,
+    /// Whether the gateway is asked for its list of withdrawn keys, and for its trust bundles.
+    asks: (bool, bool),
     /// As it was read last.
     target: Option<(Wanted, Arc<CurrentRelease>)>,
     /// The number of the last word, and the word until it is passed on.
@@ -169,10 +129,7 @@ impl Sessions {
         let (out, stream) = mpsc::channel(OUT_MAX);
         let session = Session::new(self.clone(), peer);
         tokio::spawn(session.run(inbound, out));
-        Outbound {
-            messages: ReceiverStream::new(stream),
-            offer: None,
-        }
+        Outbound::of(stream)
     }
 }
 
@@ -269,6 +226,7 @@ impl Session {
             Action::Begin(hello) => self.begin(hello),
             Action::Learn(news) => self.learn(&news),
             Action::Hold(ticket) => self.all.holds(&self.peer, ticket),
+            Action::Take(given) => self.all.take(&self.peer, *given, self.asks()),
             Action::Ask(question) => {
                 let (all, peer) = (self.all.clone(), self.peer.clone());
                 self.answer = Some(Box::pin(async move { all.answer(&peer, question).await }));
@@ -290,7 +248,11 @@ impl Session {
         let gateway = &self.peer.gateway;
         tracing::info!(%gateway, version = hello.software_version, "gateway connected");
         metrics::gauge!("penstock_gateways_connected").increment(1.0);
-        if let Some(held) = hello.withdrawn.as_ref().map(Held::from) {
+        let held = hello.withdrawn.as_ref().map(Held::from);
+        let asks_list = held.is_some_and(|held| self.all.subjects.asks(held));
+        let number = self.all.authority.trusted().number;
+        let asks_trust = hello.trust.as_ref().is_some_and(|held| held.number > number);
+        if let Some(held) = held {
             let (subjects, gateway) = (self.all.subjects.clone(), gateway.clone());
             tokio::spawn(async move { subjects.heard(&gateway, held).await });
         }
@@ -303,9 +265,16 @@ impl Session {
             number: begun.number,
             replaced: begun.replaced,
             directives: begun.directives,
+            asks: (asks_list, asks_trust),
             target: None,
             word: (0, None),
         }));
+    }
+
+    fn asks(&self) -> (bool, bool) {
+        self.standing
+            .as_ref()
+            .map_or((false, false), |standing| standing.asks)
     }
 
     fn learn(&self, news: &News) {
@@ -331,6 +300,8 @@ impl Session {
                     audit: Some(held),
                     ticket,
                     twin,
+                    asks_withdrawn: self.asks().0,
+                    asks_trust: self.asks().1,
                 })
             }
             Outgoing::Offer { wanted, verified } => {

@@ -1,17 +1,20 @@
 //! The list of lives that are over, as the coordinator keeps it: a record that is written together with the one that it follows
 //! from, and lists signed for gateways by what they hold, once for all that hold the same.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use penstock_policy::ids::GatewayId;
 use penstock_proto::peer::{Epoch, Subject};
-use penstock_proto::withdrawn::{Held, SignedList, Withdrawn};
+use penstock_proto::v1;
+use penstock_proto::withdrawn::{Held, List, ListError, SignedHeld, SignedList, SnapshotError, Withdrawn};
+use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use super::written_at;
-use crate::ca::Authority;
+use crate::ca::{Authority, CaError};
 use crate::store::{Change, Expect, RecordChange, Silent, Store, StoreError};
 
 /// The record.
@@ -20,6 +23,9 @@ const KEY: &str = "withdrawn/list";
 const FLOOR: &str = "withdrawn/floor";
 /// Signed lists that are kept, by what they follow: gateways hold what they were sent last, all of them about the same.
 const SIGNED_MAX: usize = 64;
+/// Gateways that are asked for their lists within [`ASKED_WITHIN`]: after a restore many come back that hold the same.
+const ASKED_MAX: u32 = 16;
+const ASKED_WITHIN: Duration = Duration::from_secs(10);
 /// A gateway is not believed to hold a list that goes further than this beyond ours: numbers are for all, and have an end.
 const AHEAD_MAX: u64 = 1 << 32;
 
@@ -32,10 +38,35 @@ pub struct PublishedList {
 }
 
 impl PublishedList {
+    /// All of it, as [`Held::digest`] is the digest of.
+    pub fn snapshot(&self) -> Vec<u8> {
+        self.withdrawn.snapshot()
+    }
+
     fn of(withdrawn: Withdrawn) -> Arc<Self> {
         let held = withdrawn.held();
         Arc::new(Self { withdrawn, held })
     }
+}
+
+/// Why what a gateway gives is not taken for the list that it holds.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotProved {
+    /// From before proofs.
+    #[error("it has no proof of it by the plant's authority")]
+    Unsigned,
+    /// Whoever stole that key could withdraw everybody's.
+    #[error("its proof is signed by an issuing key that was withdrawn itself")]
+    Issuer,
+    /// Numbers have an end.
+    #[error("its number {0} is beyond all that there can have been")]
+    Beyond(u64),
+    /// By somebody else, or of another plant.
+    #[error(transparent)]
+    Signature(#[from] ListError),
+    /// Another list than the one that is signed.
+    #[error(transparent)]
+    List(#[from] SnapshotError),
 }
 
 /// What a signed list follows.
@@ -48,7 +79,18 @@ pub(super) struct Lists {
     published: watch::Sender<Arc<PublishedList>>,
     signed: Mutex<HashMap<Follows, Option<Arc<SignedList>>>>,
     behind: watch::Sender<Option<String>>,
+    /// What was lost with an older backup, and learnt back; for as long as this coordinator runs.
+    restored: watch::Sender<Option<String>>,
     floor: AtomicU32,
+    asked: Mutex<Asked>,
+}
+
+/// Of whom lists are asked.
+struct Asked {
+    since: Instant,
+    count: u32,
+    /// What lists said of which all is known here, though they are none that was held here.
+    known: HashSet<Follows>,
 }
 
 impl Lists {
@@ -61,6 +103,12 @@ impl Lists {
             published: watch::Sender::new(PublishedList::of(withdrawn)),
             signed: Mutex::default(),
             behind: watch::Sender::new(None),
+            restored: watch::Sender::new(None),
+            asked: Mutex::new(Asked {
+                since: Instant::now(),
+                count: 0,
+                known: HashSet::new(),
+            }),
             floor: AtomicU32::new(floor.map_or(0, |(floor, _)| floor.0)),
         })
     }
@@ -136,7 +184,7 @@ impl Lists {
         let made = list
             .withdrawn
             .since(held, self.authority.plant(), now_ms)
-            .and_then(|list| match self.authority.sign_list(&list) {
+            .and_then(|made| match self.sign(&made, list.held) {
                 Ok(signed) => Some(Arc::new(signed)),
                 Err(error) => {
                     tracing::error!(error = %crate::chain(&error), "the list of withdrawn keys cannot be signed");
@@ -148,6 +196,102 @@ impl Lists {
         }
         signed.insert(follows, made.clone());
         made
+    }
+
+    /// A list, and how far whoever takes it holds it then, if nobody else told them more.
+    fn sign(&self, list: &List, held: Held) -> Result<SignedList, CaError> {
+        Ok(SignedList {
+            held: Some(self.authority.sign_held(held)?),
+            ..self.authority.sign_list(list)?
+        })
+    }
+
+    /// How far the list goes, signed; `None`: the authority does not sign.
+    pub(super) fn signed_held(&self) -> Option<SignedHeld> {
+        let held = self.published.borrow().held;
+        self.authority.sign_held(held).ok()
+    }
+
+    /// Why what is so may surprise whoever runs this coordinator: a backup was older than what gateways hold.
+    pub(super) fn restored(&self) -> watch::Receiver<Option<String>> {
+        self.restored.subscribe()
+    }
+
+    /// Says so from now on.
+    pub(super) fn note_restored(&self, words: &str) {
+        self.restored.send_if_modified(|said| {
+            let is_new = !said.as_ref().is_some_and(|said| said.contains(words));
+            if is_new {
+                *said = Some(match said.take() {
+                    Some(before) => format!("{before}; {words}"),
+                    None => words.to_owned(),
+                });
+            }
+            is_new
+        });
+    }
+
+    /// Whether a gateway that holds this is to be asked for its list: it may say what was lost here.
+    pub(super) fn asks(&self, held: Held) -> bool {
+        let list = self.published.borrow().clone();
+        if held == list.held || list.withdrawn.knows(held) {
+            return false;
+        }
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.known.contains(&(held.number, held.digest.0)) {
+            return false;
+        }
+        if asked.since.elapsed() >= ASKED_WITHIN {
+            (asked.since, asked.count) = (Instant::now(), 0);
+        }
+        asked.count = asked.count.saturating_add(1);
+        asked.count <= ASKED_MAX
+    }
+
+    /// What a gateway proves that it holds.
+    pub(super) fn proved(&self, proof: &v1::WithdrawnProof) -> Result<(Held, Withdrawn), NotProved> {
+        let signed = Option::<SignedHeld>::from(proof).ok_or(NotProved::Unsigned)?;
+        let issuing = signed
+            .issuing
+            .as_ref()
+            .map(|der| CertificateDer::from(der.as_slice()));
+        if issuing.is_some_and(|issuing| self.authority.withdrawn_issuers().ends_issuer(&[issuing])) {
+            return Err(NotProved::Issuer);
+        }
+        let held = signed.verify(self.authority.plant(), &self.authority.roots())?;
+        if held.number.saturating_sub(self.number()) > AHEAD_MAX {
+            return Err(NotProved::Beyond(held.number));
+        }
+        Ok((held, Withdrawn::from_snapshot(&proof.list, held)?))
+    }
+
+    /// Puts what a gateway proved to the list, with what `change` makes of what is new in it; whose earlier lives are over only now.
+    pub(super) async fn merge(
+        &self,
+        store: &Store,
+        (held, theirs): (Held, &Withdrawn),
+        change: impl FnOnce(&[(Subject, Epoch)]) -> Result<Change, StoreError>,
+    ) -> Result<Vec<RecordChange>, StoreError> {
+        let mut stored = self.stored.lock().await;
+        let mut list = self.published.borrow().withdrawn.clone();
+        let before = list.clone();
+        let news = list.merge(theirs);
+        let mut written = Vec::new();
+        if list != before {
+            let news: Vec<_> = news
+                .into_iter()
+                .filter_map(|subject| Some((subject.clone(), list.from(&subject)?)))
+                .collect();
+            let change = change(&news)?.json(KEY, *stored, &list)?;
+            written = self.write(store, change, list, &mut stored).await?;
+        }
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.known.len() >= SIGNED_MAX {
+            asked.known.clear();
+        }
+        asked.known.insert((held.number, held.digest.0));
+        self.behind.send_replace(None);
+        Ok(written)
     }
 
     /// What is to be noted of a gateway that holds more than we do; `None`: it does not.

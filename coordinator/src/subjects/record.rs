@@ -166,6 +166,24 @@ impl SubjectRecord {
         Self::after(record, Self::active(epoch, Some(key), decision))
     }
 
+    /// What is recorded once a list that was lost says that the subject counts from this life on; `None`: that is known. Whether a key took the
+    /// place of the one before nobody knows any more, so that whoever shows a certificate of that life is [adopted](Judgement::Adopted).
+    pub fn learnt(record: Option<&Self>, from: Epoch, decision: Decision<'_>) -> Option<Self> {
+        if record.is_some_and(|record| record.epoch >= from) {
+            return None;
+        }
+        let mut next = Self::active(from, None, decision);
+        if let Some(record) = record {
+            next.withdrawn.clone_from(&record.withdrawn);
+            next.withdraw(record.before);
+            next.withdraw(record.key);
+            if record.standing == Standing::Suspended {
+                next.standing = Standing::Suspended;
+            }
+        }
+        Some(next)
+    }
+
     /// What stays of the record before.
     fn after(record: Option<&Self>, next: Self) -> Self {
         Self {

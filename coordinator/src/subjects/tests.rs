@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use penstock_policy::ids::CoordinatorId;
 use penstock_proto::refusal::Reason;
+use penstock_proto::v1;
 use penstock_proto::withdrawn::Withdrawn;
 
 use super::*;
@@ -294,4 +295,98 @@ async fn a_gateway_that_holds_a_longer_list_is_noted_and_gets_what_is_said_from_
     };
     world.subjects.heard(&name, liar).await;
     assert!(world.restarted().await.list().borrow().held.number < 100);
+}
+
+/// What a gateway holds that was brought all of the list, and how it proves that.
+fn gateway_of(subjects: &Subjects, authority: &Authority) -> (Withdrawn, v1::WithdrawnProof) {
+    let signed = subjects.lacking(Withdrawn::default().held()).unwrap();
+    let list = signed.verify(authority.plant(), &authority.roots()).unwrap();
+    let mut gateway = Withdrawn::default();
+    gateway.take(&list).unwrap();
+    let proof = (gateway.snapshot(), signed.held.clone().unwrap()).into();
+    (gateway, proof)
+}
+
+#[tokio::test]
+async fn a_coordinator_that_was_restored_from_a_backup_learns_from_a_gateway_whose_keys_were_withdrawn_since()
+{
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(dir.path()).await;
+    for (name, number) in [("gateway/gw-1", 1), ("gateway/gw-2", 2), ("operator/carla", 3)] {
+        world.enrol(name, number).await.unwrap();
+    }
+    let backup = dir.path().join("backup.db");
+    crate::store::backup_file(&dir.path().join("s.db"), &backup).unwrap();
+    world.decide("gateway/gw-1", StandingChange::Revoke).await;
+    world.decide("operator/carla", StandingChange::Retire).await;
+    // A new key took the place of another: that life goes on.
+    assert_eq!(world.enrol("gateway/gw-2", 4).await, Ok(Epoch(2)));
+    let (gateway, proof) = gateway_of(&world.subjects, &world.authority);
+
+    let store = Store::open(&backup).unwrap();
+    let journal = Journal::new(store.clone(), &CoordinatorId::new("c1").unwrap());
+    let subjects = Subjects::open(store.clone(), journal.clone(), world.authority.clone());
+    let restored = World {
+        subjects: subjects.await.unwrap(),
+        store,
+        authority: world.authority.clone(),
+        journal,
+    };
+    restored.admitted("gateway/gw-1", 1, 1).await.unwrap();
+    assert!(restored.subjects.asks(gateway.held()));
+    let name = GatewayId::new("gw-9").unwrap();
+    // What is not proved is not believed.
+    let mut forged = proof.clone();
+    forged.list = [forged.list.as_ref(), b"operator/anna\0\0\0\0\x09"]
+        .concat()
+        .into();
+    let unsigned = v1::WithdrawnProof {
+        list: proof.list.clone(),
+        ..v1::WithdrawnProof::default()
+    };
+    for bad in [forged, unsigned] {
+        restored.subjects.learn(&name, &bad).await;
+        assert_eq!(restored.subjects.list().borrow().held.number, 0);
+        assert_eq!(*restored.subjects.restored().borrow(), None);
+    }
+    restored.subjects.heard(&name, gateway.held()).await;
+    assert!(restored.subjects.behind().borrow().is_some());
+    let events = restored.events().await;
+    restored.subjects.learn(&name, &proof).await;
+    assert_eq!(restored.events().await, events + 1);
+    restored.subjects.learn(&name, &proof).await;
+    assert_eq!(restored.events().await, events + 1, "once");
+    assert_eq!(*restored.subjects.behind().borrow(), None);
+    let said = restored.subjects.restored().borrow().clone().unwrap();
+    for named in [
+        "gateway gw-9",
+        "gateway/gw-1 (only life 2",
+        "operator/carla (only life 2",
+    ] {
+        assert!(said.contains(named), "{said}");
+    }
+    for subjects in [restored.subjects.clone(), restored.restarted().await] {
+        let counts = |name: &str, epoch, number| subjects.judge(&certified(name, epoch, number)).is_ok();
+        assert!(
+            !counts("gateway/gw-1", 1, 1) && !counts("operator/carla", 1, 3) && !counts("gateway/gw-2", 1, 2)
+        );
+        assert!(counts("gateway/gw-2", 2, 4), "the key that took its place counts");
+        assert!(!subjects.asks(gateway_of(&subjects, &world.authority).0.held()));
+        // Whoever held what the backup knew hears of all of it.
+        assert!(says_all(&gateway_of(&subjects, &world.authority).0, &gateway));
+    }
+    assert_eq!(restored.enrol("gateway/gw-1", 1).await, Err(Reason::KeyWithdrawn));
+    restored.admitted("gateway/gw-2", 2, 4).await.unwrap();
+    let held = certified("gateway/gw-1", 1, 1);
+    let renewed = restored.subjects.renewed(&held, key(1), 0).unwrap_err();
+    assert_eq!(renewed.reason, Reason::IdentityWithdrawn);
+    // A new life lies beyond what any list says.
+    let life = restored.enrol("gateway/gw-1", 5).await.unwrap();
+    assert!(!gateway.is_over(&subject("gateway/gw-1"), life));
+}
+
+fn says_all(one: &Withdrawn, other: &Withdrawn) -> bool {
+    other
+        .entries()
+        .all(|(subject, from)| one.from(subject) >= Some(from))
 }

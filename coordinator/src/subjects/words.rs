@@ -21,6 +21,25 @@ fn way_back(subject: &Subject) -> &'static str {
     }
 }
 
+/// That a subject is suspended, revoked or retired, since when, by whom and why; `None`: it is active.
+pub(super) fn out_of_service(record: &SubjectRecord) -> Option<String> {
+    let verb = match record.standing {
+        Standing::Active => return None,
+        Standing::Suspended => "is suspended",
+        Standing::Revoked => "is revoked",
+        Standing::Retired => "is retired",
+    };
+    let by = match record.by.as_str() {
+        "" => String::new(),
+        by => format!(" by {by}"),
+    };
+    Some(format!(
+        "{verb} since {}{by} ({})",
+        instant(record.since_ms),
+        record.reason
+    ))
+}
+
 /// Why a certificate does not count.
 pub(super) fn not_counting(subject: &Subject, record: Option<&SubjectRecord>, why: NotCounting) -> Refusal {
     let since = record.map(|record| instant(record.since_ms)).unwrap_or_default();

@@ -48,6 +48,12 @@ pub struct Stated {
     pub created_ms: u64,
     /// Whether it is an emergency, which waits for no change window and no wave.
     pub emergency: bool,
+    /// Up to which number it names the list of withdrawn keys; absent: it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub withdrawn_list: Option<u64>,
+    /// The number of the trust bundle that it names; absent: it names none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust_bundle: Option<u64>,
     /// Digest of the statement's exact bytes.
     pub statement_digest: String,
     /// The digest's first eight bytes in words, to be compared by telephone.
@@ -70,6 +76,8 @@ impl Stated {
             reason: statement.reason.clone(),
             created_ms: statement.created_ms,
             emergency: statement.emergency,
+            withdrawn_list: statement.withdrawn.map(|anchor| anchor.number),
+            trust_bundle: statement.trust.map(|anchor| anchor.number),
             statement_digest: Digest::of(bytes).to_string(),
             words: release::spoken(&Digest::of(bytes)),
         }
@@ -113,6 +121,17 @@ impl Stated {
             ("plans", page.paint(Tone::Dim, &self.plans_root)),
         ];
         page.facts(&facts);
+        let named = [
+            ("list of withdrawn keys", self.withdrawn_list),
+            ("trust bundle", self.trust_bundle),
+        ];
+        for (what, number) in named {
+            if let Some(number) = number {
+                page.line(format!(
+                    "  it names the {what}, number {number}: gateways that know less learn it by the approvers' signatures"
+                ));
+            }
+        }
         for replaced in &self.replaces {
             let warn = page.paint(Tone::Warn, "▲");
             page.line(format!(

@@ -4,6 +4,7 @@
 
 mod approve;
 mod brought;
+mod carried;
 mod ending;
 pub(super) mod fetched;
 pub(super) mod held;

@@ -86,6 +86,8 @@ pub fn statement(folder: &Path, author: &str) -> Vec<u8> {
     let (plant, _) = penstock::loading::examine(&documents).unwrap();
     let draft = Draft {
         emergency: false,
+        withdrawn: None,
+        trust: None,
         revision: Revision(1),
         parent: None,
         replaces: Vec::new(),

@@ -30,6 +30,8 @@ fn release(revision: u64, parent: Option<Digest>) -> Release {
         parent,
         replaces: Vec::new(),
         emergency: false,
+        withdrawn: None,
+        trust: None,
         document_digest: Digest::of(b"plant"),
         author: id("e.okafor"),
         ticket: Some("CHG-1".to_owned()),

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use super::statement::{STATEMENT_FORMAT, STATEMENT_FORMAT_SSH, Statement, leaf_bytes};
+use super::statement::{
+    Anchor, STATEMENT_FORMAT, STATEMENT_FORMAT_ANCHORED, STATEMENT_FORMAT_SSH, Statement, leaf_bytes,
+};
 use crate::compile::{CompileError, compile_all};
 use crate::ids::{Digest, GatewayId, OperatorId, Revision};
 use crate::merkle::{Hash, Tree, leaf_hash};
@@ -32,6 +34,10 @@ pub struct Draft {
     pub created_ms: u64,
     /// See [`Statement::emergency`].
     pub emergency: bool,
+    /// See [`Statement::withdrawn`].
+    pub withdrawn: Option<Anchor>,
+    /// See [`Statement::trust`].
+    pub trust: Option<Anchor>,
 }
 
 impl Draft {
@@ -47,6 +53,8 @@ impl Draft {
             reason: statement.reason.clone(),
             created_ms: statement.created_ms,
             emergency: statement.emergency,
+            withdrawn: statement.withdrawn,
+            trust: statement.trust,
         }
     }
 }
@@ -96,7 +104,11 @@ pub fn build(plant: &Plant, draft: Draft) -> Result<Release, BuildError> {
         .collect();
     let tree = tree(draft.revision, &plans);
     let statement = Statement {
-        format: format_of(plant).to_owned(),
+        format: match draft.withdrawn.or(draft.trust) {
+            Some(_) => STATEMENT_FORMAT_ANCHORED,
+            None => format_of(plant),
+        }
+        .to_owned(),
         plant: plant.id.clone(),
         revision: draft.revision,
         parent: draft.parent,
@@ -110,6 +122,8 @@ pub fn build(plant: &Plant, draft: Draft) -> Result<Release, BuildError> {
         reason: draft.reason,
         created_ms: draft.created_ms,
         emergency: draft.emergency,
+        withdrawn: draft.withdrawn,
+        trust: draft.trust,
     };
     statement.well_formed().map_err(BuildError::Refused)?;
     Ok(Release {

@@ -14,6 +14,11 @@ pub const STATEMENT_FORMAT: &str = "penstock-release/1";
 /// The format of one with keys in OpenSSH's forms. Nothing else differs: it is there so that software from before those forms says by
 /// name what it does not know, instead of finding a key that it cannot read.
 pub const STATEMENT_FORMAT_SSH: &str = "penstock-release/2";
+/// The format of one that names the list of withdrawn keys or the trust bundle ([`Anchor`]), with keys in whatever form. Software from
+/// before says by name what it does not know.
+pub const STATEMENT_FORMAT_ANCHORED: &str = "penstock-release/3";
+/// All formats that this software reads, the oldest first.
+pub const STATEMENT_FORMATS: [&str; 3] = [STATEMENT_FORMAT, STATEMENT_FORMAT_SSH, STATEMENT_FORMAT_ANCHORED];
 
 /// The longest statement that is read, bytes. One approver takes about 150.
 pub const STATEMENT_BYTES_MAX: usize = 256 * 1024;
@@ -24,11 +29,22 @@ pub const REPLACES_MAX: usize = 16;
 /// The longest reason, bytes: a page of text.
 pub(super) const TEXT_BYTES_MAX: usize = 4096;
 
+/// What is numbered, only ever grows, and travels beside releases: how far it went when the release was proposed. The approvers'
+/// signatures hold it, so that a gateway that was set back learns it from people whom it knows, before it trusts a coordinator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Anchor {
+    /// Its number.
+    pub number: u64,
+    /// SHA-256 of what it says.
+    pub digest: Digest,
+}
+
 /// What a release says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Statement {
-    /// [`STATEMENT_FORMAT`] or [`STATEMENT_FORMAT_SSH`].
+    /// One of [`STATEMENT_FORMATS`].
     pub format: String,
     /// The plant.
     pub plant: PlantId,
@@ -60,6 +76,12 @@ pub struct Statement {
     /// Never in the statement's bytes where it is not so: software from before emergencies refuses them whole.
     #[serde(default, skip_serializing_if = "is_false")]
     pub emergency: bool,
+    /// The list of withdrawn keys; only in [`STATEMENT_FORMAT_ANCHORED`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn: Option<Anchor>,
+    /// The trust bundle; only in [`STATEMENT_FORMAT_ANCHORED`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<Anchor>,
 }
 
 // What serde asks for.
@@ -79,7 +101,7 @@ pub enum StatementError {
     Unreadable(#[source] serde_json::Error),
     /// Made for other software.
     #[error(
-        "the release statement has format `{0}`, this software reads `{STATEMENT_FORMAT}` and `{STATEMENT_FORMAT_SSH}`"
+        "the release statement has format `{0}`, this software reads `{STATEMENT_FORMAT}`, `{STATEMENT_FORMAT_SSH}` and `{STATEMENT_FORMAT_ANCHORED}`"
     )]
     Format(String),
     /// The same content, spelt differently than the one form that has a digest.
@@ -160,7 +182,24 @@ impl Statement {
                 "it has keys in OpenSSH's form, and the format `{STATEMENT_FORMAT}`, which has none"
             ));
         }
+        let anchors = [self.withdrawn, self.trust];
+        if anchors.iter().any(Option::is_some) != (self.format == STATEMENT_FORMAT_ANCHORED) {
+            return Err(format!(
+                "the format `{STATEMENT_FORMAT_ANCHORED}` is of releases that name a list of withdrawn keys or a trust bundle, and of no others"
+            ));
+        }
+        if anchors.into_iter().flatten().any(|anchor| anchor.number == 0) {
+            return Err("lists of withdrawn keys and trust bundles begin at 1".to_owned());
+        }
         self.approvers.satisfiable()
+    }
+
+    /// What it names beside the plant's policy: the list of withdrawn keys, and the trust bundle.
+    pub fn anchors(&self) -> [(&'static str, Option<Anchor>); 2] {
+        [
+            ("list of withdrawn keys", self.withdrawn),
+            ("trust bundle", self.trust),
+        ]
     }
 }
 
@@ -198,7 +237,7 @@ impl ApproverSet {
 }
 
 fn is_known(format: &str) -> bool {
-    [STATEMENT_FORMAT, STATEMENT_FORMAT_SSH].contains(&format)
+    STATEMENT_FORMATS.contains(&format)
 }
 
 /// The format that the bytes claim, where that is why they could not be read.

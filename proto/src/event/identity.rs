@@ -12,7 +12,10 @@ pub(super) const KIND: KindDescription = KindDescription {
     writer: Writer::Coordinator,
     meaning: "a certificate was issued, or counts from now on; an operator signed in; or somebody was refused or turned away, or two use one key",
     severities: &[
-        (Severity::Alarm, "two machines use the key of one gateway"),
+        (
+            Severity::Alarm,
+            "two machines use the key of one gateway, or a coordinator learnt back from a gateway what it had lost",
+        ),
         (
             Severity::Warning,
             "refused, or a list of withdrawn keys that is behind",
@@ -25,7 +28,7 @@ pub(super) const KIND: KindDescription = KindDescription {
 impl Described for IdentityEvent {
     fn severity(&self) -> Severity {
         match self.step.as_str() {
-            "two-users" => Severity::Alarm,
+            "two-users" | "restored" => Severity::Alarm,
             "refused" | "ahead" => Severity::Warning,
             "signed-in" => Severity::Info,
             _ => Severity::Notice,
@@ -52,6 +55,7 @@ impl Described for IdentityEvent {
             "ahead" => format!(
                 "{subject} holds a list of withdrawn keys that goes further than this coordinator's{how}"
             ),
+            "restored" => format!("{subject} gave back what was lost{how}"),
             "two-users" => format!("{subject} has two users{how}"),
             other => format!("identity of {subject}, {other}{how}"),
         }

@@ -11,6 +11,7 @@
 
 mod close_reason;
 mod peer_info;
+mod turned_away;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -36,6 +37,7 @@ use tonic::transport::server::Connected;
 
 use self::close_reason::CloseReason;
 pub use self::peer_info::{ConnectionCutter, PeerInfo};
+pub use self::turned_away::{RefusedConnections, TurnedAway};
 use super::crowd::{Crowd, CrowdPlace, PlaceEnd, source_of};
 use super::handshakes::Handshakes;
 use super::refused::explain;
@@ -276,6 +278,7 @@ pub struct Reception {
     anonymous: Arc<Crowd<Whose>>,
     /// Which issuers no longer count.
     withdrawn: WithdrawnView,
+    turned_away: Arc<TurnedAway>,
 }
 
 impl Reception {
@@ -310,7 +313,13 @@ impl Reception {
                 limits.anonymous_lifetime / ANONYMOUS_GRACE_PART,
             ),
             withdrawn,
+            turned_away: Arc::default(),
         }))
+    }
+
+    /// Who gets no connection.
+    pub fn turned_away(&self) -> Arc<TurnedAway> {
+        self.turned_away.clone()
     }
 
     /// Ends the connections of a peer that stand by *now*, once it is called, and answers how many there were. One that is still in its
@@ -363,7 +372,9 @@ impl Reception {
                         let _ = ready.send(peer).await;
                     }
                     Err(error) => {
-                        tracing::debug!(%address, reason = %explain(&error), "connection refused");
+                        let reason = explain(&error);
+                        tracing::debug!(%address, reason, "connection refused");
+                        reception.turned_away.note(address.ip(), reason);
                     }
                 }
             });

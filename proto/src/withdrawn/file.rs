@@ -84,6 +84,7 @@ impl SignedList {
                 .certificate
                 .map(|issuing| decoded(&issuing, "certificate"))
                 .transpose()?,
+            held: None,
         })
     }
 }
@@ -101,6 +102,7 @@ mod tests {
             payload: payload.to_vec(),
             signature: b"signature".to_vec(),
             issuing: None,
+            held: None,
         }
     }
 

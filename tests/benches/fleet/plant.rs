@@ -49,6 +49,8 @@ pub(super) fn release(text: String, revision: u64, parent: Option<Digest>) -> Bu
     };
     let draft = Draft {
         emergency: false,
+        withdrawn: None,
+        trust: None,
         revision: Revision(revision),
         parent,
         replaces: Vec::new(),

@@ -209,6 +209,7 @@ fn accepted(plan: &Plan, revision: u64) -> (Trust, PolicyOffer) {
         inclusion_proof: Vec::new(),
         chain: Vec::new(),
         order: None,
+        ..PolicyOffer::default()
     };
     (trust, offer)
 }

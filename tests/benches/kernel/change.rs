@@ -130,6 +130,8 @@ fn offer(plan: &Plan, revision: u64, parent: Option<Digest>) -> (Arc<PolicyOffer
     let leaf = leaf_bytes(&plan.gateway, Revision(revision), Digest::of(&bytes));
     let statement = Statement {
         emergency: false,
+        withdrawn: None,
+        trust: None,
         format: STATEMENT_FORMAT.to_owned(),
         plant: plan.plant.clone(),
         revision: Revision(revision),

@@ -8,6 +8,7 @@ use penstock_coordinator::config::Config;
 use penstock_coordinator::store::DiskReserve;
 use penstock_proto::refusal::{Reason, explain};
 use penstock_proto::v1;
+use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::coordinator_message::Message as Down;
 use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
 use penstock_proto::v1::gateway_message::Message as Up;
@@ -439,4 +440,30 @@ async fn a_thief_or_a_stranger_with_calls_that_are_never_finished_keeps_no_gatew
             world.enrol("gw-b", &secret).await.unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_in_its_handshake_is_in_the_trail_with_where_it_came_from_and_why() {
+    let world = World::start().await;
+    let address = format!("{}:{}", world.address.host(), world.address.port());
+    for _ in 0..3 {
+        let mut stranger = tokio::net::TcpStream::connect(&address).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stranger, b"GET / HTTP/1.1\r\n\r\n")
+            .await
+            .unwrap();
+    }
+    let words = until(async || {
+        let trail = world.trail("coordinator/c1").await;
+        trail
+            .iter()
+            .find_map(|record| match &record.event.as_ref()?.kind {
+                Some(Kind::Identity(event)) if event.subject == "connection" && event.step == "refused" => {
+                    Some((event.address.clone(), event.message.clone()))
+                }
+                _ => None,
+            })
+    });
+    let (from, why) = words.await;
+    assert_eq!(from, "127.0.0.1");
+    assert!(why.contains("before anybody was known"), "{why}");
 }

@@ -23,6 +23,7 @@ impl ListKept {
         v1::WithdrawnHeld {
             number: held.number,
             digest: held.digest.0.to_vec().into(),
+            unproven: false,
         }
     }
 

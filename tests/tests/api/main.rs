@@ -40,6 +40,7 @@ mod outages;
 mod person;
 mod recorded;
 mod releases;
+mod restored;
 mod roles;
 mod rollouts;
 mod sessions;

@@ -72,6 +72,8 @@ fn offer(plan: &Plan) -> Arc<PolicyOffer> {
         reason: "test".to_owned(),
         created_ms: 1,
         emergency: false,
+        withdrawn: None,
+        trust: None,
     }
     .to_bytes();
     let anna = ApproverId::new("anna").unwrap();

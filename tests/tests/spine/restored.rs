@@ -24,7 +24,25 @@ fn a_restored_coordinator_finds_its_gateways_their_trail_and_a_way_to_lead_them_
             let (world, mut coordinator) = World::new(lab, &lab.directory().join("state"));
             let _agent = world.start_agent();
             world.wait_for_effective(world.release(true));
+            let token = world.path("carla.token");
+            world.penstock(
+                "admin",
+                &["operators", "add", "carla", "--role", "viewer", "--out", &token],
+            );
+            world.log_in("carla", &std::fs::read_to_string(token).unwrap());
             world.back_up();
+            let because = ["--because", "her laptop was lost"];
+            world.penstock(
+                "admin",
+                &[&["operators", "revoke", "carla"][..], &because].concat(),
+            );
+            wait_until("the gateway knows of it", PATIENCE, || {
+                world
+                    .at_the_cabinet(&["withdrawn", "show"])
+                    .1
+                    .contains("operator/carla")
+            })
+            .unwrap();
             for with_flow in [false, true] {
                 world.wait_for_effective(world.release(with_flow));
             }
@@ -41,6 +59,19 @@ fn a_restored_coordinator_finds_its_gateways_their_trail_and_a_way_to_lead_them_
             })
             .unwrap();
             assert!(world.passes(SOMETIMES, true), "the gateway enforces what it had");
+            // What was withdrawn after the backup is over again: the gateway gave the list back.
+            let search = ["audit", "search", "gave back what was lost", "--limit", "10"];
+            wait_until("the list of withdrawn keys", PATIENCE, || {
+                let found = world.penstock("engineer", &search);
+                found["records"]
+                    .as_array()
+                    .is_some_and(|records| !records.is_empty())
+            })
+            .unwrap();
+            assert_eq!(
+                world.penstock_fails("carla", &["gateways", "list"]),
+                "IDENTITY_WITHDRAWN"
+            );
             wait_until("what was acknowledged after the backup", PATIENCE, || {
                 positions(&world.trail()).is_superset(&acknowledged)
             })
@@ -59,6 +90,9 @@ fn a_restored_coordinator_finds_its_gateways_their_trail_and_a_way_to_lead_them_
             assert_eq!(world.release_again(false), 4);
             world.wait_for_effective(4);
             assert!(!world.passes(SOMETIMES, false), "r4 is what the kernel holds");
+            // The approvers signed whose keys are withdrawn, since this agent reads that.
+            let shown = world.penstock("engineer", &["release", "show", "4"]);
+            assert!(shown["statement"]["withdrawn_list"].as_u64() > Some(0), "{shown}");
             assert_eq!(world.release(true), 5);
             world.wait_for_effective(5);
             world.assert_enforced("after it");

@@ -391,7 +391,7 @@ impl World {
         self.path(if with_flow { "with.yaml" } else { "without.yaml" })
     }
 
-    fn log_in(&self, person: &str, token: &str) {
+    pub fn log_in(&self, person: &str, token: &str) {
         let file = self.path(&format!("{person}.login"));
         std::fs::write(&file, token).unwrap();
         self.penstock(person, &["login", "--token", &file]);

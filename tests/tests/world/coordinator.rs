@@ -210,7 +210,7 @@ impl Coordinator {
                     self.session(id, |session| session.room = Some(is_there));
                 }
                 // Here a key has one user each, and no tickets are given.
-                Action::Hold(_) => {}
+                Action::Hold(_) | Action::Take(_) => {}
                 Action::End(end) => {
                     self.end(id, end.err().and_then(|refusal| refusal.retry_after), wires, now)
                 }

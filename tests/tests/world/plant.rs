@@ -171,6 +171,8 @@ fn sign(revision: u64, parent: Option<Digest>, key: u8) -> Release {
     let tree = Tree::new(plans.iter().enumerate().map(leaf).collect());
     let bytes = Statement {
         emergency: false,
+        withdrawn: None,
+        trust: None,
         format: STATEMENT_FORMAT.to_owned(),
         plant: plant(),
         revision: Revision(revision),
@@ -235,6 +237,7 @@ impl Release {
             inclusion_proof: proof.into_iter().map(|hash| hash.to_vec().into()).collect(),
             chain: between.iter().map(|release| release.signed.clone()).collect(),
             order: None,
+            ..PolicyOffer::default()
         }
     }
 }

@@ -84,6 +84,10 @@ pub enum Action {
         ticket: Bytes,
         /// This gateway's key has two users.
         twin: Option<Twin>,
+        /// It may lack something of this gateway's list of withdrawn keys, which is to be given to it.
+        asks_withdrawn: bool,
+        /// The same of trust bundles.
+        asks_trust: bool,
     },
     /// Hand this offer to the reconciler, with the order in it.
     Offer(PolicyOffer),
@@ -164,8 +168,8 @@ pub struct SessionMachine {
     welcome_due: Instant,
     talk: Option<Talk>,
     hello: Option<Hello>,
-    /// What is on the disk of what the coordinator gave.
-    ticket: Option<Bytes>,
+    /// That the ticket is on the disk, and what else the welcome asked for.
+    answers: VecDeque<Outbound>,
     policy: Option<PolicyState>,
     health: Option<HealthReport>,
     blocks: VecDeque<AuditBlock>,
@@ -184,7 +188,7 @@ impl SessionMachine {
             welcome_due: now + WELCOME_TIMEOUT,
             talk: None,
             hello: Some(hello),
-            ticket: None,
+            answers: VecDeque::new(),
             policy: None,
             health: None,
             blocks: VecDeque::new(),
@@ -319,7 +323,12 @@ impl SessionMachine {
 
     /// The ticket of the welcome is on the disk.
     pub fn holds(&mut self, ticket: Bytes, now: Instant) {
-        self.ticket = Some(ticket);
+        self.gives(Outbound::TicketHeld(ticket), now);
+    }
+
+    /// What the welcome asked for.
+    pub fn gives(&mut self, message: Outbound, now: Instant) {
+        self.answers.push_back(message);
         self.expect_room(now);
     }
 
@@ -393,7 +402,7 @@ impl SessionMachine {
     /// Whether a message waits to go out.
     pub fn has_outgoing(&self) -> bool {
         let talks = self.talk.is_some();
-        let small = self.ticket.is_some() || self.policy.is_some();
+        let small = !self.answers.is_empty() || self.policy.is_some();
         let waits = small || self.health.is_some() || !self.blocks.is_empty();
         self.hello.is_some() || (talks && waits)
     }
@@ -411,8 +420,8 @@ impl SessionMachine {
             return Some(Outbound::Hello(hello));
         }
         let talk = self.talk.as_mut()?;
-        if let Some(ticket) = self.ticket.take() {
-            return Some(Outbound::TicketHeld(ticket));
+        if let Some(answer) = self.answers.pop_front() {
+            return Some(answer);
         }
         if let Some(state) = self.policy.take() {
             return Some(Outbound::Policy(state));
@@ -454,6 +463,8 @@ impl Talk {
                 time_ms: welcome.time_ms,
                 ticket: welcome.ticket,
                 twin: welcome.twin,
+                asks_withdrawn: welcome.asks_withdrawn,
+                asks_trust: welcome.asks_trust,
             }),
             offer: None,
             order: None,

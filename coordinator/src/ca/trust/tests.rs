@@ -173,3 +173,21 @@ fn a_coordinator_takes_no_bundle_that_withdraws_what_it_issues_by_nor_one_of_a_s
     machines.takes(&withdrawing).unwrap();
     assert!(machines.authority().trusted().withdrawn.contains(&own));
 }
+
+#[test]
+fn a_coordinator_that_lost_a_bundle_takes_it_back_from_a_gateway_by_a_root_that_it_trusts_and_from_nobody_else()
+ {
+    let mut machines = Machines::new();
+    let old = machines.old();
+    let stranger = OfflineRoot::create(&machines.folder.path().join("other"), plant(), None, NOW_MS).unwrap();
+    let both = [Some(Phase::Active), Some(Phase::Next)];
+    machines.bundle(&stranger, both, &[]);
+    let forged = machines.bundles.pop().unwrap();
+    machines.bundle(&old, both, &[]);
+    let lost = machines.bundles.clone();
+    let authority = machines.authority();
+    assert!(authority.take_back(&[forged]).is_err() && authority.take_back(&[]).is_err());
+    assert_eq!(machines.authority().trusted().number, 0);
+    assert_eq!(authority.take_back(&lost).unwrap().number, 1);
+    assert_eq!(machines.authority().trusted().number, 1, "from the next start on");
+}

@@ -160,6 +160,8 @@ async fn approve(rollouts: &Rollouts, revision: u64) -> Digest {
     let releases = &rollouts.shared.releases;
     let draft = Draft {
         emergency: false,
+        withdrawn: None,
+        trust: None,
         revision: Revision(revision),
         parent: releases.now().map(|current| current.recorded.digest),
         replaces: Vec::new(),
@@ -181,7 +183,14 @@ async fn approve(rollouts: &Rollouts, revision: u64) -> Digest {
     let deed = journal.deed("anna", "engineer", "propose-release");
     let author = OperatorId::new("anna").unwrap();
     releases
-        .propose(&author, &statement, documents, deed, 1)
+        .propose(
+            &author,
+            &statement,
+            documents,
+            |_| Ok(Default::default()),
+            deed,
+            1,
+        )
         .await
         .unwrap();
     let signature = key().sign(ApproverId::new("bob").unwrap(), &statement).unwrap();

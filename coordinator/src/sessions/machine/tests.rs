@@ -208,6 +208,7 @@ impl World {
             withdrawn: Some(WithdrawnHeld {
                 number: self.knows,
                 digest: list(self.knows).digest.0.to_vec().into(),
+                unproven: false,
             }),
             ..Hello::default()
         };
@@ -237,6 +238,7 @@ impl World {
                 Action::Begin(_) => assert!(!std::mem::replace(&mut self.greeted, true)),
                 Action::Learn(_) => assert!(self.greeted),
                 Action::Hold(_) => panic!("it was given no ticket"),
+                Action::Take(_) => panic!("it gives nothing"),
                 Action::Ask(question) => {
                     assert!(self.question.is_none(), "one question at a time: {question:?}");
                     self.question = Some(question);

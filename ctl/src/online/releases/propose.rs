@@ -8,6 +8,7 @@ use penstock_policy::release::{self, Draft, REPLACES_MAX};
 use penstock_proto::v1::{DocumentFile, ListGatewaysRequest, ListReleasesRequest, ProposeReleaseRequest};
 
 use super::super::{Online, refused};
+use super::carried::Carried;
 use super::fetched::{FetchedRelease, history};
 use super::recorded::{self, Against};
 use super::report::{ReleaseLine, ReleaseShown};
@@ -102,12 +103,12 @@ pub(super) async fn propose(
         refuse_errors(&findings)?;
     }
     let revision = joined.revision;
+    let carried = Carried::now(online, &loaded.plant, out).await?;
     let kind = if why.emergency {
         "the EMERGENCY release"
     } else {
         "release"
     };
-    ask::confirm(out, why.yes, &format!("Propose this as {kind} r{revision}?"))?;
     let draft = Draft {
         emergency: why.emergency,
         revision: Revision(revision),
@@ -118,6 +119,8 @@ pub(super) async fn propose(
         ticket: why.ticket,
         reason: why.reason,
         created_ms: words::now_ms(),
+        withdrawn: carried.withdrawn,
+        trust: carried.trust,
     };
     let built = release::build(&loaded.plant, draft).map_err(|error| {
         Failure::new(
@@ -127,6 +130,8 @@ pub(super) async fn propose(
         )
         .caused_by(&error)
     })?;
+    carried.warn(&built.statement.format, out);
+    ask::confirm(out, why.yes, &format!("Propose this as {kind} r{revision}?"))?;
     let statement = built.statement.to_bytes();
     let documents = loaded.documents.files.iter().map(|file| DocumentFile {
         name: file.name.clone(),

@@ -189,6 +189,8 @@ fn releases() -> Vec<v1::GetReleaseResponse> {
             parent: chain.last().map(|before| Digest::of(&before.statement)),
             replaces: Vec::new(),
             emergency: false,
+            withdrawn: None,
+            trust: None,
             document_digest: plant.digest,
             author: "anna".parse().unwrap(),
             ticket: Some("CHG-1".to_owned()),

@@ -135,6 +135,8 @@ pub fn built_as(text: &str, author: &str, drafted: impl FnOnce(Draft) -> Draft) 
         .unwrap_or_else(|| panic!("{:?}", loaded.diagnostics.iter().collect::<Vec<_>>()));
     let draft = Draft {
         emergency: false,
+        withdrawn: None,
+        trust: None,
         revision: Revision(1),
         parent: None,
         replaces: Vec::new(),

@@ -46,6 +46,8 @@ fn talking(blocks: u64, now: Instant) -> SessionMachine {
             time_ms: 0,
             ticket: Bytes::new(),
             twin: None,
+            asks_withdrawn: false,
+            asks_trust: false,
         })
     );
     assert_eq!(machine.action(now), Some(Action::Report));

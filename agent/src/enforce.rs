@@ -277,6 +277,7 @@ impl Enforcer {
             let inside_tls = Protocol::all().filter(|protocol| protocol.reads_inside_tls());
             capabilities.extend(inside_tls.map(Capability::inspect_inside_tls));
             capabilities.insert(Capability::of(Capability::TLS_BEFORE_PLAIN));
+            capabilities.insert(Capability::of(Capability::ROLES));
         }
         capabilities
     }

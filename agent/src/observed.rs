@@ -92,6 +92,8 @@ pub struct OperationSeen {
     pub client: IpAddr,
     /// What the plan calls it.
     pub client_name: String,
+    /// The role in its certificate; empty: it has none, and the flow asks for one.
+    pub role: Option<String>,
     /// To whom.
     pub server: SocketAddr,
     /// What the plan calls it.

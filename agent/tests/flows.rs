@@ -83,6 +83,7 @@ fn plan(operations: Option<&Operations>) -> Vec<u8> {
             on_agent_loss: OnAgentLoss::Block,
             operations: operations.cloned().map(Arc::new),
             on_refusal: OnRefusal::Answer,
+            roles: None,
             answers: Answers::Strict,
             tls: None,
         })

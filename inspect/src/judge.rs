@@ -106,6 +106,9 @@ pub enum RulesError {
     /// A protocol that has a vocabulary, and that nothing reads.
     #[error("no inspector reads {name}", name = .0.name)]
     Unread(Protocol),
+    /// A protocol whose clients have no roles.
+    #[error("no inspector limits {name} by the role of its clients", name = .0.name)]
+    NotByRole(Protocol),
     /// Two flows say that the same port speaks different protocols.
     #[error("the flows that share this connection speak different protocols")]
     TwoProtocols,
@@ -180,19 +183,37 @@ impl Rules {
     pub fn union<'a>(
         lists: impl IntoIterator<Item = &'a Operations>,
     ) -> Result<(Self, Vec<usize>), RulesError> {
+        Self::within(lists.into_iter().map(|operations| (operations, None)))
+    }
+
+    /// The same for lists of which some permit only what another list does too: that of the client's role. Both permit an operation whole,
+    /// each by one of its entries. Rules are those of the first list.
+    ///
+    /// # Errors
+    /// As [`Self::union`], or the protocol's clients have no roles.
+    pub fn within<'a>(
+        lists: impl IntoIterator<Item = (&'a Operations, Option<&'a Operations>)>,
+    ) -> Result<(Self, Vec<usize>), RulesError> {
         let (mut filled, mut owners) = (Vec::new(), Vec::new());
-        for (owner, operations) in lists.into_iter().enumerate() {
+        for (owner, (operations, role)) in lists.into_iter().enumerate() {
             if !operations.permitted.is_empty() {
-                filled.push(operations);
+                filled.push((operations, role));
             }
             owners.extend(std::iter::repeat_n(owner, operations.permitted.len()));
         }
-        let protocol = filled.first().ok_or(RulesError::Empty)?.protocol;
-        if filled.iter().any(|operations| operations.protocol != protocol) {
+        let (first, _) = filled.first().ok_or(RulesError::Empty)?;
+        let protocol = first.protocol;
+        let mut all = filled.iter().flat_map(|(list, role)| [Some(*list), *role]);
+        if all.any(|list| list.is_some_and(|list| list.protocol != protocol)) {
             return Err(RulesError::TwoProtocols);
         }
         let inspector = protocols::of(protocol).ok_or(RulesError::Unread(protocol))?;
-        let judge = inspector.compile(&filled)?;
+        let judge = if filled.iter().any(|(_, role)| role.is_some()) {
+            inspector.compile_within(&filled)?
+        } else {
+            let lists: Vec<&Operations> = filled.iter().map(|(list, _)| *list).collect();
+            inspector.compile(&lists)?
+        };
         Ok((Self { inspector, judge }, owners))
     }
 

@@ -69,6 +69,15 @@ impl Inspector for ModbusTcp {
         Ok(Box::new(ModbusRules::compile(&all)?))
     }
 
+    fn compile_within(
+        &self,
+        lists: &[(&Operations, Option<&Operations>)],
+    ) -> Result<Box<dyn Judge>, RulesError> {
+        let all = |list: &Operations| list.permitted.iter().map(ModbusOperation::of).collect::<Vec<_>>();
+        let lists: Vec<_> = lists.iter().map(|(list, role)| (all(list), role.map(all))).collect();
+        Ok(Box::new(ModbusRules::compile_within(&lists)?))
+    }
+
     fn nothing(&self) -> Box<dyn Judge> {
         Box::new(ModbusRules::nothing())
     }

@@ -53,6 +53,17 @@ pub(crate) trait Inspector: Debug + Sync {
     /// An entry is not understood.
     fn compile(&self, lists: &[&Operations]) -> Result<Box<dyn Judge>, RulesError>;
 
+    /// The same for lists of which some permit only what the list of the client's role does too.
+    ///
+    /// # Errors
+    /// An entry is not understood, or the protocol's clients have no roles.
+    fn compile_within(
+        &self,
+        _lists: &[(&Operations, Option<&Operations>)],
+    ) -> Result<Box<dyn Judge>, RulesError> {
+        Err(RulesError::NotByRole(self.protocol()))
+    }
+
     /// Rules that permit nothing.
     fn nothing(&self) -> Box<dyn Judge>;
 

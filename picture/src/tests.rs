@@ -131,6 +131,7 @@ pub(crate) fn plant(title: &str, zones: &[(ZoneKind, usize)], conduits: &[(usize
                 operations: (f % 2 == 0).then(|| Operations::from(Vec::<MqttOperation>::new())),
                 must_flow: (n + f) % 3 == 0,
                 on_refusal: penstock_policy::terms::OnRefusal::default(),
+                roles: None,
                 answers: penstock_policy::terms::Answers::Strict,
                 tls: (f % 4 == 2).then(Default::default),
                 bridge_source: (f % 5 == 4).then(|| BridgeSource {

@@ -164,6 +164,7 @@ fn add_conduit(plant: &mut Plant, number: usize, gateways: usize) {
         on_refusal: penstock_policy::terms::OnRefusal::default(),
         answers: penstock_policy::terms::Answers::Strict,
         tls: None,
+        roles: None,
         bridge_source: None,
     };
     plant.conduits.insert(

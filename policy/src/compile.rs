@@ -142,6 +142,7 @@ impl<'a> Compiler<'a> {
                     must_flow: flow.must_flow,
                     on_agent_loss: conduit.on_agent_loss,
                     operations: flow.operations.clone().map(Arc::new),
+                    roles: flow.roles.clone().map(Arc::new),
                     on_refusal: flow.on_refusal,
                     answers: flow.answers,
                     tls: flow.tls.clone().map(Arc::new),

@@ -130,6 +130,8 @@ names! {
     OperatorId;
     /// A coordinator.
     CoordinatorId;
+    /// A role that a device's certificate gives it (Modbus/TCP Security).
+    RoleName;
 }
 
 /// A flow's number in the kernel (packet mark) and in events: stable for a `conduit/flow` across revisions.

@@ -27,7 +27,7 @@ pub use crate::break_glass::BreakGlass;
 pub use crate::change::{AskedFrom, ChangeWindows, Condition, Interlock, Window};
 use crate::ids::{AssetId, ConduitId, Digest, FlowId, FlowName, GatewayId, PlantId, ZoneId};
 use crate::protocol::mqtt::MqttOperation;
-use crate::protocol::{Operations, Protocol};
+use crate::protocol::{Operations, Protocol, Roles};
 use crate::terms::{Answers, Enforcement, GatewayMode, Mac, OnAgentLoss, OnDrift, OnRefusal, Tls, Transport};
 
 /// The format that this code writes and reads.
@@ -111,6 +111,8 @@ impl Capability {
     pub const TLS_BEFORE_PLAIN: &str = "tls:before-plain";
     /// Tunnels between gateways.
     pub const TUNNEL: &str = "tunnel";
+    /// What a client may do by the role in its certificate.
+    pub const ROLES: &str = "roles";
 
     /// The one with this name.
     pub fn of(name: &str) -> Self {
@@ -252,6 +254,10 @@ pub struct Rule {
     pub on_agent_loss: OnAgentLoss,
     /// The operations it is limited to, if it is limited (then `requires` names the inspector).
     pub operations: Option<Arc<Operations>>,
+    /// What of these operations a client may use by the role in its certificate (then `requires` has `roles`); none: roles do not
+    /// matter. Left out of the bytes then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Arc<Roles>>,
     /// What a client gets for a refused operation.
     pub on_refusal: OnRefusal,
     /// Which answers belong to a request; only with Modbus operations other than strict.
@@ -272,15 +278,17 @@ impl Rule {
         self.tls.as_deref()?.plain_port
     }
 
-    /// What an agent must be able to do for its operations, if it is limited to some, and for its TLS, if that ends at the gateway.
-    pub fn inspectors(&self) -> [Option<Capability>; 2] {
+    /// What an agent must be able to do for its operations, if it is limited to some, for its TLS, if that ends at the gateway, and for
+    /// its roles, if there are any.
+    pub fn inspectors(&self) -> [Option<Capability>; 3] {
         let protocol = self.operations.as_deref().map(|operations| operations.protocol);
         let inside = match (self.tls.as_deref(), protocol) {
             (Some(tls), _) if tls.plain_port.is_some() => Some(Capability::of(Capability::TLS_BEFORE_PLAIN)),
             (Some(_), Some(protocol)) => Some(Capability::inspect_inside_tls(protocol)),
             _ => None,
         };
-        [protocol.map(Capability::inspect), inside]
+        let roles = self.roles.as_ref().map(|_| Capability::of(Capability::ROLES));
+        [protocol.map(Capability::inspect), inside, roles]
     }
 }
 

@@ -8,6 +8,7 @@
 //! To add one: a line in the list below, a file `protocol/P.rs`, a line and a folder in `penstock-inspect`.
 
 pub mod permitted;
+pub mod roles;
 pub mod vocabulary;
 
 use std::cmp::Ordering;
@@ -18,6 +19,7 @@ use std::ops::Deref;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 pub use self::permitted::{LimitSet, Operations, Permitted};
+pub use self::roles::{RoleOperations, Roles};
 pub use self::vocabulary::{Carrier, NamedService, Vocabulary};
 
 /// Declares the modules of protocols and the list of their vocabularies.

@@ -16,6 +16,7 @@ mod networks;
 mod people;
 mod plain;
 mod records;
+mod roles;
 mod shared;
 mod tunnels;
 mod ways;

@@ -109,6 +109,7 @@ pub(crate) fn modbus(operations: Option<Vec<ModbusOperation>>, plant: &Plant, fr
         on_refusal: OnRefusal::default(),
         answers: crate::terms::Answers::default(),
         tls: None,
+        roles: None,
         bridge_source: None,
     }
 }

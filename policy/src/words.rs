@@ -90,6 +90,9 @@ impl fmt::Display for Flow {
             };
             write!(f, ", {only}: {}", operations.phrases().join("; "))?;
         }
+        if let Some(roles) = &self.roles {
+            write!(f, "; {roles}")?;
+        }
         if let (Some(tls), false) = (&self.tls, self.is_bridge()) {
             write!(f, "; TLS ends at the gateway, {tls}")?;
         }

@@ -22,6 +22,7 @@ pub mod keys;
 pub mod learned;
 pub mod peer;
 pub mod refusal;
+pub mod role;
 pub mod tls;
 pub mod token;
 pub mod whole;

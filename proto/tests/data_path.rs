@@ -10,7 +10,9 @@ use penstock_policy::ids::{AssetId, PlantId};
 use penstock_policy::terms::Tls;
 use penstock_proto::keys::FileKey;
 use penstock_proto::peer::{Epoch, Subject};
-use penstock_proto::tls::data_path::{BrokerProfile, Devices, PlantTrust, device_server, explain, peer};
+use penstock_proto::tls::data_path::{
+    BrokerProfile, Devices, PlantTrust, RoleReading, device_server, explain, peer,
+};
 use penstock_proto::tls::server::ServerCredentials;
 use penstock_proto::tls::{Credentials, WrongPeer};
 use penstock_proto::withdrawn::{Withdrawn, WithdrawnView};
@@ -109,7 +111,7 @@ fn meeting(
         roots: &roots,
         withdrawn,
     };
-    device_server(trust, own, devices).unwrap()
+    device_server(trust, own, devices, RoleReading::Ignored).unwrap()
 }
 
 /// An ordinary TLS client, such as an MQTT library: it checks the broker's name, and knows nothing of Penstock.

@@ -11,9 +11,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use penstock_policy::ids::RoleName;
 use penstock_proto::peer::Subject;
 use penstock_proto::tls::WrongPeer;
-use penstock_proto::tls::data_path;
+use penstock_proto::tls::data_path::{self, RoleError};
 use penstock_proto::tls::handshakes::Handshakes;
 use penstock_proto::tls::socket::Socket;
 use penstock_proto::tls::times::peer_refused;
@@ -31,12 +32,19 @@ const FAREWELL_MAX: Duration = Duration::from_secs(1);
 /// And so much of it.
 const FAREWELL_BYTES_MAX: usize = 64 * 1024;
 
-/// Meets a client, which must be one of the devices that `config` accepts; which it is, and in which life.
+/// Meets a client, which must be one of the devices that `config` accepts; which it is, in which life, and in which role.
 pub(super) async fn accept(
     handshakes: &Handshakes,
     (stream, client): (TcpStream, IpAddr),
     config: Arc<ServerConfig>,
-) -> Result<(server::TlsStream<Socket>, Life), String> {
+) -> Result<
+    (
+        server::TlsStream<Socket>,
+        Life,
+        Result<Option<RoleName>, RoleError>,
+    ),
+    String,
+> {
     let stream = stream.into_std().map_err(|error| error.to_string())?;
     let work = async move {
         let stream = Socket::of_stranger(TcpStream::from_std(stream)?);
@@ -55,7 +63,10 @@ pub(super) async fn accept(
     tls.set_buffer_limit(Some(TLS_BUFFER_BYTES));
     settle(socket)?;
     match data_path::peer(stream.get_ref().1) {
-        Some(life) if matches!(life.subject, Subject::Device(_)) => Ok((stream, life)),
+        Some(life) if matches!(life.subject, Subject::Device(_)) => {
+            let role = data_path::role(stream.get_ref().1);
+            Ok((stream, life, role))
+        }
         _ => Err("the client's certificate names no device".to_owned()),
     }
 }
@@ -130,6 +141,13 @@ fn wrong_peer(error: &CertificateError) -> Option<&WrongPeer> {
     }
 }
 
+fn role_fault(error: &CertificateError) -> Option<&RoleError> {
+    match error {
+        CertificateError::Other(reason) => reason.0.downcast_ref(),
+        _ => None,
+    }
+}
+
 fn is_withdrawn(error: &CertificateError) -> bool {
     matches!(wrong_peer(error), Some(WrongPeer::Over { .. }))
 }
@@ -169,6 +187,10 @@ pub(super) fn client_failed(error: &io::Error) -> String {
                                            issue)"
                 .to_owned()
         }
+        Error::InvalidCertificate(wrong) if role_fault(wrong).is_some() => format!(
+            "the flow asks for the client's role, and {what}: issue the device another certificate, in one role (penstock devices issue \
+             --role)"
+        ),
         Error::InvalidCertificate(wrong) if is_withdrawn(wrong) => {
             format!(
                 "{what}: if the device is where it belongs, issue it another one for a new key (penstock devices issue)"

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use penstock_policy::ids::AssetId;
 use penstock_policy::plan::Plan;
 use penstock_policy::terms::Tls;
-use penstock_proto::tls::data_path::{self, Devices};
+use penstock_proto::tls::data_path::{self, Devices, RoleReading};
 use penstock_proto::tls::server::ServerCredentials;
 use penstock_proto::tls::times::instant;
 use penstock_proto::withdrawn::Life;
@@ -35,7 +35,7 @@ const KEPT_MAX: usize = 1024;
 pub(super) struct TlsIdentity {
     identity: Arc<Identity>,
     server: Arc<ServerCredentials>,
-    clients: Cache<Devices, ServerConfig>,
+    clients: Cache<(Devices, RoleReading), ServerConfig>,
     servers: Cache<(Tls, AssetId, IpAddr), Server>,
 }
 
@@ -63,11 +63,15 @@ impl TlsIdentity {
         self.identity.plant_trust().withdrawn.ends(life)
     }
 
-    /// How a client is met that must be one of these devices.
-    pub(super) fn towards_clients(&self, devices: Devices) -> Result<Arc<ServerConfig>, String> {
-        self.clients.get(devices, |devices| {
+    /// How a client is met that must be one of these devices, and whether its role is asked for.
+    pub(super) fn towards_clients(
+        &self,
+        devices: Devices,
+        roles: RoleReading,
+    ) -> Result<Arc<ServerConfig>, String> {
+        self.clients.get((devices, roles), |(devices, roles)| {
             let trust = self.identity.plant_trust();
-            data_path::device_server(trust, Arc::clone(&self.server), devices.clone())
+            data_path::device_server(trust, Arc::clone(&self.server), devices.clone(), *roles)
                 .map_err(|error| format!("TLS towards clients cannot be set up: {error}"))
         })
     }

@@ -5,7 +5,9 @@
 //! compared. What several rules list for one connection is compiled once and shared by all connections that have it.
 //!
 //! Where TLS ends here, a rule counts for a device only if one of its sources is that device *and* holds the address
-//! that it speaks from: a certificate adds to what the address must be, and takes nothing from it.
+//! that it speaks from: a certificate adds to what the address must be, and takes nothing from it. Where a rule tells roles apart, the role
+//! in the certificate then says what of the rule's operations remains: nothing is a list of its own, by which each request is refused and
+//! answered, and no rule of another flow is lost for it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -14,11 +16,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ipnet::IpNet;
 use penstock_inspect::connection::Mode;
 use penstock_inspect::judge::{RuleIndex, Rules, RulesError};
-use penstock_policy::ids::{AssetId, FlowId, Revision};
+use penstock_policy::ids::{AssetId, FlowId, Revision, RoleName};
 use penstock_policy::plan::{Endpoint, Plan, Rule};
-use penstock_policy::protocol::Protocol;
+use penstock_policy::protocol::{Operations, Protocol, RoleOperations};
 use penstock_policy::terms::{Answers, Enforcement, OnAgentLoss, OnRefusal, PortRange, Tls, Transport};
-use penstock_proto::tls::data_path::Devices;
+use penstock_proto::tls::data_path::{Devices, RoleReading};
 
 use super::tuple::Tuple;
 use crate::observed::NamedFlow;
@@ -35,6 +37,8 @@ pub struct RuleSet {
     pub on_refusal: OnRefusal,
     /// Where the client's TLS ends here: how the server is known.
     pub tls: Option<Arc<Tls>>,
+    /// The client's role counts for one of the flows.
+    pub by_role: bool,
     /// Each of the flows goes on unread while no inspector can take it (`on_agent_loss: pass`).
     pass: bool,
     /// The flows, in the plan's order.
@@ -121,8 +125,14 @@ pub struct InspectionPolicy {
     /// The prefix lengths among them.
     lengths4: BTreeSet<u8>,
     lengths6: BTreeSet<u8>,
-    sets: Mutex<HashMap<Vec<u32>, Arc<RuleSet>>>,
+    sets: Mutex<HashMap<SetKey, Arc<RuleSet>>>,
 }
+
+/// The places of the rules, and as whom a client uses them where one of them tells roles apart.
+type SetKey = (Vec<u32>, Option<Certified>);
+
+/// Of a client that showed a certificate, the role in it, if there is one.
+type Certified = Option<RoleName>;
 
 impl InspectionPolicy {
     /// Indexes `plan`, and compiles each of its lists once, so that a list which cannot be enforced is known before
@@ -140,6 +150,11 @@ impl InspectionPolicy {
                 && compiled.insert(Arc::as_ptr(operations))
             {
                 Rules::compile(operations).map_err(|error| (name(rule), error))?;
+            }
+            if let (Some(operations), Some(roles)) = (&rule.operations, &rule.roles) {
+                for list in roles.lists() {
+                    Rules::within([(&**operations, Some(list))]).map_err(|error| (name(rule), error))?;
+                }
             }
             let Transport::Tcp(ports) = &rule.transport else {
                 continue;
@@ -181,15 +196,19 @@ impl InspectionPolicy {
 
     /// What a TCP connection from `client` to `server` may do, by their addresses.
     pub fn find(&self, client: IpAddr, server: SocketAddr) -> TupleRules {
-        self.found(self.places(client, server, None))
+        self.found(self.places(client, server, None), None)
     }
 
     /// What a connection may do, by addresses and, if it showed a certificate, by device.
     pub(super) fn find_for(&self, tuple: &Tuple) -> TupleRules {
-        self.found(self.places(tuple.client, tuple.server, tuple.device.as_deref()))
+        let certified = tuple.device.as_ref().map(|_| tuple.role.clone());
+        self.found(
+            self.places(tuple.client, tuple.server, tuple.device.as_deref()),
+            certified,
+        )
     }
 
-    fn found(&self, places: BTreeSet<u32>) -> TupleRules {
+    fn found(&self, places: BTreeSet<u32>, certified: Option<Certified>) -> TupleRules {
         let mut listing = Vec::with_capacity(places.len());
         for place in places {
             match self.rule(place).map(Rule::is_carried) {
@@ -201,7 +220,7 @@ impl InspectionPolicy {
         if listing.is_empty() {
             return TupleRules::Nothing;
         }
-        match self.set(listing) {
+        match self.set(listing, certified) {
             Ok(set) => TupleRules::Only(set),
             Err(error) => TupleRules::Unusable(error),
         }
@@ -221,6 +240,23 @@ impl InspectionPolicy {
             return Devices::Any;
         }
         Devices::Listed(ends.iter().filter_map(|end| end.name.parse().ok()).collect())
+    }
+
+    /// Whether the role in a client's certificate matters for a TLS connection from this address. Between zones that only observe nobody is
+    /// kept out for it.
+    pub(super) fn role_reading(&self, client: IpAddr, server: SocketAddr) -> RoleReading {
+        if self.mode(client, server.ip()) == Mode::Enforce && self.tells_roles_apart(client, server) {
+            RoleReading::Strict
+        } else {
+            RoleReading::Ignored
+        }
+    }
+
+    /// Whether a flow from `client` to `server` tells roles apart.
+    pub(super) fn tells_roles_apart(&self, client: IpAddr, server: SocketAddr) -> bool {
+        let places = self.places(client, server, None);
+        let mut rules = places.iter().filter_map(|place| self.rule(*place));
+        rules.any(|rule| rule.roles.is_some())
     }
 
     /// The asset that stands at the server's address, by the flows from `client` to it.
@@ -274,20 +310,18 @@ impl InspectionPolicy {
         self.plan.rules.get(usize::try_from(place).ok()?)
     }
 
-    fn set(&self, listing: Vec<u32>) -> Result<Arc<RuleSet>, Discord> {
+    fn set(&self, listing: Vec<u32>, certified: Option<Certified>) -> Result<Arc<RuleSet>, Discord> {
         let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(set) = sets.get(&listing) {
+        let rules: Vec<&Rule> = listing.iter().filter_map(|place| self.rule(*place)).collect();
+        let certified = certified.filter(|_| rules.iter().any(|rule| rule.roles.is_some()));
+        let key = (listing, certified);
+        if let Some(set) = sets.get(&key) {
             return Ok(Arc::clone(set));
         }
-        let rules: Vec<&Rule> = listing.iter().filter_map(|place| self.rule(*place)).collect();
+        let certified = key.1.as_ref();
         let answers = Answers::shared(rules.iter().map(|rule| rule.answers));
-        let listed: Option<Vec<_>> = rules.iter().map(|rule| rule.operations.as_deref()).collect();
-        let (compiled, owners) = match listed {
-            Some(listed) => {
-                let (compiled, owners) = Rules::union(listed)?;
-                (Some(Arc::new(compiled.with_answers(answers))), owners)
-            }
-            // One that limits nothing leaves none of the others a limit.
+        let (compiled, owners) = match compiled(&rules, certified)? {
+            Some((compiled, owners)) => (Some(Arc::new(compiled.with_answers(answers))), owners),
             None => (None, Vec::new()),
         };
         let tls = rules.first().and_then(|rule| rule.tls.as_ref());
@@ -296,6 +330,7 @@ impl InspectionPolicy {
         }
         let set = Arc::new(RuleSet {
             tls: tls.cloned(),
+            by_role: certified.is_some(),
             pass: rules.iter().all(|rule| rule.on_agent_loss == OnAgentLoss::Pass),
             rules: compiled,
             on_refusal: rules.first().map_or(OnRefusal::Answer, |rule| rule.on_refusal),
@@ -311,7 +346,7 @@ impl InspectionPolicy {
         if sets.len() >= SETS_KEPT_MAX {
             sets.retain(|_, kept| Arc::strong_count(kept) > 1);
         }
-        sets.insert(listing, Arc::clone(&set));
+        sets.insert(key, Arc::clone(&set));
         Ok(set)
     }
 
@@ -353,6 +388,40 @@ impl InspectionPolicy {
             named(|rule| &rule.destinations, server.ip()),
         )
     }
+}
+
+/// What the rules permit a client together, and for each compiled rule the place of the flow that it comes from; `None`: they limit nothing.
+fn compiled(
+    rules: &[&Rule],
+    certified: Option<&Certified>,
+) -> Result<Option<(Rules, Vec<usize>)>, RulesError> {
+    let mut listed: Vec<(usize, (&Operations, Option<&Operations>))> = Vec::with_capacity(rules.len());
+    let mut nothing = None;
+    for (place, rule) in rules.iter().enumerate() {
+        // One that limits nothing leaves none of the others a limit.
+        let Some(operations) = rule.operations.as_deref() else {
+            return Ok(None);
+        };
+        let of_role = match (certified, rule.roles.as_deref()) {
+            (Some(role), Some(roles)) => match roles.of(role.as_ref()) {
+                Some(RoleOperations::All) => None,
+                Some(RoleOperations::Only(list)) => Some(list),
+                None => {
+                    nothing = nothing.or(Some(operations.protocol));
+                    continue;
+                }
+            },
+            _ => None,
+        };
+        listed.push((place, (operations, of_role)));
+    }
+    if let (true, Some(protocol)) = (listed.is_empty(), nothing) {
+        let rules = Rules::nothing(protocol).ok_or(RulesError::Unread(protocol))?;
+        return Ok(Some((rules, Vec::new())));
+    }
+    let (rules, owners) = Rules::within(listed.iter().map(|(_, lists)| *lists))?;
+    let place = |owner: usize| listed.get(owner).map_or(0, |(place, _)| *place);
+    Ok(Some((rules, owners.into_iter().map(place).collect())))
 }
 
 fn may_open(rule: &Rule, client: IpAddr, device: Option<&AssetId>) -> bool {

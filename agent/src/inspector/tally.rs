@@ -183,6 +183,11 @@ impl Tally {
         self.rules = rules;
     }
 
+    /// Whether the client's role counts.
+    pub(super) fn is_by_role(&self) -> bool {
+        self.rules.as_ref().is_some_and(|set| set.by_role)
+    }
+
     /// The flow of a rule.
     pub(super) fn flow(&self, rule: RuleIndex) -> Option<FlowId> {
         let set = self.rules.as_ref()?;

@@ -51,7 +51,7 @@ fn operations(function: &str) -> Operations {
     }])
 }
 
-fn plan(port: u16, operations: Option<Operations>, enforcement: Enforcement) -> Plan {
+pub(super) fn plan(port: u16, operations: Option<Operations>, enforcement: Enforcement) -> Plan {
     let network: IpNet = "127.0.0.1/32".parse().unwrap();
     let end = |name: &str| Endpoint {
         name: name.into(),
@@ -85,6 +85,7 @@ fn plan(port: u16, operations: Option<Operations>, enforcement: Enforcement) -> 
             on_agent_loss: OnAgentLoss::Block,
             operations: operations.map(Arc::new),
             on_refusal: OnRefusal::Answer,
+            roles: None,
             answers: penstock_policy::terms::Answers::Strict,
             tls: None,
         }],

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use penstock_policy::ids::AssetId;
+use penstock_policy::ids::{AssetId, RoleName};
 
 /// Whose doings are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -14,4 +14,6 @@ pub(super) struct Tuple {
     pub server: SocketAddr,
     /// Who the client is by its certificate, where its TLS ends here.
     pub device: Option<Rc<AssetId>>,
+    /// The role that this certificate gives it, if it gives one.
+    pub role: Option<RoleName>,
 }

@@ -322,6 +322,9 @@ impl Worker {
             if told.is_empty() {
                 continue;
             }
+            // The role in its certificate; that there is none is said where one counts.
+            let none = || tally.borrow().is_by_role().then(String::new);
+            let role = tuple.role.as_ref().map(ToString::to_string).or_else(none);
             let (mut client_name, server_name) = policy.names(tuple.client, tuple.server);
             if let Some(device) = &tuple.device {
                 client_name = format!("device/{device} by certificate");
@@ -374,6 +377,7 @@ impl Worker {
                         revision: policy.revision,
                         client: tuple.client,
                         client_name: client_name.clone(),
+                        role: role.clone(),
                         server: tuple.server,
                         server_name: server_name.clone(),
                         count,

@@ -145,6 +145,7 @@ fn operation_event(seen: &OperationSeen) -> AuditEvent {
         first_ms: seen.first_ms,
         last_ms: seen.last_ms,
         values: seen.values.map(LearnedRange::from),
+        role: seen.role.clone(),
     };
     let severity = event.severity();
     record::event(seen.last_ms, severity, seen.revision.0, Kind::Operation(event))

@@ -402,6 +402,7 @@ pub(crate) fn granted(from_ms: u64, until_ms: u64) -> Plan {
             on_agent_loss: OnAgentLoss::Block,
             operations: None,
             on_refusal: OnRefusal::Answer,
+            roles: None,
             answers: Answers::Strict,
             tls: None,
         }],

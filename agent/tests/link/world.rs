@@ -199,6 +199,7 @@ pub fn ending_tls(brokers: &[IpAddr]) -> Plan {
             retain: false,
         }]))),
         on_refusal: OnRefusal::Answer,
+        roles: None,
         answers: penstock_policy::terms::Answers::Strict,
         tls: Some(Tls::default().into()),
     });

@@ -4,6 +4,8 @@
 //! its unconditional spans sorted, with the furthest end so far, so that "does one rule hold all of 40–60?" is one binary
 //! search. Rules that also limit values, sub-functions or two parts of a request are then tried one by one.
 
+mod limit;
+
 use std::collections::BTreeMap;
 
 use penstock_policy::protocol::modbus_tcp::ModbusOperation;
@@ -12,9 +14,10 @@ use penstock_policy::protocol::modbus_tcp::functions::{
 };
 use penstock_policy::terms::{Answers, NumberRange};
 
+use self::limit::Limit;
 use crate::judge::{Judge, Objection, Refusal, RuleIndex, RulesError, Verdict, ranges_text};
 use crate::modbus::{Span, objection};
-use crate::modbus::request::{Request, Values, least_mask_result};
+use crate::modbus::request::{Request, Values};
 
 /// Compiled Modbus rules of one flow.
 #[derive(Debug)]
@@ -63,99 +66,6 @@ struct FunctionLimits {
     sub_functions: Limit,
 }
 
-/// Sorted, merged ranges, or no limit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Limit {
-    Any,
-    Within(Vec<Span>),
-}
-
-impl Limit {
-    fn of(
-        index: RuleIndex,
-        field: &'static str,
-        ranges: Option<&[NumberRange]>,
-        greatest: u16,
-    ) -> Result<Self, RulesError> {
-        let Some(ranges) = ranges else {
-            return Ok(Self::Any);
-        };
-        if ranges.is_empty() {
-            return Err(RulesError::EmptyList { index, field });
-        }
-        let mut spans = Vec::with_capacity(ranges.len());
-        for range in ranges {
-            let bad = RulesError::Range {
-                index,
-                field,
-                first: range.first,
-                last: range.last,
-            };
-            match (u16::try_from(range.first), u16::try_from(range.last)) {
-                (Ok(first), Ok(last)) if first <= last && last <= greatest => {
-                    spans.push(Span { first, last })
-                }
-                _ => return Err(bad),
-            }
-        }
-        Ok(Self::merged(spans))
-    }
-
-    fn merged(mut spans: Vec<Span>) -> Self {
-        spans.sort_unstable();
-        let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
-        for span in spans {
-            match merged.last_mut() {
-                Some(before) if u32::from(span.first) <= u32::from(before.last) + 1 => {
-                    before.last = before.last.max(span.last);
-                }
-                _ => merged.push(span),
-            }
-        }
-        Self::Within(merged)
-    }
-
-    fn holds(&self, span: Span) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Within(spans) => {
-                around(spans, span.first).is_some_and(|candidate| candidate.last >= span.last)
-            }
-        }
-    }
-
-    /// Whether every value that a mask can leave behind is held. Hops from span to span, so that a mask with
-    /// thousands of results costs no more than the limit has spans.
-    fn holds_mask(&self, and: u16, or: u16) -> bool {
-        let Self::Within(spans) = self else { return true };
-        let mut result = least_mask_result(and, or, 0);
-        while let Some(value) = result {
-            let Some(span) = around(spans, value) else {
-                return false;
-            };
-            result = span
-                .last
-                .checked_add(1)
-                .and_then(|from| least_mask_result(and, or, from));
-        }
-        true
-    }
-
-    fn holds_one(&self, value: u16) -> bool {
-        self.holds(Span {
-            first: value,
-            last: value,
-        })
-    }
-}
-
-/// The span that holds `value`, among merged ones.
-fn around(spans: &[Span], value: u16) -> Option<Span> {
-    let after = spans.partition_point(|candidate| candidate.first <= value);
-    let span = *spans.get(after.checked_sub(1)?)?;
-    (span.last >= value).then_some(span)
-}
-
 impl ModbusRules {
     /// Compiles a flow's list.
     ///
@@ -165,22 +75,48 @@ impl ModbusRules {
         if list.is_empty() {
             return Err(RulesError::Empty);
         }
-        let mut entries: Vec<Vec<FunctionLimits>> = (0..128).map(|_| Vec::new()).collect();
+        let mut entries = ByCode::default();
         for (index, operation) in list.iter().enumerate() {
             for (code, entry) in expand(index, operation)? {
-                if let Some(entries) = entries.get_mut(usize::from(code)) {
-                    entries.push(entry);
-                }
+                entries.add(code, entry);
             }
         }
-        Ok(Self {
-            codes: entries
-                .into_iter()
-                .map(|entries| (!entries.is_empty()).then(|| Code::of(entries)))
-                .collect(),
-            texts: list.iter().map(text).collect(),
-            answers: Answers::Strict,
-        })
+        Ok(entries.compiled(list.iter().map(text).collect()))
+    }
+
+    /// Compiles flows' lists of which some permit only what the list beside them does too. Rules are those of the first, numbered through;
+    /// what they and a role have in common may be nothing.
+    ///
+    /// # Errors
+    /// A list is empty, or an entry is not understood.
+    pub fn compile_within(
+        lists: &[(Vec<ModbusOperation>, Option<Vec<ModbusOperation>>)],
+    ) -> Result<Self, RulesError> {
+        let (mut entries, mut texts) = (ByCode::default(), Vec::new());
+        for (list, role) in lists {
+            if list.is_empty() || role.as_ref().is_some_and(Vec::is_empty) {
+                return Err(RulesError::Empty);
+            }
+            let mut of_role = Vec::new();
+            for (index, operation) in role.iter().flatten().enumerate() {
+                of_role.extend(expand(index, operation)?);
+            }
+            for operation in list {
+                for (code, entry) in expand(texts.len(), operation)? {
+                    if role.is_none() {
+                        entries.add(code, entry);
+                        continue;
+                    }
+                    for (_, other) in of_role.iter().filter(|(other, _)| *other == code) {
+                        if let Some(both) = entry.within(other) {
+                            entries.add(code, both);
+                        }
+                    }
+                }
+                texts.push(text(operation));
+            }
+        }
+        Ok(entries.compiled(texts))
     }
 
     /// Permits nothing.
@@ -201,6 +137,32 @@ impl ModbusRules {
             });
         };
         code.judge(request)
+    }
+}
+
+/// What rules say, by function code.
+struct ByCode(Vec<Vec<FunctionLimits>>);
+
+impl Default for ByCode {
+    fn default() -> Self {
+        Self((0..128).map(|_| Vec::new()).collect())
+    }
+}
+
+impl ByCode {
+    fn add(&mut self, code: u8, entry: FunctionLimits) {
+        if let Some(entries) = self.0.get_mut(usize::from(code)) {
+            entries.push(entry);
+        }
+    }
+
+    fn compiled(self, texts: Vec<String>) -> ModbusRules {
+        let code = |entries: Vec<FunctionLimits>| (!entries.is_empty()).then(|| Code::of(entries));
+        ModbusRules {
+            codes: self.0.into_iter().map(code).collect(),
+            texts,
+            answers: Answers::Strict,
+        }
     }
 }
 
@@ -321,6 +283,20 @@ impl Bucket {
 }
 
 impl FunctionLimits {
+    /// What both permit; `None`: nothing of any unit.
+    fn within(&self, other: &Self) -> Option<Self> {
+        let units = self.units.within(&other.units);
+        let is_empty = matches!(&units, Limit::Within(spans) if spans.is_empty());
+        (!is_empty).then(|| Self {
+            rule: self.rule,
+            units,
+            read: self.read.within(&other.read),
+            write: self.write.within(&other.write),
+            values: self.values.within(&other.values),
+            sub_functions: self.sub_functions.within(&other.sub_functions),
+        })
+    }
+
     /// What stands against the request, and how close it came; `None` if nothing does.
     fn against(&self, request: &Request<'_>) -> Option<(u8, Objection)> {
         if request

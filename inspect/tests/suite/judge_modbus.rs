@@ -129,6 +129,31 @@ proptest! {
     }
 }
 
+proptest! {
+    /// What a client may do by its role: the flow and the role permit it, each by one of its entries.
+    #[test]
+    fn rules_within_a_role_permit_exactly_what_flow_and_role_both_permit(
+        list in prop::collection::vec(rule(), 1..6), role in prop::collection::vec(rule(), 1..6),
+        beside in prop::collection::vec(rule(), 1..3), requests in prop::collection::vec(request(), 1..12)
+    ) {
+        let permitting = |list: &[ModbusOperation], request: &Request<'_>| list.iter().any(|rule| permits(rule, request));
+        let alone = ModbusRules::compile_within(&[(list.clone(), Some(role.clone()))]).unwrap();
+        let shared = ModbusRules::compile_within(&[(list.clone(), Some(role.clone())), (beside.clone(), None)]).unwrap();
+        let all: Vec<_> = list.iter().chain(&beside).collect();
+        for (unit, pdu) in &requests {
+            let request = Request::decode(*unit, pdu).unwrap();
+            let both = permitting(&list, &request) && permitting(&role, &request);
+            prop_assert_eq!(alone.judge(&request).allows(), both, "{:?} by {:?} as {:?}", request, list, role);
+            let verdict = shared.judge(&request);
+            prop_assert_eq!(verdict.allows(), both || permitting(&beside, &request));
+            if let Verdict::Allow(named) = verdict {
+                prop_assert!(permits(all[named], &request));
+                prop_assert!(named >= list.len() || permitting(&role, &request));
+            }
+        }
+    }
+}
+
 /// A mask with AND 2 and OR 0 leaves 0 or 2 behind, never 1: values 0 and 2 permit it. It was refused for the 1 between.
 #[test]
 fn a_mask_is_judged_by_the_values_it_can_leave_and_not_by_those_between_them() {

@@ -119,6 +119,7 @@ pub(super) fn build(
         },
         tls: (encrypted && operations.is_some()).then(Tls::default),
         bridge_source: None,
+        roles: None,
         operations,
     }
 }
@@ -144,6 +145,7 @@ fn bridge(source: FlowEnd, destination: FlowEnd, recipe: &FlowRecipe) -> Flow {
         destinations: vec![destination],
         service: to,
         operations: Some(publications(recipe)),
+        roles: None,
         must_flow: recipe.must_flow,
         on_refusal: OnRefusal::Answer,
         answers: Answers::Strict,

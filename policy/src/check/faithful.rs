@@ -229,6 +229,9 @@ fn differences(conduit: &Conduit, flow: &Flow, rule: &Rule) -> Vec<&'static str>
     if rule.operations.as_deref() != flow.operations.as_ref() {
         differs.push("other operations");
     }
+    if rule.roles.as_deref() != flow.roles.as_ref() {
+        differs.push("other roles");
+    }
     if rule.on_agent_loss != conduit.on_agent_loss || rule.must_flow != flow.must_flow {
         differs.push("another duty to flow");
     }

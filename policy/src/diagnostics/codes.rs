@@ -264,6 +264,13 @@ codes! {
     640 Warning RegisterNumbers "Addresses look like the register numbers of a manual."
         "On the wire, and so in the document, coils, discrete inputs, input and holding registers each have addresses from 0. Manuals often number them from 1 with the kind in front: holding register 40001 has address 0, input register 30010 address 9, discrete input 10001 address 0. Written as addresses such numbers permit what nobody asks for and refuse what is asked. Write the address: the number without its first digit, less one. Some devices really have their data there (SunSpec inverters, from 40000 on). To say so, list the number before the first register with the others, which no register has: `[40000, 40072-40099]`."
 
+    650 Error RolesUnfit "Roles make no difference here."
+        "A client's role stands in the certificate that it shows (Modbus/TCP Security, extension 1.3.6.1.4.1.50316.802.1). So `roles` belongs to a flow of Modbus that lists operations under `allow`, and whose clients' TLS ends at the gateway: `service: modbus-tcp:802` with `tls: { server: plain, server_port: 502 }`. Anywhere else nobody reads a role, and whoever relied on it would rely on nothing. A flow tells at most 32 roles apart, each with at most 128 entries."
+    651 Error UnknownRole "The default role is none of the flow's roles."
+        "`default_role` says as what a client counts whose certificate names no role; it is one of the names under `roles`. Without the key such a client may do nothing. A client whose role the flow does not name may do nothing in any case."
+    652 Error RoleBeyondFlow "A role lists an operation that its flow does not allow."
+        "A role only takes away: an operation passes where the flow's `allow` permits it and the client's role does. What `allow` permits nothing of, no role can use. Add the operation to `allow`, or take it out of the role."
+
     701 Error ThresholdUnreachable "There are fewer approvers than a release needs."
         "`threshold` is the number of different people who must sign. It is at least 1 and at most the number of `people`."
     702 Error SharedKey "Two people have the same key."

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::{Change, Effect, Subject, numbers, operations};
 use crate::ids::{ConduitId, FlowName};
 use crate::model::{Conduit, Flow, FlowEnd, Plant, Service};
-use crate::protocol::Operations;
+use crate::protocol::{Operations, RoleOperations, Roles};
 use crate::terms::{Answers, NumberRange, PortRange, Tls, Transport};
 use crate::words::and;
 
@@ -92,6 +92,7 @@ pub(super) fn compare(before: &Flow, after: &Flow) -> (Effect, Vec<String>) {
         after.operations.as_ref(),
         &who(before, after),
     );
+    comparison.roles(before.roles.as_ref(), after.roles.as_ref());
     comparison.carriage(before, after);
     if before.must_flow != after.must_flow {
         let words = if after.must_flow {
@@ -271,6 +272,70 @@ impl Comparison {
                     self.details
                         .push("the same operations are written differently".to_owned());
                 }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Comparison {
+    /// What clients may do by their role. A client without one, or with one that is not named, may do nothing.
+    fn roles(&mut self, before: Option<&Roles>, after: Option<&Roles>) {
+        let (old, new) = match (before, after) {
+            (None, None) => return,
+            (None, Some(roles)) => {
+                self.narrower = true;
+                self.details.push(format!("limited {roles}"));
+                return;
+            }
+            (Some(roles), None) => {
+                self.wider = true;
+                self.details.push(format!(
+                    "roles no longer matter, every client may do all of it (was {roles})"
+                ));
+                return;
+            }
+            (Some(old), Some(new)) => (old, new),
+        };
+        let names: BTreeSet<_> = old.by_role.keys().chain(new.by_role.keys()).collect();
+        for role in names {
+            let words = format!("role {role}");
+            self.role(&words, old.by_role.get(role), new.by_role.get(role));
+        }
+        if old.default != new.default {
+            self.role("a client without a role", old.of(None), new.of(None));
+        }
+    }
+
+    fn role(&mut self, who: &str, before: Option<&RoleOperations>, after: Option<&RoleOperations>) {
+        match (before, after) {
+            (None, None) => {}
+            (None, Some(operations)) => {
+                self.wider = true;
+                self.details.push(format!("{who} may do {operations}"));
+            }
+            (Some(operations), None) => {
+                self.narrower = true;
+                self.details
+                    .push(format!("{who} may do nothing any longer (was {operations})"));
+            }
+            (Some(RoleOperations::Only(old)), Some(RoleOperations::Only(new))) if old != new => {
+                let difference = operations::compare(old, new, "");
+                self.wider |= difference.wider;
+                self.narrower |= difference.narrower;
+                if difference.wider || difference.narrower {
+                    let details = difference.details.into_iter();
+                    self.details
+                        .extend(details.map(|detail| format!("{who}: {detail}")));
+                } else {
+                    self.details
+                        .push(format!("{who}: the same operations are written differently"));
+                }
+            }
+            (Some(old), Some(new)) if old != new => {
+                self.wider |= *new == RoleOperations::All;
+                self.narrower |= *old == RoleOperations::All;
+                self.details.push(format!("{who} may do {new} (was {old})"));
             }
             _ => {}
         }

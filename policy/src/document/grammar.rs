@@ -21,7 +21,8 @@ use super::vocabulary::Criticality;
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::ids::{
-    ApproverId, AssetId, ConduitId, ControlId, FlowName, GatewayId, GrantId, PlantId, SiteId, ZoneId,
+    ApproverId, AssetId, ConduitId, ControlId, FlowName, GatewayId, GrantId, PlantId, RoleName, SiteId,
+    ZoneId,
 };
 use crate::model::{Assurance, Consequence, PublicKey, Service, SlVector, ZoneKind};
 use crate::terms::{Answers, Enforcement, GatewayMode, OnAgentLoss, OnDrift, OnRefusal};
@@ -290,6 +291,11 @@ record! {
         required service: PerEnd<Service>,
         /// The operations it may use, or the word `any`.
         optional allow: Allow,
+        /// What of these operations a client may use by the role in its certificate (Modbus/TCP Security): for each role operations, or
+        /// the word `any`: all that the flow allows. Needs `tls`.
+        optional roles: Table<RoleName, Allow>,
+        /// The role of a client whose certificate names none; default: such a client may do nothing.
+        optional default_role: RoleName,
         /// Whether its loss hurts the process.
         optional must_flow: bool,
         /// What a client gets for a refused operation: `answer` (default), `acknowledge`, `disconnect`, `reset`, `drop`.

@@ -7,8 +7,8 @@ use super::read::{Key, Term, scalar};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::ids::{
-    ApproverId, AssetId, ConduitId, ControlId, FlowName, GatewayId, GrantId, PlantId, SiteId, ZoneId,
-    check_name,
+    ApproverId, AssetId, ConduitId, ControlId, FlowName, GatewayId, GrantId, PlantId, RoleName, SiteId,
+    ZoneId, check_name,
 };
 
 /// The pattern of all names of `ids`.
@@ -59,6 +59,7 @@ names! {
     ApproverId, "the name of an approver";
     ControlId, "the name of a compensating control";
     GrantId, "the name of a grant";
+    RoleName, "the name of a role";
 }
 
 /// A label's key: any name.

@@ -14,6 +14,7 @@ mod effects;
 mod examples;
 mod inside;
 mod properties;
+mod roles;
 mod schema;
 mod tunnels;
 

@@ -11,8 +11,7 @@ use serde::Serialize;
 
 use super::{Assurance, SlVector};
 use crate::ids::{AssetId, FlowName, GatewayId, ZoneId};
-use crate::protocol::Operations;
-use crate::protocol::Protocol;
+use crate::protocol::{Operations, Protocol, Roles};
 use crate::terms::{Answers, OnAgentLoss, OnRefusal, Tls, Transport};
 
 /// A conduit.
@@ -55,6 +54,8 @@ pub struct Flow {
     pub service: Service,
     /// What it may do inside the protocol. `None`: not limited (written `allow: any`, or a service without operations).
     pub operations: Option<Operations>,
+    /// What of these operations a client may use by the role in its certificate; `None`: roles do not matter.
+    pub roles: Option<Roles>,
     /// Its loss hurts the process.
     pub must_flow: bool,
     /// What a client gets for a refused operation.

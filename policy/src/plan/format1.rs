@@ -118,6 +118,7 @@ impl From<RuleBefore> for Rule {
             must_flow: rule.must_flow,
             on_agent_loss: rule.on_agent_loss,
             operations: rule.operations,
+            roles: None,
             on_refusal: rule.on_refusal,
             answers: Answers::Strict,
             tls: rule.tls,

@@ -14,7 +14,7 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 
 use super::{Endpoint, Rule};
 use crate::ids::ConduitId;
-use crate::protocol::Operations;
+use crate::protocol::{Operations, Roles};
 use crate::terms::{PortRange, Tls, Transport};
 
 /// Reads the list of rules.
@@ -56,6 +56,7 @@ struct Interner {
     conduits: HashSet<ConduitId>,
     names: HashSet<Arc<str>>,
     operations: HashSet<Arc<Operations>>,
+    roles: HashSet<Arc<Roles>>,
     tls: HashSet<Arc<Tls>>,
 }
 
@@ -73,6 +74,7 @@ impl Interner {
             operations: rule
                 .operations
                 .map(|operations| once(&mut self.operations, operations)),
+            roles: rule.roles.map(|roles| once(&mut self.roles, roles)),
             tls: rule.tls.map(|tls| once(&mut self.tls, tls)),
             ..rule
         }

@@ -151,11 +151,13 @@ fn operations(plan: &Plan, rule: &Rule) -> Result<(), String> {
         }
         _ => {}
     }
-    let [limits, ends] = rule.inspectors();
+    by_role(rule, &name)?;
+    let [limits, ends, roles] = rule.inspectors();
     let needed = limits
         .map(|inspector| (inspector, "limits operations"))
         .into_iter()
-        .chain(ends.map(|inspector| (inspector, "ends TLS at the gateway")));
+        .chain(ends.map(|inspector| (inspector, "ends TLS at the gateway")))
+        .chain(roles.map(|roles| (roles, "limits operations by role")));
     let missing = needed
         .into_iter()
         .find(|(inspector, _)| !plan.requires.contains(inspector));
@@ -165,6 +167,28 @@ fn operations(plan: &Plan, rule: &Rule) -> Result<(), String> {
         )),
         None => Ok(()),
     }
+}
+
+/// Roles are read from certificates, which are shown where TLS ends at the gateway; and each limits what the flow permits.
+fn by_role(rule: &Rule, name: &str) -> Result<(), String> {
+    let Some(roles) = rule.roles.as_deref() else {
+        return Ok(());
+    };
+    let problem = match (rule.operations.as_deref(), roles.fault()) {
+        _ if rule.tls.is_none() => {
+            "but ends no TLS at the gateway, so that no client shows a role".to_owned()
+        }
+        (None, _) => "but lists no operations that they could limit".to_owned(),
+        (Some(operations), _) if !operations.protocol.has_roles => {
+            format!("which {} does not have", operations.protocol.name)
+        }
+        (Some(operations), _) if roles.lists().any(|list| list.protocol != operations.protocol) => {
+            "but one of them lists operations of another protocol".to_owned()
+        }
+        (_, Some(fault)) => format!("but {fault}"),
+        _ => return Ok(()),
+    };
+    Err(format!("flow {name} has roles, {problem}"))
 }
 
 /// A client's TLS ends before a server that speaks none: at one port each, and never without an agent.

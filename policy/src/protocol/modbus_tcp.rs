@@ -48,6 +48,7 @@ pub(super) static VOCABULARY: Vocabulary = Vocabulary {
         help: "write `answer`: the master gets the exception that the protocol has for it",
     },
     matches_answers: true,
+    has_roles: true,
     example: "`allow: [{ read-holding-registers: { units: 1, addresses: 0-99 } }]`",
     placeholder: Placeholder {
         entry: "read-holding-registers: { units: 1, addresses: 0 }",

@@ -51,6 +51,7 @@ pub(super) static VOCABULARY: Vocabulary = Vocabulary {
         help: "",
     },
     matches_answers: false,
+    has_roles: false,
     example: "`allow: [{ publish: { topics: [\"works/#\"] } }]`",
     placeholder: Placeholder {
         entry: "subscribe: { topics: [\"put/its/topics/here\"], qos: 0 }",

@@ -32,6 +32,8 @@ pub struct Vocabulary {
     pub refusals: Refusals,
     /// Its answers carry what their requests carry, so that they are matched with them (`answers` in the document).
     pub matches_answers: bool,
+    /// Its standard gives clients roles by their certificates (`roles` in the document).
+    pub has_roles: bool,
     /// One permitted operation, as a help for who has named none.
     pub example: &'static str,
     /// An entry for an operation of which nothing is known yet.

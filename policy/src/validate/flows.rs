@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Between, Context, assets, inside, resolves, text};
+use super::{Between, Context, assets, inside, resolves, roles, text};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::Place;
@@ -58,6 +58,13 @@ pub(super) fn flow(
             .help("name the ports that are needed, such as `tcp/8080` or `tcp/5000-5010`"),
         );
     }
+    let roles = match (&operations, &inside) {
+        (Some(operations), Some(inside)) => {
+            let ends_tls = inside.tls.is_some() && inside.bridge_source.is_none();
+            roles::roles(name, flow, operations.as_ref(), ends_tls, faults)
+        }
+        _ => None,
+    };
     let inside = inside?;
     Some(Flow {
         title: text(&flow.title),
@@ -65,6 +72,7 @@ pub(super) fn flow(
         destinations: destinations.into_iter().map(|(end, _)| end).collect(),
         service: flow.service.value()?.destination().value.clone(),
         operations: operations?,
+        roles: roles?,
         must_flow: flow.must_flow.value().copied().unwrap_or(false),
         on_refusal: inside.on_refusal,
         answers: inside.answers,

@@ -35,6 +35,7 @@ impl Described for OperationEvent {
 
     fn texts(&self) -> Vec<&str> {
         vec![
+            self.role.as_deref().unwrap_or_default(),
             &self.operation,
             &self.client,
             &self.client_name,
@@ -53,7 +54,7 @@ impl Described for OperationEvent {
             _ => format!("{} ", decision_word(self.decision)),
         };
         format!(
-            "{decision}{} on {} by {}{}{}{}{}",
+            "{decision}{} on {} by {}{}{}{}{}{}",
             self.operation,
             end(
                 &self.server_name,
@@ -62,6 +63,7 @@ impl Described for OperationEvent {
                 names
             ),
             end(&self.client_name, &self.client, &self.client, names),
+            self.role.as_deref().map(role_words).unwrap_or_default(),
             self.values.as_ref().map(values_words).unwrap_or_default(),
             times(self.count),
             bracketed(['[', ']'], &self.flow),
@@ -94,6 +96,9 @@ impl Described for OperationEvent {
 impl OperationEvent {
     /// Of what is not an operation, and of one that writes nothing, neither is a field.
     fn add_decision_and_values(&self, fields: &mut Map<String, Value>) {
+        if let Some(role) = &self.role {
+            fields.insert("role".to_owned(), role.as_str().into());
+        }
         if let Some(values) = &self.values {
             let values = json!({ "first": values.first, "last": values.last });
             fields.insert("values".to_owned(), values);
@@ -101,6 +106,14 @@ impl OperationEvent {
         if Described::decision(self) != Decision::Unspecified {
             fields.insert("decision".to_owned(), decision_word(self.decision).into());
         }
+    }
+}
+
+/// " as operator", " without a role".
+fn role_words(role: &str) -> String {
+    match role {
+        "" => " without a role".to_owned(),
+        role => format!(" as {role}"),
     }
 }
 

@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_policy::ids::{AssetId, PlantId};
+use penstock_policy::ids::{AssetId, PlantId, RoleName};
 use penstock_policy::terms::Tls;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::ClientCertVerifier as _;
@@ -31,6 +31,8 @@ pub use super::verifier::Devices;
 use super::verifier::{Anchor, ClientVerifier, ExpectedPeer, ForeignVerifier, PeerKind, ServerVerifier};
 use super::{Credentials, TlsError, certificates_from_pem, provider};
 use crate::peer::Certified;
+pub use crate::role::RoleError;
+use crate::role::role_of;
 use crate::withdrawn::{Life, WatchedLife, WithdrawnView};
 
 /// What a gateway knows of its plant: by this its peers are judged.
@@ -44,6 +46,15 @@ pub struct PlantTrust<'a> {
     pub withdrawn: &'a WithdrawnView,
 }
 
+/// Whether the role matters that a client's certificate gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RoleReading {
+    /// It does not: whatever the certificate says of a role lets nobody in and keeps nobody out.
+    Ignored,
+    /// It does: a client gets in with one role or without any, not with what cannot be read as one.
+    Strict,
+}
+
 /// The configuration that ends the TLS of `devices` with the gateway's own certificate.
 ///
 /// # Errors
@@ -52,10 +63,14 @@ pub fn device_server(
     trust: PlantTrust<'_>,
     gateway: Arc<ServerCredentials>,
     devices: Devices,
+    roles: RoleReading,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let named = ExpectedPeer {
         plant: trust.plant.clone(),
-        who: PeerKind::Devices(devices),
+        who: match roles {
+            RoleReading::Ignored => PeerKind::Devices(devices),
+            RoleReading::Strict => PeerKind::DevicesInRoles(devices),
+        },
         withdrawn: trust.withdrawn.clone(),
     };
     // No application protocol is negotiated: MQTT clients offer none, or one of several names for it.
@@ -109,6 +124,17 @@ pub fn judge_device(trust: PlantTrust<'_>, chain: &[CertificateDer<'static>]) ->
 pub fn peer(connection: &CommonState) -> Option<Life> {
     let leaf = connection.peer_certificates()?.first()?;
     Life::of_certificate(leaf).ok()
+}
+
+/// The role that the certificate of the peer gives it, once the handshake is done; `None`: it has none, or it is not done.
+///
+/// # Errors
+/// What stands there is not one role.
+pub fn role(connection: &CommonState) -> Result<Option<RoleName>, RoleError> {
+    match connection.peer_certificates().and_then(<[_]>::first) {
+        Some(leaf) => role_of(leaf),
+        None => Ok(None),
+    }
 }
 
 /// What makes a broker trustworthy.

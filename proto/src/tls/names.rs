@@ -230,6 +230,7 @@ mod tests {
             on_agent_loss: OnAgentLoss::Block,
             operations: None,
             on_refusal: OnRefusal::Answer,
+            roles: None,
             answers: penstock_policy::terms::Answers::Strict,
             tls: tls.clone().map(Into::into),
         };

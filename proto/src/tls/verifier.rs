@@ -29,6 +29,7 @@ use super::chains::{Chains, Issuer};
 use super::times::judged;
 use super::{TlsError, certificate_error, provider};
 use crate::peer::{Certified, Epoch, PeerIdentity, Subject, validity_ms};
+use crate::role::role_of;
 use crate::withdrawn::WithdrawnView;
 
 /// Why a peer with a valid certificate was not accepted. Libraries print reasons of ours as a program sees them, so it is the sentence there too.
@@ -205,6 +206,8 @@ pub(super) enum PeerKind {
     Coordinator,
     /// A device.
     Devices(Devices),
+    /// A device, whose certificate gives it one role, or none.
+    DevicesInRoles(Devices),
     /// One of these gateways.
     Gateways(BTreeSet<GatewayId>),
 }
@@ -244,19 +247,25 @@ impl ExpectedPeer {
             Certified::from_certificate(leaf).map_err(certificate_error)?;
         let good = match (&self.who, &identity.subject) {
             (PeerKind::AnyPeer, _) | (PeerKind::Coordinator, Subject::Coordinator(_)) => true,
-            (PeerKind::Devices(devices), Subject::Device(device)) => devices.contain(device),
+            (PeerKind::Devices(devices) | PeerKind::DevicesInRoles(devices), Subject::Device(device)) => {
+                devices.contain(device)
+            }
             (PeerKind::Gateways(gateways), Subject::Gateway(gateway)) => gateways.contains(gateway),
-            (PeerKind::Coordinator | PeerKind::Devices(_) | PeerKind::Gateways(_), _) => false,
+            (PeerKind::Coordinator | PeerKind::Gateways(_), _) => false,
+            (PeerKind::Devices(_) | PeerKind::DevicesInRoles(_), _) => false,
         };
         let found = identity.to_string();
         if !good || identity.plant != self.plant {
             let wanted = self.wanted();
             return Err(certificate_error(WrongPeer::Other { found, wanted }));
         }
-        match self.withdrawn.over_since(&identity.subject, epoch) {
-            Some(from) => Err(certificate_error(WrongPeer::Over { found, epoch, from })),
-            None => Ok(()),
+        if let Some(from) = self.withdrawn.over_since(&identity.subject, epoch) {
+            return Err(certificate_error(WrongPeer::Over { found, epoch, from }));
         }
+        if matches!(self.who, PeerKind::DevicesInRoles(_)) {
+            role_of(leaf).map_err(certificate_error)?;
+        }
+        Ok(())
     }
 
     fn wanted(&self) -> String {
@@ -268,8 +277,11 @@ impl ExpectedPeer {
                 let names: Vec<String> = gateways.iter().map(|name| format!("gateway/{name}")).collect();
                 format!("{} of plant {plant}", names.join(" or "))
             }
-            PeerKind::Devices(Devices::Any) => format!("a device of plant {plant}"),
-            PeerKind::Devices(Devices::Listed(devices)) => match (devices.first(), devices.len()) {
+            PeerKind::Devices(Devices::Any) | PeerKind::DevicesInRoles(Devices::Any) => {
+                format!("a device of plant {plant}")
+            }
+            PeerKind::Devices(Devices::Listed(devices))
+            | PeerKind::DevicesInRoles(Devices::Listed(devices)) => match (devices.first(), devices.len()) {
                 (Some(device), 1) => format!("device/{device} of plant {plant}"),
                 (_, count) => format!("one of the {count} devices of plant {plant} that may connect here"),
             },

@@ -11,7 +11,7 @@ use std::time::Duration;
 use penstock_policy::ids::Digest;
 use penstock_policy::terms::Tls;
 use penstock_proto::tls::client::{ClientProfile, Trust};
-use penstock_proto::tls::data_path::{BrokerProfile, Devices, PlantTrust, device_server};
+use penstock_proto::tls::data_path::{BrokerProfile, Devices, PlantTrust, RoleReading, device_server};
 use penstock_proto::tls::handshakes::{Handshakes, Unmet};
 use penstock_proto::tls::server::{ServerCredentials, server_config};
 use penstock_proto::tls::{Credentials, certificates_to_pem};
@@ -131,7 +131,7 @@ fn no_client_that_is_refused_costs_a_listener_more_than_three_that_are_accepted(
         roots: &roots,
         withdrawn: &withdrawn,
     };
-    let inspector = device_server(trust, own("gateway/gw-1"), listed).unwrap();
+    let inspector = device_server(trust, own("gateway/gw-1"), listed, RoleReading::Ignored).unwrap();
     let shows = |credentials: &Credentials| as_server(&inspector, &client_showing(credentials, &[]));
     holds("the inspector", shows, &ca.issue("device/hmi"), "device/hmi");
 }

@@ -259,6 +259,7 @@ pub(super) fn plan_of(count: u32, port: u16, operations: Option<Operations>) -> 
         on_agent_loss: OnAgentLoss::Block,
         operations: operations.clone().map(Into::into),
         on_refusal: OnRefusal::Answer,
+        roles: None,
         answers: penstock_policy::terms::Answers::Strict,
         tls: None,
     };

@@ -114,6 +114,7 @@ fn plan(count: u32) -> Plan {
         transport: Transport::Tcp(vec![PortRange::single(port)]),
         must_flow: false,
         on_refusal: penstock_policy::terms::OnRefusal::default(),
+        roles: None,
         answers: penstock_policy::terms::Answers::Strict,
         tls: None,
         on_agent_loss: OnAgentLoss::Block,

@@ -157,6 +157,7 @@ impl World {
                     on_agent_loss: OnAgentLoss::Block,
                     operations: operations.clone().map(Into::into),
                     on_refusal: OnRefusal::Answer,
+                    roles: None,
                     answers: penstock_policy::terms::Answers::Strict,
                     tls: None,
                 })

@@ -82,6 +82,7 @@ pub fn rule(id: u32, sources: &[&str], destinations: &[&str], transport: Transpo
         transport,
         must_flow: false,
         on_refusal: penstock_policy::terms::OnRefusal::default(),
+        roles: None,
         answers: penstock_policy::terms::Answers::Strict,
         tls: None,
         on_agent_loss: OnAgentLoss::Block,

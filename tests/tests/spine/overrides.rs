@@ -53,6 +53,7 @@ fn plan() -> Plan {
         on_agent_loss: OnAgentLoss::Block,
         operations: None,
         on_refusal: OnRefusal::Answer,
+        roles: None,
         answers: Answers::Strict,
         tls: None,
     };

@@ -117,6 +117,7 @@ pub(crate) fn plan(index: usize, revision: u64) -> Plan {
         on_agent_loss: OnAgentLoss::Block,
         operations: None,
         on_refusal: OnRefusal::Answer,
+        roles: None,
         answers: Answers::Strict,
         tls: None,
     };

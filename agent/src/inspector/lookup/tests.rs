@@ -1,7 +1,13 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+use std::collections::BTreeMap;
+
+use penstock_inspect::judge::Verdict;
+use penstock_inspect::modbus::{ModbusRules, Request};
 use penstock_policy::arbitrary::plans_with_connections;
 use penstock_policy::protocol::modbus_tcp::MODBUS_TCP;
+use penstock_policy::protocol::{Permitted, Roles};
+use penstock_policy::terms::NumberRange;
 use penstock_policy::verdict::{Carried, Connection, Decision, Permissions, decide, permitted};
 use proptest::prelude::*;
 
@@ -67,4 +73,105 @@ proptest! {
             }
         }
     }
+}
+
+const CLIENT: &str = "127.0.0.1";
+
+fn reads(first: u32, last: u32) -> Operations {
+    let addresses = penstock_policy::protocol::LimitSet::Numbers(vec![NumberRange { first, last }]);
+    let read = Permitted {
+        operation: "read-holding-registers".to_owned(),
+        limits: BTreeMap::from([("addresses", addresses)]),
+    };
+    Operations::of(MODBUS_TCP, [read])
+}
+
+/// Two flows that share their connections: the first tells roles apart, the second only says what anybody may do.
+fn by_role(default: Option<&str>, with_second: bool) -> InspectionPolicy {
+    let mut plan = crate::inspector::tests::plan(502, Some(reads(0, 99)), Enforcement::Enforce);
+    let mut second = plan.rules[0].clone();
+    let only = RoleOperations::Only(reads(40, 200));
+    let by_role = BTreeMap::from([
+        ("engineer".parse().unwrap(), RoleOperations::All),
+        ("operator".parse().unwrap(), only),
+    ]);
+    let default = default.map(|role| role.parse().unwrap());
+    plan.rules[0].roles = Some(Roles { by_role, default }.into());
+    second.id = FlowId(8);
+    second.flow = "second".parse().unwrap();
+    second.operations = Some(reads(300, 309).into());
+    plan.rules.extend(with_second.then_some(second));
+    for rule in &mut plan.rules {
+        rule.tls = Some(Arc::new(Tls {
+            plain_port: Some(1502),
+            ..Tls::default()
+        }));
+    }
+    InspectionPolicy::new(Arc::new(plan), Revision(1)).unwrap()
+}
+
+/// Which of these registers a client may read, and by which flow.
+fn readable(policy: &InspectionPolicy, certified: Option<Option<&str>>) -> Vec<(u16, String)> {
+    let tuple = Tuple {
+        client: CLIENT.parse().unwrap(),
+        server: SocketAddr::new(CLIENT.parse().unwrap(), 502),
+        device: certified.map(|_| std::rc::Rc::new("hmi".parse().unwrap())),
+        role: certified.flatten().map(|role| role.parse().unwrap()),
+    };
+    let TupleRules::Only(set) = policy.find_for(&tuple) else {
+        panic!("{certified:?}")
+    };
+    assert_eq!(set.by_role, certified.is_some());
+    let rules = set.rules.as_ref().unwrap();
+    let judge = rules.of::<ModbusRules>().unwrap();
+    let read = |address: u16| {
+        let [high, low] = address.to_be_bytes();
+        let pdu = [3, high, low, 0, 1];
+        match judge.judge(&Request::decode(1, &pdu).unwrap()) {
+            Verdict::Allow(rule) => Some((address, set.flow(Some(rule)).unwrap().name.clone())),
+            _ => None,
+        }
+    };
+    [7, 45, 150, 305].into_iter().filter_map(read).collect()
+}
+
+#[test]
+fn a_role_takes_away_what_it_does_not_have_and_nothing_of_another_flow() {
+    let first = |register: u16| (register, "supply/polling".to_owned());
+    let second = (305, "supply/second".to_owned());
+    for (default, as_nobody) in [(None, vec![]), (Some("operator"), vec![first(45)])] {
+        let (alone, shared) = (by_role(default, false), by_role(default, true));
+        for (role, mut may) in [
+            (Some("engineer"), vec![first(7), first(45)]),
+            (Some("operator"), vec![first(45)]),
+            (Some("guest"), vec![]),
+            (None, as_nobody),
+        ] {
+            assert_eq!(readable(&alone, Some(role)), may, "{role:?}, else {default:?}");
+            may.push(second.clone());
+            assert_eq!(readable(&shared, Some(role)), may, "{role:?}, else {default:?}");
+        }
+        // Before a certificate was shown, the connection is the flow's.
+        let all = vec![first(7), first(45), second.clone()];
+        assert_eq!(readable(&shared, None), all);
+    }
+}
+
+#[test]
+fn a_role_that_cannot_be_read_keeps_nobody_out_where_no_role_counts_or_nothing_is_enforced() {
+    let reading = |policy: &InspectionPolicy| {
+        let server = SocketAddr::new(CLIENT.parse().unwrap(), 502);
+        policy.role_reading(CLIENT.parse().unwrap(), server)
+    };
+    let policy = by_role(None, true);
+    assert_eq!(reading(&policy), RoleReading::Strict);
+    let changed = |change: fn(&mut Plan)| {
+        let mut plan = (*policy.plan).clone();
+        change(&mut plan);
+        InspectionPolicy::new(Arc::new(plan), Revision(1)).unwrap()
+    };
+    let without = changed(|plan| plan.rules[0].roles = None);
+    assert_eq!(reading(&without), RoleReading::Ignored);
+    let observing = changed(|plan| plan.interfaces[0].observing = Enforcement::Observe.into());
+    assert_eq!(reading(&observing), RoleReading::Ignored);
 }

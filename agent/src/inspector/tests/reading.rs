@@ -31,6 +31,7 @@ async fn what_comes_without_end_lets_other_connections_have_their_turn_and_is_ta
         client: at.ip(),
         server: at,
         device: None,
+        role: None,
     };
     let claim = super::super::lookup::SeatClaim::default();
     let (seat, _) = Seats::new(SeatLimits::default())

@@ -11,7 +11,7 @@ use penstock_policy::model::ApproverSet;
 use penstock_policy::protocol::mqtt::MqttOperation;
 use penstock_policy::terms::{NumberRange, Tls};
 use penstock_proto::keys::FileKey;
-use penstock_proto::tls::data_path::Devices;
+use penstock_proto::tls::data_path::{Devices, RoleReading};
 use penstock_proto::tls::{Credentials, certificates_to_pem};
 use penstock_proto::withdrawn::WithdrawnView;
 use rcgen::{
@@ -176,7 +176,7 @@ fn tls_is_set_up_once_for_an_identity_and_the_terms_of_a_flow() {
     let [first, renewed] = [2099, 2098].map(|year| TlsIdentity::new(ca.gateway(year)).unwrap());
     let clients = |ready: &TlsIdentity, device: &str| {
         let devices = Devices::Listed([device.parse().unwrap()].into());
-        ready.towards_clients(devices).unwrap()
+        ready.towards_clients(devices, RoleReading::Ignored).unwrap()
     };
     assert!(Arc::ptr_eq(&clients(&first, "hmi"), &clients(&first, "hmi")));
     assert!(!Arc::ptr_eq(&clients(&first, "hmi"), &clients(&first, "panel")));

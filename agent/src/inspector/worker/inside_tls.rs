@@ -96,15 +96,25 @@ impl Worker {
             return Err(reset(stream, why.to_owned()));
         };
         let devices = policy.devices(tuple.client, tuple.server);
-        let config = match own.towards_clients(devices) {
+        let roles = policy.role_reading(tuple.client, tuple.server);
+        let config = match own.towards_clients(devices, roles) {
             Ok(config) => config,
             Err(why) => return Err(reset(stream, why)),
         };
-        let (leg, life) = handshake::accept(&self.shared.handshakes, (stream, tuple.client), config)
+        let (leg, life, role) = handshake::accept(&self.shared.handshakes, (stream, tuple.client), config)
             .await
             .map_err(HandshakeFailure::TurnedAway)?;
         if let peer::Subject::Device(device) = &life.subject {
             tuple.device = Some(Rc::new(device.clone()));
+        }
+        match role {
+            Ok(role) => tuple.role = role,
+            // Its handshake would not have come about where its role counts and zones enforce.
+            Err(error) if policy.tells_roles_apart(tuple.client, tuple.server) => self.note(
+                tuple,
+                &format!("the client counts as one without a role: {error}"),
+            ),
+            Err(_) => {}
         }
         let leg = Leg::tls(leg);
         if let Some(port) = tls.plain_port {

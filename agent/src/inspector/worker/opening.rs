@@ -134,6 +134,7 @@ impl Worker {
                     client: client.ip(),
                     server,
                     device: None,
+                    role: None,
                 };
                 self.note(&tuple, NO_DESCRIPTOR);
             }
@@ -152,6 +153,7 @@ impl Worker {
             client: client.ip(),
             server,
             device: None,
+            role: None,
         };
         match self.seat(client, server) {
             Ok((seat, unread)) => {

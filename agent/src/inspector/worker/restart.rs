@@ -31,6 +31,7 @@ impl Worker {
                 client: client.ip(),
                 server,
                 device: None,
+                role: None,
             };
             let opened = self
                 .seat(client, server)

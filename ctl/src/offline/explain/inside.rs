@@ -1,10 +1,12 @@
 //! What becomes of one operation inside a connection that passes, or on a bridge: which entry permits it, or what
 //! stands against it in the one that came closest.
 
+use std::collections::BTreeSet;
+
 use penstock_inspect::judge::{Rules, Verdict};
 use penstock_inspect::query::Query;
 use penstock_policy::plan::{Plan, Rule};
-use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::{Operations, RoleOperations};
 use penstock_policy::verdict::{Connection, Permissions, RuleName, permitted};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -53,12 +55,52 @@ impl OperationVerdict {
                 let lists = listed.iter().map(|(_, operations)| *operations);
                 let flow = |owner: usize| listed.get(owner).map(|(rule, _)| name(rule));
                 let mut verdict = Self::by(asked, on, lists, flow);
+                if verdict.decision == "allow" {
+                    verdict.by_role(asked, on, &listed);
+                }
                 if verdict.decision == "deny" {
                     verdict.refusal = listed.first().map(|(rule, _)| rule.on_refusal.to_string());
                 }
                 Some(verdict)
             }
         }
+    }
+
+    /// What the role in a client's certificate adds to it, where each flow that permits it tells roles apart.
+    fn by_role(&mut self, asked: &Query, on: &str, listed: &[(&Rule, &Operations)]) {
+        let permits = |operations: &Operations, role: Option<&Operations>| {
+            let compiled = Rules::within([(operations, role)]).ok();
+            let verdict = compiled.and_then(|(rules, _)| asked.judge(&rules));
+            verdict.is_some_and(|verdict| verdict.allows())
+        };
+        let (mut roles, mut to_nobody_special) = (BTreeSet::new(), false);
+        for (rule, operations) in listed.iter().filter(|(_, list)| permits(list, None)) {
+            let Some(by_role) = rule.roles.as_deref() else {
+                return;
+            };
+            let may = |operations_of_role: &RoleOperations| match operations_of_role {
+                RoleOperations::All => true,
+                RoleOperations::Only(list) => permits(operations, Some(list)),
+            };
+            let named = by_role.by_role.iter().filter(|(_, role)| may(role));
+            roles.extend(named.map(|(name, _)| name.to_string()));
+            to_nobody_special |= by_role.of(None).is_some_and(may);
+        }
+        let said = asked.said(on);
+        if roles.is_empty() {
+            self.decision = "deny".to_owned();
+            self.reason = format!("{said} is refused: no role of its flow permits it");
+            return;
+        }
+        let roles = roles.into_iter().collect::<Vec<_>>().join(", ");
+        self.reason = match to_nobody_special {
+            false => format!(
+                "{said} is permitted only to clients whose certificate gives one of the roles {roles}"
+            ),
+            true => format!(
+                "{said} is permitted to clients whose certificate gives no role, or one of the roles {roles}"
+            ),
+        };
     }
 
     /// Of `asked` on the bridge `rule`, which carries these publications.

@@ -41,6 +41,9 @@ type Line = (&'static str, Does, &'static str, &'static str);
 const GATEWAY: &str = "    mode: routed\n";
 const CONTROL: &str = "    expires: 2027-06-30\n";
 const READ: &str = "        destination: plc\n        service: modbus-tcp\n";
+/// A flow whose clients' TLS ends at the gateway, with what a role may do there.
+const BY_ROLE: &str = "        destination: plc\n        service: modbus-tcp:802\n        tls: { server: plain, server_port: 502 }\n        \
+                       roles: { operator: [{ read-coils: { units: 1, addresses: 0-4 } }] }\n";
 /// The second gateway of a pair, to be named in return.
 const PAIR: &str = "gateways:\n  gw-2:\n    redundant_with: gw-1\n    site: works\n    mode: routed\n    interfaces:\n      \
                     eth1: { zone: office, address: 10.1.0.2/24 }\n      eth2: { zone: ops, behind: cells, address: 10.2.0.2/24 }\n      \
@@ -140,6 +143,8 @@ const LINES: &[Line] = &[
     ("conduits.*.flows.*.destination", Plan, "destination: hmi, service: https", "destination: zone:ops, service: https"),
     ("conduits.*.flows.*.service", Plan, "service: https", "service: http"),
     ("conduits.*.flows.*.allow", Plan, "addresses: 0-9", "addresses: 0-8"),
+    ("conduits.*.flows.*.roles", Plan, "addresses: 0-4", "addresses: 0-3"),
+    ("conduits.*.flows.*.default_role", Plan, "        roles: {", "        default_role: operator\n        roles: {"),
     ("conduits.*.flows.*.must_flow", Plan, READ, "        destination: plc\n        service: modbus-tcp\n        must_flow: yes\n"),
     ("conduits.*.flows.*.on_refusal", Plan, READ, "        destination: plc\n        service: modbus-tcp\n        on_refusal: reset\n"),
     ("conduits.*.flows.*.answers", Plan, READ, "        destination: plc\n        service: modbus-tcp\n        answers: in-order\n"),
@@ -202,6 +207,7 @@ fn ground(key: &str) -> String {
         "sites.*.timezone" => BASE.replace(GATEWAY, "    mode: routed\n    window: Sun 02:00-04:00\n"),
         "conduits.*.tunnel" => tunnelled(),
         _ if key.starts_with("gateways.*.tunnel.") => tunnelled(),
+        "conduits.*.flows.*.roles" | "conduits.*.flows.*.default_role" => BASE.replace(READ, BY_ROLE),
         _ if key.starts_with("break_glass.") => BASE.replace("risk:\n", BREAK_GLASS),
         _ if key.starts_with("gateways.*.safe_to_change.") => {
             let of_topic = ["mqtt", "topic", "tls"].iter().any(|word| key.contains(word));
@@ -238,7 +244,7 @@ fn walk(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
             continue;
         }
         found.insert(joined(key));
-        if key != "allow" {
+        if !["allow", "roles"].contains(&key.as_str()) {
             walk(inner, &joined(key), found);
         }
     }

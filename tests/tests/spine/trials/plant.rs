@@ -75,6 +75,7 @@ impl Flows {
             on_agent_loss: OnAgentLoss::Block,
             operations: None,
             on_refusal: OnRefusal::Answer,
+            roles: None,
             answers: Answers::Strict,
             tls: None,
         };

@@ -121,6 +121,7 @@ fn what_is_left_of_a_grant_is_in_tables_before_they_judge() {
         transport: penstock_policy::terms::Transport::IcmpEcho,
         must_flow: false,
         on_refusal: Default::default(),
+        roles: None,
         answers: penstock_policy::terms::Answers::Strict,
         tls: None,
         on_agent_loss: penstock_policy::terms::OnAgentLoss::Block,

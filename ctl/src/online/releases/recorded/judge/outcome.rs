@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use penstock_policy::plan::Plan;
+use penstock_policy::plan::{Plan, Rule};
 use penstock_policy::protocol::{LimitSet, Operations, Permitted};
 use penstock_policy::terms::{Enforcement, NumberRange};
-use penstock_policy::verdict::{Carried, Connection, Decision, Permissions, decide, mode, permitted};
+use penstock_policy::verdict::{
+    Carried, Connection, Decision, Permissions, decide, matching, mode, permitted,
+};
 use penstock_proto::v1::LearnedRange;
 
 use super::{Inside, Judge, Outcome, Question};
@@ -88,6 +90,16 @@ impl Judge {
             Inside::Operation(words, values) => operation(plan, connection, words, *values),
             Inside::Permitted(name, revision) => self.named(question, plan, connection, (name, *revision)),
         };
+        let is_of_connection = matches!(question.inside, Inside::Connection);
+        let inside = match inside {
+            Outcome::Passes if !is_of_connection && self.changes_roles(question, plan, connection) => {
+                Outcome::Unknown(
+                    "the release changes what clients may do by their role, and roles are not judged here"
+                        .to_owned(),
+                )
+            }
+            inside => inside,
+        };
         match inside {
             Outcome::Refused(_) | Outcome::Unknown(_)
                 if mode(plan, connection) == Some(Enforcement::Observe) =>
@@ -96,6 +108,16 @@ impl Judge {
             }
             inside => inside,
         }
+    }
+
+    /// Whether a flow of the connection tells roles apart in another way than the release compared with.
+    fn changes_roles(&self, question: &Question, plan: &Plan, connection: &Connection) -> bool {
+        let base = self.base.get(&question.gateway);
+        let before = |rule: &Rule| {
+            let same = |other: &&Rule| (&other.conduit, &other.flow) == (&rule.conduit, &rule.flow);
+            base?.rules.iter().find(same)?.roles.clone()
+        };
+        matching(plan, connection).any(|rule| rule.roles.is_some() && rule.roles != before(rule))
     }
 
     /// A permitted operation of which the trail has only the name.

@@ -192,6 +192,7 @@ pub async fn operator_token(
     let store = Store::open(&config.data.join(STORE_FILE))?;
     let journal = Journal::new(store.clone(), &config.name);
     let wish = TokenWish {
+        device_role: None,
         subject: Subject::Operator(operator.clone()),
         role: Some(role),
         key: None,

@@ -3,13 +3,14 @@
 //! Either a person with the role *admin* carries a certificate request from the device and its certificate back ([`issue`]), or the
 //! device asks by itself ([`crate::est`]): for its first certificate with a token that an admin made (`enrolment`), for the next ones with the
 //! one that it has ([`renew`]). In each case its name must be an asset of the release in force, and its addresses and DNS
-//! names come from the same approved document ([`declared`]). Issuing to the same key again goes on with the device's life; another key begins one.
+//! names come from the same approved document ([`declared`]); its role (Modbus/TCP Security) is what an admin gave it, recorded with its life,
+//! and never the request's. Issuing to the same key again goes on with the device's life; another key begins one.
 
 pub(crate) mod declared;
 
 use std::net::IpAddr;
 
-use penstock_policy::ids::AssetId;
+use penstock_policy::ids::{AssetId, RoleName};
 use penstock_proto::peer::{Certified, Epoch, Subject};
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::ServerNames;
@@ -31,12 +32,56 @@ pub(crate) enum DeviceAnswer {
     Waits(Box<NamedRequest>),
 }
 
+/// Which role a device is to be given.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum RoleWish {
+    /// As it is.
+    #[default]
+    Kept,
+    /// This one, or none.
+    Given(Option<RoleName>),
+}
+
+impl RoleWish {
+    /// What an admin says: absent is as it is, empty is none.
+    ///
+    /// # Errors
+    /// It is no name.
+    pub(crate) fn from_wire(role: Option<String>) -> Result<Self, Refusal> {
+        let named = |text: String| {
+            RoleName::new(text).map_err(|error| {
+                let words = error.to_string();
+                Refusal::new(Reason::BadRequest, format!("device_role: {words}")).field("device_role", words)
+            })
+        };
+        Ok(match role {
+            None => Self::Kept,
+            Some(text) if text.is_empty() => Self::Given(None),
+            Some(text) => Self::Given(Some(named(text)?)),
+        })
+    }
+
+    /// The role that comes of it.
+    pub(crate) fn of(&self, subjects: &Subjects, subject: &Subject) -> Option<RoleName> {
+        match self {
+            Self::Kept => subjects.role(subject),
+            Self::Given(role) => role.clone(),
+        }
+    }
+}
+
+/// ` in the role operator`, as the trail says it; nothing without one.
+pub(crate) fn in_role(role: Option<&RoleName>) -> String {
+    role.map(|role| format!(" in the role {role}"))
+        .unwrap_or_default()
+}
+
 /// Issues a certificate for `asset` to the key in the request, once it may be. With another key than it had, a new life of the device begins; gateways
 /// accept the one before until it is withdrawn, since the new certificate is carried there by hand.
 pub(crate) async fn issue(
     releases: &Releases,
     (subjects, authority): (&Subjects, &Authority),
-    asset: &str,
+    (asset, role): (&str, &RoleWish),
     certificate_request: &[u8],
     now_ms: u64,
     deed: Deed<'_>,
@@ -49,12 +94,17 @@ pub(crate) async fn issue(
     let names = Declared::read(releases).await?.names(&asset)?;
     let subject = Subject::Device(asset.clone());
     let key = proven.digest();
-    // Whose key counts already gets nothing new by another certificate.
-    let permit = if subjects.is_current(&subject, key) {
+    let (had, role) = (subjects.role(&subject), role.of(subjects, &subject));
+    // Whose key counts already gets nothing new by another certificate in the same role.
+    let permit = if subjects.is_current(&subject, key) && had == role {
         Permit::free()
     } else {
         let (requests, person) = requests;
-        let wanted = Wanted::DeviceCertificate { asset, key };
+        let wanted = Wanted::DeviceCertificate {
+            asset,
+            key,
+            device_role: role.clone(),
+        };
         match requests.permit(person, wanted, deed, now_ms).await? {
             Asked::Permitted(permit) => permit,
             Asked::Waits(request) => return Ok(DeviceAnswer::Waits(request)),
@@ -66,16 +116,19 @@ pub(crate) async fn issue(
             by: deed.operator(),
             reason: "issued",
         };
-        let life = subjects.with_key(&subject, key, decision, false)?;
+        let life = subjects.with_key_in_role(&subject, (key, role.as_ref()), decision, false)?;
         let issued = authority
-            .issue((&subject, life.epoch), &names, &proven, now_ms)
+            .issue_in_role((&subject, life.epoch), role.as_ref(), &names, &proven, now_ms)
             .map_err(internal)?;
         // Written before the certificate goes out.
         let words = match permit.words() {
             "" => format!("life {}", life.epoch),
             words => format!("life {}; {words}", life.epoch),
         };
-        let event = deed.event(&format!("{subject} [{names}] with key {key}"), &words);
+        let event = deed.event(
+            &format!("{subject} [{names}] with key {key}{}", in_role(role.as_ref())),
+            &words,
+        );
         match subjects.apply(permit.used(Change::noted(event)), life.step).await {
             Err(StoreError::Conflict { key, .. }) if !key.starts_with(requests::PREFIX) => {}
             // Also where somebody fetched it with the same request, or rejected that.
@@ -116,7 +169,7 @@ pub(crate) async fn renew(
             subjects.judge(certified)?;
         }
         let issued = authority
-            .issue((subject, life.epoch), names, proven, now_ms)
+            .issue_in_role((subject, life.epoch), life.role.as_ref(), names, proven, now_ms)
             .map_err(internal)?;
         match subjects.apply(Change::noted(event(life.epoch)), life.step).await {
             Err(StoreError::Conflict { .. }) => {}

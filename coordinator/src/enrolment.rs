@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use penstock_policy::ids::Digest;
+use penstock_policy::ids::{Digest, RoleName};
 use penstock_policy::model::ApproverSet;
 use penstock_proto::peer::{Certified, Subject};
 use penstock_proto::refusal::{Reason, Refusal};
@@ -64,6 +64,9 @@ struct TokenRecord {
     /// Of the approvers whom a gateway has to believe; `None`: whoever it says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     approvers: Option<Digest>,
+    /// The role that its certificate gives a device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    device_role: Option<RoleName>,
     expires_ms: u64,
     created_by: String,
     created_ms: u64,
@@ -115,6 +118,7 @@ pub(crate) async fn create_token(
         key: wish.key,
         batch: None,
         approvers: wish.approvers.as_ref().map(ApproverSet::digest),
+        device_role: wish.device_role.clone(),
         expires_ms,
         created_by: deed.operator().to_owned(),
         created_ms: now_ms,
@@ -313,10 +317,11 @@ async fn apply(
         )
         .fact("subject", subject));
     }
-    let life = subjects.with_key(&subject, proven.digest(), decision, repeated)?;
+    let role = record.device_role.as_ref();
+    let life = subjects.with_key_in_role(&subject, (proven.digest(), role), decision, repeated)?;
     // A certificate that is not handed out is none.
     let issued = authority
-        .issue((&subject, life.epoch), &names, &proven, now_ms)
+        .issue_in_role((&subject, life.epoch), role, &names, &proven, now_ms)
         .map_err(internal)?;
     let given = Given {
         subject: &subject,

@@ -29,7 +29,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use penstock_policy::ids::{Digest, GatewayId, PlantId};
+use penstock_policy::ids::{Digest, GatewayId, PlantId, RoleName};
 use penstock_proto::peer::{Certified, Epoch, PeerIdentity, Subject};
 use penstock_proto::refusal::Refusal;
 use penstock_proto::tls::server::Reception;
@@ -202,7 +202,10 @@ impl Subjects {
             by: "",
             reason: "by its certificate, of which nothing was recorded",
         };
-        let record = SubjectRecord::adopted(before.as_deref(), certified.epoch, certified.key, decision);
+        let record = SubjectRecord {
+            role: certified.role.clone(),
+            ..SubjectRecord::adopted(before.as_deref(), certified.epoch, certified.key, decision)
+        };
         let has_other = before.is_some_and(|record| record.key.is_some());
         let step = Step {
             subject: subject.clone(),
@@ -230,11 +233,34 @@ impl Subjects {
         decision: Decision<'_>,
         is_again: bool,
     ) -> Result<Life, Refusal> {
+        let role = self.role(subject);
+        self.with_key_in_role(subject, (key, role.as_ref()), decision, is_again)
+    }
+
+    /// The role that certificates give a device.
+    pub(crate) fn role(&self, subject: &Subject) -> Option<RoleName> {
+        self.record(subject)?.role.clone()
+    }
+
+    /// The same in a role, or in none.
+    ///
+    /// # Errors
+    /// As [`Self::with_key`].
+    pub(crate) fn with_key_in_role(
+        &self,
+        subject: &Subject,
+        (key, role): (Digest, Option<&RoleName>),
+        decision: Decision<'_>,
+        is_again: bool,
+    ) -> Result<Life, Refusal> {
         let looked_at = self.0.step_from(subject);
         let now = looked_at.record();
         let next = match now {
-            None if is_again => Some(SubjectRecord::adopted(None, Epoch::default(), key, decision)),
-            _ => SubjectRecord::with_key(now, key, decision)
+            None if is_again => Some(SubjectRecord {
+                role: role.cloned(),
+                ..SubjectRecord::adopted(None, Epoch::default(), key, decision)
+            }),
+            _ => SubjectRecord::with_key_in_role(now, key, role, decision)
                 .map_err(|why| key_refused(subject, now, key, why))?,
         };
         if is_again && now.is_some() && next.is_some() {

@@ -13,7 +13,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use penstock_policy::ids::{AssetId, CoordinatorId, Digest, GatewayId, NameError, OperatorId, PlantId};
+use penstock_policy::ids::{
+    AssetId, CoordinatorId, Digest, GatewayId, NameError, OperatorId, PlantId, RoleName,
+};
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use x509_parser::certificate::X509Certificate;
@@ -21,6 +23,8 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::GeneralName;
 use x509_parser::oid_registry::OID_X509_SERIALNUMBER;
 use x509_parser::prelude::FromDer as _;
+
+use crate::role::role_of;
 
 /// What kind of peer, and which.
 ///
@@ -105,6 +109,8 @@ pub struct Certified {
     pub key: Digest,
     /// From when until when it is valid, milliseconds since 1970.
     pub valid_ms: (u64, u64),
+    /// The role that it gives a device; `None`: it gives none, or what cannot be read as one.
+    pub role: Option<RoleName>,
 }
 
 impl Certified {
@@ -123,6 +129,7 @@ impl Certified {
                 since_1970_ms(validity.not_before),
                 since_1970_ms(validity.not_after),
             ),
+            role: role_of(leaf).unwrap_or_default(),
         })
     }
 }

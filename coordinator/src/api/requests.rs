@@ -14,10 +14,11 @@ use super::control::ControlService;
 use super::enrol::to_wire;
 use super::gate::{Action, Caller};
 use crate::clock;
-use crate::devices::{self, DeviceAnswer};
+use crate::devices::{self, DeviceAnswer, RoleWish};
 use crate::enrolment::{NewToken, TokenWish, VALID_SECONDS, VALID_SECONDS_DEFAULT, create_token};
 use crate::operators::Role;
 use crate::requests::{Asked, Decided, NamedRequest, Permit, Wanted};
+use crate::subjects::Subjects;
 
 /// Longest set of approvers that is read, bytes: a token holds no more.
 const APPROVERS_BYTES_MAX: usize = 48 * 1024;
@@ -43,7 +44,7 @@ impl ControlService {
             .operator(request.extensions(), Action::CreateToken)
             .await?;
         let mut target = String::new();
-        let outcome = match wish(request.into_inner()) {
+        let outcome = match wish(request.into_inner(), &self.subjects) {
             Ok(wish) => {
                 target = wish.target();
                 self.make(&caller, &wish).await
@@ -92,16 +93,21 @@ impl ControlService {
             .operator(request.extensions(), Action::IssueDevice)
             .await?;
         let message = request.into_inner();
-        let outcome = devices::issue(
-            &self.releases,
-            (&self.subjects, &self.authority),
-            &message.asset,
-            &message.certificate_request,
-            clock::now_ms(),
-            self.gate.deed(&caller),
-            (&self.requests, caller.person()),
-        )
-        .await;
+        let outcome = match RoleWish::from_wire(message.device_role) {
+            Err(refusal) => Err(refusal),
+            Ok(role) => {
+                devices::issue(
+                    &self.releases,
+                    (&self.subjects, &self.authority),
+                    (&message.asset, &role),
+                    &message.certificate_request,
+                    clock::now_ms(),
+                    self.gate.deed(&caller),
+                    (&self.requests, caller.person()),
+                )
+                .await
+            }
+        };
         let target = format!("device/{}", message.asset);
         let answer = match self.gate.judged(&caller, &target, outcome).await? {
             DeviceAnswer::Issued(issued) => {
@@ -208,14 +214,21 @@ fn shown(request: &NamedRequest) -> v1::PendingRequest {
         Wanted::DeviceToken {
             asset,
             key,
+            device_role,
             valid_seconds,
         } => {
             wire.subject = format!("device/{asset}");
+            wire.device_role = device_role.as_ref().map(ToString::to_string).unwrap_or_default();
             wire.key = key.map(|key| key.0.to_vec().into()).unwrap_or_default();
             wire.valid_seconds = *valid_seconds;
         }
-        Wanted::DeviceCertificate { asset, key } => {
+        Wanted::DeviceCertificate {
+            asset,
+            key,
+            device_role,
+        } => {
             wire.subject = format!("device/{asset}");
+            wire.device_role = device_role.as_ref().map(ToString::to_string).unwrap_or_default();
             wire.key = key.0.to_vec().into();
         }
     }
@@ -235,7 +248,7 @@ fn shown(request: &NamedRequest) -> v1::PendingRequest {
 }
 
 /// What a token is to be made for: whom, with which role, key or approvers, for how long.
-fn wish(request: v1::CreateTokenRequest) -> Result<TokenWish, Refusal> {
+fn wish(request: v1::CreateTokenRequest, subjects: &Subjects) -> Result<TokenWish, Refusal> {
     use v1::create_token_request::Subject as Wire;
     let subject = match request.subject {
         Some(Wire::Gateway(name)) => {
@@ -248,6 +261,11 @@ fn wish(request: v1::CreateTokenRequest) -> Result<TokenWish, Refusal> {
             Subject::Device(AssetId::new(name).map_err(|e| bad("device", e.to_string()))?)
         }
         None => return Err(bad("subject", "is missing: a gateway, an operator or a device")),
+    };
+    let device_role = match (&subject, request.device_role) {
+        (Subject::Device(_), role) => RoleWish::from_wire(role)?.of(subjects, &subject),
+        (_, None) => None,
+        (_, Some(_)) => return Err(bad("device_role", "is only for devices")),
     };
     let role = Role::from_wire(request.role);
     let is_operator = matches!(subject, Subject::Operator(_));
@@ -282,6 +300,7 @@ fn wish(request: v1::CreateTokenRequest) -> Result<TokenWish, Refusal> {
         key,
         approvers,
         valid_seconds,
+        device_role,
     })
 }
 

@@ -226,6 +226,7 @@ pub(super) fn subject(subject: &Subject, record: &SubjectRecord) -> v1::SubjectS
         since_ms: record.since_ms,
         by: record.by.clone(),
         reason: record.reason.clone(),
+        device_role: record.role.as_ref().map(ToString::to_string).unwrap_or_default(),
         twin: None,
     }
 }

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use penstock_policy::ids::RoleName;
 use penstock_proto::keys::Key;
 use penstock_proto::peer::{Epoch, PeerIdentity, Subject};
+use penstock_proto::role::{ROLE_OID, encoded};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::tls::{Credentials, validity_ms};
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
-    PublicKeyData, SanType, SerialNumber,
+    CertificateParams, CustomExtension, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa,
+    KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 use rustls::pki_types::CertificateDer;
 
@@ -40,7 +42,23 @@ impl Authority {
         key: &ProvenKey,
         now_ms: u64,
     ) -> Result<IssuedCertificate, CaError> {
-        self.issue_from((subject, epoch), names, &key.key, (backdated(now_ms), now_ms))
+        self.issue_in_role((subject, epoch), None, names, key, now_ms)
+    }
+
+    /// The same for a device in a role, or in none.
+    ///
+    /// # Errors
+    /// As [`Self::issue`].
+    pub fn issue_in_role(
+        &self,
+        (subject, epoch): (&Subject, Epoch),
+        role: Option<&RoleName>,
+        names: &ServerNames,
+        key: &ProvenKey,
+        now_ms: u64,
+    ) -> Result<IssuedCertificate, CaError> {
+        let times = (backdated(now_ms), now_ms);
+        self.issue_from((subject, epoch, role), names, &key.key, times)
     }
 
     /// Issues a certificate for a key of the coordinator itself. It is valid from the authority's own
@@ -57,7 +75,7 @@ impl Authority {
     ) -> Result<Credentials, CaError> {
         let begun_ms = validity_ms(&self.root).map_or(now_ms, |(from, _)| from);
         let from_ms = begun_ms.min(backdated(now_ms));
-        let issued = self.issue_from((subject, epoch), names, &key, (from_ms, now_ms))?;
+        let issued = self.issue_from((subject, epoch, None), names, &key, (from_ms, now_ms))?;
         Ok(Credentials::new(issued.chain, key)?)
     }
 
@@ -73,7 +91,7 @@ impl Authority {
     /// Valid from the first of two times, and for as long after the second as its kind is.
     fn issue_from(
         &self,
-        (subject, epoch): (&Subject, Epoch),
+        (subject, epoch, role): (&Subject, Epoch, Option<&RoleName>),
         names: &ServerNames,
         key: &impl PublicKeyData,
         (from_ms, now_ms): (u64, u64),
@@ -124,6 +142,10 @@ impl Authority {
         };
         params.extended_key_usages = usages;
         params.use_authority_key_identifier_extension = true;
+        if let (Subject::Device(_), Some(role)) = (subject, role) {
+            let extension = CustomExtension::from_oid_content(ROLE_OID, encoded(role));
+            params.custom_extensions.push(extension);
+        }
         params.serial_number = Some(serial()?);
         let expires_ms = validity(&mut params, from_ms, now_ms, self.at_most(lifetime, now_ms));
         let certificate = params.signed_by(key, &self.issuer)?;

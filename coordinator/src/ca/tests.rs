@@ -91,6 +91,30 @@ fn gateways_and_devices_serve_by_the_names_that_were_decided_and_people_by_none(
 }
 
 #[test]
+fn a_device_s_certificate_gives_it_the_role_that_was_decided_and_nobody_else_s_gives_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = authority(dir.path());
+    let key = KeyPair::generate().unwrap();
+    let request = CertificateParams::default().serialize_request(&key).unwrap();
+    let proven = ProvenKey::of_request(request.der()).unwrap();
+    let operator = penstock_policy::ids::RoleName::new("operator").unwrap();
+    for (subject, expected) in [
+        ("device/hmi", Some(&operator)),
+        ("gateway/gw-1", None),
+        ("operator/eve", None),
+    ] {
+        let subject: Subject = subject.parse().unwrap();
+        let life = (&subject, Epoch(1));
+        let names = ServerNames::default();
+        let issued = ca
+            .issue_in_role(life, Some(&operator), &names, &proven, NOW_MS)
+            .unwrap();
+        let read = penstock_proto::role::role_of(&issued.chain[0]).unwrap();
+        assert_eq!(read.as_ref(), expected, "{subject}");
+    }
+}
+
+#[test]
 fn a_coordinator_is_named_by_what_its_configuration_says_beside_its_uri() {
     let dir = tempfile::tempdir().unwrap();
     let ca = authority(dir.path());

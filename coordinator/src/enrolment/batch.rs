@@ -184,6 +184,7 @@ pub(crate) async fn submit_batch(
                 .map_err(|_| Refusal::new(Reason::Internal, "the system provides no random numbers"))?;
             let subject = Subject::Gateway(one.gateway.clone());
             let token = TokenRecord {
+                device_role: None,
                 secret: hash(&secret),
                 role: None,
                 key: one.key,

@@ -54,6 +54,7 @@ impl World {
 
     async fn token_for_key(&self, subject: &str, role: Option<Role>, key: Option<Digest>) -> Secret {
         self.token_for(TokenWish {
+            device_role: None,
             subject: subject.parse().unwrap(),
             role,
             key,
@@ -375,6 +376,7 @@ async fn a_gateway_that_would_believe_other_approvers_than_its_token_was_made_fo
         people: BTreeMap::new(),
     };
     let wish = TokenWish {
+        device_role: None,
         subject: "gateway/gw-1".parse().unwrap(),
         role: None,
         key: None,

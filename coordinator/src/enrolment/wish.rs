@@ -1,9 +1,10 @@
 //! What a token is to be made for, and what of that a second person has to confirm.
 
-use penstock_policy::ids::Digest;
+use penstock_policy::ids::{Digest, RoleName};
 use penstock_policy::model::ApproverSet;
 use penstock_proto::peer::Subject;
 
+use crate::devices::in_role;
 use crate::operators::Role;
 use crate::requests::{Permit, Wanted};
 
@@ -20,6 +21,8 @@ pub struct TokenWish {
     pub approvers: Option<ApproverSet>,
     /// How long it may be used, seconds.
     pub valid_seconds: u32,
+    /// The role that its certificate gives a device.
+    pub device_role: Option<RoleName>,
 }
 
 impl TokenWish {
@@ -27,7 +30,7 @@ impl TokenWish {
     pub(crate) fn target(&self) -> String {
         match self.role {
             Some(role) => format!("{} as {role}", self.subject),
-            None => self.subject.to_string(),
+            None => format!("{}{}", self.subject, in_role(self.device_role.as_ref())),
         }
     }
 
@@ -55,6 +58,7 @@ impl TokenWish {
             (Subject::Device(asset), _) => Some(Wanted::DeviceToken {
                 asset: asset.clone(),
                 key: self.key,
+                device_role: self.device_role.clone(),
                 valid_seconds: self.valid_seconds,
             }),
             _ => None,

@@ -1,11 +1,12 @@
 //! What is recorded of a request: what exactly is asked for, by whom with which key, and what was decided.
 
-use penstock_policy::ids::{AssetId, Digest, GatewayId, OperatorId};
+use penstock_policy::ids::{AssetId, Digest, GatewayId, OperatorId, RoleName};
 use penstock_policy::model::ApproverSet;
 use penstock_proto::refusal::{Reason, Refusal};
 use serde::{Deserialize, Serialize};
 
 use super::{KEPT_MS, Person};
+use crate::devices::in_role;
 use crate::operators::Role;
 
 /// What is asked for. Two that are equal are the same request.
@@ -40,6 +41,9 @@ pub enum Wanted {
         /// The only key that it will enrol; `None`: any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         key: Option<Digest>,
+        /// The role that its certificate will give it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device_role: Option<RoleName>,
         /// How long the token may be used, seconds.
         valid_seconds: u32,
     },
@@ -49,6 +53,9 @@ pub enum Wanted {
         asset: AssetId,
         /// For this key.
         key: Digest,
+        /// The role that it will give it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device_role: Option<RoleName>,
     },
 }
 
@@ -72,8 +79,17 @@ impl Wanted {
                 format!("gateway/{gateway}{}{}", bound(key), believing.unwrap_or_default())
             }
             Self::OperatorToken { operator, role, .. } => format!("operator/{operator} as {role}"),
-            Self::DeviceToken { asset, key, .. } => format!("device/{asset}{}", bound(key)),
-            Self::DeviceCertificate { asset, key } => format!("device/{asset} with key {key}"),
+            Self::DeviceToken {
+                asset,
+                key,
+                device_role,
+                ..
+            } => format!("device/{asset}{}{}", bound(key), in_role(device_role.as_ref())),
+            Self::DeviceCertificate {
+                asset,
+                key,
+                device_role,
+            } => format!("device/{asset} with key {key}{}", in_role(device_role.as_ref())),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What is recorded of one subject, and who counts by it: pure rules, the one place of each.
 
-use penstock_policy::ids::Digest;
+use penstock_policy::ids::{Digest, RoleName};
 use penstock_proto::peer::Epoch;
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +58,9 @@ pub struct SubjectRecord {
     pub before: Option<Digest>,
     /// Keys that were withdrawn, the oldest first: none of them gets a certificate again.
     pub withdrawn: Vec<Digest>,
+    /// The role that certificates of this life give a device; `None`: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<RoleName>,
 }
 
 /// What a certificate of a subject is worth.
@@ -158,6 +161,7 @@ impl SubjectRecord {
             reason: decision.reason.to_owned(),
             before: None,
             withdrawn: Vec::new(),
+            role: None,
         }
     }
 
@@ -191,6 +195,7 @@ impl SubjectRecord {
                 .and_then(|record| record.key)
                 .filter(|key| Some(*key) != next.key),
             withdrawn: record.map(|record| record.withdrawn.clone()).unwrap_or_default(),
+            role: record.and_then(|record| record.role.clone()),
             ..next
         }
     }
@@ -218,6 +223,34 @@ impl SubjectRecord {
                 Ok(Some(Self::after(Some(record), next)))
             }
         }
+    }
+
+    /// The same in a role, or in none. Another role than before begins a life too, also of the same key: so the certificates that gave the
+    /// one before can be withdrawn.
+    ///
+    /// # Errors
+    /// As [`Self::with_key`].
+    pub fn with_key_in_role(
+        record: Option<&Self>,
+        key: Digest,
+        role: Option<&RoleName>,
+        decision: Decision<'_>,
+    ) -> Result<Option<Self>, KeyRefused> {
+        let has_other = record.is_some_and(|record| record.role.as_ref() != role);
+        let next = match (Self::with_key(record, key, decision)?, record) {
+            (None, Some(record)) if has_other => {
+                let next = Self::active(record.epoch.next(), Some(key), decision);
+                Some(Self {
+                    before: record.before,
+                    ..Self::after(Some(record), next)
+                })
+            }
+            (next, _) => next,
+        };
+        Ok(next.map(|next| Self {
+            role: role.cloned(),
+            ..next
+        }))
     }
 
     /// What is recorded once an admin decided so. `None`: it does not fit how the subject stands.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use penstock_policy::ids::RoleName;
 use penstock_proto::peer::{Epoch, Subject};
 
 use super::record::{StandingChange, SubjectRecord};
@@ -34,6 +35,8 @@ pub(crate) struct Life {
     pub(crate) epoch: Epoch,
     /// What is recorded of it; `None`: it goes on.
     pub(crate) step: Option<Step>,
+    /// The role that its certificates give a device.
+    pub(crate) role: Option<RoleName>,
 }
 
 /// What was recorded of a subject when a step was begun.
@@ -69,10 +72,15 @@ impl<'a> LookedAt<'a> {
     pub(super) fn life(&self, now: Option<&SubjectRecord>, next: Option<SubjectRecord>) -> Life {
         let Some(record) = next else {
             let epoch = now.map(|record| record.epoch).unwrap_or_default();
-            return Life { epoch, step: None };
+            let role = now.and_then(|record| record.role.clone());
+            return Life {
+                epoch,
+                step: None,
+                role,
+            };
         };
         let record = self.raised(now, record);
-        let epoch = record.epoch;
+        let (epoch, role) = (record.epoch, record.role.clone());
         let ends_one = now.is_some_and(|now| now.key.is_some() && now.key != record.key);
         let ends_at_once = match self.subject {
             Subject::Gateway(_) | Subject::Operator(_) => ends_one,
@@ -89,7 +97,7 @@ impl<'a> LookedAt<'a> {
             cut: if ends_at_once { Cut::Now } else { Cut::Nothing },
         };
         let step = Some(step);
-        Life { epoch, step }
+        Life { epoch, step, role }
     }
 
     /// What an admin decided.

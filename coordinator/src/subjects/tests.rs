@@ -50,6 +50,7 @@ fn certified(name: &str, epoch: u32, number: u8) -> Certified {
         epoch: Epoch(epoch),
         key: key(number),
         valid_ms: (0, u64::MAX),
+        role: None,
     }
 }
 

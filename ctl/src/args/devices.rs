@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use penstock_policy::ids::Digest;
+use penstock_policy::ids::{Digest, RoleName};
 
 use super::online::Grounds;
 
@@ -13,11 +13,12 @@ pub enum Devices {
     /// Issue a certificate to a device, for the key in its request or for a key that is made here
     ///
     /// It says `device/<asset>`, and carries the asset's addresses: all of it comes from the current release, nothing
-    /// from the request. To renew it, issue it again. For another key than it had, a second person confirms it, as soon as there is
-    /// one; then the same command, typed again, writes the certificate.
+    /// from the request. To renew it, issue it again. For another key than it had, or another role, a second person confirms it, as soon as
+    /// there is one; then the same command, typed again, writes the certificate.
     #[command(
         after_help = "Examples:\n  penstock devices issue broker --request broker.csr --out broker.pem\n  \
-                      penstock devices issue plc-7 --new-key plc-7.key --out plc-7.pem      if the device cannot make a key"
+                      penstock devices issue plc-7 --new-key plc-7.key --out plc-7.pem      if the device cannot make a key\n  \
+                      penstock devices issue hmi-1 --request hmi-1.csr --role operator --out hmi-1.pem"
     )]
     Issue {
         /// The asset, as the plant document names it.
@@ -33,6 +34,13 @@ pub enum Devices {
         /// Make a key here (ECDSA P-256), into this file (readable only by you); never overwritten, never sent.
         #[arg(long, value_name = "FILE")]
         new_key: Option<PathBuf>,
+        /// The role that the certificate gives it (Modbus/TCP Security): what it may do where a flow tells roles apart. Never
+        /// the request's; default: as it is.
+        #[arg(long, value_name = "NAME", conflicts_with = "no_role", value_parser = role_name)]
+        role: Option<RoleName>,
+        /// Give it no role any longer.
+        #[arg(long)]
+        no_role: bool,
         /// Where the certificate goes, PEM; never overwritten.
         #[arg(short, long, value_name = "FILE")]
         out: PathBuf,
@@ -54,6 +62,13 @@ pub enum Devices {
         /// SHA-256 of the only public key that it serves; default: the first that comes.
         #[arg(long, value_name = "DIGEST", value_parser = key_digest)]
         key: Option<Digest>,
+        /// The role that the certificate gives it (Modbus/TCP Security): what it may do where a flow tells roles apart. Never
+        /// the request's; default: as it is.
+        #[arg(long, value_name = "NAME", conflicts_with = "no_role", value_parser = role_name)]
+        role: Option<RoleName>,
+        /// Give it no role any longer.
+        #[arg(long)]
+        no_role: bool,
         /// Where the password goes (readable only by you); never overwritten.
         #[arg(short, long, value_name = "FILE")]
         out: PathBuf,
@@ -96,4 +111,9 @@ fn key_digest(text: &str) -> Result<Digest, String> {
     Digest::try_from(text.to_owned()).map_err(|error| {
         format!("{error}; the digest of a request's key: see the runbook, \"A device enrols by itself\"")
     })
+}
+
+/// A role as it is typed.
+fn role_name(text: &str) -> Result<RoleName, String> {
+    RoleName::new(text).map_err(|error| error.to_string())
 }

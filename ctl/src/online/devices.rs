@@ -8,9 +8,10 @@ mod token;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use penstock_policy::ids::AssetId;
+use penstock_policy::ids::{AssetId, RoleName};
 use penstock_proto::keys::{FileKey, Key, KeyError, KeyKind, certificate_request};
 use penstock_proto::peer::{PeerIdentity, Subject};
+use penstock_proto::role::role_of;
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::tls::{certificates_to_pem, validity_ms};
 use penstock_proto::v1::{IssueDeviceRequest, IssueDeviceResponse};
@@ -42,6 +43,8 @@ pub struct DeviceIssued {
     pub names: Vec<String>,
     /// When it ends, milliseconds since 1970.
     pub expires_ms: u64,
+    /// The role that it gives the device (Modbus/TCP Security); absent: none.
+    pub role: Option<String>,
     /// The file that holds it.
     pub certificate: String,
     /// The file that holds the key, if it was made here.
@@ -61,6 +64,12 @@ impl Report for DeviceIssued {
             page.line("  it names no address: clients that check one will not take the device for a server");
         } else {
             page.line(format!("  good for a server at {}", self.names.join(", ")));
+        }
+        if let Some(role) = &self.role {
+            page.line(format!(
+                "  it gives the role {}: certificates of another one count until you end that: penstock devices revoke ASSET --earlier",
+                page.paint(Tone::Name, role)
+            ));
         }
         page.line(format!(
             "  it holds until {}; before that, issue it again",
@@ -87,6 +96,8 @@ pub(crate) async fn devices(out: &Output, context: Option<&str>, args: &Devices)
             asset,
             request,
             new_key,
+            role,
+            no_role,
             out: certificate,
             wait,
         } => {
@@ -96,15 +107,21 @@ pub(crate) async fn devices(out: &Output, context: Option<&str>, args: &Devices)
                 (None, Some(key)) => KeyRequest::make(key)?,
                 (None, None) => return Err(Failure::usage("name --request FILE or --new-key FILE")),
             };
-            return issue(out, context, asset, asked, certificate, *wait).await;
+            let role = asked_role(role.as_ref(), *no_role);
+            return issue(out, context, (asset, role), asked, certificate, *wait).await;
         }
         Devices::Token {
             asset,
             key,
+            role,
+            no_role,
             out: file,
             hours,
             wait,
-        } => return token::token(out, context, (asset_of(asset)?, *key), (*hours, *wait), file).await,
+        } => {
+            let asked = (asset_of(asset)?, *key, asked_role(role.as_ref(), *no_role));
+            return token::token(out, context, asked, (*hours, *wait), file).await;
+        }
         Devices::List => {
             let mut online = Online::connect(context).await?;
             online.settle_zone().await;
@@ -125,6 +142,12 @@ pub(crate) async fn devices(out: &Output, context: Option<&str>, args: &Devices)
         }
     }
     Ok(Exit::Done)
+}
+
+/// The role that is asked for, as it is sent: absent is as it is, empty is none.
+fn asked_role(role: Option<&RoleName>, no_role: bool) -> Option<String> {
+    role.map(ToString::to_string)
+        .or_else(|| no_role.then(String::new))
 }
 
 fn asset_of(name: &str) -> Result<AssetId, Failure> {
@@ -205,7 +228,7 @@ fn unwritable(error: &KeyError) -> Failure {
 async fn issue(
     out: &Output,
     context: Option<&str>,
-    asset: AssetId,
+    (asset, role): (AssetId, Option<String>),
     asked: KeyRequest,
     certificate: &Path,
     wait: bool,
@@ -217,6 +240,7 @@ async fn issue(
     let request = IssueDeviceRequest {
         asset: asset.to_string(),
         certificate_request: asked.request.clone().into(),
+        device_role: role.clone(),
     };
     let answer = loop {
         let answer = online.client.issue_device(request.clone()).await;
@@ -240,6 +264,13 @@ async fn issue(
     let unreadable = |error: penstock_proto::peer::PeerError| malformed(&error.to_string());
     let names = ServerNames::of_certificate(&leaf).map_err(unreadable)?;
     let (_, expires_ms) = validity_ms(&leaf).map_err(unreadable)?;
+    let given = role_of(&leaf).map_err(|error| malformed(&error.to_string()))?;
+    let given = given.map(|role| role.to_string());
+    if role.is_some_and(|asked| given.as_deref().unwrap_or_default() != asked) {
+        return Err(malformed(
+            "the certificate gives another role than the one that was asked for: the coordinator may be older than this `penstock`",
+        ));
+    }
     // The key first: a key without its certificate can be thrown away, the other way round it looks whole.
     if let Some((path, key)) = &asked.made {
         key.create(path).map_err(|error| unwritable(&error))?;
@@ -255,6 +286,7 @@ async fn issue(
             .chain(names.dns().map(str::to_owned))
             .collect(),
         expires_ms,
+        role: given,
         certificate: certificate.display().to_string(),
         key: asked.made.map(|(path, _)| path.display().to_string()),
     })?;

@@ -371,6 +371,7 @@ async fn token(out: &Output, mut online: Online, wanted: TokenRequest, file: &Pa
     };
     let approvers = wanted.approvers.as_ref();
     let request = CreateTokenRequest {
+        device_role: None,
         subject: Some(subject),
         role: wanted.role as i32,
         valid_seconds: wanted.hours.saturating_mul(3_600),

@@ -214,6 +214,9 @@ pub struct DeviceList {
 pub struct DeviceLine {
     /// Its asset.
     pub name: String,
+    /// The role that its certificates give it (Modbus/TCP Security); absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
     /// Which key of it counts.
     pub identity: IdentityLine,
 }
@@ -239,12 +242,13 @@ impl Report for DeviceList {
                 };
                 vec![
                     (Tone::Strong, device.name.clone()),
+                    (Tone::Plain, device.role.clone().unwrap_or_default()),
                     (Tone::Dim, device.identity.key_words()),
                     standing,
                 ]
             })
             .collect();
-        page.table(&["DEVICE", "LIFE: KEY", "STANDING"], &rows);
+        page.table(&["DEVICE", "ROLE", "LIFE: KEY", "STANDING"], &rows);
     }
 }
 
@@ -257,6 +261,7 @@ pub(super) async fn devices(out: &Output, online: &mut Online) -> Result<(), Fai
         .map_err(|status| refused(&status))?;
     let devices = answer.into_inner().devices.into_iter().map(|state| DeviceLine {
         name: state.subject.trim_start_matches("device/").to_owned(),
+        role: (!state.device_role.is_empty()).then(|| state.device_role.clone()),
         identity: state.into(),
     });
     out.show(&DeviceList {

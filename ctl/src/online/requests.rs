@@ -58,6 +58,9 @@ pub struct RequestLine {
     /// The role that an operator's token gives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
+    /// The role that a device's certificate gives it (Modbus/TCP Security).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_role: Option<String>,
     /// SHA-256 of the key that a device's certificate is for, or that alone may enrol with the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -112,6 +115,7 @@ impl TryFrom<PendingRequest> for RequestLine {
             }
             .to_owned(),
             role: (request.role != 0).then(|| role_word(request.role).to_owned()),
+            device_role: (!request.device_role.is_empty()).then_some(request.device_role),
             key,
             approvers,
             id: request.id,
@@ -199,6 +203,9 @@ impl RequestLine {
             ),
             ("standing", page.paint(tone, &standing)),
         ];
+        if let Some(role) = &self.device_role {
+            facts.push(("in the role", page.paint(Tone::Strong, role)));
+        }
         if let Some(key) = &self.key {
             facts.push(("for the key", page.paint(Tone::Plain, key)));
         }

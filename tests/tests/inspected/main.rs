@@ -18,6 +18,7 @@ mod mqtts;
 mod observing;
 mod pki;
 mod restart;
+mod roles;
 mod shadow;
 mod sweep;
 mod vanished;

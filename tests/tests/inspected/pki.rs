@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use penstock_agent::identity::{Enrolment, Identity, IdentityFolder};
 use penstock_coordinator::ca::{Authority, Lifetimes, ProvenKey};
+use penstock_policy::ids::RoleName;
 use penstock_policy::model::ApproverSet;
 use penstock_proto::peer::{Epoch, Subject};
 use penstock_proto::tls::certificates_to_pem;
@@ -74,7 +76,17 @@ impl Pki {
         path.to_str().unwrap().to_owned()
     }
 
-    fn issue(&self, folder: &str, (subject, epoch): (&Subject, Epoch), names: &[&str]) -> Files {
+    fn issue(&self, folder: &str, life: (&Subject, Epoch), names: &[&str]) -> Files {
+        self.issue_in_role(folder, life, None, names)
+    }
+
+    fn issue_in_role(
+        &self,
+        folder: &str,
+        (subject, epoch): (&Subject, Epoch),
+        role: Option<&RoleName>,
+        names: &[&str],
+    ) -> Files {
         let key = rcgen::KeyPair::generate().unwrap();
         let request = rcgen::CertificateParams::default()
             .serialize_request(&key)
@@ -86,7 +98,7 @@ impl Pki {
         }
         let issued = self
             .authority
-            .issue((subject, epoch), &good_for, &proven, now_ms())
+            .issue_in_role((subject, epoch), role, &good_for, &proven, now_ms())
             .unwrap();
         Files {
             authority: self.write(
@@ -113,6 +125,77 @@ impl Pki {
             (&Subject::Device(asset.parse().unwrap()), Epoch(epoch)),
             names,
         )
+    }
+
+    /// The same in a role.
+    pub fn device_in_role(&self, asset: &str, role: &str) -> Files {
+        self.issue_in_role(
+            &format!("device-{asset}-as-{role}"),
+            (&Subject::Device(asset.parse().unwrap()), Epoch::default()),
+            Some(&role.parse().unwrap()),
+            &[],
+        )
+    }
+
+    /// What OpenSSL makes of the plant's own key for `asset`, with a role extension of each of these values as it writes them
+    /// (`UTF8String:operator`).
+    pub fn device_by_openssl(&self, asset: &str, name: &str, roles: &[&str]) -> Files {
+        let own = self.folder.to_str().unwrap();
+        let path = |file: &str| format!("{own}/openssl-{name}-{file}");
+        let mut settings = format!(
+            "subjectAltName = URI:spiffe://works/device/{asset}\nkeyUsage = digitalSignature\nextendedKeyUsage = clientAuth\n"
+        );
+        for role in roles {
+            let value = match role.strip_prefix("DER:") {
+                Some(bytes) => format!("DER:{bytes}"),
+                None => format!("ASN1:{role}"),
+            };
+            settings += &format!("1.3.6.1.4.1.50316.802.1 = {value}\n");
+        }
+        settings += "[roles]\none = UTF8String:operator\ntwo = UTF8String:engineer\n";
+        let settings = self.write(&format!("openssl-{name}.cnf"), &settings);
+        let openssl = |arguments: &[&str]| {
+            let output = Command::new("openssl").args(arguments).output().unwrap();
+            assert!(output.status.success(), "{arguments:?}: {output:?}");
+        };
+        let (key, request, certificate) = (path("key.pem"), path("request.pem"), path("leaf.pem"));
+        openssl(&[
+            "req",
+            "-new",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-keyout",
+            &key,
+            "-subj",
+            "/CN=device",
+            "-out",
+            &request,
+        ]);
+        let (root, root_key) = (format!("{own}/root.pem"), format!("{own}/root.key"));
+        openssl(&[
+            "x509",
+            "-req",
+            "-in",
+            &request,
+            "-CA",
+            &root,
+            "-CAkey",
+            &root_key,
+            "-days",
+            "30",
+            "-extfile",
+            &settings,
+            "-out",
+            &certificate,
+        ]);
+        Files {
+            authority: root,
+            certificate,
+            key,
+        }
     }
 
     /// The gateway's identity, newly issued for its clients' `names` of servers.

@@ -251,3 +251,51 @@ fn of_many_withdrawn_keys_the_newest_are_remembered() {
     assert_eq!(again(1), Err(KeyRefused::Withdrawn));
     assert!(again(0).is_ok());
 }
+
+#[test]
+fn another_role_begins_a_life_also_of_the_same_key_and_no_other_change_loses_a_role() {
+    let [operator, engineer] = ["operator", "engineer"].map(|name| RoleName::new(name).unwrap());
+    let given = |record: Option<&SubjectRecord>, number, role: Option<&RoleName>| {
+        SubjectRecord::with_key_in_role(record, key(number), role, now(1)).unwrap()
+    };
+    let first = given(None, 1, Some(&operator)).unwrap();
+    assert_eq!((first.epoch, first.role.as_ref()), (Epoch(1), Some(&operator)));
+    assert_eq!(given(Some(&first), 1, Some(&operator)), None, "it goes on");
+    // By the same key: the certificates of the role before are of a life that can be ended, and the key is not.
+    let second = given(Some(&first), 1, Some(&engineer)).unwrap();
+    assert_eq!(
+        (second.epoch, second.key, second.before),
+        (Epoch(2), Some(key(1)), None)
+    );
+    let ended = SubjectRecord::changed(Some(&second), StandingChange::RevokeEarlier, now(2)).unwrap();
+    assert_eq!(judge(Some(&ended), Epoch(2), key(1)), Judgement::Counts);
+    assert_eq!(
+        judge(Some(&ended), Epoch(1), key(1)),
+        Judgement::Refused(NotCounting::Over)
+    );
+    assert!(ended.withdrawn.is_empty());
+    // A key that waits to be ended is still known after another role, and a new key keeps the role unless another is said.
+    let third = SubjectRecord::with_key(Some(&ended), key(2), now(3))
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (third.role.as_ref(), third.before),
+        (Some(&engineer), Some(key(1)))
+    );
+    let fourth = given(Some(&third), 2, None).unwrap();
+    assert_eq!((fourth.role.as_ref(), fourth.before), (None, Some(key(1))));
+    let revoked = SubjectRecord::changed(Some(&third), StandingChange::Revoke, now(4)).unwrap();
+    assert_eq!(revoked.role.as_ref(), Some(&engineer));
+    assert_eq!(
+        SubjectRecord::with_key_in_role(Some(&revoked), key(2), None, now(5)),
+        Err(KeyRefused::Withdrawn)
+    );
+}
+
+#[test]
+fn a_record_from_before_there_were_roles_is_read_and_written_as_it_was() {
+    let record = SubjectRecord::adopted(None, Epoch(0), key(1), now(1));
+    let written = serde_json::to_string(&record).unwrap();
+    assert!(!written.contains("role"), "{written}");
+    assert_eq!(serde_json::from_str::<SubjectRecord>(&written).unwrap(), record);
+}

@@ -32,6 +32,8 @@ pub struct DeviceTokenMade {
     pub expires_ms: u64,
     /// SHA-256 of the only public key that it serves; absent: the first that comes.
     pub key: Option<String>,
+    /// The role that was asked for (Modbus/TCP Security), empty for none; absent: as the device has.
+    pub role: Option<String>,
 }
 
 impl Report for DeviceTokenMade {
@@ -49,6 +51,11 @@ impl Report for DeviceTokenMade {
             Some(key) => format!("  it serves the key {key} alone"),
             None => "  it serves the first key that comes with it; --key names the only one".to_owned(),
         });
+        match self.role.as_deref() {
+            None => {}
+            Some("") => page.line("  its certificate will give it no role"),
+            Some(role) => page.line(format!("  its certificate will give it the role {role}")),
+        }
         page.line(format!(
             "  {} the device enrols by EST: user {}, password as in the file, authority: penstock devices authority > ca.pem",
             page.paint(Tone::Dim, "next,"),
@@ -61,7 +68,7 @@ impl Report for DeviceTokenMade {
 pub(super) async fn token(
     out: &Output,
     context: Option<&str>,
-    (asset, key): (AssetId, Option<Digest>),
+    (asset, key, role): (AssetId, Option<Digest>, Option<String>),
     (hours, wait): (u32, bool),
     file: &Path,
 ) -> Result<Exit, Failure> {
@@ -73,6 +80,7 @@ pub(super) async fn token(
         subject: Some(TokenSubject::Device(asset.to_string())),
         key_digest: key.map(|key| key.0.to_vec().into()).unwrap_or_default(),
         valid_seconds: hours.saturating_mul(3_600),
+        device_role: role.clone(),
         ..CreateTokenRequest::default()
     };
     let answer = loop {
@@ -94,6 +102,7 @@ pub(super) async fn token(
         file: file.display().to_string(),
         expires_ms: answer.expires_ms,
         key: key.map(|key| key.to_string()),
+        role,
     })?;
     Ok(Exit::Done)
 }

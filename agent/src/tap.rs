@@ -9,6 +9,7 @@
 //! - only interfaces behind which the plan in force has a zone that observes are looked at, and there only what crosses between two such zones, on
 //!   the ports of protocols that are read;
 //! - memory ([`gather`]) and time ([`Budget`]) are bounded; what is missed is counted by the kernel and reported as a loss;
+//! - the connections of the gateway itself to servers in the plain are nobody's talk ([`legs`]);
 //! - it needs CAP_NET_RAW, and Ethernet. Without them everything else works, and a fault in the health report names what is missing.
 //!
 //! The same code follows recorded traffic (`inspect::learn`): lost packets are holes in a stream there and here, and
@@ -17,6 +18,7 @@
 
 pub mod filter;
 pub mod gather;
+pub mod legs;
 pub mod scope;
 mod socket;
 pub mod trail;
@@ -30,6 +32,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use self::gather::Gather;
+use self::legs::OwnLegs;
 use self::scope::TapScope;
 use self::socket::PacketSocket;
 use crate::audit::{Audit, record};
@@ -131,8 +134,8 @@ impl Tap {
     /// Brings the tap to what the plan in force wants.
     fn look(&mut self, tapping: &mut Option<Tapping>) {
         let plan = self.policy.borrow_and_update().plan.clone();
-        let scope = plan.map(|plan| TapScope::of(&plan));
-        let Some(scope) = scope.filter(TapScope::observes) else {
+        let scope = plan.map(|plan| (TapScope::of(&plan), OwnLegs::of(&plan)));
+        let Some((scope, legs)) = scope.filter(|(scope, _)| scope.observes()) else {
             self.close(tapping);
             self.tell_fault(None);
             return;
@@ -140,7 +143,7 @@ impl Tap {
         let indices = scope.indices();
         let brought = match tapping {
             Some(open) => {
-                open.gather.set_scope(scope.clone());
+                open.gather.set_scope((scope.clone(), legs));
                 if open.indices == indices {
                     Ok(())
                 } else {
@@ -153,7 +156,7 @@ impl Tap {
                 *tapping = Some(Tapping {
                     socket,
                     indices,
-                    gather: Gather::new(scope.clone(), self.settings.interval, Instant::now()),
+                    gather: Gather::new((scope.clone(), legs), self.settings.interval, Instant::now()),
                     left_out: 0,
                     looked_ms: clock::now_ms(),
                 });

@@ -17,6 +17,7 @@ use penstock_inspect::learn::{Ends, LearnLimits, Learned, Learner, Talk, talk};
 use penstock_proto::v1::LearnedEvent;
 use tokio::time::Instant;
 
+use super::legs::OwnLegs;
 use super::scope::TapScope;
 use super::trail;
 
@@ -43,6 +44,7 @@ const EVENTS_MAX: usize = 256;
 #[derive(Debug)]
 pub struct Gather {
     scope: TapScope,
+    legs: OwnLegs,
     interval: Duration,
     learner: Learner<'static>,
     /// What was told already; its counts mean nothing.
@@ -95,9 +97,10 @@ fn kept() -> talk::TalkLimits {
 
 impl Gather {
     /// Nothing gathered yet; news is told every `interval`.
-    pub fn new(scope: TapScope, interval: Duration, now: Instant) -> Self {
+    pub fn new((scope, legs): (TapScope, OwnLegs), interval: Duration, now: Instant) -> Self {
         Self {
             scope,
+            legs,
             interval,
             learner: Learner::within(limits(), None),
             known: Learned::within(kept()),
@@ -106,9 +109,10 @@ impl Gather {
         }
     }
 
-    /// The plan in force has other sides.
-    pub fn set_scope(&mut self, scope: TapScope) {
+    /// The plan in force has other sides, or ends TLS before other servers.
+    pub fn set_scope(&mut self, (scope, legs): (TapScope, OwnLegs)) {
         self.scope = scope;
+        self.legs.replace(legs);
     }
 
     /// Takes an Ethernet frame, `wire_bytes` long before it was cut.
@@ -123,7 +127,8 @@ impl Gather {
         let Ok(segment) = link::segment(&frame) else {
             return;
         };
-        if self.scope.crosses(segment.source.ip(), segment.destination.ip()) {
+        let (source, destination) = (segment.source, segment.destination);
+        if self.scope.crosses(source.ip(), destination.ip()) && !self.legs.own(source, destination) {
             self.learner.segment(at, &segment);
         }
     }

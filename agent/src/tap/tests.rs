@@ -8,17 +8,21 @@ use std::time::Duration;
 use etherparse::PacketBuilder;
 use penstock_inspect::learn::{Ends, EntryKey, EntrySeen, PortCarrier, Talk};
 use penstock_inspect::replay::Occurrences;
-use penstock_policy::ids::ZoneId;
-use penstock_policy::plan::{Observing, PLAN_FORMAT, Plan, PlanInterface};
+use penstock_policy::ids::{FlowId, ZoneId};
+use penstock_policy::plan::{Endpoint, Observing, PLAN_FORMAT, Plan, PlanInterface, Rule};
 use penstock_policy::protocol::LimitSet;
 use penstock_policy::protocol::modbus_tcp::MODBUS_TCP;
 use penstock_policy::protocol::mqtt::MQTT;
-use penstock_policy::terms::{Enforcement, GatewayMode, NumberRange, OnDrift};
+use penstock_policy::terms::{
+    Answers, Enforcement, GatewayMode, NumberRange, OnAgentLoss, OnDrift, OnRefusal, PortRange, Tls,
+    Transport,
+};
 use penstock_proto::v1::LearnedEvent;
 use prost::Message as _;
 use tokio::time::Instant;
 
 use super::gather::{Gather, THINGS_MAX};
+use super::legs::OwnLegs;
 use super::scope::TapScope;
 use super::{Budget, SHARE, WINDOW, filter, trail};
 
@@ -75,7 +79,7 @@ impl Poller {
     fn new() -> Self {
         let begun = Instant::now();
         Self {
-            gather: Gather::new(scope(), INTERVAL, begun),
+            gather: Gather::new((scope(), OwnLegs::of(&plan())), INTERVAL, begun),
             begun,
             at: Duration::from_secs(1_000_000),
             sequence: 100,
@@ -146,9 +150,66 @@ fn what_is_left_at_the_end_is_told() {
     assert!(poller.gather.due(poller.begun, true).is_empty());
 }
 
+/// A plan by which the TLS of clients in `lan1` ends before a server in `lan2` that speaks Modbus in the plain.
+fn before_plain() -> Plan {
+    let mut plan = plan();
+    let end = |network: &str| Endpoint {
+        name: "asset".into(),
+        network: network.parse().unwrap(),
+    };
+    plan.rules.push(Rule {
+        id: FlowId(1),
+        conduit: "supply".parse().unwrap(),
+        flow: "polling".parse().unwrap(),
+        sources: vec![end("10.1.0.5/32")],
+        destinations: vec![end("10.2.0.9/32")],
+        transport: Transport::Tcp(vec![PortRange::single(802)]),
+        must_flow: false,
+        on_agent_loss: OnAgentLoss::Block,
+        operations: None,
+        roles: None,
+        on_refusal: OnRefusal::Answer,
+        answers: Answers::Strict,
+        tls: Some(std::sync::Arc::new(Tls {
+            plain_port: Some(502),
+            ..Tls::default()
+        })),
+    });
+    plan
+}
+
+#[test]
+fn the_gateway_s_own_connection_to_a_server_in_the_plain_is_no_talk_and_a_client_s_beside_it_is() {
+    let answer = |gather: &mut Gather, at: u64, port: u16| {
+        let answer = [0, 1, 0, 0, 0, 5, 1, 3, 2, 0, 7];
+        let builder = PacketBuilder::ethernet2([4; 6], [2; 6])
+            .ipv4([10, 2, 0, 9], [10, 1, 0, 5], 64)
+            .tcp(502, port, 1000, 1000);
+        let mut frame = Vec::new();
+        builder.write(&mut frame, &answer).unwrap();
+        gather.frame(Duration::from_secs(at), &frame, frame.len());
+    };
+    // What the gateway sends, no tap sees: the server's answers alone are received.
+    let talks = |plan: &Plan| {
+        let mut gather = Gather::new((scope(), OwnLegs::of(plan)), INTERVAL, Instant::now());
+        answer(&mut gather, 1, 51_000);
+        gather.due(Instant::now(), true).len()
+    };
+    assert_eq!(talks(&plan()), 1, "it would be taken for somebody's");
+    assert_eq!(talks(&before_plain()), 0);
+    // A client that still speaks in the plain is heard, and its answers are its own.
+    let mut poller = Poller::new();
+    poller.gather.set_scope((scope(), OwnLegs::of(&before_plain())));
+    poller.reads(7);
+    answer(&mut poller.gather, 1_000_001, 40_000);
+    answer(&mut poller.gather, 1_000_001, 51_000);
+    let events = poller.gather.due(poller.begun, true);
+    assert_eq!((events.len(), events[0].connections), (1, 1), "{events:?}");
+}
+
 #[test]
 fn udp_is_left_to_the_kernels_verdicts() {
-    let mut gather = Gather::new(scope(), INTERVAL, Instant::now());
+    let mut gather = Gather::new((scope(), OwnLegs::of(&plan())), INTERVAL, Instant::now());
     let builder = PacketBuilder::ethernet2([2; 6], [4; 6])
         .ipv4([10, 1, 0, 5], [10, 2, 0, 9], 64)
         .udp(40_000, 502);

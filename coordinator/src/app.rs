@@ -23,7 +23,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use self::authority::{authority_in_words, init_under, install_issuing, install_trust, issuing_request};
+pub use self::authority::{
+    authority_in_words, init_under, install_issuing, install_trust, issuing_request, token_in_words,
+};
+use self::authority::{authority_of, follow_token, issuing_key};
 use self::services::{Services, server_builder};
 use crate::ca::{Authority, CaError};
 use crate::clock;
@@ -184,11 +187,7 @@ pub async fn operator_token(
     valid_seconds: u32,
 ) -> Result<(NewToken, penstock_policy::ids::Digest), AppError> {
     let _lock = DataLock::take(&config.data)?;
-    let authority = Authority::load(
-        &config.data.join(CA_FOLDER),
-        config.plant.clone(),
-        config.lifetimes,
-    )?;
+    let authority = authority_of(config)?;
     let store = Store::open(&config.data.join(STORE_FILE))?;
     let journal = Journal::new(store.clone(), &config.name);
     let wish = TokenWish {
@@ -260,11 +259,8 @@ fn certificate_files(config: &Config) -> CertificateFiles {
 pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     let lock = DataLock::take(&config.data)?;
     let recorder = metrics::install()?;
-    let authority = Arc::new(Authority::load(
-        &config.data.join(CA_FOLDER),
-        config.plant.clone(),
-        config.lifetimes,
-    )?);
+    let authority = Arc::new(authority_of(config)?);
+    let issuing = issuing_key(&authority).await?;
     let store = Store::open_with(&config.data.join(STORE_FILE), config.room)?;
     let stopping = CancellationToken::new();
     let journal = Journal::new(store.clone(), &config.name);
@@ -313,7 +309,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         },
         server.clone(),
     )?;
-    let kept_journal = journal.clone();
+    let (kept_journal, own_authority) = (journal.clone(), authority.clone());
     let desk = Arc::new(EstDesk::new(
         store.clone(),
         (subjects.clone(), authority.clone()),
@@ -369,9 +365,14 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         health::own::follow(
             probe.clone(),
             certificate_files(config),
-            [releases.untaken(), subjects.behind(), subjects.restored()],
+            [releases.untaken(), subjects.behind(), subjects.restored(), issuing],
             own,
         ),
+    );
+    background(
+        &mut tasks,
+        &stopping,
+        follow_token(own_authority, subjects.clone()),
     );
     let mut metrics_address = None;
     if let Some(address) = config.metrics {

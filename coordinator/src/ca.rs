@@ -4,6 +4,7 @@
 //! ```text
 //! root.pem, root.key                     a root that issues itself: all on one machine
 //! root.pem, issuing.pem, issuing.key     a root whose key is elsewhere (`root`) certified this key
+//! root.pem, issuing.pem                  the same, of a key on a token (`authority.keys`, `crate::pkcs11`)
 //! trust.json                             the trust bundles so far, if there are any (`trust`): then their roots count
 //! next.key                               the key of the next issuing certificate, until that is installed (`install`)
 //! ```
@@ -16,7 +17,7 @@
 //! coordinator's own from its configuration) are what ordinary TLS clients look for where a gateway ends their TLS, at a device
 //! that serves, or at the coordinator; no program of Penstock takes a peer for anything because of them.
 //!
-//! Keys are files with mode 0600; keeping one elsewhere is one more holder (`penstock_proto::keys`).
+//! Keys are files with mode 0600, or on a token, which is one more holder (`penstock_proto::keys`).
 
 mod install;
 mod issue;
@@ -26,6 +27,7 @@ mod trust;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_policy::ids::{Digest, PlantId};
@@ -43,6 +45,7 @@ pub use self::request::{ProvenKey, REQUEST_BYTES_MAX};
 pub(crate) use self::request::{bad_request, internal};
 pub use self::root::{IssuingTerms, OfflineRoot};
 use crate::files;
+use crate::pkcs11::{KeyUri, TokenError, TokenKey};
 
 /// How long certificates are valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +85,8 @@ pub struct Authority {
     /// Of the key that issues; `None`: it is the root's own.
     issuing: Option<CertificateDer<'static>>,
     issuer: Issuer<'static, Key>,
+    /// Its key, where that is on a token.
+    token: Option<Arc<TokenKey>>,
     /// When that ends, milliseconds since 1970: nothing that it issues does later. A root that issues itself has no end here.
     ends_ms: u64,
     lifetimes: Lifetimes,
@@ -93,6 +98,12 @@ impl fmt::Debug for Authority {
             .field("plant", &self.plant)
             .finish_non_exhaustive()
     }
+}
+
+/// Who holds the key by which is issued.
+enum IssuingKey {
+    File(FileKey),
+    Token(Arc<TokenKey>),
 }
 
 /// Why the authority cannot do what it should.
@@ -118,6 +129,9 @@ pub enum CaError {
         "no key here belongs to the issuing certificate {0}: run `penstock-coordinator authority request`, have the plant's root sign that, and install what it signed"
     )]
     NoIssuingKey(PathBuf),
+    /// The key is on a token that does not sign now.
+    #[error("the key by which this coordinator issues cannot be used: {0}")]
+    Token(String),
     /// A certificate that this coordinator cannot issue with.
     #[error("the issuing certificate cannot be used: {0}")]
     Issuing(NotIssuing),
@@ -139,6 +153,12 @@ pub enum CaError {
     /// An identity that cannot be written into a certificate.
     #[error("`{0}` cannot be written into a certificate")]
     Name(String),
+}
+
+impl From<TokenError> for CaError {
+    fn from(error: TokenError) -> Self {
+        Self::Token(error.to_string())
+    }
 }
 
 impl From<KeyError> for CaError {
@@ -171,22 +191,40 @@ impl Authority {
         Self::load(dir, plant, lifetimes)
     }
 
-    /// Opens the authority in `dir`.
+    /// Opens the authority in `dir`, whose key is a file.
     ///
     /// # Errors
     /// A file is missing, unreadable or damaged, or the key can be read by others.
     pub fn load(dir: &Path, plant: PlantId, lifetimes: Lifetimes) -> Result<Self, CaError> {
+        Self::load_with(dir, plant, lifetimes, &[])
+    }
+
+    /// Opens the authority in `dir`, whose key is a file, or on one of these tokens. No token is asked yet.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_with(
+        dir: &Path,
+        plant: PlantId,
+        lifetimes: Lifetimes,
+        keys: &[KeyUri],
+    ) -> Result<Self, CaError> {
         let bundles = trust::bundles(dir)?;
         let trusted = trust::trusted(dir, &bundles)?;
-        let (root, issuing, key) = match install::installed(dir, &plant, &trusted)? {
+        let (root, issuing, key) = match install::installed(dir, &plant, &trusted, keys)? {
             Some((root, issuing, key)) => (root, Some(issuing), key),
             None => {
                 let root = certificate(&dir.join("root.pem"))?;
-                (root, None, FileKey::open_private(&dir.join("root.key"))?)
+                let key = FileKey::open_private(&dir.join("root.key"))?;
+                (root, None, IssuingKey::File(key))
             }
         };
         let of_issuer = issuing.as_ref().unwrap_or(&root);
-        let issuer = Issuer::from_ca_cert_der(of_issuer, Key::new(key))?;
+        let (key, token) = match key {
+            IssuingKey::File(key) => (Key::new(key), None),
+            IssuingKey::Token(key) => (Key::from(key.clone()), Some(key)),
+        };
+        let issuer = Issuer::from_ca_cert_der(of_issuer, key)?;
         let ends_ms = match &issuing {
             Some(issuing) => validity_ms(issuing).map_err(TlsError::from)?.1,
             None => u64::MAX,
@@ -199,6 +237,7 @@ impl Authority {
             bundles,
             issuing,
             issuer,
+            token,
             ends_ms,
             lifetimes,
         })
@@ -212,6 +251,32 @@ impl Authority {
     /// What follows a leaf in its chain: the issuing certificate, if there is one, and the root.
     pub fn issuers(&self) -> Vec<CertificateDer<'static>> {
         self.issuing.iter().chain([&self.root]).cloned().collect()
+    }
+
+    /// The token that holds the key by which is issued; `None`: a file does.
+    pub fn token(&self) -> Option<&Arc<TokenKey>> {
+        self.token.as_ref()
+    }
+
+    /// Which key issues, and where it is, for people.
+    pub fn key_in_words(&self) -> String {
+        match (&self.token, &self.issuing) {
+            (Some(token), _) => format!("{}, public key {}", token.in_words(), token.digest()),
+            (None, Some(_)) => "a file in the data folder".to_owned(),
+            (None, None) => "the root's own, a file in the data folder".to_owned(),
+        }
+    }
+
+    /// Why nothing could be signed: the certificate library has no room for the reason.
+    fn unsigned(&self, error: rcgen::Error) -> CaError {
+        let why = self
+            .token
+            .as_ref()
+            .and_then(|token| token.fault().borrow().clone());
+        match (error, why) {
+            (rcgen::Error::RemoteKeyError, Some(why)) => CaError::Token(why),
+            (error, _) => error.into(),
+        }
     }
 
     /// When the certificate that issues ends, milliseconds since 1970.

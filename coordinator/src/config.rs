@@ -3,6 +3,8 @@
 //! TOML, strict: an unknown key is refused. Every value but three has a default; [`DEFAULT`] is a file that
 //! says them all, and a test holds it equal to the code.
 
+mod issuing;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,10 +15,12 @@ use penstock_proto::tls::names::{NAMES_MAX, ServerNames};
 use penstock_proto::tls::server::AcceptLimits;
 use serde::Deserialize;
 
+pub use self::issuing::{AuthorityFile, CertificatesFile};
 use crate::allowance::Share;
 use crate::ca::Lifetimes;
 use crate::enrolment::AttemptsLimits;
 use crate::files::{self, FileError};
+use crate::pkcs11::KeyUri;
 use crate::rollout::run::AfterApproval;
 use crate::sessions::SessionLimits;
 use crate::store::DiskReserve;
@@ -37,6 +41,9 @@ pub struct ConfigFile {
     /// Where it listens.
     #[serde(default)]
     pub listen: ListenFile,
+    /// Which key issues.
+    #[serde(default)]
+    pub authority: AuthorityFile,
     /// How long certificates are valid.
     #[serde(default)]
     pub certificates: CertificatesFile,
@@ -81,34 +88,6 @@ impl Default for ListenFile {
             ))],
             names: Vec::new(),
             metrics: "127.0.0.1:9643".to_owned(),
-        }
-    }
-}
-
-/// Section `certificates`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct CertificatesFile {
-    /// Days a gateway's certificate is valid.
-    pub gateway_days: u32,
-    /// Days for which a gateway can still renew a certificate that has ended; 0: it cannot.
-    pub gateway_grace_days: u32,
-    /// Days an operator's certificate is valid.
-    pub operator_days: u32,
-    /// Days the coordinator's own certificate is valid.
-    pub coordinator_days: u32,
-    /// Days a device's certificate is valid; a person carries each renewal to the device.
-    pub device_days: u32,
-}
-
-impl Default for CertificatesFile {
-    fn default() -> Self {
-        Self {
-            gateway_days: 90,
-            gateway_grace_days: 400,
-            operator_days: 30,
-            coordinator_days: 60,
-            device_days: 365,
         }
     }
 }
@@ -247,6 +226,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// Where devices enrol by themselves.
     pub est: Vec<SocketAddr>,
+    /// The tokens that hold the key by which it issues: the first one is the next one. Empty: a file does.
+    pub keys: Vec<KeyUri>,
     /// How long certificates are valid.
     pub lifetimes: Lifetimes,
     /// For how long after its end a gateway can still renew its certificate.
@@ -334,6 +315,7 @@ impl ConfigFile {
             name,
             data,
             listen: ListenFile::default(),
+            authority: AuthorityFile::default(),
             certificates: CertificatesFile::default(),
             sessions: SessionsFile::default(),
             est: EstFile::default(),
@@ -453,6 +435,7 @@ impl ConfigFile {
             names,
             metrics,
             est: self.est.listen.clone(),
+            keys: self.authority.check()?,
             lifetimes: Lifetimes {
                 gateway: days("certificates.gateway_days", self.certificates.gateway_days)?,
                 operator: days("certificates.operator_days", self.certificates.operator_days)?,
@@ -519,7 +502,7 @@ mod tests {
             .values()
             .map(|value| value.as_table().map_or(1, toml::Table::len))
             .sum();
-        assert_eq!(keys, 3 + 3 + 5 + 2 + 1 + 5 + 3 + 1 + 2);
+        assert_eq!(keys, 3 + 3 + 1 + 5 + 2 + 1 + 5 + 3 + 1 + 2);
     }
 
     #[test]
@@ -533,6 +516,10 @@ mod tests {
             ("[listen]\nmetrics = \"0.0.0.0:1\"", "listen.metrics"),
             ("[listen]\nnames = [\"not a name\"]", "listen.names"),
             ("[est]\nlisten = [\"[::]:7643\"]", "est.listen"),
+            (
+                "[authority]\nkeys = [\"pkcs11:token=a;object=b\"]",
+                "authority.keys",
+            ),
             ("[certificates]\ngateway_days = 0", "certificates.gateway_days"),
             (
                 "[certificates]\ngateway_grace_days = 3651",

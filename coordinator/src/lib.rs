@@ -40,6 +40,7 @@ mod last_admin;
 pub mod metrics;
 pub mod operators;
 pub mod own_certificate;
+pub mod pkcs11;
 pub mod query;
 pub mod releases;
 pub mod requests;

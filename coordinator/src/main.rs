@@ -65,6 +65,9 @@ enum Command {
         /// root is made on this machine, and whoever has the machine has the plant.
         #[arg(long, value_name = "ROOT.PEM")]
         under: Option<PathBuf>,
+        /// The key by which it issues is made on a token, by its PKCS #11 URI, and never leaves it; it stands in the configuration then.
+        #[arg(long, value_name = "PKCS11-URI", requires = "under")]
+        key: Option<String>,
     },
     /// Keeps the plant's root on a machine without a network, and certifies with it the key by which a coordinator issues.
     #[command(subcommand)]
@@ -147,6 +150,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             after_approval,
             config,
             under,
+            key,
         } => {
             // The configuration is read from anywhere later on.
             let data = std::path::absolute(&data).context("`--data` cannot be used")?;
@@ -157,6 +161,9 @@ fn execute(command: Command) -> anyhow::Result<()> {
                 listen
             };
             file.rollouts.after_approval = after_approval;
+            if let Some(uri) = key {
+                file.authority.keys = vec![authority::key_uri(&uri)?.to_string()];
+            }
             let hosts: BTreeSet<&str> = address.iter().map(Address::host).collect();
             file.listen.names = hosts.into_iter().map(str::to_owned).collect();
             if let Some(metrics) = metrics {
@@ -205,6 +212,12 @@ fn execute(command: Command) -> anyhow::Result<()> {
                     "It does not hold the key by which this coordinator issues: who restores it has the plant's root sign a new request."
                 }
             };
+            let key = match app::token_in_words(&checked) {
+                Ok(Some(place)) => format!(
+                    "It does not hold the key by which this coordinator issues, which is the {place}: who restores it needs that token with its PIN, or has the plant's root sign a new request."
+                ),
+                _ => key.to_owned(),
+            };
             println!("Backed up to {}. {key}", to.display());
             Ok(())
         }
@@ -232,8 +245,16 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Config {
             check: Some(path), ..
         } => {
-            check(&ConfigFile::read(&path)?, &path)?;
+            let checked = check(&ConfigFile::read(&path)?, &path)?;
             println!("{} can be used", path.display());
+            for uri in &checked.keys {
+                println!(
+                    "authority.keys: the {} on the {} ({})",
+                    uri.key_in_words(),
+                    uri.token_in_words(),
+                    uri.module.display()
+                );
+            }
             Ok(())
         }
         Command::Config { .. } => bail!("say --default, or --check FILE"),
@@ -322,9 +343,13 @@ fn init(
         AfterApproval::Wait => String::new(),
         other => format!("\n[rollouts]\nafter_approval = {:?}\n", other.as_str()),
     };
+    let keys = match file.authority.keys.as_slice() {
+        [] => String::new(),
+        keys => format!("\n[authority]\nkeys = [{}]\n", list(keys.to_vec())),
+    };
     let text = format!(
         "# Written by `penstock-coordinator init`; `penstock-coordinator config --default` shows every key.\n\
-         plant = {:?}\nname = {:?}\ndata = {:?}\n\n[listen]\ngrpc = [{grpc}]\nnames = [{}]\nmetrics = {:?}\n{rollouts}",
+         plant = {:?}\nname = {:?}\ndata = {:?}\n\n[listen]\ngrpc = [{grpc}]\nnames = [{}]\nmetrics = {:?}\n{rollouts}{keys}",
         checked.plant.to_string(),
         checked.name.to_string(),
         checked.data.display().to_string(),

@@ -51,6 +51,8 @@ pub struct OwnCertificate {
     made: Option<MadeCertificate>,
     /// It is not served yet.
     unserved: bool,
+    /// Why the token of the authority did not make the last one.
+    unmade: Option<String>,
 }
 
 /// A certificate that is not written down.
@@ -94,6 +96,7 @@ impl OwnCertificate {
             held: None,
             made: None,
             unserved: false,
+            unmade: None,
         }
     }
 
@@ -130,10 +133,26 @@ impl OwnCertificate {
         let (made, key, life) = match made {
             Ok(made) => made,
             Err(error) => {
+                let usable = held.as_ref().filter(|held| {
+                    held.validity_ms()
+                        .is_ok_and(|(from, until)| (from..until).contains(&now_ms))
+                });
+                // While the authority's token is away: others accept this one still.
+                let usable = usable.cloned();
                 self.held = held;
-                return Err(error);
+                let (CaError::Token(why), Some(usable)) = (&error, usable) else {
+                    return Err(error);
+                };
+                if self.unmade.as_ref() != Some(why) {
+                    tracing::error!(
+                        "the coordinator's own certificate is not renewed, and served as long as it is valid: {why}"
+                    );
+                    self.unmade = Some(why.clone());
+                }
+                return Ok(usable);
             }
         };
+        self.unmade = None;
         let (from, until) = made.validity_ms()?;
         let why = format!(
             "{why}; the new one is valid from {} until {}",

@@ -364,6 +364,11 @@ impl Subjects {
         self.0.lists.lacking(held, clock::now_ms())
     }
 
+    /// Whatever could not be signed for gateways can be now.
+    pub(crate) fn list_again(&self) {
+        self.0.lists.again();
+    }
+
     /// A gateway says how far its list goes. If that is further than ours, what is said from now on has to go further still.
     pub(crate) async fn heard(&self, gateway: &GatewayId, held: Held) {
         let beyond = || self.0.beyond();

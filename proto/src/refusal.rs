@@ -156,6 +156,8 @@ reasons! {
     StoreUnavailable = "STORE_UNAVAILABLE", Unavailable;
     /// The store is damaged.
     StoreCorrupt = "STORE_CORRUPT", DataLoss;
+    /// The token that holds the key by which certificates are issued does not sign now.
+    IssuingKeyUnavailable = "ISSUING_KEY_UNAVAILABLE", Unavailable;
     /// The coordinator is stopping.
     Stopping = "STOPPING", Unavailable;
     /// A fault of the coordinator itself; its log says more.

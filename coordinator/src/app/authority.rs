@@ -3,10 +3,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use penstock_policy::ids::{Digest, GatewayId};
 use penstock_proto::bundle::Trusted;
 use penstock_proto::peer::Subject;
+use tokio::sync::watch;
 
 use super::{AppError, CA_FOLDER, DataLock, STORE_FILE, remembered};
 use crate::ca::{Authority, CaError};
@@ -15,8 +17,66 @@ use crate::config::Config;
 use crate::enrolment::GatewayRecord;
 use crate::files;
 use crate::journal::Journal;
+use crate::pkcs11::TokenError;
 use crate::store::{Change, Store};
 use crate::subjects::{Standing, Subjects};
+
+/// How often the token is looked for.
+const TOKEN_LOOK: Duration = Duration::from_secs(5);
+
+/// The authority of a coordinator that is configured so.
+pub(super) fn authority_of(config: &Config) -> Result<Authority, CaError> {
+    Authority::load_with(
+        &config.data.join(CA_FOLDER),
+        config.plant.clone(),
+        config.lifetimes,
+        &config.keys,
+    )
+}
+
+/// Looks for the token that holds the key by which is issued, and says what issues. A coordinator starts without its token: gateways and people
+/// are let in, and nothing is issued until it is there. Why nothing is, from then on.
+///
+/// # Errors
+/// The token is there, and holds another key than the certificate is for: whoever configured it has to decide.
+pub(super) async fn issuing_key(
+    authority: &Arc<Authority>,
+) -> Result<watch::Receiver<Option<String>>, AppError> {
+    let Some(token) = authority.token().cloned() else {
+        tracing::info!("the key that issues is {}", authority.key_in_words());
+        return Ok(watch::Sender::new(None).subscribe());
+    };
+    let looked = tokio::task::spawn_blocking({
+        let token = token.clone();
+        move || token.look_for()
+    });
+    match looked.await {
+        Ok(Err(error @ TokenError::OtherKey { .. })) => return Err(CaError::from(error).into()),
+        Ok(Ok(())) => tracing::info!("the key that issues is the {}", authority.key_in_words()),
+        // It was logged, with the reason.
+        _ => tracing::warn!("the coordinator starts without the {}", authority.key_in_words()),
+    }
+    Ok(token.fault())
+}
+
+/// Looks for the token every now and then, so that it is known that it is away before somebody needs it, and tells gateways what waited for its
+/// signature when it is back.
+pub(super) async fn follow_token(authority: Arc<Authority>, subjects: Subjects) {
+    let Some(token) = authority.token().cloned() else {
+        return;
+    };
+    let mut was_away = token.fault().borrow().is_some();
+    loop {
+        tokio::time::sleep(TOKEN_LOOK).await;
+        let looks = token.clone();
+        let is_there = tokio::task::spawn_blocking(move || looks.look_for().is_ok()).await;
+        let is_away = !is_there.unwrap_or(false);
+        if was_away && !is_away {
+            subjects.list_again();
+        }
+        was_away = is_away;
+    }
+}
 
 /// Makes the data folder of a plant whose root, with the certificate in this file, is kept elsewhere; answers the request (PKCS #10, DER)
 /// that it has to sign.
@@ -28,17 +88,45 @@ pub fn init_under(config: &Config, root: &Path) -> Result<Vec<u8>, AppError> {
     let _lock = DataLock::take(&config.data)?;
     let ca = config.data.join(CA_FOLDER);
     files::private_folder(&ca)?;
+    // A token that cannot be used is found out before there is a folder.
+    let on_token = config.keys.first().map(Authority::request_on).transpose()?;
     Authority::begin_under(&ca, root)?;
     Store::open(&config.data.join(STORE_FILE))?;
-    Ok(Authority::request(&ca)?)
+    match on_token {
+        Some((request, _)) => Ok(request),
+        None => Ok(Authority::request(&ca)?),
+    }
 }
 
-/// A request (PKCS #10, DER) for the key by which this coordinator is to issue next, also while it runs.
+/// A request (PKCS #10, DER) for the key by which this coordinator is to issue next, also while it runs; and where that key is, for people.
 ///
 /// # Errors
-/// The key cannot be read, made or stored.
-pub fn issuing_request(config: &Config) -> Result<Vec<u8>, AppError> {
-    Ok(Authority::request(&config.data.join(CA_FOLDER))?)
+/// The key cannot be read, made or stored; or the token that is to hold it cannot be used.
+pub fn issuing_request(config: &Config) -> Result<(Vec<u8>, String), AppError> {
+    let Some(uri) = config.keys.first() else {
+        let request = Authority::request(&config.data.join(CA_FOLDER))?;
+        return Ok((request, "in a file of the data folder".to_owned()));
+    };
+    let (request, is_new) = Authority::request_on(uri)?;
+    let was = match is_new {
+        true => "was made there and cannot leave it",
+        false => "was there already, and cannot leave it",
+    };
+    let place = format!(
+        "the {} on the {}, which {was}",
+        uri.key_in_words(),
+        uri.token_in_words()
+    );
+    Ok((request, place))
+}
+
+/// Where the key that issues is, if it is on a token, for people.
+///
+/// # Errors
+/// The authority cannot be read.
+pub fn token_in_words(config: &Config) -> Result<Option<String>, AppError> {
+    let authority = authority_of(config)?;
+    Ok(authority.token().map(|token| token.in_words()))
 }
 
 /// Takes the certificate (PEM) that the root signed for that key into use, from the next start on.
@@ -53,7 +141,7 @@ pub async fn install_issuing(config: &Config, pem: &[u8], because: Option<&str>)
     let target = format!("below root {root}");
     // Before the first one is installed there is nothing to hold it against, nor anybody.
     let mut words = String::new();
-    if let Ok(before) = Authority::load(&ca, config.plant.clone(), config.lifetimes) {
+    if let Ok(before) = authority_of(config) {
         let since = before.trusted_since(root);
         if since > 0 {
             let lacks = |record: &GatewayRecord| record.trust.is_none_or(|held| held < since);
@@ -63,7 +151,7 @@ pub async fn install_issuing(config: &Config, pem: &[u8], because: Option<&str>)
         }
     }
     noted(config, "install-issuing", (&target, &words), || {
-        Authority::install(&ca, &config.plant, pem, clock::now_ms())
+        Authority::install(&ca, &config.plant, pem, &config.keys, clock::now_ms())
     })
     .await
 }
@@ -76,7 +164,7 @@ pub async fn install_issuing(config: &Config, pem: &[u8], because: Option<&str>)
 pub async fn install_trust(config: &Config, text: &str, because: Option<&str>) -> Result<Trusted, AppError> {
     let _lock = DataLock::take(&config.data)?;
     let ca = config.data.join(CA_FOLDER);
-    let authority = Authority::load(&ca, config.plant.clone(), config.lifetimes)?;
+    let authority = authority_of(config)?;
     let (trusted, bundles) = authority.with_bundles(text)?;
     let dropped = authority.roots().iter().any(|root| trusted.phase(root).is_none());
     let mut words = String::new();
@@ -103,13 +191,13 @@ pub async fn install_trust(config: &Config, text: &str, because: Option<&str>) -
 /// # Errors
 /// Authority or store cannot be read.
 pub async fn authority_in_words(config: &Config) -> Result<String, AppError> {
-    let authority = Authority::load(
-        &config.data.join(CA_FOLDER),
-        config.plant.clone(),
-        config.lifetimes,
-    )?;
+    let authority = authority_of(config)?;
     let trusted = authority.trusted();
-    let mut lines = format!("trust bundle {}\n", trusted.number);
+    let mut lines = format!(
+        "issuing key: {}\ntrust bundle {}\n",
+        authority.key_in_words(),
+        trusted.number
+    );
     for (root, phase) in &trusted.roots {
         let digest = Digest::of(root);
         let issues = match root == authority.root() {
@@ -147,11 +235,7 @@ async fn left_behind(
     const NAMED_MAX: usize = 16;
     let store = Store::open(&config.data.join(STORE_FILE))?;
     let journal = Journal::new(store.clone(), &config.name);
-    let authority = Authority::load(
-        &config.data.join(CA_FOLDER),
-        config.plant.clone(),
-        config.lifetimes,
-    )?;
+    let authority = authority_of(config)?;
     let subjects = Subjects::open(store.clone(), journal.clone(), Arc::new(authority)).await?;
     let gone = |gateway: &GatewayId| {
         let record = subjects.record(&Subject::Gateway(gateway.clone()));

@@ -148,7 +148,9 @@ impl Authority {
         }
         params.serial_number = Some(serial()?);
         let expires_ms = validity(&mut params, from_ms, now_ms, self.at_most(lifetime, now_ms));
-        let certificate = params.signed_by(key, &self.issuer)?;
+        let certificate = params
+            .signed_by(key, &self.issuer)
+            .map_err(|error| self.unsigned(error))?;
         Ok(IssuedCertificate {
             chain: std::iter::once(certificate.der().clone())
                 .chain(self.issuers())

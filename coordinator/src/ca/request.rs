@@ -83,6 +83,12 @@ pub(crate) fn bad_request(error: CaError) -> Refusal {
 /// A certificate that cannot be issued.
 pub(crate) fn internal(error: CaError) -> Refusal {
     tracing::error!(error = %crate::chain(&error), "cannot issue a certificate");
+    if let CaError::Token(why) = &error {
+        let words = format!(
+            "nothing can be issued now: {why}. What was issued goes on counting, and it is tried again"
+        );
+        return Refusal::new(Reason::IssuingKeyUnavailable, words);
+    }
     Refusal::new(
         Reason::Internal,
         "the certificate cannot be issued; the coordinator's log says why",

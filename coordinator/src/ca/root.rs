@@ -15,6 +15,10 @@ use rustls::pki_types::CertificateDer;
 use super::request::ProvenKey;
 use super::{CaError, certificate, issue};
 use crate::files;
+use crate::pkcs11::{KeyUri, TokenKey};
+
+/// Says where the root's key is, if that is on a token.
+const KEY_URI: &str = "root.uri";
 
 /// How long a root is valid: as long as the plant may stand.
 const VALIDITY: Duration = Duration::from_secs(30 * 365 * 86_400);
@@ -87,6 +91,32 @@ impl OfflineRoot {
         })
     }
 
+    /// Makes a root for `plant` in a new folder, whose key is made on a token and stays there.
+    ///
+    /// # Errors
+    /// The folder is there already, or the key is; the token cannot be used; the certificate cannot be made or written.
+    pub fn create_on(dir: &Path, plant: PlantId, uri: &KeyUri, now_ms: u64) -> Result<Self, CaError> {
+        let params = params(&plant, 1, now_ms)?;
+        files::new_private_folder(dir)?;
+        let (key, is_new) = TokenKey::open_or_make(uri)?;
+        if !is_new {
+            return Err(CaError::NotInstalled(format!(
+                "there is a {} on the {} already, and a root has a key of its own: name another one",
+                uri.key_in_words(),
+                uri.token_in_words()
+            )));
+        }
+        let key = Key::from(key);
+        let made = params.self_signed(&key)?;
+        files::write_new(&dir.join(KEY_URI), format!("{uri}\n").as_bytes())?;
+        files::write_new(&dir.join("root.pem"), made.pem().as_bytes())?;
+        Ok(Self {
+            plant,
+            certificate: made.der().clone(),
+            issuer: Issuer::from_ca_cert_der(made.der(), key)?,
+        })
+    }
+
     /// Opens the root in a folder; `ask` gives the passphrase of a key that is locked.
     ///
     /// # Errors
@@ -100,7 +130,21 @@ impl OfflineRoot {
                 file.display()
             ))
         })?;
-        let key = Key::new(FileKey::open_locked(&dir.join("root.key"), ask)?);
+        let uri = dir.join(KEY_URI);
+        let key = match uri.exists() {
+            true => {
+                let text = String::from_utf8_lossy(&files::read(&uri)?).into_owned();
+                let read = text.trim().parse();
+                let read =
+                    read.map_err(|error| CaError::NotInstalled(format!("{} {error}", uri.display())))?;
+                let key = TokenKey::of_certificate(&certificate, vec![read]).ok_or_else(|| {
+                    CaError::NotInstalled(format!("{} has a key of another kind", file.display()))
+                })?;
+                key.look_for()?;
+                Key::from(key)
+            }
+            false => Key::new(FileKey::open_locked(&dir.join("root.key"), ask)?),
+        };
         let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
         Ok(Self {
             plant,

@@ -57,6 +57,8 @@ pub struct OwnFacts {
     pub withdrawn: Option<String>,
     /// What was lost with an older backup, and learnt back from gateways.
     pub restored: Option<String>,
+    /// Why nothing can be issued.
+    pub issuing: Option<String>,
     /// Validity of our own certificate, milliseconds since 1970; `None`: it cannot be read.
     pub certificate_ms: Option<(u64, u64)>,
     /// The same of the plant's root.
@@ -105,6 +107,14 @@ impl OwnHealth {
         }
         if let Some(why) = &facts.restored {
             faults.push(Fault::new("restored", why.clone()));
+        }
+        if let Some(why) = &facts.issuing {
+            faults.push(Fault::new(
+                "issuing-key",
+                format!(
+                    "nobody can be enrolled and no certificate renewed, nor is the list of withdrawn keys signed for gateways: {why}. Certificates that were issued go on counting until they end"
+                ),
+            ));
         }
         match facts.free_bytes {
             Some(free) if free <= facts.reserve_bytes => faults.push(Fault::new(
@@ -283,7 +293,7 @@ pub struct CertificateFiles {
 pub async fn follow(
     probe: Arc<Probe>,
     files: CertificateFiles,
-    [mut untaken, mut behind, mut restored]: [watch::Receiver<Option<String>>; 3],
+    [mut untaken, mut behind, mut restored, mut issuing]: [watch::Receiver<Option<String>>; 4],
     faults: watch::Sender<Vec<Fault>>,
 ) {
     let mut seen = OwnHealth::default();
@@ -313,6 +323,7 @@ pub async fn follow(
             release: untaken.borrow_and_update().clone(),
             withdrawn: behind.borrow_and_update().clone(),
             restored: restored.borrow_and_update().clone(),
+            issuing: issuing.borrow_and_update().clone(),
             reserve_bytes: probe.store.reserve_bytes(),
             certificate_ms,
             root_ms,
@@ -334,6 +345,7 @@ pub async fn follow(
             Ok(()) = untaken.changed() => {}
             Ok(()) = behind.changed() => {}
             Ok(()) = restored.changed() => {}
+            Ok(()) = issuing.changed() => {}
             () = faults.closed() => return,
         }
     }
@@ -369,6 +381,7 @@ mod tests {
             release: None,
             withdrawn: None,
             restored: None,
+            issuing: None,
             free_bytes: Some(10 << 30),
             reserve_bytes: 1 << 30,
             certificate_ms: Some((NOW_MS - YEAR_MS, NOW_MS + YEAR_MS)),
@@ -389,12 +402,15 @@ mod tests {
     fn each_thing_that_is_wrong_with_the_coordinator_is_named_and_nothing_else_is() {
         assert_eq!(codes(&well(0)), [""; 0]);
         type Wrong = fn(&mut OwnFacts);
-        let cases: [(&str, Wrong); 12] = [
+        let cases: [(&str, Wrong); 13] = [
             ("release-unreadable", |facts| {
                 facts.release = Some("the stored plans are not those of r5".to_owned())
             }),
             ("withdrawn-behind", |facts| {
                 facts.withdrawn = Some("gateway gw-1 holds more".to_owned())
+            }),
+            ("issuing-key", |facts| {
+                facts.issuing = Some("the token is not there".to_owned())
             }),
             ("store-failed", |facts| facts.store = Some("full".to_owned())),
             ("disk-low", |facts| facts.free_bytes = Some(100 << 20)),

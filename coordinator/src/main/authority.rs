@@ -1,16 +1,17 @@
 //! `penstock-coordinator authority`: a plant's root on a machine without a network, and the key of a coordinator that it certifies for
 //! issuing. What goes from one machine to the other, on a stick, is a request and a certificate: no key.
 
+mod pem;
+
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Subcommand;
 use penstock_coordinator::ca::{IssuingTerms, OfflineRoot};
 use penstock_coordinator::config::Config;
+use penstock_coordinator::pkcs11::KeyUri;
 use penstock_coordinator::{app, clock, files};
 use penstock_policy::ids::{CoordinatorId, Digest, OperatorId, PlantId};
 use penstock_proto::bundle::{Bundle, BundleRoot, Phase, SignedBundle, Trusted, from_json, to_json};
@@ -19,6 +20,8 @@ use penstock_proto::keys::{KeyError, Passphrase, passphrase_in};
 use penstock_proto::tls::times::instant;
 use penstock_proto::tls::{certificates_from_pem, validity_ms};
 use rustls::pki_types::CertificateDer;
+
+use self::pem::{request_der, request_pem};
 
 /// The request's name in the data folder.
 const REQUEST: &str = "issuing-request.pem";
@@ -42,6 +45,9 @@ pub(crate) enum AuthorityCommand {
         /// The key is not locked: whoever has the file has the plant.
         #[arg(long, conflicts_with = "passphrase_file")]
         no_passphrase: bool,
+        /// The key is made on a token, by its PKCS #11 URI, and never leaves it; the folder says where it is (root.uri).
+        #[arg(long, value_name = "PKCS11-URI", conflicts_with_all = ["passphrase_file", "no_passphrase"])]
+        key: Option<String>,
     },
     /// On the machine without a network: certifies the key in a coordinator's request for issuing.
     Sign {
@@ -68,7 +74,8 @@ pub(crate) enum AuthorityCommand {
         #[arg(long, value_name = "FILE")]
         passphrase_file: Option<PathBuf>,
     },
-    /// On the coordinator's machine: makes the key by which it is to issue next, and a request for the root to sign; also while it runs.
+    /// On the coordinator's machine: makes the key by which it is to issue next, in a file or on the token that `authority.keys` names first, and a
+    /// request for the root to sign; also while it runs.
     Request {
         /// Its configuration.
         #[arg(long, value_name = "FILE")]
@@ -151,7 +158,22 @@ impl AuthorityCommand {
                 plant,
                 passphrase_file,
                 no_passphrase,
+                key,
             } => {
+                if let Some(uri) = key {
+                    let uri = key_uri(&uri)?;
+                    let root = OfflineRoot::create_on(&dir, plant, &uri, clock::now_ms())?;
+                    println!(
+                        "The root of plant {} is in {}, and its {} on the {}: whoever loses that token has no root any more, unless the token was copied by its maker's means.\n\
+                         SHA-256 of the root: {}",
+                        root.plant(),
+                        dir.display(),
+                        uri.key_in_words(),
+                        uri.token_in_words(),
+                        Digest::of(root.certificate())
+                    );
+                    return Ok(());
+                }
                 let passphrase = match passphrase_file {
                     _ if no_passphrase => None,
                     Some(file) => Some(passphrase_in(&file)?),
@@ -199,10 +221,10 @@ impl AuthorityCommand {
                 Ok(())
             }
             Self::Request { config, out } => {
-                let request = app::issuing_request(&crate::configured(&config)?)?;
+                let (request, place) = app::issuing_request(&crate::configured(&config)?)?;
                 files::write_new(&out, request_pem(&request).as_bytes())?;
                 println!(
-                    "The request is in {}. Take it to the machine that has the plant's root and run there\n\
+                    "It is for the key {place}. The request is in {}. Take it to the machine that has the plant's root and run there\n\
                      penstock-coordinator authority sign {} --root DIR --coordinator NAME -o issuing.pem",
                     out.display(),
                     out.display()
@@ -261,6 +283,12 @@ impl AuthorityCommand {
             }
         }
     }
+}
+
+/// A key's place as it is typed.
+pub(crate) fn key_uri(text: &str) -> anyhow::Result<KeyUri> {
+    text.parse::<KeyUri>()
+        .map_err(|error| anyhow::anyhow!("`--key` holds a URI that {error}"))
 }
 
 /// What is said, and written, where a data folder was made for a plant whose root is elsewhere.
@@ -427,32 +455,6 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
         file.display()
     );
     Ok(content)
-}
-
-const BEGIN: &str = "-----BEGIN CERTIFICATE REQUEST-----";
-const END: &str = "-----END CERTIFICATE REQUEST-----";
-
-fn request_pem(der: &[u8]) -> String {
-    let encoded = BASE64.encode(der);
-    let mut text = format!("{BEGIN}\n");
-    let mut rest = encoded.as_str();
-    while !rest.is_empty() {
-        let (line, more) = rest.split_at_checked(64).unwrap_or((rest, ""));
-        text.push_str(line);
-        text.push('\n');
-        rest = more;
-    }
-    text.push_str(END);
-    text.push('\n');
-    text
-}
-
-fn request_der(pem: &[u8]) -> Option<Vec<u8>> {
-    let text = std::str::from_utf8(pem).ok()?;
-    let (_, rest) = text.split_once(BEGIN)?;
-    let (encoded, _) = rest.split_once(END)?;
-    let encoded: String = encoded.split_whitespace().collect();
-    BASE64.decode(encoded).ok()
 }
 
 /// Until when a certificate holds, in words.

@@ -257,6 +257,11 @@ impl Machine {
         self.intake.unjudged(answer, has_room)
     }
 
+    /// The list that was to be sent cannot be signed now: it is sent when it is heard of again.
+    pub fn list_unsigned(&mut self) {
+        self.lists.unsigned();
+    }
+
     /// Whether a message waits for the gateway.
     pub fn has_message(&self) -> bool {
         match self.stage {

@@ -285,7 +285,7 @@ impl Session {
     }
 
     /// A message as it goes over the wire. `None`: of a target that is another one by now, which follows.
-    fn write(&self, message: Outgoing) -> Option<ToGateway> {
+    fn write(&mut self, message: Outgoing) -> Option<ToGateway> {
         let message = match message {
             Outgoing::Welcome(held, greeting) => {
                 let (ticket, twin) = greeting.to_wire();
@@ -322,7 +322,13 @@ impl Session {
                 }
                 Down::Trust(lacking.into())
             }
-            Outgoing::Withdrawn(held) => Down::Withdrawn(self.all.subjects.lacking(held)?.as_ref().into()),
+            Outgoing::Withdrawn(held) => match self.all.subjects.lacking(held) {
+                Some(list) => Down::Withdrawn(list.as_ref().into()),
+                None => {
+                    self.machine.list_unsigned();
+                    return None;
+                }
+            },
             Outgoing::Order => Down::Order(self.standing.as_ref()?.target.as_ref()?.0.to_wire()?),
             Outgoing::Word(word) => word.to_wire(),
             Outgoing::Acknowledgement(held) => Down::AuditAck(held),

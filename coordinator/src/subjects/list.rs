@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::written_at;
 use crate::ca::{Authority, CaError};
+use crate::pkcs11::aside;
 use crate::store::{Change, Expect, RecordChange, Silent, Store, StoreError};
 
 /// The record.
@@ -175,6 +176,19 @@ impl Lists {
     }
 
     pub(super) fn lacking(&self, held: Held, now_ms: u64) -> Option<Arc<SignedList>> {
+        match self.authority.token() {
+            // It may take its time.
+            Some(_) => aside(|| self.signed_since(held, now_ms)),
+            None => self.signed_since(held, now_ms),
+        }
+    }
+
+    /// Whoever waits for a list looks again.
+    pub(super) fn again(&self) {
+        self.published.send_modify(|_| ());
+    }
+
+    fn signed_since(&self, held: Held, now_ms: u64) -> Option<Arc<SignedList>> {
         let follows = (held.number, held.digest.0);
         let mut signed = self.signed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(made) = signed.get(&follows) {
@@ -185,12 +199,14 @@ impl Lists {
             .withdrawn
             .since(held, self.authority.plant(), now_ms)
             .and_then(|made| match self.sign(&made, list.held) {
-                Ok(signed) => Some(Arc::new(signed)),
+                Ok(signed) => Some(Ok(Arc::new(signed))),
                 Err(error) => {
                     tracing::error!(error = %crate::chain(&error), "the list of withdrawn keys cannot be signed");
-                    None
+                    Some(Err(()))
                 }
             });
+        // Not kept: by a token that is back, it is signed.
+        let made = made.transpose().ok()?;
         if signed.len() >= SIGNED_MAX {
             signed.clear();
         }

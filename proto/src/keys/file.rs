@@ -150,13 +150,20 @@ pub(super) fn private_content(path: &Path) -> Result<Vec<u8>, KeyError> {
     // Of the file that was opened: its name may become another's in between.
     let found = file.metadata().map_err(failed("read", path))?;
     let mode = found.permissions().mode();
-    if mode & 0o077 != 0 {
+    if mode & 0o077 != 0 && !(mode & 0o037 == 0 && is_credential(path)) {
         return Err(KeyError::Exposed {
             path: path.to_owned(),
             mode: mode & 0o777,
         });
     }
     content(file, path)
+}
+
+/// Whether the service manager keeps the file for this service alone (`LoadCredential=`): in a folder that nobody else enters, where an access
+/// list lets the service read it, which shows as a group's permission.
+fn is_credential(path: &Path) -> bool {
+    std::env::var_os("CREDENTIALS_DIRECTORY")
+        .is_some_and(|folder| !folder.is_empty() && path.parent() == Some(Path::new(&folder)))
 }
 
 fn content(file: File, path: &Path) -> Result<Vec<u8>, KeyError> {

@@ -38,6 +38,7 @@ mod memory;
 mod names;
 mod outages;
 mod person;
+mod pkcs11;
 mod recorded;
 mod releases;
 mod restored;

@@ -110,7 +110,7 @@ impl World {
             let request = app::init_under(config, &dir.join("root/root.pem")).unwrap();
             let pem = certified(&root, &request);
             let ca = config.data.join("ca");
-            Authority::install(&ca, &config.plant, pem.as_bytes(), now_ms()).unwrap();
+            Authority::install(&ca, &config.plant, pem.as_bytes(), &config.keys, now_ms()).unwrap();
         })
         .await
     }
@@ -127,8 +127,9 @@ impl World {
         let (token, _) = app::operator_token(&config, &admin, Role::Admin, 3600)
             .await
             .unwrap();
+        let ca = config.data.join("ca");
         let authority =
-            Authority::load(&config.data.join("ca"), config.plant.clone(), config.lifetimes).unwrap();
+            Authority::load_with(&ca, config.plant.clone(), config.lifetimes, &config.keys).unwrap();
         let running = app::start(&config).await.unwrap();
         let mut world = Self {
             address: running.grpc[0].to_string().parse().unwrap(),
@@ -152,10 +153,24 @@ impl World {
 
     /// Starts a coordinator that was stopped.
     pub async fn start_again(&mut self) {
+        let admin = self.certificate("operator/admin");
+        self.start_again_as(admin).await;
+    }
+
+    /// The same, by a key on the tokens that are configured by now.
+    pub async fn start_with_token(&mut self) {
+        let ca = self.config.data.join("ca");
+        let (plant, lifetimes) = (self.config.plant.clone(), self.config.lifetimes);
+        let authority = Authority::load_with(&ca, plant, lifetimes, &self.config.keys);
+        self.authority = Arc::new(authority.unwrap());
+        self.start_again().await;
+    }
+
+    /// The same where nothing can be issued to the admin now, who has this.
+    pub async fn start_again_as(&mut self, admin: Credentials) {
         let running = app::start(&self.config).await.unwrap();
         self.address = running.grpc[0].to_string().parse().unwrap();
         self.running = Some(running);
-        let admin = self.certificate("operator/admin");
         self.admin = Some(self.control(Some(admin)).await.unwrap());
     }
 

@@ -59,7 +59,7 @@ impl Machines {
     }
 
     fn install(&self, pem: &str) -> Result<(), CaError> {
-        Authority::install(&self.ca(), &plant(), pem.as_bytes(), NOW_MS)
+        Authority::install(&self.ca(), &plant(), pem.as_bytes(), &[], NOW_MS)
     }
 }
 

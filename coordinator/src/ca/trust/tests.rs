@@ -79,7 +79,7 @@ impl Machines {
         };
         let request = Authority::request(&self.ca()).unwrap();
         let pem = self.new.sign(&request, &terms, NOW_MS).unwrap();
-        Authority::install(&self.ca(), &plant(), pem.as_bytes(), NOW_MS)
+        Authority::install(&self.ca(), &plant(), pem.as_bytes(), &[], NOW_MS)
     }
 }
 

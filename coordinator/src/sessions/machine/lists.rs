@@ -53,4 +53,9 @@ impl Lists {
         }
         (self.sent.unwrap_or(held) != ours).then_some(held)
     }
+
+    /// What was to be sent cannot be signed now: what there is to send is not known until it is heard of again.
+    pub(super) fn unsigned(&mut self) {
+        (self.ours, self.sent) = (None, None);
+    }
 }

@@ -1,0 +1,234 @@
+//! Keys on a token by themselves: made, found, refused; a root's.
+
+use penstock_coordinator::ca::OfflineRoot;
+use penstock_coordinator::pkcs11::{TokenError, TokenKey};
+use penstock_proto::keys::{Key, KeyHolder as _, certificate_request};
+use penstock_proto::tls::certificates_to_pem;
+
+use super::hsm::{self, Hsm, MODULE, watched_module};
+use super::{openssl, uri};
+use crate::world::{certified, file_key, now_ms};
+
+#[test]
+fn a_key_that_a_token_makes_never_leaves_it_and_signs_what_others_verify() {
+    let hsm = Hsm::new("makes");
+    let (key, is_new) = TokenKey::open_or_make(&uri(&hsm.uri("issuing"))).unwrap();
+    assert!(is_new);
+    let listed = hsm.tool(&["--list-objects", "--type", "privkey"]);
+    for word in [
+        "issuing",
+        "sensitive",
+        "always sensitive",
+        "never extractable",
+        "local",
+    ] {
+        assert!(listed.contains(word), "{word}: {listed}");
+    }
+    // Somebody else's tool sees the same public key.
+    let seen: String = hsm
+        .tool(&["--list-objects", "--type", "pubkey"])
+        .split_whitespace()
+        .collect();
+    let point: String = key
+        .public_key()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert!(point.len() == 2 * 97 && seen.contains(&point), "{point}: {seen}");
+    // And keys of each kind that it makes sign here what OpenSSL verifies.
+    let mut keys = vec![key];
+    for kind in ["EC:prime256v1", "EC:secp384r1", "EC:edwards25519"] {
+        let name = kind.replace(':', "-");
+        hsm.tool(&["--keypairgen", "--key-type", kind, "--label", &name]);
+        keys.push(TokenKey::open(&uri(&hsm.uri(&name))).unwrap());
+    }
+    let folder = hsm.folder.path();
+    for key in keys {
+        let request = certificate_request(&Key::new(key), None).unwrap();
+        std::fs::write(folder.join("request.der"), &request).unwrap();
+        openssl(
+            &["req", "-inform", "DER", "-in", "request.der", "-verify", "-noout"],
+            folder,
+        );
+    }
+}
+
+#[test]
+fn a_key_that_cannot_be_told_apart_or_is_of_another_kind_or_could_be_copied_is_refused_by_name() {
+    let hsm = Hsm::new("odd");
+    hsm.tool(&[
+        "--keypairgen",
+        "--key-type",
+        "rsa:2048",
+        "--label",
+        "rsa",
+        "--id",
+        "01",
+    ]);
+    for id in ["02", "03"] {
+        hsm.tool(&[
+            "--keypairgen",
+            "--key-type",
+            "EC:prime256v1",
+            "--label",
+            "both",
+            "--id",
+            id,
+        ]);
+    }
+    hsm.tool(&[
+        "--keypairgen",
+        "--key-type",
+        "EC:secp521r1",
+        "--label",
+        "curve",
+        "--id",
+        "04",
+    ]);
+    hsm.tool(&[
+        "--keypairgen",
+        "--key-type",
+        "EC:prime256v1",
+        "--label",
+        "half",
+        "--id",
+        "05",
+    ]);
+    hsm.tool(&["--delete-object", "--type", "pubkey", "--id", "05"]);
+    // One that was made in a file, and whose copies nobody has counted.
+    let folder = hsm.folder.path();
+    openssl(
+        &[
+            "genpkey",
+            "-algorithm",
+            "EC",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-outform",
+            "DER",
+            "-out",
+            "k.der",
+        ],
+        folder,
+    );
+    openssl(
+        &[
+            "pkey", "-inform", "DER", "-in", "k.der", "-pubout", "-outform", "DER", "-out", "p.der",
+        ],
+        folder,
+    );
+    for (kind, file) in [("privkey", "k.der"), ("pubkey", "p.der")] {
+        let file = folder.join(file);
+        let object = [
+            "--write-object",
+            file.to_str().unwrap(),
+            "--type",
+            kind,
+            "--label",
+            "copied",
+            "--id",
+            "06",
+        ];
+        let extractable: &[&str] = if kind == "privkey" {
+            &["--extractable"]
+        } else {
+            &[]
+        };
+        hsm.tool(&[&object, extractable].concat());
+    }
+    let why = |object: &str| TokenKey::open(&uri(&hsm.uri(object))).unwrap_err().to_string();
+    for (object, words) in [
+        ("rsa", "the key 'rsa' on the token 'odd' is an RSA key; use ECDSA"),
+        (
+            "both",
+            "holds 2 private keys that are a key 'both' (identifiers 02, 03)",
+        ),
+        ("curve", "is on another curve"),
+        ("half", "holds no public key object beside the key 'half'"),
+        ("copied", "can be taken off it"),
+        ("none", "the token 'odd' holds no key 'none'"),
+    ] {
+        let why = why(object);
+        // SoftHSM lists them in any order.
+        assert!(
+            why.contains(words) || why.contains(&words.replace("02, 03", "03, 02")),
+            "{object}: {why}"
+        );
+    }
+    // By its identifier it is one.
+    TokenKey::open(&uri(&hsm.uri("both").replace('?', ";id=%03?"))).unwrap();
+    let nowhere = uri(&hsm.uri("x").replace("token=odd", "token=elsewhere"));
+    let why = TokenKey::open(&nowhere).unwrap_err().to_string();
+    assert!(
+        why.contains("the token 'elsewhere' is not there (") && why.contains("'odd'"),
+        "{why}"
+    );
+    let no_module = uri(&hsm.uri("x").replace(MODULE, "/nowhere/m.so"));
+    let why = TokenKey::open(&no_module).unwrap_err().to_string();
+    assert!(why.contains("/nowhere/m.so cannot be loaded"), "{why}");
+    let no_pin = uri(hsm.uri("x").split('&').next().unwrap());
+    assert!(matches!(TokenKey::open(&no_pin), Err(TokenError::NoPin(_))));
+}
+
+#[test]
+fn a_wrong_pin_is_shown_to_the_token_once_and_another_one_when_the_file_holds_it() {
+    let hsm = Hsm::new("pin");
+    let module = watched_module(hsm.folder.path());
+    let key = uri(&hsm.uri_by("issuing", &module));
+    let logins = || std::fs::read(hsm.folder.path().join("logins")).map_or(0, |bytes| bytes.len());
+    hsm.write_pin("9999");
+    for _ in 0..5 {
+        let refused = TokenKey::open_or_make(&key).unwrap_err();
+        assert!(matches!(&refused, TokenError::PinRefused { .. }), "{refused}");
+        assert!(!refused.to_string().contains("9999"));
+        assert_eq!(logins(), 1);
+    }
+    // Others may read it: it is not even shown.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(hsm.pin_file(), open).unwrap();
+    let refused = TokenKey::open_or_make(&key).unwrap_err().to_string();
+    assert!(
+        refused.contains("can be read by others") && logins() == 1,
+        "{refused}"
+    );
+    hsm.write_pin(hsm::PIN);
+    TokenKey::open_or_make(&key).unwrap();
+    assert!(logins() >= 2);
+}
+
+#[test]
+fn a_root_on_a_token_certifies_as_one_in_a_file_does() {
+    let hsm = Hsm::new("root");
+    let dir = hsm.folder.path().join("my-root");
+    let plant: penstock_policy::ids::PlantId = "water".parse().unwrap();
+    let made = OfflineRoot::create_on(&dir, plant.clone(), &uri(&hsm.uri("root")), now_ms()).unwrap();
+    assert!(!dir.join("root.key").exists());
+    // A second plant does not get the same key.
+    let again = OfflineRoot::create_on(
+        &hsm.folder.path().join("b"),
+        plant,
+        &uri(&hsm.uri("root")),
+        now_ms(),
+    );
+    assert!(again.err().unwrap().to_string().contains("has a key of its own"));
+    let opened = OfflineRoot::open(&dir, || unreachable!()).unwrap();
+    let request = certificate_request(&file_key(), None).unwrap();
+    let folder = hsm.folder.path();
+    std::fs::write(folder.join("issuing.pem"), certified(&opened, &request)).unwrap();
+    std::fs::write(
+        folder.join("root.pem"),
+        certificates_to_pem(&[made.certificate().clone()]),
+    )
+    .unwrap();
+    openssl(
+        &["verify", "-x509_strict", "-CAfile", "root.pem", "issuing.pem"],
+        folder,
+    );
+    hsm.unplug();
+    let refused = OfflineRoot::open(&dir, || unreachable!())
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(refused.contains("is not there"), "{refused}");
+    hsm.plug_in();
+}

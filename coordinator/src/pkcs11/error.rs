@@ -1,7 +1,6 @@
 //! Why a key on a token cannot be used now: what happened, where, and what a person can do.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use penstock_policy::ids::Digest;
 use penstock_proto::keys::KeyError;
@@ -19,15 +18,10 @@ pub enum TokenError {
     },
     /// The module does not answer.
     #[error(
-        "the PKCS #11 module {} has not answered for {} s: look at its token, its reader and its service; restart the coordinator if it stays so",
-        path.display(), waited.as_secs()
+        "the PKCS #11 module {} has not answered for more than 5 s: look at its token, its reader and its service; restart the coordinator if it stays so",
+        .0.display()
     )]
-    Silent {
-        /// The module.
-        path: PathBuf,
-        /// For how long.
-        waited: Duration,
-    },
+    Silent(PathBuf),
     /// More is asked of the module than it does in time.
     #[error("the PKCS #11 module {} has more to sign than it does in time; it is tried again", .0.display())]
     Busy(PathBuf),

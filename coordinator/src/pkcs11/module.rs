@@ -18,8 +18,8 @@ use super::tokens::Tokens;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the first answers may take, which make a key, or load the module.
 const PATIENCE_OF_PEOPLE: Duration = Duration::from_secs(60);
-/// How many may wait at once.
-const WAITING_MAX: usize = 256;
+/// How many may wait at once: each holds a thread meanwhile, of the few hundred that a service may have.
+const WAITING_MAX: usize = 64;
 
 type Work = Box<dyn FnOnce(&mut Tokens) + Send>;
 
@@ -84,12 +84,9 @@ impl Module {
         patience: Duration,
         does: impl FnOnce(&mut Tokens) -> Result<T, TokenError> + Send + 'static,
     ) -> Result<T, TokenError> {
-        let silent = |waited| TokenError::Silent {
-            path: self.path.clone(),
-            waited,
-        };
-        if let Some(waited) = self.busy_for().filter(|waited| *waited > patience) {
-            return Err(silent(waited));
+        let silent = || TokenError::Silent(self.path.clone());
+        if self.busy_for().is_some_and(|busy| busy > patience) {
+            return Err(silent());
         }
         let (answer, answered) = mpsc::sync_channel(1);
         let deadline = Instant::now() + patience;
@@ -102,12 +99,12 @@ impl Module {
         match self.work.try_send(work) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => return Err(TokenError::Busy(self.path.clone())),
-            Err(TrySendError::Disconnected(_)) => return Err(silent(Duration::ZERO)),
+            Err(TrySendError::Disconnected(_)) => return Err(silent()),
         }
         match answered.recv_timeout(patience) {
             Ok(done) => done,
             Err(RecvTimeoutError::Timeout) => match self.busy_for() {
-                Some(waited) if waited >= patience / 2 => Err(silent(waited)),
+                Some(busy) if busy >= patience / 2 => Err(silent()),
                 _ => Err(TokenError::Busy(self.path.clone())),
             },
             Err(RecvTimeoutError::Disconnected) => Err(TokenError::Busy(self.path.clone())),

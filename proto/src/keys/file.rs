@@ -150,7 +150,8 @@ pub(super) fn private_content(path: &Path) -> Result<Vec<u8>, KeyError> {
     // Of the file that was opened: its name may become another's in between.
     let found = file.metadata().map_err(failed("read", path))?;
     let mode = found.permissions().mode();
-    if mode & 0o077 != 0 && !(mode & 0o037 == 0 && is_credential(path)) {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
+    if !is_private(mode, path, credentials.as_deref().map(Path::new)) {
         return Err(KeyError::Exposed {
             path: path.to_owned(),
             mode: mode & 0o777,
@@ -159,11 +160,16 @@ pub(super) fn private_content(path: &Path) -> Result<Vec<u8>, KeyError> {
     content(file, path)
 }
 
-/// Whether the service manager keeps the file for this service alone (`LoadCredential=`): in a folder that nobody else enters, where an access
-/// list lets the service read it, which shows as a group's permission.
-fn is_credential(path: &Path) -> bool {
-    std::env::var_os("CREDENTIALS_DIRECTORY")
-        .is_some_and(|folder| !folder.is_empty() && path.parent() == Some(Path::new(&folder)))
+/// Whether nobody but its owner may read a file of this mode. One that the service manager keeps for this service alone (`LoadCredential=`) lies in a
+/// folder that nobody else enters; an access list lets the service read it there, which shows as a permission of the group.
+fn is_private(mode: u32, path: &Path, credentials: Option<&Path>) -> bool {
+    let is_credential =
+        credentials.is_some_and(|folder| folder.is_absolute() && path.parent() == Some(folder));
+    match mode & 0o077 {
+        0 => true,
+        0o040 => is_credential,
+        _ => false,
+    }
 }
 
 fn content(file: File, path: &Path) -> Result<Vec<u8>, KeyError> {
@@ -232,6 +238,33 @@ mod tests {
         );
         assert!(FileKey::find(&folder.path().join("none")).unwrap().is_none());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_credential_of_the_service_manager_is_private_by_its_folder_and_nothing_else_is() {
+        let (folder, file) = (
+            Path::new("/run/credentials/x.service"),
+            Path::new("/run/credentials/x.service/pin"),
+        );
+        assert!(is_private(0o100_440, file, Some(folder)) && is_private(0o100_400, file, None));
+        for (mode, path, credentials) in [
+            (0o440, file, None),
+            (0o440, file, Some(Path::new(""))),
+            (
+                0o440,
+                Path::new("/run/credentials/x.service/../pin"),
+                Some(folder),
+            ),
+            (0o440, Path::new("/etc/pin"), Some(folder)),
+            (0o444, file, Some(folder)),
+            (0o460, file, Some(folder)),
+        ] {
+            assert!(
+                !is_private(mode, path, credentials),
+                "{mode:o} {}",
+                path.display()
+            );
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use penstock_proto::tls::certificates_to_pem;
 
 use super::hsm::{self, Hsm, MODULE, watched_module};
 use super::{openssl, uri};
+use crate::authority::{complains, types};
 use crate::world::{certified, file_key, now_ms};
 
 #[test]
@@ -231,4 +232,50 @@ fn a_root_on_a_token_certifies_as_one_in_a_file_does() {
         .to_string();
     assert!(refused.contains("is not there"), "{refused}");
     hsm.plug_in();
+}
+
+#[tokio::test]
+async fn a_plant_can_have_its_root_and_its_issuing_key_on_a_token_from_the_beginning() {
+    let hsm = Hsm::new("new");
+    let folder = hsm.folder.path();
+    let (root, first) = (hsm.uri("root"), hsm.uri("issuing-1"));
+    let typed = async |command: &str| types(command, folder, &[("ROOT", &root), ("FIRST", &first)]).await;
+    typed("penstock-coordinator authority new r --plant water --key 'ROOT'").await;
+    typed(
+        "penstock-coordinator init --under r/root.pem --data data --plant water --address 127.0.0.1:9 --metrics none --key 'FIRST'",
+    )
+    .await;
+    typed("penstock-coordinator authority sign data/issuing-request.pem --root r --coordinator coordinator-1 -o i.pem").await;
+    typed("penstock-coordinator authority install --config data/coordinator.toml i.pem").await;
+    let shown = typed("penstock-coordinator authority show --config data/coordinator.toml").await;
+    assert!(
+        shown.contains("issuing key: key 'issuing-1' on the token 'new'"),
+        "{shown}"
+    );
+    let kept = typed("penstock-coordinator backup --config data/coordinator.toml --to backup").await;
+    assert!(
+        kept.contains("which is the key 'issuing-1' on the token 'new'"),
+        "{kept}"
+    );
+    openssl(
+        &[
+            "verify",
+            "-x509_strict",
+            "-CAfile",
+            "r/root.pem",
+            "data/ca/issuing.pem",
+        ],
+        folder,
+    );
+    let keys = std::process::Command::new("find")
+        .args(["r", "data", "backup", "-name", "*.key"])
+        .current_dir(folder)
+        .output();
+    assert_eq!(String::from_utf8_lossy(&keys.unwrap().stdout), "");
+    // A PIN is taken from a file alone.
+    let refused = complains("penstock-coordinator init --under r/root.pem --data d --plant water --address 127.0.0.1:9 --key 'pkcs11:token=a;object=b?module-path=/m&pin-value=77'", folder).await;
+    assert!(
+        refused.contains("holds the PIN itself") && !refused.contains("77"),
+        "{refused}"
+    );
 }

@@ -225,7 +225,11 @@ impl Lists {
     /// How far the list goes, signed; `None`: the authority does not sign.
     pub(super) fn signed_held(&self) -> Option<SignedHeld> {
         let held = self.published.borrow().held;
-        self.authority.sign_held(held).ok()
+        let sign = || self.authority.sign_held(held).ok();
+        match self.authority.token() {
+            Some(_) => aside(sign),
+            None => sign(),
+        }
     }
 
     /// Why what is so may surprise whoever runs this coordinator: a backup was older than what gateways hold.

@@ -36,6 +36,7 @@ use crate::site::GatewaySite;
 use crate::store::{self, LockError, Store};
 use crate::tap::Tap;
 use crate::ticket::TicketKeeper;
+use crate::tpm::watch::KeyWatch;
 use crate::trust::TrustKeeper;
 use crate::tunnel;
 use crate::watchdog::{self, Watchdog};
@@ -77,7 +78,7 @@ pub async fn run<K: Kernel>(
 ) -> Result<(), LockError> {
     let started = Instant::now();
     let _lock = store::lock(&config.state_folder)?;
-    let folder = IdentityFolder::new(&config.state_folder);
+    let folder = config.identity();
     let store: SharedStore = {
         let state_folder = config.state_folder.clone();
         let opened = tokio::task::spawn_blocking(move || Store::open(&state_folder)).await;
@@ -178,6 +179,7 @@ pub async fn run<K: Kernel>(
         identity: identity.clone(),
         faults: est_faults,
     };
+    let (key_watch, key_faults) = KeyWatch::new(folder.tpm(), audit.clone());
     let link = Link {
         identity,
         bridges: bridge_states,
@@ -193,6 +195,7 @@ pub async fn run<K: Kernel>(
             est_faulty,
             trust.faults(),
             tunnel_faults,
+            key_faults.clone(),
         ],
         withdrawn: withdrawn.clone(),
         trust: trust.clone(),
@@ -214,9 +217,11 @@ pub async fn run<K: Kernel>(
         faults: local_faults,
         withdrawn: withdrawn.clone(),
         trust,
+        further: vec![key_faults],
         again: local::serve::AGAIN,
     };
     parts.spawn(local.run(stop.clone()));
+    parts.spawn(key_watch.run(stop.clone()));
     parts.spawn(reconciler.run(inbox, nudge, stop.clone()));
     parts.spawn(site.run(policy.clone(), stop.clone()));
     parts.spawn(asker.run(stop.clone()));

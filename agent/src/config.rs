@@ -4,6 +4,7 @@
 //! [`DEFAULT_TEXT`] is the file that says so; a test holds the two together. What the *plant* decides (zones, drift,
 //! grants) is not here but in the signed policy.
 
+mod credentials;
 mod error;
 
 use std::collections::BTreeMap;
@@ -11,17 +12,19 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use penstock_policy::ids::AssetId;
 use penstock_policy::secrets;
 use penstock_proto::channel::Address;
 use serde::{Deserialize, Serialize};
 
+use self::credentials::{TypedCredentials, logins};
 pub use self::error::ConfigError;
 use crate::audit::{BLOCK_BYTES, SpoolLimits};
 use crate::bridge::side::Login;
 use crate::durable;
+use crate::identity::IdentityFolder;
 use crate::local::{self, LocalSettings};
 use crate::timepiece::Timepiece;
+use crate::tpm::{KeyPlace, NotATpm, Tpm, TpmAddress};
 use crate::{inspector, tap};
 
 /// The configuration with its defaults and what they mean; `penstock-agent config --default` prints it.
@@ -34,6 +37,7 @@ const CONFIG_BYTES_MAX: u64 = 256 * 1024;
 #[serde(deny_unknown_fields, default)]
 struct ConfigFile {
     agent: TypedAgent,
+    identity: TypedIdentity,
     link: TypedLink,
     local: TypedLocal,
     est: TypedEst,
@@ -50,6 +54,13 @@ struct ConfigFile {
 #[serde(deny_unknown_fields, default)]
 struct TypedAgent {
     state_folder: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TypedIdentity {
+    key: Option<KeyPlace>,
+    tpm: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -110,14 +121,6 @@ struct TypedBridge {
     credentials: Vec<TypedCredentials>,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TypedCredentials {
-    broker: String,
-    user: String,
-    password_file: PathBuf,
-}
-
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct TypedClock {
@@ -156,6 +159,10 @@ pub enum LogFormat {
 pub struct Config {
     /// Where identity, policy and audit spool are kept.
     pub state_folder: PathBuf,
+    /// Where a new key of this gateway is made.
+    pub key: KeyPlace,
+    /// The TPM of this machine.
+    pub tpm: TpmAddress,
     /// Coordinators instead of those in the token; empty: the token's.
     pub coordinators: Vec<Address>,
     /// Nobody may be there to confirm a trial: it confirms itself.
@@ -198,6 +205,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             state_folder: PathBuf::from("/var/lib/penstock-agent"),
+            key: KeyPlace::File,
+            tpm: TpmAddress::default(),
             coordinators: Vec::new(),
             islanded: false,
             local_socket: None,
@@ -296,6 +305,19 @@ impl Config {
         }
     }
 
+    /// Where this gateway's identity is kept, and where a new key of it is made.
+    pub fn identity(&self) -> IdentityFolder {
+        IdentityFolder::new(&self.state_folder).with_keys(self.key, Tpm::at(self.tpm.clone()))
+    }
+
+    /// Where a new key is made, as one sentence.
+    pub fn key_in_words(&self) -> String {
+        match self.key {
+            KeyPlace::File => "A new key of this gateway is made in a file.".to_owned(),
+            KeyPlace::Tpm => format!("A new key of this gateway is made in the TPM at {}.", self.tpm),
+        }
+    }
+
     /// Where local commands come in, and whose.
     pub fn local(&self) -> LocalSettings {
         let socket = self.local_socket.clone();
@@ -319,6 +341,13 @@ fn check(typed: ConfigFile) -> Result<Config, (&'static str, String)> {
     let default = Config::default();
     let config = Config {
         state_folder: typed.agent.state_folder.unwrap_or(default.state_folder),
+        key: typed.identity.key.unwrap_or(default.key),
+        tpm: match typed.identity.tpm {
+            Some(text) => text
+                .parse()
+                .map_err(|error: NotATpm| ("identity.tpm", error.to_string()))?,
+            None => default.tpm,
+        },
         coordinators: typed
             .link
             .coordinators
@@ -462,36 +491,6 @@ fn check(typed: ConfigFile) -> Result<Config, (&'static str, String)> {
     Ok(config)
 }
 
-fn logins(typed: Vec<TypedCredentials>) -> Result<BTreeMap<String, Login>, (&'static str, String)> {
-    let refuse = |problem: String| Err(("bridge.credentials", problem));
-    let mut logins = BTreeMap::new();
-    for TypedCredentials {
-        broker,
-        user,
-        password_file,
-    } in typed
-    {
-        if let Err(error) = AssetId::new(broker.as_str()) {
-            return refuse(format!(
-                "names the broker `{broker}`, which no asset can be called: {error}"
-            ));
-        }
-        if user.is_empty() || user.len() > usize::from(u16::MAX) {
-            return refuse(format!(
-                "for {broker}: the user is empty or longer than MQTT allows"
-            ));
-        }
-        if !password_file.is_absolute() {
-            return refuse(format!("for {broker}: `password_file` must be an absolute path"));
-        }
-        let login = Login { user, password_file };
-        if logins.insert(broker.clone(), login).is_some() {
-            return refuse(format!("names the broker `{broker}` twice"));
-        }
-    }
-    Ok(logins)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -520,7 +519,7 @@ mod tests {
                     .map(move |key| format!("{section}.{key}"))
             })
             .collect();
-        assert_eq!(keys.len(), 21, "{keys:?}");
+        assert_eq!(keys.len(), 23, "{keys:?}");
     }
 
     #[test]
@@ -541,6 +540,8 @@ mod tests {
             ("[agent]\nstate_dir = \"/x\"", "state_dir"),
             ("[enforcement]", "enforcement"),
             ("[agent]\nstate_folder = \"relative\"", "agent.state_folder"),
+            ("[identity]\nkey = \"token\"", "token"),
+            ("[identity]\ntpm = \"tpmrm0\"", "identity.tpm"),
             ("[link]\ncoordinators = [\"no-port\"]", "link.coordinators"),
             ("[local]\nsocket = \"relative\"", "local.socket"),
             ("[audit]\nspool_bytes_max = 1", "audit.spool_bytes_max"),

@@ -1,7 +1,7 @@
 //! Who this gateway is: its key, born here and never leaving, its certificate, and whom it was enrolled with.
 //!
 //! ```text
-//! identity/key.pem     PKCS#8, ECDSA P-256, mode 0600
+//! identity/key.pem     ECDSA P-256, mode 0600: PKCS#8, or a key that the TPM wrapped (`tpm`)
 //! identity/chain.pem   certificate chain, leaf first; earlier ones in `identity/kept`
 //! identity/roots.pem   the plant's roots: none is added by an answer alone (`identity/issued.rs`); then trust bundles (`identity/trusted.rs`)
 //! identity/next/       a new key until its certificate is in use (`identity/new_key.rs`)
@@ -12,13 +12,13 @@
 //! Where a flow's TLS ends at the gateway, it is what clients and servers meet (`inspector`); that it ended cuts nothing.
 
 mod certificates;
+mod held_key;
 mod issued;
 mod new_key;
 mod trusted;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use penstock_policy::ids::{AssetId, Digest, GatewayId, PlantId, Revision};
@@ -27,7 +27,7 @@ use penstock_policy::release::Trust;
 use penstock_policy::terms::Tls;
 use penstock_proto::bundle::Trusted;
 use penstock_proto::channel::Address;
-use penstock_proto::keys::{FileKey, Key, KeyError, KeyKind};
+use penstock_proto::keys::{Key, KeyError};
 use penstock_proto::peer::{PeerIdentity, Subject};
 use penstock_proto::tls::client::{ClientProfile, Trust as PeerTrust};
 use penstock_proto::tls::data_path::{BrokerError, BrokerProfile, PlantTrust};
@@ -38,11 +38,13 @@ use penstock_proto::withdrawn::WithdrawnView;
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::held_key::HeldKey;
 pub use self::issued::IssuedChain;
 pub use self::trusted::TrustNotTaken;
 use crate::clock;
 use crate::durable::{self, FileError};
 use crate::store::Records;
+use crate::tpm::{KeyPlace, Tpm, TpmAddress, TpmError};
 
 const RECORD: &str = "enrolment";
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
@@ -135,6 +137,9 @@ pub enum IdentityError {
     /// The key cannot be made or used.
     #[error("the key of this gateway cannot be made or used")]
     Key(#[source] KeyError),
+    /// The TPM does not make a key.
+    #[error("no key can be made in the TPM")]
+    Tpm(#[from] TpmError),
     /// A root that is not held issued it.
     #[error(
         "the coordinator's answer is not used: no root that this gateway holds issued its certificate; {0}"
@@ -169,6 +174,7 @@ pub struct Identity {
     newest_until_ms: u64,
     /// Whose keys in the plant no longer count.
     withdrawn: WithdrawnView,
+    place: KeyPlace,
 }
 
 /// Where the files are.
@@ -176,6 +182,9 @@ pub struct Identity {
 pub struct IdentityFolder {
     folder: PathBuf,
     withdrawn: WithdrawnView,
+    /// Where new keys are made.
+    place: KeyPlace,
+    tpm: Tpm,
 }
 
 impl Identity {
@@ -211,6 +220,11 @@ impl Identity {
     /// The certificate and its key, for TLS that ends here.
     pub fn credentials(&self) -> &Credentials {
         &self.credentials
+    }
+
+    /// Where its key is held.
+    pub fn key_place(&self) -> KeyPlace {
+        self.place
     }
 
     /// The plant's roots, DER.
@@ -283,7 +297,20 @@ impl IdentityFolder {
         Self {
             folder: state_folder.join("identity"),
             withdrawn: WithdrawnView::default(),
+            place: KeyPlace::File,
+            tpm: Tpm::at(TpmAddress::default()),
         }
+    }
+
+    /// The same, where new keys are made in this place, and keys of this TPM are used by it.
+    #[must_use]
+    pub fn with_keys(self, place: KeyPlace, tpm: Tpm) -> Self {
+        Self { place, tpm, ..self }
+    }
+
+    /// The TPM that holds its key, if one does.
+    pub fn tpm(&self) -> &Tpm {
+        &self.tpm
     }
 
     /// The same, whose identities judge their peers by this list of withdrawn keys.
@@ -338,8 +365,10 @@ impl IdentityFolder {
     /// As [`Self::load`].
     pub fn load_at(&self, enrolment: Enrolment, now_ms: u64) -> Result<Identity, IdentityError> {
         let key = self
-            .held()?
+            .find(&self.path("key.pem"))?
             .ok_or_else(|| IdentityError::Missing(self.path("key.pem")))?;
+        let place = key.place();
+        let key = Key::from(key);
         let trusted = self.trusted()?;
         let roots = trusted.certificates();
         if roots.is_empty() {
@@ -390,6 +419,7 @@ impl IdentityFolder {
                 roots,
                 newest_until_ms,
                 withdrawn,
+                place,
             }),
             (None, Err(error)) => Err(error),
             (None, Ok(credentials)) => Ok(Identity {
@@ -400,6 +430,7 @@ impl IdentityFolder {
                 roots,
                 newest_until_ms,
                 withdrawn,
+                place,
             }),
         }
     }
@@ -423,32 +454,6 @@ impl IdentityFolder {
     fn read(&self, name: &str) -> Result<Vec<u8>, IdentityError> {
         let path = self.path(name);
         durable::read(&path, PEM_BYTES_MAX)?.ok_or(IdentityError::Missing(path))
-    }
-
-    /// The gateway's key; born now if there is none. A repeated enrolment uses the same one, so that a token whose
-    /// answer was lost on the way still works.
-    ///
-    /// # Errors
-    /// The key cannot be read, made or stored.
-    pub fn key(&self) -> Result<Key, IdentityError> {
-        if let Some(key) = self.held()? {
-            return Ok(key);
-        }
-        durable::create_folder(&self.folder)?;
-        let key = FileKey::generate(KeyKind::EcdsaP256)?;
-        key.replace(&self.path("key.pem"))?;
-        Ok(key.into())
-    }
-
-    /// Which file its key is in: another one where it has another key.
-    pub(crate) fn key_file(&self) -> Option<(u64, u64)> {
-        let found = std::fs::metadata(self.path("key.pem")).ok()?;
-        Some((found.dev(), found.ino()))
-    }
-
-    /// The gateway's key, if there is one. Here it is decided who holds it.
-    fn held(&self) -> Result<Option<Key>, IdentityError> {
-        Ok(FileKey::find(&self.path("key.pem"))?.map(Key::new))
     }
 
     /// Stores the enrolment record.

@@ -57,6 +57,7 @@ pub mod store;
 pub mod tap;
 pub mod ticket;
 pub mod timepiece;
+pub mod tpm;
 pub mod trust;
 pub mod tunnel;
 pub mod watchdog;

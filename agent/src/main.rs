@@ -17,7 +17,7 @@ use penstock_agent::commands::withdrawn::WithdrawnCommand;
 use penstock_agent::config::{Config, ConfigError, DEFAULT_TEXT, LogFormat};
 use penstock_agent::enforce::standing;
 use penstock_agent::enforce::{Base, EnforceSettings, Enforcer};
-use penstock_agent::link::enrol::{EnrolError, KeyChoice, enrol_with, key_digest};
+use penstock_agent::link::enrol::{EnrolError, KeyChoice, enrol_into, key_digest_in};
 use penstock_agent::local::change::TrialState;
 use penstock_agent::local::{Ask, LocalSettings, ask};
 use penstock_agent::service_manager::{ServiceManager, StoredDescriptor};
@@ -203,14 +203,19 @@ fn execute(command: Command) -> anyhow::Result<()> {
             let token = read_token(&token)?;
             penstock_agent::durable::create_folder(&config.state_folder)?;
             let choice = choice(new_key);
-            let enrolled = runtime()?.block_on(enrol_with(&config.state_folder, &token, choice))?;
+            let enrolled = runtime()?.block_on(enrol_into(
+                &config.identity(),
+                &config.state_folder,
+                &token,
+                choice,
+            ))?;
             print!("{}", text::printable(&enrolled.to_string()));
             Ok(())
         }
         Command::Key { config, new_key } => {
             let config = Config::load(&config)?;
             penstock_agent::durable::create_folder(&config.state_folder)?;
-            println!("{}", key_digest(&config.state_folder, choice(new_key))?);
+            println!("{}", key_digest_in(&config.identity(), choice(new_key))?);
             Ok(())
         }
         Command::Base { config } => {
@@ -285,8 +290,9 @@ fn execute(command: Command) -> anyhow::Result<()> {
             if default {
                 print!("{DEFAULT_TEXT}");
             } else {
-                Config::load(&config)?;
+                let held = Config::load(&config)?;
                 println!("{} is valid", config.display());
+                println!("{}", text::printable(&held.key_in_words()));
             }
             Ok(())
         }

@@ -37,6 +37,8 @@ pub struct NotEnrolled;
 pub struct Status {
     /// `spiffe://…`, once enrolled.
     pub identity: Option<String>,
+    /// Where the key is held, and where the configuration wants it, if that is elsewhere; absent: there is no key.
+    pub key: Option<String>,
     /// From when the certificate is valid, milliseconds since 1970.
     pub certificate_from_ms: Option<u64>,
     /// When the certificate expires, milliseconds since 1970.
@@ -317,6 +319,7 @@ pub fn read(config: &Config) -> Status {
     };
     let mut faults: Vec<_> = held.faults.into_iter().map(|fault| fault.message).collect();
     faults.extend(overrides_fault);
+    let folder = config.identity();
     let (mut identity, mut certificate_from_ms, mut certificate_expires_ms) = (None, None, None);
     let mut approvers = held.trust.as_ref().map(|trust| Approvers::from(&trust.approvers));
     match IdentityFolder::peek_enrolment(state_folder) {
@@ -326,7 +329,7 @@ pub fn read(config: &Config) -> Status {
                 "spiffe://{}/gateway/{}",
                 enrolment.plant, enrolment.gateway
             ));
-            match IdentityFolder::new(state_folder).load(enrolment) {
+            match folder.load(enrolment) {
                 Ok(loaded) => {
                     // An agent that runs has said so itself.
                     let list = withdrawn::peek(state_folder).ok().flatten().filter(|_| !running);
@@ -352,6 +355,7 @@ pub fn read(config: &Config) -> Status {
     let patience = if running { NOTED_WITHIN } else { Duration::ZERO };
     Status {
         identity: identity.or(live_identity),
+        key: folder.key_in_words(),
         certificate_from_ms,
         certificate_expires_ms,
         time_ms: clock.shows_ms,
@@ -387,6 +391,9 @@ impl fmt::Display for Status {
             "identity     {}",
             self.identity.as_deref().unwrap_or("not enrolled")
         )?;
+        if let Some(key) = &self.key {
+            writeln!(f, "key          {key}")?;
+        }
         if let (Some(from), Some(until)) = (self.certificate_from_ms, self.certificate_expires_ms) {
             let now = instant(self.time_ms);
             let wrong = if self.time_ms < from {

@@ -1,7 +1,7 @@
 //! Who signs: a private key that never leaves its holder, for TLS and for certificate requests alike (IEC 62443-3-3 SR 1.9 RE 1).
 //!
 //! ```text
-//! KeyHolder (a file today; a TPM or a PKCS #11 token is one more implementation)
+//! KeyHolder (a file; at a gateway on demand its TPM, `agent/tpm`)
 //!    └─ Key ─┬─ rustls: either side's certificate        (`tls::Credentials`)
 //!            └─ rcgen:  certificate requests, the authority (`certificate_request`, the coordinator's CA)
 //! ```
@@ -12,6 +12,7 @@
 mod file;
 mod locked;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -223,7 +224,40 @@ pub fn certificate_request(key: &Key, identity: Option<&PeerIdentity>) -> Result
             .subject_alt_names
             .push(rcgen::SanType::URI(identity.to_string().try_into()?));
     }
-    Ok(params.serialize_request(key)?.der().to_vec())
+    let asking = Asking {
+        key,
+        refused: RefCell::default(),
+    };
+    let made = params.serialize_request(&asking);
+    match asking.refused.into_inner() {
+        Some(refused) => Err(refused),
+        None => Ok(made?.der().to_vec()),
+    }
+}
+
+/// Keeps why the holder did not sign, for which the certificate library has no room.
+struct Asking<'a> {
+    key: &'a Key,
+    refused: RefCell<Option<KeyError>>,
+}
+
+impl rcgen::PublicKeyData for Asking<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.key.der_bytes()
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        rcgen::PublicKeyData::algorithm(self.key)
+    }
+}
+
+impl rcgen::SigningKey for Asking<'_> {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        self.key.sign(message).map_err(|error| {
+            self.refused.replace(Some(error));
+            rcgen::Error::RemoteKeyError
+        })
+    }
 }
 
 /// Whether the key of `certificate`, of one of the three kinds, made `signature` over `message`, as [`KeyHolder::sign`] does.

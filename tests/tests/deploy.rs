@@ -172,6 +172,20 @@ fn tunnels_open_one_device_and_no_capability() {
 }
 
 #[test]
+fn a_key_in_a_tpm_opens_one_device_to_its_group_and_no_capability() {
+    let settings = unit("penstock-agent-tpm.conf");
+    let expected = [
+        "[Service]",
+        "PrivateDevices=no",
+        "DeviceAllow=/dev/tpmrm0 rw",
+        "SupplementaryGroups=tss",
+    ];
+    assert_eq!(settings, expected);
+    let default = penstock_agent::config::Config::default().tpm.to_string();
+    assert_eq!(settings[2], format!("DeviceAllow={default} rw"));
+}
+
+#[test]
 fn the_agents_example_configuration_is_its_default() {
     assert_eq!(
         fs::read_to_string(deploy("agent.toml")).unwrap(),

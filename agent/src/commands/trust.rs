@@ -46,7 +46,7 @@ impl TrustCommand {
         match self {
             Self::Show { asking } => {
                 let config = asking.config()?;
-                let trusted = IdentityFolder::new(&config.state_folder).trusted()?;
+                let trusted = config.identity().trusted()?;
                 println!("{}", text::printable(&in_words(&trusted)));
                 Ok(())
             }
@@ -66,7 +66,8 @@ impl TrustCommand {
 /// Where no agent runs.
 fn take_alone(config: &Config, bundles: &[SignedBundle]) -> anyhow::Result<(String, bool)> {
     let enrolment = IdentityFolder::enrolment(&mut Store::open(&config.state_folder))?;
-    let taken = IdentityFolder::new(&config.state_folder)
+    let taken = config
+        .identity()
         .take_trust(&enrolment.plant, bundles)
         .context("nothing was done")?;
     Ok(match taken {

@@ -93,7 +93,7 @@ fn shown(list: &Withdrawn) -> String {
 fn take_alone(config: &Config, list: &SignedList) -> anyhow::Result<(String, bool)> {
     let mut store = Store::open(&config.state_folder);
     let enrolment = IdentityFolder::enrolment(&mut store)?;
-    let identity = IdentityFolder::new(&config.state_folder).load(enrolment)?;
+    let identity = config.identity().load(enrolment)?;
     let known = withdrawn::load(&mut store)
         .inspect_err(|why| eprintln!("what was known before is not used: {}", text::printable(why)));
     let known = known.ok().flatten().unwrap_or_default();

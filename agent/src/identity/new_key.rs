@@ -11,13 +11,13 @@
 
 use std::path::PathBuf;
 
-use penstock_proto::keys::{FileKey, Key, KeyKind};
+use penstock_proto::keys::Key;
 use penstock_proto::peer::certified_key;
 use penstock_proto::tls::{certificates_from_pem, certificates_to_pem};
 use rcgen::PublicKeyData as _;
 
 use super::certificates::{self, NEXT};
-use super::{IdentityError, IdentityFolder, IssuedChain, PEM_BYTES_MAX};
+use super::{HeldKey, IdentityError, IdentityFolder, IssuedChain, PEM_BYTES_MAX};
 use crate::durable;
 
 impl IdentityFolder {
@@ -31,13 +31,12 @@ impl IdentityFolder {
     /// The key cannot be read, made or stored.
     pub fn next_key(&self) -> Result<Key, IdentityError> {
         let path = self.next("key.pem");
-        if let Some(key) = FileKey::find(&path)? {
+        // One of another place than the configuration wants by now is not gone on with: that is what the command is given for.
+        if let Some(key) = self.find(&path)?.filter(|key| key.place() == self.place) {
             return Ok(key.into());
         }
         durable::create_folder(&self.path(NEXT))?;
-        let key = FileKey::generate(KeyKind::EcdsaP256)?;
-        key.replace(&path)?;
-        Ok(key.into())
+        self.born(&path)
     }
 
     /// Puts the new key in the old one's place, with the certificate that was issued for it.
@@ -54,7 +53,7 @@ impl IdentityFolder {
         issued: &IssuedChain,
         seam: &mut dyn FnMut(&'static str),
     ) -> Result<(), IdentityError> {
-        if FileKey::find(&self.next("key.pem"))?.is_none() {
+        if self.find(&self.next("key.pem"))?.is_none() {
             return Err(IdentityError::Missing(self.next("key.pem")));
         }
         durable::create_folder(&self.path(NEXT))?;
@@ -90,12 +89,12 @@ impl IdentityFolder {
         };
         let chain = certificates_from_pem(&pem, "the certificate of the new key")?;
         let certified = chain.first().and_then(certified_key);
-        let fits = |key: FileKey| certified == Some(Key::from(key).subject_public_key_info());
-        if FileKey::find(&self.next("key.pem"))?.is_some_and(fits) {
+        let fits = |key: HeldKey| certified == Some(Key::from(key).subject_public_key_info());
+        if self.find(&self.next("key.pem"))?.is_some_and(fits) {
             durable::rename(&self.next("key.pem"), &self.path("key.pem"))?;
             seam("the key in its place");
         }
-        if FileKey::find(&self.path("key.pem"))?.is_some_and(fits) {
+        if self.find(&self.path("key.pem"))?.is_some_and(fits) {
             durable::replace(&self.path("chain.pem"), &pem, 0o644)?;
             seam("its certificate in its place");
             certificates::forget(&self.folder)?;

@@ -134,6 +134,19 @@ pub async fn enrol_with(
     token: &Token,
     choice: KeyChoice,
 ) -> Result<Enrolled, EnrolError> {
+    enrol_into(&IdentityFolder::new(state_folder), state_folder, token, choice).await
+}
+
+/// The same with the identity's `folder`, which says where a key is made.
+///
+/// # Errors
+/// As [`enrol`]; and the TPM makes no key, or does not sign.
+pub async fn enrol_into(
+    folder: &IdentityFolder,
+    state_folder: &Path,
+    token: &Token,
+    choice: KeyChoice,
+) -> Result<Enrolled, EnrolError> {
     let Subject::Gateway(gateway) = &token.subject else {
         return Err(EnrolError::WrongSubject(token.subject.clone()));
     };
@@ -147,7 +160,6 @@ pub async fn enrol_with(
             plant: before.plant.to_string(),
         });
     }
-    let folder = IdentityFolder::new(state_folder);
     // One that was broken off with its certificate on the disk is this one: its key is new.
     let is_next = !folder.resume_new_key()? && choice == KeyChoice::New;
     let key = if is_next {
@@ -202,7 +214,14 @@ pub async fn enrol_with(
 /// # Errors
 /// The key cannot be read, made or stored.
 pub fn key_digest(state_folder: &Path, choice: KeyChoice) -> Result<Digest, IdentityError> {
-    let folder = IdentityFolder::new(state_folder);
+    key_digest_in(&IdentityFolder::new(state_folder), choice)
+}
+
+/// The same with the identity's `folder`, which says where a key is made.
+///
+/// # Errors
+/// As [`key_digest`]; and the TPM makes no key.
+pub fn key_digest_in(folder: &IdentityFolder, choice: KeyChoice) -> Result<Digest, IdentityError> {
     let is_next = !folder.resume_new_key()? && choice == KeyChoice::New;
     let key = if is_next {
         folder.next_key()?

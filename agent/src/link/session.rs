@@ -31,7 +31,7 @@ use penstock_proto::event::AgentStep;
 use penstock_proto::refusal::{Reason, explain};
 use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
 use penstock_proto::v1::gateway_message::Message as Outbound;
-use penstock_proto::v1::{Fault, GatewayMessage, Hello, PolicyState, RevisionDigest};
+use penstock_proto::v1::{self, Fault, GatewayMessage, Hello, PolicyState, RevisionDigest};
 use penstock_proto::withdrawn::WithdrawnView;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
@@ -91,7 +91,7 @@ pub struct Link<K> {
     pub certificate: watch::Receiver<Option<Fault>>,
     /// Why nothing is learned where zones observe, why nobody can steer this gateway locally or enrol through it, and what is wrong with whom it believes,
     /// if so.
-    pub faults: [watch::Receiver<Vec<Fault>>; 6],
+    pub faults: [watch::Receiver<Vec<Fault>>; 7],
     /// Whose keys no longer count.
     pub withdrawn: Arc<WithdrawnKeeper>,
     /// By what a second user of this gateway's key is noticed.
@@ -264,6 +264,7 @@ impl<K: Kernel> Link<K> {
             withdrawn: Some(self.withdrawn.held()),
             ticket: Some(self.tickets.shown(identity)),
             trust: self.trust.held(),
+            key_held: v1::KeyHeld::from(identity.key_place()).into(),
         }
     }
 

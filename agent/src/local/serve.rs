@@ -67,6 +67,8 @@ pub struct Server {
     pub withdrawn: Arc<WithdrawnKeeper>,
     /// Which roots are trusted.
     pub trust: Arc<TrustKeeper>,
+    /// What else a person at the gateway should know.
+    pub further: Vec<watch::Receiver<Vec<Fault>>>,
     /// [`AGAIN`].
     pub again: Duration,
 }
@@ -286,21 +288,18 @@ impl Server {
             ),
             rules: view.plan.as_ref().map_or(0, |plan| plan.rules.len()),
         });
-        let own = self.faults.borrow().clone();
-        let keys = self.withdrawn.faults().borrow().clone();
-        let roots = self.trust.faults().borrow().clone();
-        let faults = own
-            .iter()
-            .chain(&keys)
-            .chain(&roots)
-            .chain(&view.faults)
-            .take(FAULTS_MAX);
+        let mut faults = self.faults.borrow().clone();
+        faults.extend(self.withdrawn.faults().borrow().clone());
+        faults.extend(self.trust.faults().borrow().clone());
+        faults.extend(self.further.iter().flat_map(|faults| faults.borrow().clone()));
+        faults.extend(view.faults.iter().cloned());
+        faults.truncate(FAULTS_MAX);
         LocalStanding {
             identity,
             in_kernel,
             drift: view.drift == Drift::Present,
             change: Change::of_view(&view, boot),
-            faults: faults.map(|fault| fault.message.clone()).collect(),
+            faults: faults.into_iter().map(|fault| fault.message).collect(),
         }
     }
 }

@@ -410,10 +410,21 @@ impl Running {
     pub async fn start_by(state_folder: &Path, kernel: Arc<FakeKernel>, clock: ClockSource) -> Self {
         let config = Config {
             clock,
+            ..Self::config(state_folder)
+        };
+        Self::start_as(config, kernel).await
+    }
+
+    /// What it runs by, where nothing else is said.
+    pub fn config(state_folder: &Path) -> Config {
+        Config {
             state_folder: state_folder.to_owned(),
             free_bytes_min: 0,
             ..Config::default()
-        };
+        }
+    }
+
+    pub async fn start_as(config: Config, kernel: Arc<FakeKernel>) -> Self {
         let (stop, nudge) = (CancellationToken::new(), Arc::new(Notify::new()));
         let (ready_in, ready) = oneshot::channel();
         let task = tokio::spawn({

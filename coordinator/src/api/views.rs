@@ -238,6 +238,7 @@ fn gateway(name: &GatewayId, facts: GatewayFacts) -> v1::Gateway {
         connected: facts.connected,
         last_seen_ms: facts.last_seen_ms,
         software_version: facts.software_version,
+        key_held: facts.key_held,
         offered: facts.offered.map(Into::into),
         policy: Some(v1::PolicyState {
             effective: facts.effective.map(Into::into),

@@ -106,6 +106,8 @@ pub struct GatewayFacts {
     pub reported_ms: Option<u64>,
     /// Its software.
     pub software_version: String,
+    /// Where it says that its key is held.
+    pub key_held: i32,
     /// What it can enforce.
     pub capabilities: Vec<String>,
     /// What it was offered last, in this session.
@@ -238,6 +240,7 @@ impl GatewayFacts {
     /// Takes the first message of a session over.
     fn take_hello(&mut self, hello: &v1::Hello) {
         self.software_version = bounded(&hello.software_version);
+        self.key_held = hello.key_held;
         self.capabilities = hello
             .capabilities
             .iter()

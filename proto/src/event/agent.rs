@@ -64,6 +64,8 @@ steps! {
     RootRefused = "root-refused", Alarm, "an answer brought a root certificate that the gateway does not hold; it is not kept";
     IdentityWithdrawn = "identity-withdrawn", Alarm, "the gateway's own key no longer counts; its policy stays in force";
     CoordinatorRefuses = "coordinator-refuses", Warning, "the coordinator refuses this gateway for who it is, and why; its policy stays in force";
+    KeyUnavailable = "key-unavailable", Alarm, "the TPM that holds the gateway's key does not sign, and why; its policy stays in force";
+    KeyAvailable = "key-available", Notice, "the TPM that holds the gateway's key signs again";
     TwoUsers = "two-users", Alarm, "another machine, or a copy of this one, uses this gateway's key; its policy stays in force";
     KernelFailed = "kernel-failed", Alarm, "the kernel did not take a policy, or could not be asked";
     PolicyFinding = "policy-finding", Warning, "what a person should know of the policy in force, on this machine";

@@ -104,6 +104,11 @@ impl Shell {
         typed(self.person.home.clone(), command).await
     }
 
+    /// The page's next command, which begins so and is typed on another machine.
+    pub fn types_elsewhere(&mut self, beginning: &str) -> String {
+        self.next(beginning)
+    }
+
     /// Types the next command, which waits for the approver; they look, compare with their own document and confirm.
     pub async fn types_and_the_second_confirms(&mut self, beginning: &str) -> String {
         let asked = self.next(beginning);

@@ -47,6 +47,7 @@ mod rollouts;
 mod sessions;
 mod stolen;
 mod tokens;
+mod tpm;
 mod trust;
 mod twins;
 mod why;

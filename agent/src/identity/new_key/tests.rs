@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use penstock_policy::ids::Digest;
 use penstock_policy::model::ApproverSet;
-use penstock_proto::keys::certificate_request;
+use penstock_proto::keys::{FileKey, certificate_request};
 use penstock_proto::peer::{PeerIdentity, Subject};
 use penstock_proto::tls::Credentials;
 use penstock_proto::v1::EnrolResponse;

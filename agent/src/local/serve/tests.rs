@@ -63,6 +63,7 @@ impl Local {
             timepiece: Timepiece::Told(Arc::new(std::sync::Mutex::new(time))),
             audit,
             faults: watch::channel(Vec::new()).0,
+            further: Vec::new(),
             again: AGAIN,
         };
         tokio::spawn(server.run(stop.clone()));
@@ -441,6 +442,7 @@ async fn a_socket_that_cannot_be_made_is_a_fault_until_it_is_made_and_one_that_s
         timepiece: Timepiece::Kernel,
         audit,
         faults,
+        further: Vec::new(),
         again: Duration::from_millis(5),
     };
     let stop = CancellationToken::new();

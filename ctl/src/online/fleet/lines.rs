@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use penstock_policy::ids::Digest;
 use penstock_policy::release::spoken;
-use penstock_proto::v1::{Drift, Gateway, Release, TimeQuality};
+use penstock_proto::v1::{Drift, Gateway, KeyHeld, Release, TimeQuality};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -37,6 +37,9 @@ pub struct GatewayLine {
     pub last_seen_ms: u64,
     /// Version of its agent.
     pub software_version: String,
+    /// Where it says that its key is held, which nothing proves: `file` or `tpm`; absent: it does not say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_held: Option<String>,
     /// Revision that it was offered.
     pub offered: Option<u64>,
     /// Revision that it has verified and stored.
@@ -106,6 +109,11 @@ impl From<Gateway> for GatewayLine {
                 Ok(TimeQuality::Synchronised) => Some("synchronised".to_owned()),
                 Ok(TimeQuality::Unspecified) | Err(_) => None,
             },
+            key_held: match KeyHeld::try_from(gateway.key_held) {
+                Ok(KeyHeld::File) => Some("file".to_owned()),
+                Ok(KeyHeld::Tpm) => Some("tpm".to_owned()),
+                Ok(KeyHeld::Unspecified) | Err(_) => None,
+            },
             name: gateway.name,
             enrolled: gateway.enrolled,
             connected: gateway.connected,
@@ -142,6 +150,16 @@ impl From<Gateway> for GatewayLine {
 }
 
 impl GatewayLine {
+    /// Which key counts in which life, and that it is in a TPM, where the gateway says so.
+    fn key_words(&self) -> String {
+        let key = self.identity.as_ref().map(IdentityLine::key_words);
+        let key = key.unwrap_or_else(|| "—".to_owned());
+        match self.key_held.as_deref() {
+            Some("tpm") => key + ", in a TPM by its own word",
+            _ => key,
+        }
+    }
+
     fn link(&self, now_ms: u64) -> (Tone, String) {
         if let Some(out) = self.identity.as_ref().filter(|identity| !identity.is_active()) {
             (Tone::Bad, format!("✗ {}", out.standing))
@@ -225,13 +243,7 @@ impl Report for GatewayList {
                             words::relative(gateway.certificate_expires_ms, now)
                         },
                     ),
-                    (
-                        Tone::Dim,
-                        gateway
-                            .identity
-                            .as_ref()
-                            .map_or_else(|| "—".to_owned(), IdentityLine::key_words),
-                    ),
+                    (Tone::Dim, gateway.key_words()),
                 ]
             })
             .collect();

@@ -59,6 +59,7 @@ impl World {
     pub async fn session_over(&self, channel: Channel, policy: v1::PolicyState) -> Session {
         let hello = v1::Hello {
             software_version: "test".to_owned(),
+            key_held: 0,
             capabilities: vec!["kernel".to_owned()],
             boot_id: "1".to_owned(),
             policy: Some(policy),

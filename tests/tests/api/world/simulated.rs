@@ -130,6 +130,7 @@ async fn session(disk: &Mutex<Disk>, channel: Channel) {
         capabilities.extend(knows_trials.then(|| "trials".to_owned()));
         let hello = v1::Hello {
             software_version: "test".to_owned(),
+            key_held: 0,
             capabilities,
             boot_id: "1".to_owned(),
             policy: Some(disk.policy()),

@@ -31,6 +31,7 @@ use crate::link::renew::Renewal;
 use crate::link::session::{Link, LinkState};
 use crate::local;
 use crate::reconcile::{PolicyView, Reconciler, SharedStore, inbox};
+use crate::rollback::RollbackGuard;
 use crate::service_manager::ServiceManager;
 use crate::site::GatewaySite;
 use crate::store::{self, LockError, Store};
@@ -180,6 +181,15 @@ pub async fn run<K: Kernel>(
         faults: est_faults,
     };
     let (key_watch, key_faults) = KeyWatch::new(folder.tpm(), audit.clone());
+    let (guard_faults, rollback_faults) = watch::channel(Vec::new());
+    let guard = RollbackGuard {
+        state_folder: config.state_folder.clone(),
+        folder: folder.clone(),
+        policy: policy.clone(),
+        withdrawn: withdrawn.view(),
+        audit: audit.clone(),
+        faults: guard_faults,
+    };
     let link = Link {
         identity,
         bridges: bridge_states,
@@ -196,6 +206,7 @@ pub async fn run<K: Kernel>(
             trust.faults(),
             tunnel_faults,
             key_faults.clone(),
+            rollback_faults.clone(),
         ],
         withdrawn: withdrawn.clone(),
         trust: trust.clone(),
@@ -217,11 +228,12 @@ pub async fn run<K: Kernel>(
         faults: local_faults,
         withdrawn: withdrawn.clone(),
         trust,
-        further: vec![key_faults],
+        further: vec![key_faults, rollback_faults],
         again: local::serve::AGAIN,
     };
     parts.spawn(local.run(stop.clone()));
     parts.spawn(key_watch.run(stop.clone()));
+    parts.spawn(guard.run(stop.clone()));
     parts.spawn(reconciler.run(inbox, nudge, stop.clone()));
     parts.spawn(site.run(policy.clone(), stop.clone()));
     parts.spawn(asker.run(stop.clone()));

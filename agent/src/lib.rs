@@ -50,6 +50,7 @@ pub mod offer;
 pub mod overrides;
 pub mod policy_store;
 pub mod reconcile;
+pub mod rollback;
 pub mod service_manager;
 pub mod site;
 pub mod status;

@@ -21,7 +21,7 @@ use penstock_agent::link::enrol::{EnrolError, KeyChoice, enrol_into, key_digest_
 use penstock_agent::local::change::TrialState;
 use penstock_agent::local::{Ask, LocalSettings, ask};
 use penstock_agent::service_manager::{ServiceManager, StoredDescriptor};
-use penstock_agent::{app, audit, status};
+use penstock_agent::{app, audit, rollback, status};
 use penstock_policy::text;
 use penstock_proto::token::Token;
 use tokio::signal::unix::{SignalKind, signal};
@@ -149,6 +149,17 @@ enum Command {
     Trust {
         #[command(subcommand)]
         command: TrustCommand,
+    },
+    /// Take this gateway's disk for the newest of itself, after it was set back or its TPM was cleared.
+    ///
+    /// Only where the key is in a TPM, whose counter tells an older disk. The reason is for the audit trail; an agent that runs takes it up by itself.
+    AcceptDisk {
+        /// The configuration.
+        #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+        config: PathBuf,
+        /// Why.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
     },
     /// Check a configuration, or print the default one.
     Config {
@@ -286,6 +297,13 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Override { command } => command.execute(),
         Command::Withdrawn { command } => command.execute(),
         Command::Trust { command } => command.execute(),
+        Command::AcceptDisk { config, reason } => {
+            let config = Config::load(&config)?;
+            let reason = text::printable(&reason).to_string();
+            let shown = rollback::accept(&config.state_folder, config.identity().tpm(), &reason)?;
+            println!("this disk counts as the newest now, at {shown} of the TPM's counter");
+            Ok(())
+        }
         Command::Config { config, default } => {
             if default {
                 print!("{DEFAULT_TEXT}");

@@ -8,6 +8,7 @@ use std::fmt;
 use std::path::Path;
 
 use penstock_policy::ids::Digest;
+use penstock_policy::text::sentence;
 use penstock_proto::channel;
 use penstock_proto::keys::certificate_request;
 use penstock_proto::peer::{PeerIdentity, Subject};
@@ -21,7 +22,9 @@ use rcgen::PublicKeyData as _;
 use tonic::Status;
 
 use crate::identity::{Enrolment, IdentityError, IdentityFolder};
+use crate::rollback;
 use crate::store::{Store, StoreError};
+use crate::tpm::KeyPlace;
 use crate::withdrawn::StoredList;
 
 /// Why this machine was not enrolled.
@@ -94,15 +97,23 @@ pub struct Enrolled {
     pub enrolment: Enrolment,
     /// What a person should know of roots that the coordinator named beside the token's.
     pub strange_roots: Option<String>,
+    /// Why nothing tells yet whether the disk of a gateway with its key in a TPM is set back one day.
+    pub unguarded: Option<String>,
 }
 
 impl fmt::Display for Enrolled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.enrolment.fmt(f)?;
-        match &self.strange_roots {
-            Some(words) => writeln!(f, "Note: {words}"),
-            None => Ok(()),
+        if let Some(words) = &self.strange_roots {
+            writeln!(f, "Note: {words}")?;
         }
+        if let Some(words) = &self.unguarded {
+            writeln!(
+                f,
+                "Note: it is enrolled, and no counter guards its disk yet ({words}). Once that is mended: penstock-agent accept-disk --reason TEXT"
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -203,9 +214,14 @@ pub async fn enrol_into(
         folder.store_issued(&issued)?;
     }
     IdentityFolder::store_enrolment(&mut store, &enrolment)?;
+    let unguarded = match folder.key_place()? {
+        Some(KeyPlace::Tpm) => rollback::begin(state_folder, folder.tpm()).err(),
+        Some(KeyPlace::File) | None => None,
+    };
     Ok(Enrolled {
         enrolment,
         strange_roots: issued.strange_roots(),
+        unguarded: unguarded.map(|error| sentence(&error)),
     })
 }
 

@@ -91,7 +91,7 @@ pub struct Link<K> {
     pub certificate: watch::Receiver<Option<Fault>>,
     /// Why nothing is learned where zones observe, why nobody can steer this gateway locally or enrol through it, and what is wrong with whom it believes,
     /// if so.
-    pub faults: [watch::Receiver<Vec<Fault>>; 7],
+    pub faults: [watch::Receiver<Vec<Fault>>; 8],
     /// Whose keys no longer count.
     pub withdrawn: Arc<WithdrawnKeeper>,
     /// By what a second user of this gateway's key is noticed.

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::TpmAddress;
 use super::session::{Session, TpmError};
-use super::wire::Wrapped;
+use super::wire::WrappedKey;
 
 /// How long a signature may take. A TPM takes 0.05 to 0.2 s, and up to one or two at the first.
 pub const SIGN_DEADLINE: Duration = Duration::from_secs(5);
@@ -66,13 +66,37 @@ impl Tpm {
         self.0.fault.subscribe()
     }
 
-    pub(super) fn create_key(&self) -> Result<Wrapped, TpmError> {
+    pub(super) fn create_key(&self) -> Result<WrappedKey, TpmError> {
         self.ask(CREATE_DEADLINE, Session::create_key)
     }
 
-    pub(super) fn sign(&self, wrapped: &Wrapped, digest: [u8; 32]) -> Result<Vec<u8>, TpmError> {
+    pub(super) fn sign(&self, wrapped: &WrappedKey, digest: [u8; 32]) -> Result<Vec<u8>, TpmError> {
         let wrapped = wrapped.clone();
         self.ask(SIGN_DEADLINE, move |session| session.sign(&wrapped, &digest))
+    }
+
+    /// What the counter for this machine's disk shows; `None`: there is none.
+    ///
+    /// # Errors
+    /// The TPM cannot be reached, does not answer, or refuses.
+    pub fn counter(&self) -> Result<Option<u64>, TpmError> {
+        self.ask(SIGN_DEADLINE, Session::counter)
+    }
+
+    /// Makes that counter; what it shows.
+    ///
+    /// # Errors
+    /// As [`Self::counter`].
+    pub fn begin_counter(&self) -> Result<u64, TpmError> {
+        self.ask(CREATE_DEADLINE, Session::begin_counter)
+    }
+
+    /// Has that counter go up by one, which nothing undoes.
+    ///
+    /// # Errors
+    /// As [`Self::counter`].
+    pub fn count_up(&self) -> Result<(), TpmError> {
+        self.ask(SIGN_DEADLINE, Session::count_up)
     }
 
     /// Has the thread do `request`, and waits for it no longer than `patience`. The async runtime's other tasks go on meanwhile.

@@ -14,7 +14,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::wire::{RH_OWNER, Reader, Wrapped, point};
+use super::wire::{RH_OWNER, Reader, WrappedKey, point};
 
 const LABEL: &str = "TSS2 PRIVATE KEY";
 const BEGIN: &str = "-----BEGIN TSS2 PRIVATE KEY-----";
@@ -59,7 +59,7 @@ fn sized(content: &[u8]) -> Vec<u8> {
     [&length.to_be_bytes(), content].concat()
 }
 
-fn der(wrapped: &Wrapped) -> Vec<u8> {
+fn der(wrapped: &WrappedKey) -> Vec<u8> {
     let fields = [
         &LOADABLE[..],
         &EMPTY_AUTH,
@@ -71,7 +71,7 @@ fn der(wrapped: &Wrapped) -> Vec<u8> {
 }
 
 /// The file of this key.
-pub(super) fn to_pem(wrapped: &Wrapped) -> String {
+pub(super) fn to_pem(wrapped: &WrappedKey) -> String {
     let text = STANDARD.encode(der(wrapped));
     let mut pem = format!("{BEGIN}\n");
     let mut rest = text.as_str();
@@ -85,7 +85,7 @@ pub(super) fn to_pem(wrapped: &Wrapped) -> String {
 }
 
 /// The key of this file; `None`: it is not one that this module wrote.
-pub(super) fn from_pem(pem: &[u8]) -> Option<Wrapped> {
+pub(super) fn from_pem(pem: &[u8]) -> Option<WrappedKey> {
     let text = std::str::from_utf8(pem).ok()?.trim();
     let body: String = text
         .strip_prefix(BEGIN)?
@@ -97,7 +97,7 @@ pub(super) fn from_pem(pem: &[u8]) -> Option<Wrapped> {
     let content = content.strip_prefix(&LOADABLE)?.strip_prefix(&EMPTY_AUTH)?;
     let (public, content) = split(OCTETS, content.strip_prefix(&PARENT)?)?;
     let (private, content) = split(OCTETS, content)?;
-    let wrapped = Wrapped {
+    let wrapped = WrappedKey {
         public: whole(public)?,
         private: whole(private)?,
     };

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::device::Tpm;
 use super::form;
 use super::session::TpmError;
-use super::wire::{Wrapped, point};
+use super::wire::{WrappedKey, point};
 
 /// Longest file of a key, bytes.
 const FILE_BYTES_MAX: u64 = 16 * 1024;
@@ -20,7 +20,7 @@ const FILE_BYTES_MAX: u64 = 16 * 1024;
 /// A key that lives in a TPM.
 pub struct TpmKey {
     tpm: Tpm,
-    wrapped: Wrapped,
+    wrapped: WrappedKey,
     public: Vec<u8>,
 }
 
@@ -81,7 +81,7 @@ impl TpmKey {
 }
 
 /// What is wrapped was held against its form when it was read or made.
-fn public_of(wrapped: &Wrapped) -> Vec<u8> {
+fn public_of(wrapped: &WrappedKey) -> Vec<u8> {
     point(&wrapped.public).map(Vec::from).unwrap_or_default()
 }
 

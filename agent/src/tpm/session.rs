@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use penstock_policy::ids::Digest;
 
 use super::TpmAddress;
-use super::wire::{self, Answer, Code, Command, MESSAGE_BYTES_MAX, Wrapped};
+use super::wire::{self, Answer, Code, Command, MESSAGE_BYTES_MAX, WrappedKey};
 
 /// Pause before a command that the TPM asked to repeat, and how often it is repeated.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -219,7 +219,7 @@ impl Session {
     }
 
     /// Makes a key.
-    pub(super) fn create_key(&mut self) -> Result<Wrapped, TpmError> {
+    pub(super) fn create_key(&mut self) -> Result<WrappedKey, TpmError> {
         let parent = self.storage_key()?;
         let created = self.run(&wire::create(parent), |_, parameters| wire::created(parameters));
         self.forget(parent);
@@ -227,7 +227,7 @@ impl Session {
     }
 
     /// Signs this digest with this key.
-    pub(super) fn sign(&mut self, wrapped: &Wrapped, digest: &[u8; 32]) -> Result<Vec<u8>, TpmError> {
+    pub(super) fn sign(&mut self, wrapped: &WrappedKey, digest: &[u8; 32]) -> Result<Vec<u8>, TpmError> {
         let name = Digest::of(&wrapped.private);
         let was_loaded = self.loaded.as_ref().is_some_and(|(loaded, _)| *loaded == name);
         let signed = self.sign_loaded(wrapped, name, digest);
@@ -239,9 +239,46 @@ impl Session {
         signed
     }
 
+    /// What the counter shows; `None`: there is none.
+    pub(super) fn counter(&mut self) -> Result<Option<u64>, TpmError> {
+        match self.run(&wire::read_counter(), |_, parameters| wire::counter(parameters)) {
+            Ok(shown) => Ok(Some(shown)),
+            Err(TpmError::Refused { code, .. })
+                if [wire::RC_HANDLE, wire::RC_NV_UNINITIALIZED].contains(&wire::cause(code)) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the counter, unless that was broken off after it was made; what it shows.
+    pub(super) fn begin_counter(&mut self) -> Result<u64, TpmError> {
+        let done = |_: u32, parameters: &[u8]| parameters.is_empty().then_some(());
+        match self.run(&wire::define_counter(), done) {
+            Err(TpmError::Refused { code, .. }) if wire::cause(code) == wire::RC_NV_DEFINED => {}
+            Err(TpmError::Refused { code, .. })
+                if [wire::RC_AUTH_FAIL, wire::RC_BAD_AUTH, wire::RC_HIERARCHY]
+                    .contains(&wire::cause(code)) =>
+            {
+                return Err(TpmError::Owned(self.address.clone()));
+            }
+            other => other?,
+        }
+        self.count_up()?;
+        self.run(&wire::read_counter(), |_, parameters| wire::counter(parameters))
+    }
+
+    /// Has the counter go up by one.
+    pub(super) fn count_up(&mut self) -> Result<(), TpmError> {
+        self.run(&wire::increment(), |_, parameters| {
+            parameters.is_empty().then_some(())
+        })
+    }
+
     fn sign_loaded(
         &mut self,
-        wrapped: &Wrapped,
+        wrapped: &WrappedKey,
         name: Digest,
         digest: &[u8; 32],
     ) -> Result<Vec<u8>, TpmError> {
@@ -262,7 +299,7 @@ impl Session {
         })
     }
 
-    fn load(&mut self, wrapped: &Wrapped) -> Result<u32, TpmError> {
+    fn load(&mut self, wrapped: &WrappedKey) -> Result<u32, TpmError> {
         let parent = self.storage_key()?;
         // The answer's only parameter is the key's name, by which it is bound to its public half.
         let loaded = self.run(&wire::load(parent, wrapped), |handle, _| Some(handle));

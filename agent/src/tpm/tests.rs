@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::session::{Session, Transport};
-use super::wire::{self, Answer, Wrapped};
+use super::wire::{self, Answer, WrappedKey};
 use super::{TpmAddress, TpmError, form};
 
 fn address() -> TpmAddress {
@@ -17,9 +17,9 @@ fn address() -> TpmAddress {
 }
 
 /// A TPM that says to each command what it is told to.
-struct Told<F>(F);
+struct Script<F>(F);
 
-impl<F: FnMut(&[u8]) -> io::Result<Vec<u8>> + Send> Transport for Told<F> {
+impl<F: FnMut(&[u8]) -> io::Result<Vec<u8>> + Send> Transport for Script<F> {
     fn exchange(&mut self, command: &[u8], _: Instant) -> io::Result<Vec<u8>> {
         (self.0)(command)
     }
@@ -30,7 +30,7 @@ impl<F: FnMut(&[u8]) -> io::Result<Vec<u8>> + Send> Transport for Told<F> {
 }
 
 fn session(answers: impl FnMut(&[u8]) -> io::Result<Vec<u8>> + Send + 'static) -> Session {
-    Session::over(address(), Box::new(Told(answers)))
+    Session::over(address(), Box::new(Script(answers)))
 }
 
 fn soon() -> Instant {
@@ -73,7 +73,7 @@ fn signed(r: &[u8], s: &[u8]) -> Vec<u8> {
     [&[0x00, 0x18, 0x00, 0x0B][..], &sized(r), &sized(s)].concat()
 }
 
-fn wrapped() -> Wrapped {
+fn wrapped() -> WrappedKey {
     // The public area of `create`, whose bytes end with those of the creation: type to KDF, then a point.
     let create = wire::create(1);
     let at = create
@@ -82,7 +82,7 @@ fn wrapped() -> Wrapped {
         .position(|four| four == [0x00, 0x23, 0x00, 0x0B])
         .unwrap();
     let template = create.bytes.get(at..at + 10 + 10).unwrap();
-    Wrapped {
+    WrappedKey {
         public: [template, &sized(&[7; 32]), &sized(&[9; 31])].concat(),
         private: vec![5; 126],
     }

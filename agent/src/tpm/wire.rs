@@ -37,6 +37,18 @@ const RESTRICTED: u32 = 1 << 16;
 const DECRYPT: u32 = 1 << 17;
 const SIGN: u32 = 1 << 18;
 
+/// The counter's place among those that the owner gives away (TCG Registry of Reserved TPM 2.0 Handles, 2.2.2: 0x01800000 to 0x01BFFFFF).
+const COUNTER: u32 = 0x0181_7073;
+/// TPMA_NV (Part 2, 13.4): a counter; written and read with its own, empty, authorisation, read by the owner too, and out of reach of the lock-out.
+const COUNTER_ATTRIBUTES: u32 = AUTH_WRITE | NT_COUNTER | OWNER_READ | AUTH_READ | NV_NO_DA;
+const AUTH_WRITE: u32 = 1 << 2;
+const NT_COUNTER: u32 = 1 << 4;
+const OWNER_READ: u32 = 1 << 17;
+const AUTH_READ: u32 = 1 << 18;
+const NV_NO_DA: u32 = 1 << 25;
+/// A counter's bytes.
+const COUNTER_BYTES: u16 = 8;
+
 /// Born in this TPM, bound to it, and used without locking anybody out.
 const BORN_HERE: u32 = FIXED_TPM | FIXED_PARENT | SENSITIVE_DATA_ORIGIN | USER_WITH_AUTH | NO_DA;
 
@@ -65,6 +77,9 @@ pub(super) const CREATE_PRIMARY: Code = code(0x131, "TPM2_CreatePrimary", true);
 pub(super) const CREATE: Code = code(0x153, "TPM2_Create", false);
 pub(super) const LOAD: Code = code(0x157, "TPM2_Load", true);
 pub(super) const SIGN_DIGEST: Code = code(0x15D, "TPM2_Sign", false);
+pub(super) const NV_DEFINE_SPACE: Code = code(0x12A, "TPM2_NV_DefineSpace", false);
+pub(super) const NV_INCREMENT: Code = code(0x134, "TPM2_NV_Increment", false);
+pub(super) const NV_READ: Code = code(0x14E, "TPM2_NV_Read", false);
 pub(super) const FLUSH_CONTEXT: Code = code(0x165, "TPM2_FlushContext", false);
 
 /// A command, ready to be sent.
@@ -103,8 +118,10 @@ impl Bytes {
     }
 }
 
-fn command(code: Code, handle: u32, with_session: bool, parameters: Bytes) -> Command {
-    let mut body = Bytes::default().u32(handle);
+fn command(code: Code, handles: &[u32], with_session: bool, parameters: Bytes) -> Command {
+    let mut body = handles
+        .iter()
+        .fold(Bytes::default(), |body, handle| body.u32(*handle));
     if with_session {
         // One authorisation: an empty password (Part 1, 18.6): handle, no nonce, no attributes, no password.
         let session = Bytes::default().u32(RS_PW).sized(&[]).raw(&[0]).sized(&[]).0;
@@ -172,18 +189,18 @@ fn creation(template: &[u8]) -> Bytes {
 
 /// Makes the storage key anew, as it was (Part 3, 24.1).
 pub(super) fn create_primary() -> Command {
-    command(CREATE_PRIMARY, RH_OWNER, true, creation(&storage_template()))
+    command(CREATE_PRIMARY, &[RH_OWNER], true, creation(&storage_template()))
 }
 
 /// Makes a signing key below `parent` (Part 3, 12.1).
 pub(super) fn create(parent: u32) -> Command {
-    command(CREATE, parent, true, creation(&signing_template()))
+    command(CREATE, &[parent], true, creation(&signing_template()))
 }
 
 /// Loads a key below `parent` (Part 3, 12.2).
-pub(super) fn load(parent: u32, wrapped: &Wrapped) -> Command {
+pub(super) fn load(parent: u32, wrapped: &WrappedKey) -> Command {
     let parameters = Bytes::default().sized(&wrapped.private).sized(&wrapped.public);
-    command(LOAD, parent, true, parameters)
+    command(LOAD, &[parent], true, parameters)
 }
 
 /// Signs a digest with `key`, by the scheme that the key has (Part 3, 20.2). The digest is not of the TPM's own making, which keys that are not restricted
@@ -195,17 +212,49 @@ pub(super) fn sign(key: u32, digest: &[u8; 32]) -> Command {
         .u16(ST_HASHCHECK)
         .u32(RH_NULL)
         .sized(&[]);
-    command(SIGN_DIGEST, key, true, parameters)
+    command(SIGN_DIGEST, &[key], true, parameters)
 }
 
 /// Forgets what was loaded (Part 3, 28.4).
 pub(super) fn flush(handle: u32) -> Command {
-    command(FLUSH_CONTEXT, handle, false, Bytes::default())
+    command(FLUSH_CONTEXT, &[handle], false, Bytes::default())
+}
+
+/// Makes the counter (Part 3, 31.3). It has no number before it goes up for the first time, and begins then with the highest that any counter of this TPM ever had.
+pub(super) fn define_counter() -> Command {
+    let public = Bytes::default()
+        .u32(COUNTER)
+        .u16(ALG_SHA256)
+        .u32(COUNTER_ATTRIBUTES)
+        .sized(&[])
+        .u16(COUNTER_BYTES)
+        .0;
+    let parameters = Bytes::default().sized(&[]).sized(&public);
+    command(NV_DEFINE_SPACE, &[RH_OWNER], true, parameters)
+}
+
+/// Has the counter go up by one (Part 3, 31.8).
+pub(super) fn increment() -> Command {
+    command(NV_INCREMENT, &[COUNTER, COUNTER], true, Bytes::default())
+}
+
+/// Reads the counter (Part 3, 31.13).
+pub(super) fn read_counter() -> Command {
+    let parameters = Bytes::default().u16(COUNTER_BYTES).u16(0);
+    command(NV_READ, &[COUNTER, COUNTER], true, parameters)
+}
+
+/// What the counter shows.
+pub(super) fn counter(parameters: &[u8]) -> Option<u64> {
+    let mut reader = Reader::of(parameters);
+    let number = u64::from_be_bytes(reader.sized()?.try_into().ok()?);
+    reader.end()?;
+    Some(number)
 }
 
 /// A key as its TPM gives it away: encrypted by the storage key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wrapped {
+pub(super) struct WrappedKey {
     /// The content of the `TPM2B_PUBLIC`.
     pub(super) public: Vec<u8>,
     /// The content of the `TPM2B_PRIVATE`.
@@ -308,7 +357,7 @@ pub(super) fn answer<'a>(command: &Command, bytes: &'a [u8]) -> Option<Answer<'a
 }
 
 /// The key that was made (Part 3, 12.1.2, table "TPM2_Create Response"), if it is what was asked for.
-pub(super) fn created(parameters: &[u8]) -> Option<Wrapped> {
+pub(super) fn created(parameters: &[u8]) -> Option<WrappedKey> {
     let mut reader = Reader::of(parameters);
     let private = reader.sized()?.to_vec();
     let public = reader.sized()?.to_vec();
@@ -318,7 +367,7 @@ pub(super) fn created(parameters: &[u8]) -> Option<Wrapped> {
     ticket(&mut reader)?;
     reader.end()?;
     point(&public)?;
-    (!private.is_empty()).then_some(Wrapped { public, private })
+    (!private.is_empty()).then_some(WrappedKey { public, private })
 }
 
 /// A ticket (TPMT_TK_CREATION, Part 2, 10.7.3).
@@ -388,6 +437,9 @@ pub(super) const RC_DISABLED: u32 = 0x120;
 pub(super) const RC_HIERARCHY: u32 = 0x085;
 pub(super) const RC_AUTH_FAIL: u32 = 0x08E;
 pub(super) const RC_BAD_AUTH: u32 = 0x0A2;
+pub(super) const RC_HANDLE: u32 = 0x08B;
+pub(super) const RC_NV_DEFINED: u32 = 0x14C;
+pub(super) const RC_NV_UNINITIALIZED: u32 = 0x14A;
 pub(super) const RC_INTEGRITY: u32 = 0x09F;
 pub(super) const RC_OBJECT_MEMORY: u32 = 0x902;
 pub(super) const RC_YIELDED: u32 = 0x908;

@@ -66,6 +66,9 @@ steps! {
     CoordinatorRefuses = "coordinator-refuses", Warning, "the coordinator refuses this gateway for who it is, and why; its policy stays in force";
     KeyUnavailable = "key-unavailable", Alarm, "the TPM that holds the gateway's key does not sign, and why; its policy stays in force";
     KeyAvailable = "key-available", Notice, "the TPM that holds the gateway's key signs again";
+    DiskSetBack = "disk-set-back", Alarm, "by the counter in its TPM, the gateway's disk was set back to an earlier state, or a part of it is lost; what it holds stays in force";
+    DiskUnguarded = "disk-unguarded", Warning, "the TPM has no counter by which a disk that was set back would be noticed, or another one";
+    DiskAccepted = "disk-accepted", Notice, "from now on the gateway's disk counts as its newest, and why";
     TwoUsers = "two-users", Alarm, "another machine, or a copy of this one, uses this gateway's key; its policy stays in force";
     KernelFailed = "kernel-failed", Alarm, "the kernel did not take a policy, or could not be asked";
     PolicyFinding = "policy-finding", Warning, "what a person should know of the policy in force, on this machine";

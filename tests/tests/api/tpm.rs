@@ -1,8 +1,11 @@
 //! A gateway whose key is in a TPM 2.0: swtpm is the TPM, tpm2-tools and openssl are what others wrote to look at it.
 
+mod machine;
+mod rollback;
+
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,117 +13,16 @@ use penstock_agent::config::Config;
 use penstock_agent::identity::{Identity, IdentityFolder};
 use penstock_agent::link::enrol::{EnrolError, KeyChoice, enrol_into};
 use penstock_agent::link::session::LinkState;
-use penstock_agent::tpm::{KeyPlace, Tpm, TpmAddress};
+use penstock_agent::tpm::TpmAddress;
 use penstock_proto::keys::certificate_request;
 use penstock_proto::v1;
 
+use self::machine::{Machine, run};
 use crate::dark::gateway::{FakeKernel, Running, within};
 use crate::dark::token;
 use crate::lost::Shell;
 use crate::person::program;
 use crate::world::World;
-
-/// swtpm, with a folder of its own; killed when it is dropped, and what it holds stays until then.
-pub struct Machine {
-    folder: tempfile::TempDir,
-    running: Option<Child>,
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        self.switch_off();
-    }
-}
-
-fn run(command: &mut Command) -> Output {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/setup installs what is lacking"));
-    let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {complained}");
-    output
-}
-
-impl Machine {
-    pub fn new() -> Self {
-        let mut machine = Self {
-            folder: tempfile::tempdir().unwrap(),
-            running: None,
-        };
-        machine.switch_on();
-        machine
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.folder.path().join("tpm")
-    }
-
-    pub fn address(&self) -> TpmAddress {
-        TpmAddress::Socket(self.socket())
-    }
-
-    pub fn switch_on(&mut self) {
-        let socket = self.socket();
-        let _ = std::fs::remove_file(&socket);
-        let path = socket.display();
-        let child = Command::new("swtpm")
-            .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"])
-            .arg(format!("--tpmstate=dir={}", self.folder.path().display()))
-            .arg(format!("--server=type=unixio,path={path}"))
-            .arg(format!("--ctrl=type=unixio,path={path}.ctrl"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        self.running = Some(child.expect("scripts/setup installs swtpm"));
-        let began = Instant::now();
-        while !socket.exists() {
-            assert!(began.elapsed() < Duration::from_secs(20), "swtpm did not start");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    pub fn switch_off(&mut self) {
-        if let Some(mut child) = self.running.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-
-    /// One of tpm2-tools, in a folder for its files.
-    pub fn tool(&self, program: &str, arguments: &[&str]) -> String {
-        let output = run(Command::new(program)
-            .args(arguments)
-            .current_dir(self.folder.path())
-            .env(
-                "TPM2TOOLS_TCTI",
-                format!("swtpm:path={}", self.socket().display()),
-            ));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    pub fn folder(&self, state: &Path) -> IdentityFolder {
-        IdentityFolder::new(state).with_keys(KeyPlace::Tpm, Tpm::at(self.address()))
-    }
-
-    pub fn config(&self, state: &Path) -> Config {
-        Config {
-            key: KeyPlace::Tpm,
-            tpm: self.address(),
-            ..Running::config(state)
-        }
-    }
-
-    pub async fn enrolled(&self, world: &World, state: &Path) {
-        let token = token(world).await;
-        enrol_into(&self.folder(state), state, &token, KeyChoice::Held)
-            .await
-            .unwrap();
-    }
-
-    pub async fn agent(&self, state: &Path) -> Running {
-        Running::start_as(self.config(state), Arc::new(FakeKernel::default())).await
-    }
-}
 
 fn loaded(folder: &IdentityFolder, state: &Path) -> Identity {
     folder
@@ -288,18 +190,16 @@ async fn an_agent_whose_tpm_is_gone_starts_all_the_same_says_why_it_has_no_sessi
     machine.switch_off();
     let agent = machine.agent(state.path()).await;
     says(&agent, "cannot be reached").await;
-    let status = penstock_agent::status::read(&machine.config(state.path()));
-    assert!(
-        status.key.as_ref().unwrap().starts_with("in the TPM at swtpm:"),
-        "{status}"
-    );
-    assert!(
-        status
-            .agent_faults
-            .iter()
-            .any(|fault| fault.contains("cannot be reached")),
-        "{status}"
-    );
+    let config = machine.config(state.path());
+    let status = async || {
+        let config = config.clone();
+        let read = tokio::task::spawn_blocking(move || penstock_agent::status::read(&config));
+        read.await.unwrap()
+    };
+    let key = status().await.key.unwrap();
+    assert!(key.starts_with("in the TPM at swtpm:"), "{key}");
+    let is_gone = |fault: &String| fault.contains("cannot be reached");
+    within(async { while !status().await.agent_faults.iter().any(is_gone) {} }).await;
     machine.switch_on();
     connected(&agent).await;
     let trail = async || {
@@ -438,6 +338,7 @@ async fn whoever_follows_the_page_about_the_tpm_moves_the_key_of_a_gateway_that_
             .unwrap()
             .contains("BEGIN TSS2 PRIVATE KEY")
     );
+    shell.types_elsewhere("# chown -R ");
     let said = types(&shell.types_elsewhere("# penstock-agent status "), state.path());
     assert!(said.contains("\nkey          in the TPM at swtpm:"), "{said}");
     // The old key is over, and the agent that runs comes back by the new one.

@@ -50,7 +50,10 @@ const NAMES_PROTOCOLS: &[(&str, &str)] = &[
     ),
     ("policy/src/arbitrary/flow.rs", "bridges"),
     ("agent/src/enforce.rs", "the bridge's capability"),
-    ("agent/src/config.rs", "the bridge's users and passwords"),
+    (
+        "agent/src/config/credentials.rs",
+        "the bridge's users and passwords",
+    ),
     ("policy/src/waterworks.rs", "the example plant"),
     ("policy/src/diagnostics/codes.rs", "texts with examples"),
     ("policy/src/check/codes.rs", "texts with examples"),

@@ -43,6 +43,8 @@ use penstock_proto::v1;
 use tokio::sync::watch;
 
 pub(crate) use self::carried::carried;
+#[cfg(test)]
+pub(crate) use self::carried::nothing;
 use self::compiling::Compiling;
 use self::directory::Directories;
 pub use self::directory::{Directory, Name};

@@ -119,14 +119,7 @@ impl Proposal {
         let journal = journal(&releases.store);
         let deed = journal.deed("anna", "engineer", "propose-release");
         releases
-            .propose(
-                &author,
-                &self.statement,
-                documents,
-                |_| Ok(Default::default()),
-                deed,
-                1,
-            )
+            .propose(&author, &self.statement, documents, nothing, deed, 1)
             .await
     }
 

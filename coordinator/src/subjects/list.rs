@@ -294,10 +294,9 @@ impl Lists {
     ) -> Result<Vec<RecordChange>, StoreError> {
         let mut stored = self.stored.lock().await;
         let mut list = self.published.borrow().withdrawn.clone();
-        let before = list.clone();
         let news = list.merge(theirs);
         let mut written = Vec::new();
-        if list != before {
+        if !news.is_empty() {
             let news: Vec<_> = news
                 .into_iter()
                 .filter_map(|subject| Some((subject.clone(), list.from(&subject)?)))

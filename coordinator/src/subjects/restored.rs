@@ -102,12 +102,8 @@ impl Shared {
             let said = in_words(news, held.number);
             let subject = Subject::Gateway(gateway.clone());
             let event = self.journal.identity_event("restored", &subject, None, &said);
-            words = (!news.is_empty()).then_some(said);
-            let mut change = match news.is_empty() {
-                // How far it goes alone: nobody's key is concerned.
-                true => Change::silent(crate::store::Silent::Observed),
-                false => Change::noted(event),
-            };
+            words = Some(said);
+            let mut change = Change::noted(event);
             for (subject, from) in news {
                 let (before, expect) = self.looked_at(subject);
                 if let Some(record) = SubjectRecord::learnt(before.as_deref(), *from, decision) {

@@ -77,8 +77,8 @@ async fn a_coordinator_that_is_restored_asks_a_gateway_for_its_list_and_whoever_
 
     world.running.take().unwrap().stop().await;
     let store = world.config.data.join("penstock.db");
-    for journal in ["-wal", "-shm"] {
-        let _ = std::fs::remove_file(format!("{}{journal}", store.display()));
+    for lost in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{lost}", store.display()));
     }
     std::fs::copy(backup.join("penstock.db"), &store).unwrap();
     world.start_again().await;

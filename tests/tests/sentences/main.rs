@@ -37,6 +37,7 @@ fn health(zone: &ZoneId, boundary: &Boundary) -> (ZoneState, Vec<String>) {
         foretold: Vec::new(),
         granted: Vec::new(),
         rollout: None,
+        withdrawn: None,
     };
     let gateways: BTreeMap<_, _> = boundary
         .gateways

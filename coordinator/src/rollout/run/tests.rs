@@ -18,6 +18,7 @@ use proptest::prelude::*;
 
 use super::stored::{PREFIX, StoredRollout};
 use super::*;
+use crate::releases::nothing;
 use crate::rollout::{Command, Mark};
 use crate::sessions::{BegunSession, News, Word};
 use crate::store::FaultCause;
@@ -183,14 +184,7 @@ async fn approve(rollouts: &Rollouts, revision: u64) -> Digest {
     let deed = journal.deed("anna", "engineer", "propose-release");
     let author = OperatorId::new("anna").unwrap();
     releases
-        .propose(
-            &author,
-            &statement,
-            documents,
-            |_| Ok(Default::default()),
-            deed,
-            1,
-        )
+        .propose(&author, &statement, documents, nothing, deed, 1)
         .await
         .unwrap();
     let signature = key().sign(ApproverId::new("bob").unwrap(), &statement).unwrap();

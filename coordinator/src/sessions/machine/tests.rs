@@ -237,8 +237,7 @@ impl World {
             match action {
                 Action::Begin(_) => assert!(!std::mem::replace(&mut self.greeted, true)),
                 Action::Learn(_) => assert!(self.greeted),
-                Action::Hold(_) => panic!("it was given no ticket"),
-                Action::Take(_) => panic!("it gives nothing"),
+                Action::Hold(_) | Action::Take(_) => panic!("it was given no ticket, and gives nothing"),
                 Action::Ask(question) => {
                     assert!(self.question.is_none(), "one question at a time: {question:?}");
                     self.question = Some(question);

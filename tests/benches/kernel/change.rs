@@ -164,6 +164,7 @@ fn offer(plan: &Plan, revision: u64, parent: Option<Digest>) -> (Arc<PolicyOffer
         inclusion_proof: Vec::new(),
         chain: Vec::new(),
         order: None,
+        ..PolicyOffer::default()
     };
     (Arc::new(offer), digest)
 }

@@ -16,6 +16,7 @@ const ROOM: usize = 8;
 
 /// What comes to the gateway.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // Nearly all are messages.
 pub(crate) enum ToGateway {
     Message(Down),
     /// The coordinator ends the session, and asks to be left alone for so long.

@@ -13,6 +13,7 @@ use etherparse::PacketBuilder;
 use penstock_agent::enforce::shape::lower::lower;
 use penstock_agent::inspector::Inspector;
 use penstock_agent::tap::gather::{CONNECTIONS_MAX, Gather, HELD_BYTES_MAX, TEXTS_BYTES_MAX, THINGS_MAX};
+use penstock_agent::tap::legs::OwnLegs;
 use penstock_agent::tap::scope::TapScope;
 use penstock_policy::ids::{ConduitId, FlowId, FlowName, Revision};
 use penstock_policy::plan::{Endpoint, Plan, Rule};
@@ -223,7 +224,7 @@ async fn learning_takes_at_its_bounds_no_more_memory_than_the_runbook_says() {
     let before = HELD.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
     let begun = tokio::time::Instant::now();
-    let mut gather = Gather::new(scope, Duration::from_secs(60), begun);
+    let mut gather = Gather::new((scope, OwnLegs::default()), Duration::from_secs(60), begun);
     let topics = THINGS_MAX / CONNECTIONS_MAX - 1;
     let topic_bytes = TEXTS_BYTES_MAX / (THINGS_MAX - CONNECTIONS_MAX) - 10;
     let mut at = Duration::from_secs(1_000_000);

@@ -21,7 +21,7 @@ use crate::journal::Deed;
 use crate::releases::Releases;
 use crate::requests::{self, Asked, NamedRequest, Permit, Person, Requests, Wanted};
 use crate::store::{Change, OwnEvent, StoreError};
-use crate::subjects::{Decision, Subjects};
+use crate::subjects::{Decision, Subjects, in_role};
 
 /// What comes of asking for a certificate.
 #[derive(Debug)]
@@ -68,12 +68,6 @@ impl RoleWish {
             Self::Given(role) => role.clone(),
         }
     }
-}
-
-/// ` in the role operator`, as the trail says it; nothing without one.
-pub(crate) fn in_role(role: Option<&RoleName>) -> String {
-    role.map(|role| format!(" in the role {role}"))
-        .unwrap_or_default()
 }
 
 /// Issues a certificate for `asset` to the key in the request, once it may be. With another key than it had, a new life of the device begins; gateways

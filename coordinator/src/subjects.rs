@@ -39,6 +39,7 @@ use tokio::sync::watch;
 use self::list::Lists;
 pub use self::list::PublishedList;
 use self::record::UNSEEN_LIVES;
+pub(crate) use self::record::in_role;
 pub use self::record::{
     Decision, Judgement, KEYS_MAX, KeyRefused, NotCounting, Standing, StandingChange, SubjectRecord, judge,
 };

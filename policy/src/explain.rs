@@ -223,10 +223,9 @@ pub fn answer(plan: &Plan, connection: Connection) -> GatewayAnswer {
     let operations = match permitted(plan, &connection) {
         Permissions::Only(listed) if verdict.decision == Decision::Allow => {
             let named = listed.iter().flat_map(|(rule, operations)| {
-                operations
-                    .phrases()
-                    .into_iter()
-                    .map(|phrase| (RuleName::of(rule), phrase))
+                let by_role = rule.roles.iter().map(|roles| roles.to_string());
+                let phrases = operations.phrases().into_iter().chain(by_role);
+                phrases.map(|phrase| (RuleName::of(rule), phrase))
             });
             Some(named.collect())
         }

@@ -24,7 +24,7 @@ pub enum RoleError {
     #[error("the certificate has {0} role extensions, and one device has one role")]
     Extensions(usize),
     /// Not a UTF8String.
-    #[error("the role in the certificate is no UTF8String (its tag is {0:#04x}, not 0x0c)")]
+    #[error("the role in the certificate is not a UTF8String (its tag is {0:#04x}, not 0x0c)")]
     Type(u8),
     /// The extension is empty, its length is not its length, or it is not written as DER.
     #[error("the role extension of the certificate is not well-formed DER")]
@@ -36,7 +36,7 @@ pub enum RoleError {
     #[error("the role in the certificate is not UTF-8")]
     Text,
     /// Not the form of a name.
-    #[error("the role in the certificate is no name: {0}")]
+    #[error("the role in the certificate is not a name: {0}")]
     Name(#[source] NameError),
 }
 

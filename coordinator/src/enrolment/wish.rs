@@ -4,9 +4,9 @@ use penstock_policy::ids::{Digest, RoleName};
 use penstock_policy::model::ApproverSet;
 use penstock_proto::peer::Subject;
 
-use crate::devices::in_role;
 use crate::operators::Role;
 use crate::requests::{Permit, Wanted};
+use crate::subjects::in_role;
 
 /// What a token is to be made for.
 #[derive(Debug, Clone, PartialEq, Eq)]

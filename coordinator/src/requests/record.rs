@@ -6,8 +6,8 @@ use penstock_proto::refusal::{Reason, Refusal};
 use serde::{Deserialize, Serialize};
 
 use super::{KEPT_MS, Person};
-use crate::devices::in_role;
 use crate::operators::Role;
+use crate::subjects::in_role;
 
 /// What is asked for. Two that are equal are the same request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

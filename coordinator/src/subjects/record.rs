@@ -302,5 +302,11 @@ impl SubjectRecord {
     }
 }
 
+/// ` in the role operator`, as the trail says it; nothing without one.
+pub(crate) fn in_role(role: Option<&RoleName>) -> String {
+    role.map(|role| format!(" in the role {role}"))
+        .unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests;

@@ -61,7 +61,10 @@ pub(super) fn roles(
                 "no client of the flow `{name}` shows a certificate to the gateway, and a role stands in one"
             ),
             "without effect",
-            "end the clients' TLS here: `service: modbus-tcp:802`, `tls: { server: plain, server_port: 502 }`; or remove the key",
+            &format!(
+                "end the clients' TLS here, as in `service: {}:PORT`, `tls: {{ server: plain, server_port: PORT }}`; or remove the key",
+                permitted.protocol.word
+            ),
             faults,
         );
     }

@@ -147,8 +147,8 @@ fn a_certificate_whose_role_cannot_be_read_as_one_gets_an_alert_and_the_trail_it
             let _plc = world.plc(SERVER);
             let long = format!("UTF8String:{}", "a".repeat(300));
             let odd: Vec<(Files, &str)> = [
-                ("printable", &["PRINTABLESTRING:operator"][..], "no UTF8String"),
-                ("list", &["SEQUENCE:roles"], "no UTF8String"),
+                ("printable", &["PRINTABLESTRING:operator"][..], "not a UTF8String"),
+                ("list", &["SEQUENCE:roles"], "not a UTF8String"),
                 ("empty", &["UTF8String:"], "a name cannot be empty"),
                 (
                     "long",

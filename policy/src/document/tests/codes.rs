@@ -5,6 +5,7 @@
 mod examples;
 mod made;
 mod of_people;
+mod of_roles;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -30,7 +31,10 @@ enum Spoil {
 use Spoil::{Beside, Edit, Made, Plan, Whole};
 
 fn examples() -> impl Iterator<Item = &'static (Code, Spoil)> {
-    examples::EXAMPLES.iter().chain(of_people::EXAMPLES)
+    examples::EXAMPLES
+        .iter()
+        .chain(of_roles::EXAMPLES)
+        .chain(of_people::EXAMPLES)
 }
 
 fn spoilt(spoil: &Spoil) -> LoadedDocument {

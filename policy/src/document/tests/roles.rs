@@ -83,7 +83,7 @@ fn the_checker_finds_roles_that_are_not_as_declared() {
     let plant = plant(ROLES);
     let codes = |spoil: &dyn Fn(&mut Plan)| {
         let mut plans = compile_all(&plant).unwrap();
-        plans.values_mut().for_each(|plan| spoil(plan));
+        plans.values_mut().for_each(spoil);
         let findings = check(&plant, &plans, None);
         let codes = findings.iter().map(|finding| finding.code);
         codes

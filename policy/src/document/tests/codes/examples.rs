@@ -308,41 +308,6 @@ pub(super) const EXAMPLES: &[(Code, Spoil)] = &[
         Edit("addresses: 0-9 }", "addresses: 0-9, values: 1 }"),
     ),
     (
-        Code::RolesUnfit,
-        Edit(
-            "        service: modbus-tcp\n        allow: [{ read-coils: { units: 1, addresses: 0-9 } }]\n",
-            "        service: modbus-tcp\n        allow: [{ read-coils: { units: 1, addresses: 0-9 } }]\n        roles: { operator: any }\n",
-        ),
-    ),
-    (
-        Code::RolesUnfit,
-        Edit(
-            "        service: modbus-tcp\n        allow: [{ read-coils: { units: 1, addresses: 0-9 } }]\n",
-            "        service: modbus-tcp:802\n        tls: { server: plain, server_port: 502 }\n        allow: any\n        roles: { operator: any }\n",
-        ),
-    ),
-    (
-        Code::RolesUnfit,
-        Edit(
-            "        service: modbus-tcp\n        allow: [{ read-coils: { units: 1, addresses: 0-9 } }]\n",
-            "        service: modbus-tcp:802\n        tls: { server: plain, server_port: 502 }\n        allow: [{ read-coils: { units: 1, addresses: 0-9 } }]\n        default_role: operator\n",
-        ),
-    ),
-    (
-        Code::UnknownRole,
-        Edit(
-            "        service: modbus-tcp\n        allow: [{ read-coils: { units: 1, addresses: 0-9 } }]\n",
-            "        service: modbus-tcp:802\n        tls: { server: plain, server_port: 502 }\n        allow: [{ read-coils: { units: 1, addresses: 0-9 } }]\n        roles: { operator: any }\n        default_role: operater\n",
-        ),
-    ),
-    (
-        Code::RoleBeyondFlow,
-        Edit(
-            "        service: modbus-tcp\n        allow: [{ read-coils: { units: 1, addresses: 0-9 } }]\n",
-            "        service: modbus-tcp:802\n        tls: { server: plain, server_port: 502 }\n        allow: [{ read-coils: { units: 1, addresses: 0-9 } }]\n        roles: { operator: [{ write-single-coil: { units: 1, addresses: 3 } }] }\n",
-        ),
-    ),
-    (
         Code::RegisterNumbers,
         Edit(
             "read-coils: { units: 1, addresses: 0-9 }",

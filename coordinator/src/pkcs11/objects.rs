@@ -193,7 +193,7 @@ pub(super) fn make(session: &Session, uri: &KeyUri, id: &[u8]) -> Result<(), Err
 
 /// A signature's two numbers, one after the other, as certificates have them (RFC 3279, 2.2.3); `None`: they are not two.
 pub(super) fn ecdsa_der(raw: &[u8]) -> Option<Vec<u8>> {
-    if raw.is_empty() || raw.len() % 2 != 0 || raw.len() > 2 * 48 {
+    if raw.is_empty() || !raw.len().is_multiple_of(2) || raw.len() > 2 * 48 {
         return None;
     }
     let (r, s) = raw.split_at(raw.len() / 2);

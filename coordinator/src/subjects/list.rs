@@ -198,15 +198,16 @@ impl Lists {
         let made = list
             .withdrawn
             .since(held, self.authority.plant(), now_ms)
-            .and_then(|made| match self.sign(&made, list.held) {
-                Ok(signed) => Some(Ok(Arc::new(signed))),
-                Err(error) => {
-                    tracing::error!(error = %crate::chain(&error), "the list of withdrawn keys cannot be signed");
-                    Some(Err(()))
-                }
-            });
-        // Not kept: by a token that is back, it is signed.
-        let made = made.transpose().ok()?;
+            .map(|made| self.sign(&made, list.held).map(Arc::new))
+            .transpose();
+        let made = match made {
+            Ok(made) => made,
+            // Not kept: by a token that is back, it is signed.
+            Err(error) => {
+                tracing::error!(error = %crate::chain(&error), "the list of withdrawn keys cannot be signed");
+                return None;
+            }
+        };
         if signed.len() >= SIGNED_MAX {
             signed.clear();
         }

@@ -23,7 +23,7 @@ fn store() -> &'static (tempfile::TempDir, Mutex<()>) {
         );
         std::fs::write(folder.path().join("softhsm2.conf"), text).unwrap();
         // The module, in this process, reads where its tokens are from the environment when it is first loaded.
-        #[allow(unsafe_code)]
+        #[allow(unsafe_code, clippy::disallowed_methods)]
         // SAFETY: once in this process, before the module is loaded; nothing else here reads the environment meanwhile.
         unsafe {
             std::env::set_var("SOFTHSM2_CONF", folder.path().join("softhsm2.conf"));

@@ -68,6 +68,7 @@ fn event(number: u64) -> AuditEvent {
         last_ms: number,
         reason: "no rule of this revision matches: between office and control nothing leads to tcp/502"
             .to_owned(),
+        ..VerdictEvent::default()
     };
     record::event(number, Severity::Warning, 7, Kind::Verdict(verdict))
 }

@@ -263,6 +263,7 @@ impl Enforcer {
                 Capability::REMOTE_ACCESS,
                 Capability::CHANGE_CONTROL,
                 Capability::OVERRIDES,
+                Capability::ASSURANCE,
             ]
             .map(Capability::of),
         );
@@ -454,6 +455,8 @@ fn nothing_permitted() -> Option<Plan> {
         interlock: None,
         break_glass: None,
         tunnels: None,
+        bound: BTreeMap::new(),
+        unproven: Vec::new(),
         requires: BTreeSet::new(),
         on_drift: OnDrift::Report,
         interfaces: Vec::new(),

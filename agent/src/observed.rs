@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use penstock_policy::ids::{FlowId, Revision, ZoneId};
 use penstock_policy::protocol::Protocol;
-use penstock_policy::terms::NumberRange;
+use penstock_policy::terms::{NumberRange, Proof};
 use penstock_policy::verdict::Decision;
 
 /// How long after its first use something is reported first (default); what goes on is reported at doubling distance.
@@ -82,6 +82,8 @@ pub struct OperationSeen {
     pub values: Option<NumberRange>,
     /// Why, in words.
     pub reason: String,
+    /// What the gateway checked of who the client and the server are.
+    pub proofs: [Proof; 2],
     /// The flow that decided, or came closest.
     pub flow: Option<NamedFlow>,
     /// What is spoken on the connection, where the policy says.
@@ -228,4 +230,6 @@ pub struct VerdictSeen {
     pub last_ms: u64,
     /// Why, in words.
     pub reason: String,
+    /// What the gateway checked of who the source and the destination are; of what has no address nothing.
+    pub proofs: [Option<Proof>; 2],
 }

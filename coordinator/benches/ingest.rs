@@ -42,6 +42,7 @@ fn event(n: u64) -> AuditEvent {
             first_ms: 1_800_000_000_000 + n,
             last_ms: 1_800_000_000_900 + n,
             reason: "no rule matches; closest is control-room-to-pumps/polling: the source differs".into(),
+            ..VerdictEvent::default()
         })),
     }
 }

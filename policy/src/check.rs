@@ -11,7 +11,7 @@
 //! | `PC013x` | what must flow still flows, against the plans before | `history` |
 //! | `PC014x` | who can reach safety, and with what | `safety` |
 //! | `PC015x` | zones and sides: observing too long, overlapping | `zones` |
-//! | `PC016x` | what stops with the agent, and must flow | `agent_loss`, `rules` |
+//! | `PC016x` | what stops with the agent or for want of assurance, and must flow | `agent_loss`, `rules`, `assurance` |
 //! | `PC017x` | when a gateway changes, and what it asks before | `change_control` |
 //! | `PC018x` | who may override a gateway in front of it | `break_glass` |
 //!
@@ -19,6 +19,7 @@
 //! is for the record.
 
 mod agent_loss;
+mod assurance;
 mod break_glass;
 mod change_control;
 mod codes;
@@ -88,6 +89,7 @@ pub fn check(
         faithful::check(plant, &index, plan, &mut findings);
         change_control::check(plant, plan, &mut findings);
         break_glass::check(plant, plan, &mut findings);
+        assurance::must_flows(plant, plan, &mut findings);
         rules::check(plan, &mut findings);
         zones::sides(plan, &mut findings);
     }

@@ -7,6 +7,7 @@
 //!
 //! Not here: judging a plan. `check` does that, and shares no code with this file.
 
+mod assurance;
 mod flow_ids;
 #[cfg(test)]
 mod tests;
@@ -154,12 +155,12 @@ impl<'a> Compiler<'a> {
             .filter_map(|(conduit, _)| Some(((*conduit).clone(), self.grants.get(conduit)?.clone())))
             .collect();
         let break_glass = self.break_glass(id, gateway);
-        Ok(Plan {
+        let mut plan = Plan {
             format: PLAN_FORMAT.to_owned(),
             plant: self.plant.id.clone(),
             gateway: id.clone(),
             mode: gateway.mode,
-            requires: requires(gateway, &rules, &bridges, &grants, break_glass.as_ref()),
+            requires: BTreeSet::new(),
             on_drift: gateway.on_drift,
             interfaces,
             management: gateway.management.as_ref().map(|management| Management {
@@ -173,9 +174,14 @@ impl<'a> Compiler<'a> {
             interlock: self.interlock(id, gateway)?,
             break_glass,
             tunnels: self.tunnels(id, gateway)?,
+            bound: BTreeMap::new(),
+            unproven: Vec::new(),
             open: BTreeSet::new(),
             excepted: BTreeMap::new(),
-        })
+        };
+        self.weigh(gateway, &mut plan);
+        plan.requires = requires(gateway, &plan);
+        Ok(plan)
     }
 
     /// When the gateway may be changed, by its site's clock.
@@ -254,6 +260,7 @@ impl<'a> Compiler<'a> {
                     .address
                     .filter(|_| connects)
                     .map(|address| SocketAddr::new(address, end.port)),
+                vouched: Vec::new(),
             })
         });
         Ok(Some(Tunnels {
@@ -342,30 +349,27 @@ pub(crate) fn grants(plant: &Plant) -> BTreeMap<&ConduitId, Vec<Grant>> {
     grants
 }
 
-/// What an agent must be able to do for these rules.
-fn requires(
-    gateway: &Gateway,
-    rules: &[Rule],
-    bridges: &[Bridge],
-    grants: &BTreeMap<ConduitId, Vec<Grant>>,
-    break_glass: Option<&BreakGlass>,
-) -> BTreeSet<Capability> {
+/// What an agent must be able to do for the plan.
+fn requires(gateway: &Gateway, plan: &Plan) -> BTreeSet<Capability> {
     let mut needed = BTreeSet::from([Capability::of(Capability::KERNEL)]);
     if gateway.mode == GatewayMode::Bridged {
         needed.insert(Capability::of(Capability::KERNEL_BRIDGE));
     }
-    needed.extend(rules.iter().flat_map(Rule::inspectors).flatten());
-    if !bridges.is_empty() {
+    needed.extend(plan.rules.iter().flat_map(Rule::inspectors).flatten());
+    if !plan.bridges.is_empty() {
         needed.insert(Capability::of(Capability::BRIDGE_MQTT));
     }
     if !gateway.windows.is_empty() || gateway.safe_to_change.is_some() {
         needed.insert(Capability::of(Capability::CHANGE_CONTROL));
     }
-    if !grants.is_empty() {
+    if !plan.grants.is_empty() {
         needed.insert(Capability::of(Capability::REMOTE_ACCESS));
     }
-    if break_glass.is_some() {
+    if plan.break_glass.is_some() {
         needed.insert(Capability::of(Capability::OVERRIDES));
+    }
+    if plan.weighs() {
+        needed.insert(Capability::of(Capability::ASSURANCE));
     }
     if !gateway.tunnels.is_empty() {
         needed.insert(Capability::of(Capability::TUNNEL));

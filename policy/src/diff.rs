@@ -147,7 +147,8 @@ pub(crate) fn diff_of_plans(old: Option<(&Plant, &Plans)>, (new, after): (&Plant
     let before = old.map(|(_, plans)| plans);
     let old = old.map(|(plant, _)| plant);
     let mut changes = Vec::new();
-    flow::changes(old, new, &mut changes);
+    let none = BTreeMap::new();
+    flow::changes((old, before.unwrap_or(&none)), (new, after), &mut changes);
     record::changes(old, new, &mut changes);
     changes.sort_by(|a, b| (&a.subject, a.effect).cmp(&(&b.subject, b.effect)));
     Diff {

@@ -19,8 +19,9 @@ use crate::ids::{AssetId, GatewayId};
 use crate::model::Plant;
 use crate::plan::{Broker, Grant, Plan, PlanInterface, opened_by};
 use crate::protocol::mqtt::MqttOperation;
+use crate::terms::Proof;
 use crate::verdict::{
-    Carried, Connection, Decision, Permissions, RuleName, Verdict, decide, matching, permitted,
+    Carried, Connection, Decision, Permissions, Reason, RuleName, Verdict, decide, matching, permitted,
 };
 
 /// One end of a question.
@@ -58,6 +59,9 @@ pub struct GatewayAnswer {
     /// An allowed connection's TLS ends at this gateway, which goes on in the plain to this port of the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plain_port: Option<u16>,
+    /// What the two ends of a connection that a flow permits prove of who they are, the client's first, as this gateway checks it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proofs: Option<[Proof; 2]>,
     /// The connection ends with these grants of remote access: each flow that permits it is in a conduit that only they open.
     pub granted: Vec<Grant>,
 }
@@ -237,9 +241,17 @@ pub fn answer(plan: &Plan, connection: Connection) -> GatewayAnswer {
         Permissions::Only(listed) => listed.first().and_then(|(rule, _)| rule.plain_port()),
         Permissions::Nothing | Permissions::Anything => None,
     };
+    let proofs = match &verdict.reason {
+        Reason::Rule(name) => {
+            let rule = plan.rules.iter().find(|rule| rule.id == name.id);
+            rule.map(|rule| plan.proofs(rule, connection.source, connection.destination))
+        }
+        _ => None,
+    };
     GatewayAnswer {
         gateway: plan.gateway.clone(),
         plain_port,
+        proofs,
         granted: granted(plan, &connection, verdict.decision),
         connection,
         verdict,
@@ -333,6 +345,11 @@ pub fn last_metre(port: u16) -> String {
     )
 }
 
+/// What the two ends of a connection prove, in a line.
+pub fn proven(client: Proof, server: Proof) -> String {
+    format!("the client is known {client}, the server {server}")
+}
+
 impl Explanation {
     /// What the answers come to.
     pub fn outcome(&self) -> Outcome {
@@ -396,6 +413,9 @@ impl fmt::Display for Explanation {
             }
             if let Some(port) = answer.plain_port {
                 write!(f, "\n    {}", last_metre(port))?;
+            }
+            if let Some([client, server]) = answer.proofs {
+                write!(f, "\n    {}", proven(client, server))?;
             }
             if !answer.granted.is_empty() {
                 write!(f, "\n    only during {}", opened_by(&answer.granted))?;

@@ -19,6 +19,7 @@
 
 #[cfg(any(test, feature = "arbitrary"))]
 pub mod arbitrary;
+pub mod assurance;
 pub mod batch;
 pub mod break_glass;
 pub mod change;

@@ -22,7 +22,7 @@ pub use overriders::{LONGEST_DEFAULT_S, Overrider, Overriders};
 pub use people::{Approver, ApproverSet, Owner};
 pub use public_key::{APPLICATION_BYTES_MAX, Application, KeyForm, PublicKey, PublicKeyError};
 pub use records::{CompensatingControl, RemoteAccess, Risk};
-pub use zone::{Asset, Assurance, Consequence, SlVector, Zone, ZoneKind};
+pub use zone::{Asset, Consequence, SlVector, Zone, ZoneKind};
 
 pub use crate::change::{Condition, Window};
 use crate::ids::{AssetId, ConduitId, ControlId, GatewayId, GrantId, PlantId, SiteId, ZoneId};

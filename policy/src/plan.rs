@@ -9,6 +9,7 @@
 //! before this one is read too ([`PLAN_FORMAT_BEFORE`]), since a gateway goes on enforcing the plan that it stored when its
 //! agent is upgraded; that plan's digest stays the digest of its own bytes, never that of [`Plan::to_bytes`].
 
+mod assurance;
 mod format1;
 mod grants;
 mod shared;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use self::assurance::{FlowSide, Unproven, WeakEnd};
 pub use self::grants::{Grant, moment, opened_by};
 pub use crate::break_glass::BreakGlass;
 pub use crate::change::{AskedFrom, ChangeWindows, Condition, Interlock, Window};
@@ -76,6 +78,14 @@ pub struct Plan {
     /// The tunnels to other gateways; none: there are none. Left out of the bytes then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnels: Option<Tunnels>,
+    /// By interface: addresses of which packets count only if they come from that MAC address, since a conduit asks for more assurance
+    /// of identity than an address has. Sorted; left out of the bytes where there are none, as is the next.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bound: BTreeMap<String, Vec<Hardware>>,
+    /// Declared flows that the plan does not permit, or not between all of their ends, since these prove too little. By conduit and
+    /// flow name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unproven: Vec<Unproven>,
     /// Which of those conduits are open, as of the moment that [`Plan::at`] was asked for. Never a part of its bytes: a plan that is read
     /// has all of them closed.
     #[serde(skip)]
@@ -113,6 +123,8 @@ impl Capability {
     pub const TUNNEL: &str = "tunnel";
     /// What a client may do by the role in its certificate.
     pub const ROLES: &str = "roles";
+    /// Addresses held to MAC addresses on each packet, and denials of what proves too little.
+    pub const ASSURANCE: &str = "assurance";
 
     /// The one with this name.
     pub fn of(name: &str) -> Self {
@@ -358,10 +370,14 @@ pub struct Tunnel {
     pub peer: GatewayId,
     /// Where that is connected to; `None`: it connects to this one.
     pub connect: Option<SocketAddr>,
+    /// Addresses beyond it that the other gateway binds to a MAC address or an interface of their own, as far as a conduit asks for that.
+    /// Sorted; left out of the bytes where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vouched: Vec<IpAddr>,
 }
 
 /// One side of a rule: a network, and the name of what the document calls it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
     /// The asset's or zone's name, for people.

@@ -2,6 +2,7 @@
 //!
 //! Below both, so that neither needs the other for a word. Not here: what joins them to flows and rules (`model`, `plan`).
 
+mod assurance;
 mod carriage;
 mod gateway;
 mod mac;
@@ -9,6 +10,7 @@ mod network;
 mod numbers;
 mod tunnel;
 
+pub use assurance::{Assurance, Proof};
 pub use carriage::{Answers, OnAgentLoss, OnRefusal, Tls};
 pub use gateway::{Enforcement, GatewayMode, OnDrift};
 pub use mac::{Mac, MacError};

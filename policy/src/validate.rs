@@ -2,9 +2,10 @@
 //!
 //! Reading (`document`) knows each value by itself; here they meet. Every function takes what could be read,
 //! adds what is wrong, and goes on. What comes out is the typed [`Plant`], which holds by construction all that
-//! `model` promises. Nothing here compiles or decides.
+//! `model` promises. Nothing here decides; `assurance` asks the compiler what gateways would check.
 
 mod assets;
+mod assurance;
 mod break_glass;
 mod conduits;
 mod flows;
@@ -76,7 +77,7 @@ pub(crate) fn validate(document: &Document, today: Date, faults: &mut Faults) ->
     let break_glass = break_glass::break_glass(&context, faults);
     granted::check(document, faults);
     let id = document.plant.value()?.clone();
-    Some(Plant {
+    let plant = Plant {
         title: text(&document.title).unwrap_or_else(|| id.to_string()),
         owner: owner(document),
         approvers: approvers?,
@@ -90,7 +91,9 @@ pub(crate) fn validate(document: &Document, today: Date, faults: &mut Faults) ->
         compensating_controls: compensating_controls?,
         risk: risk?,
         id,
-    })
+    };
+    assurance::too_weak(&plant, document, faults);
+    Some(plant)
 }
 
 fn owner(document: &Document) -> Option<Owner> {

@@ -14,7 +14,8 @@
 //!    as exactly one (an element of the kernel's exact map) wins over one that covers any of them by a network or
 //!    a range; among equals the first in the plan wins. A rule of a conduit that a grant opens decides only where those that
 //!    stand open permit less (nothing, or only some operations): what stands open is nobody's grant;
-//! 5. nothing matches: refused.
+//! 5. nothing matches: refused. A flow whose end proves less than its conduit asks for (`minimum_assurance`) is in no rule for that
+//!    end.
 //!
 //! Refused means deny, or would-deny where both ends only observe ([`mode`]): the zone of the source on its side, and the
 //! zone of the destination on its own. An address that no zone of its side has is taken for one of that side's strictest
@@ -46,7 +47,8 @@ use serde::Serialize;
 pub use self::decide::{Permissions, decide, for_others, matching, mode, permitted};
 pub use self::words::CarriedError;
 use crate::ids::{ConduitId, FlowId, FlowName, ZoneId};
-use crate::plan::Grant;
+use crate::plan::{Grant, WeakEnd};
+use crate::terms::Assurance;
 
 /// A connection by its original tuple and the sides it crosses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -126,6 +128,15 @@ pub enum Reason {
         rule: RuleName,
         /// The grants that can open its conduit.
         grants: Vec<Grant>,
+    },
+    /// This flow is declared, but its conduit asks of its ends for more assurance of identity than these prove.
+    Unproven {
+        /// The flow.
+        rule: RuleName,
+        /// What its conduit asks for.
+        minimum: Assurance,
+        /// The ends that prove less; never empty.
+        weak: Vec<WeakEnd>,
     },
     /// One of the two interfaces is guarded, the other is not in the plan.
     Unguarded {

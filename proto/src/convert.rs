@@ -3,6 +3,7 @@
 
 use penstock_policy::ids::{Digest, Revision};
 use penstock_policy::release::Signature;
+use penstock_policy::terms::Proof;
 
 use crate::bundle::{BUNDLES_MAX, SignedBundle, Trusted};
 use crate::v1;
@@ -36,6 +37,19 @@ pub fn digest(field: &'static str, bytes: &[u8]) -> Result<Digest, WireError> {
         field,
         length: bytes.len(),
     })
+}
+
+impl From<Proof> for v1::Proof {
+    fn from(proof: Proof) -> Self {
+        match proof {
+            Proof::Address => Self::Address,
+            Proof::Port => Self::Port,
+            Proof::Mac => Self::Mac,
+            Proof::Tunnel => Self::Tunnel,
+            Proof::ForeignCertificate => Self::ForeignCertificate,
+            Proof::PlantCertificate => Self::PlantCertificate,
+        }
+    }
 }
 
 impl From<&Signature> for v1::Signature {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use penstock_policy::plan::Bridge;
 use penstock_proto::event::AgentStep;
-use penstock_proto::v1::{Decision, VerdictEvent, audit_event::Kind};
+use penstock_proto::v1::{Decision, Proof, VerdictEvent, audit_event::Kind};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -430,6 +430,8 @@ impl Reporter {
             first_ms: sum.first_ms,
             last_ms: sum.last_ms,
             reason: example.to_owned(),
+            source_proof: Proof::from(self.bridge.from.proof()).into(),
+            destination_proof: Proof::from(self.bridge.to.proof()).into(),
         })
     }
 

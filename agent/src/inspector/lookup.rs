@@ -19,7 +19,9 @@ use penstock_inspect::judge::{RuleIndex, Rules, RulesError};
 use penstock_policy::ids::{AssetId, FlowId, Revision, RoleName};
 use penstock_policy::plan::{Endpoint, Plan, Rule};
 use penstock_policy::protocol::{Operations, Protocol, RoleOperations};
-use penstock_policy::terms::{Answers, Enforcement, OnAgentLoss, OnRefusal, PortRange, Tls, Transport};
+use penstock_policy::terms::{
+    Answers, Enforcement, OnAgentLoss, OnRefusal, PortRange, Proof, Tls, Transport,
+};
 use penstock_proto::tls::data_path::{Devices, RoleReading};
 
 use super::tuple::Tuple;
@@ -267,6 +269,24 @@ impl InspectionPolicy {
             .flat_map(|rule| &rule.destinations)
             .filter(|end| end.network.contains(&server.ip()) && !is_zone(end))
             .find_map(|end| end.name.parse().ok())
+    }
+
+    /// What was checked of who the client and the server of a connection are. A client that showed a certificate has met the server by
+    /// one, too, where its flows ask for that and it was not turned away.
+    pub(super) fn proofs(&self, tuple: &Tuple, turned_away: bool) -> [Proof; 2] {
+        let (client, server) = (IpNet::from(tuple.client), tuple.server.ip());
+        let by_address = self.plan.address_proof(IpNet::from(server));
+        let Some(device) = tuple.device.as_deref() else {
+            return [self.plan.address_proof(client), by_address];
+        };
+        let ended = |rule: &&Rule| rule.tls.is_some();
+        let places = self.places(tuple.client, tuple.server, Some(device));
+        let rules = places.iter().filter_map(|place| self.rule(*place)).filter(ended);
+        let met = rules.filter(|_| !turned_away).map(|rule| {
+            let shown = self.plan.proofs(rule, tuple.client, server);
+            shown[1].max(by_address)
+        });
+        [Proof::PlantCertificate, met.min().unwrap_or(by_address)]
     }
 
     /// What a connection from `client` to `server` may claim.

@@ -95,6 +95,8 @@ pub(super) fn plan(port: u16, operations: Option<Operations>, enforcement: Enfor
         interlock: None,
         break_glass: None,
         tunnels: None,
+        bound: std::collections::BTreeMap::new(),
+        unproven: Vec::new(),
         open: std::collections::BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
     }

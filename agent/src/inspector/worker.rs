@@ -364,9 +364,11 @@ impl Worker {
                     let mut foretold = foretold.lock().unwrap_or_else(PoisonError::into_inner);
                     foretold.note(policy.revision, ends, &text, ms(last));
                 }
+                let turned_away = (subject, decision) == (Subject::Session, Some(Decision::Deny));
                 self.shared
                     .outbox
                     .put(Observation::Operation(Box::new(OperationSeen {
+                        proofs: policy.proofs(tuple, turned_away),
                         subject,
                         decision,
                         text,

@@ -366,6 +366,8 @@ fn plan(wanted: Option<Wanted>) -> Plan {
         interlock: wanted,
         break_glass: None,
         tunnels: None,
+        bound: std::collections::BTreeMap::new(),
+        unproven: Vec::new(),
         open: Default::default(),
         excepted: Default::default(),
     }

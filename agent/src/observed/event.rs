@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use penstock_policy::terms::Proof;
 use penstock_policy::verdict::Decision;
 use penstock_proto::event::Described as _;
 use penstock_proto::fault::ZONES_MAX;
@@ -146,9 +147,15 @@ fn operation_event(seen: &OperationSeen) -> AuditEvent {
         last_ms: seen.last_ms,
         values: seen.values.map(LearnedRange::from),
         role: seen.role.clone(),
+        client_proof: v1::Proof::from(seen.proofs[0]).into(),
+        server_proof: v1::Proof::from(seen.proofs[1]).into(),
     };
     let severity = event.severity();
     record::event(seen.last_ms, severity, seen.revision.0, Kind::Operation(event))
+}
+
+fn proof(proof: Option<Proof>) -> v1::Proof {
+    proof.map_or(v1::Proof::Unspecified, v1::Proof::from)
 }
 
 fn verdict_event(seen: &VerdictSeen) -> AuditEvent {
@@ -167,6 +174,8 @@ fn verdict_event(seen: &VerdictSeen) -> AuditEvent {
         first_ms: seen.first_ms,
         last_ms: seen.last_ms,
         reason: record::bounded(&seen.reason),
+        source_proof: proof(seen.proofs[0]).into(),
+        destination_proof: proof(seen.proofs[1]).into(),
     };
     let time_ms = match seen.last_ms {
         0 => clock::now_ms(),

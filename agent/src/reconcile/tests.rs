@@ -412,6 +412,8 @@ pub(crate) fn granted(from_ms: u64, until_ms: u64) -> Plan {
         interlock: None,
         break_glass: None,
         tunnels: None,
+        bound: BTreeMap::new(),
+        unproven: Vec::new(),
         open: BTreeSet::new(),
         excepted: BTreeMap::new(),
     }

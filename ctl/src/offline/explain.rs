@@ -10,7 +10,9 @@ use std::net::IpAddr;
 
 use penstock_inspect::query::Query;
 use penstock_policy::document::services::services;
-use penstock_policy::explain::{self, Carries, GatewayAnswer, Outcome, QueryEnd, Question, last_metre};
+use penstock_policy::explain::{
+    self, Carries, GatewayAnswer, Outcome, QueryEnd, Question, last_metre, proven,
+};
 use penstock_policy::ids::{AssetId, ZoneId};
 use penstock_policy::model::{FlowEnd, Plant, ZoneKind};
 use penstock_policy::plan::{Plan, opened_by};
@@ -366,6 +368,10 @@ pub(crate) fn told(
         Reason::NoRule {
             nearest: Some(nearest),
         } => (Some(line(&nearest.rule, false)), nearest.differs.clone()),
+        Reason::Unproven { rule, weak, .. } => (
+            Some(line(rule, false)),
+            weak.iter().map(ToString::to_string).collect(),
+        ),
         _ => (None, Vec::new()),
     };
     let reason = match &verdict.reason {
@@ -374,6 +380,9 @@ pub(crate) fn told(
         }
         Reason::Rule(_) => "a conduit permits it".to_owned(),
         Reason::NoRule { nearest: Some(_) } => "no conduit permits it; the closest one differs:".to_owned(),
+        Reason::Unproven { minimum, .. } => {
+            format!("a conduit permits it only to ends that prove who they are to {minimum} at least:")
+        }
         other => other.to_string(),
     };
     let (side, connection) = (|name: &str| side_words(plan, name), &answer.connection);
@@ -392,6 +401,7 @@ pub(crate) fn told(
             .as_ref()
             .map(|listed| listed.iter().map(|(_, phrase)| phrase.clone()).collect()),
         last_metre: answer.plain_port.map(last_metre),
+        proven: answer.proofs.map(|[client, server]| proven(client, server)),
         operation: asked
             .zip(plan)
             .filter(|_| verdict.decision == Decision::Allow)

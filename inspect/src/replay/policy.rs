@@ -228,6 +228,7 @@ fn gate(plan: &Plan, connection: &Connection) -> Gate {
         Reason::Closed { rule, grants } => {
             format!("{} permits it only during {}", named(rule), opened_by(grants))
         }
+        unproven @ Reason::Unproven { .. } => unproven.to_string(),
         Reason::Unguarded { interface } => format!("interface {interface} belongs to no zone of the plan"),
         Reason::Around => "neither interface belongs to a zone of the plan".to_owned(),
         Reason::NotGuarded => return Gate::Uncrossed,

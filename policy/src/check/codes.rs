@@ -228,6 +228,11 @@ pub const FINDING_CODES: &[FindingCode] = &[
         "While no agent lives, a connection that several flows permit passes unread only if each of their conduits says `on_agent_loss: pass`; `block`, which is the default, wins. Write the same at both conduits, or take the shared ends out of one of the two flows.",
     ),
     error(
+        "PC0163",
+        "A flow that must flow is denied, since its ends prove too little of who they are.",
+        "`minimum_assurance` of a conduit asks both ends of its flows to prove who they are, and what proves less at a gateway is denied there. The process needs this flow. Let the gateway check more (`penstock explain PS0618` says how), or lower the minimum. Between zones that only observe nothing is dropped yet, so there it is a warning.",
+    ),
+    error(
         "PC0171",
         "A plan lets its gateway change at other times, or after another question, than the document says.",
         UNFAITHFUL,
@@ -264,6 +269,7 @@ mod tests {
     fn every_code_that_the_checker_gives_is_explained_and_no_other() {
         let sources = [
             include_str!("agent_loss.rs"),
+            include_str!("assurance.rs"),
             include_str!("break_glass.rs"),
             include_str!("change_control.rs"),
             include_str!("faithful.rs"),

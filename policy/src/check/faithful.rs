@@ -5,11 +5,13 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::Findings;
 use super::spans::{Spans, ports};
+use super::{Findings, assurance};
 use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
 use crate::model::{Asset, Conduit, Flow, FlowEnd, Plant, Service};
-use crate::plan::{Bridge, Broker, Capability, Endpoint, Grant, Observing, Plan, PlanInterface, Rule};
+use crate::plan::{
+    Bridge, Broker, Capability, Endpoint, FlowSide, Grant, Observing, Plan, PlanInterface, Rule, Unproven,
+};
 use crate::protocol::Operations;
 use crate::terms::{Enforcement, GatewayMode, Transport};
 
@@ -128,7 +130,7 @@ pub(super) fn check(plant: &Plant, index: &Index<'_>, plan: &Plan, findings: &mu
                 RECOMPILE,
             ),
             Some((conduit, flow)) => {
-                for differs in differences(conduit, flow, rule) {
+                for differs in differences(conduit, flow, rule, left_out(plan, &rule.conduit, &rule.flow)) {
                     let words = format!("rule {name} has {differs} than its flow declares");
                     findings.error("PC0113", words, RECOMPILE);
                 }
@@ -161,7 +163,12 @@ pub(super) fn check(plant: &Plant, index: &Index<'_>, plan: &Plan, findings: &mu
             }
         }
     }
-    for (conduit, flow) in declared.into_keys() {
+    for ((conduit, flow), (asked, declares)) in declared {
+        if left_out(plan, conduit, flow)
+            .is_some_and(|denied| assurance::leaves_nothing(asked, declares, denied))
+        {
+            continue;
+        }
         let words = format!("flow {conduit}/{flow} is declared for this gateway but not in its plan");
         findings.error("PC0114", words, RECOMPILE);
     }
@@ -177,7 +184,16 @@ pub(super) fn check(plant: &Plant, index: &Index<'_>, plan: &Plan, findings: &mu
         let words = "the plan has other tunnels than the plant's conduits ask for".to_owned();
         findings.error("PC0119", words, RECOMPILE);
     }
+    for words in assurance::faults(plant, plan) {
+        findings.error("PC0113", words, RECOMPILE);
+    }
     sides(plant, index, plan, findings);
+}
+
+/// What of a flow the plan denies since it proves too little.
+fn left_out<'a>(plan: &'a Plan, conduit: &ConduitId, flow: &FlowName) -> Option<&'a Unproven> {
+    let mut denied = plan.unproven.iter();
+    denied.find(|denied| (&denied.conduit, &denied.flow) == (conduit, flow))
 }
 
 /// Whether the plan has one tunnel to each gateway to which a conduit of this one is tunnelled, of which one of the two connects to the other.
@@ -209,12 +225,20 @@ fn tunnelled_as_declared(plant: &Plant, plan: &Plan) -> bool {
         && required(plan, Capability::TUNNEL)
 }
 
-fn differences(conduit: &Conduit, flow: &Flow, rule: &Rule) -> Vec<&'static str> {
+fn differences(conduit: &Conduit, flow: &Flow, rule: &Rule, denied: Option<&Unproven>) -> Vec<&'static str> {
     let mut differs = Vec::new();
-    if networks(&rule.sources) != declared_networks(&flow.sources) {
+    let kept = |side: FlowSide, ends: &[FlowEnd]| {
+        let mut kept = declared_networks(ends);
+        let weak = denied.into_iter().flat_map(|denied| &denied.weak);
+        for weak in weak.filter(|weak| weak.side == side) {
+            kept.remove(&weak.end.network);
+        }
+        kept
+    };
+    if networks(&rule.sources) != kept(FlowSide::Source, &flow.sources) {
         differs.push("other sources");
     }
-    if networks(&rule.destinations) != declared_networks(&flow.destinations) {
+    if networks(&rule.destinations) != kept(FlowSide::Destination, &flow.destinations) {
         differs.push("other destinations");
     }
     let same_transport = match (&flow.service.transport, &rule.transport) {
@@ -286,7 +310,7 @@ fn networks(ends: &[Endpoint]) -> BTreeSet<IpNet> {
     ends.iter().map(|end| end.network).collect()
 }
 
-fn declared_networks(ends: &[FlowEnd]) -> BTreeSet<IpNet> {
+pub(super) fn declared_networks(ends: &[FlowEnd]) -> BTreeSet<IpNet> {
     let mut networks = BTreeSet::new();
     for end in ends {
         match end {

@@ -223,8 +223,8 @@ codes! {
         "ZCR 6.4 wants for every conduit its accountable organisation and its target security level. The message names what is missing."
     617 Warning PassIntoSafety "A conduit into a safety zone stays open, uninspected, when the agent is lost."
         "`on_agent_loss: pass` lets a flow that is limited to some operations pass with all of them while no agent lives. Into a safety zone `block` is the rule."
-    618 Warning AssuranceTooLow "An end of the conduit cannot prove its identity as well as the conduit asks."
-        "`minimum_assurance` is more than what the asset's `identity` says (default: D0, only its address). Give the asset a better identity, put a compensating control in its place, or lower the minimum."
+    618 Warning AssuranceTooLow "A flow is denied, since an end of it proves less of who it is than its conduit asks for."
+        "`minimum_assurance` asks both ends of a conduit's flows to prove who they are, and what proves less at a gateway is denied there (between zones that only observe: recorded). What counts is what the gateway itself checks of each connection, not the asset's `identity`. D1: every packet of an asset's address comes from its `mac`, where the asset is attached to the gateway itself; or the address is alone on its interface; or the gateway at the other end of a tunnel binds it so. D3: the server shows a certificate of its own authority where TLS ends at the gateway (`server_authorities`). D4: a device or server shows a certificate of the plant there. On a flow with `on_agent_loss: pass` no certificate counts, as nobody asks for it while no agent lives. D2 and D5 no gateway can check: ask for D1, D3 or D4."
     619 Warning PassWithoutInspection "`on_agent_loss` is written where nothing is inspected."
         "None of the conduit's flows is limited to operations, so the kernel alone decides about them and goes on doing so without an agent. Remove the key, or limit a flow."
 

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use super::{Change, Effect, Subject, numbers, operations};
+use super::{Change, Effect, Plans, Subject, numbers, operations};
 use crate::ids::{ConduitId, FlowName};
 use crate::model::{Conduit, Flow, FlowEnd, Plant, Service};
+use crate::plan::FlowSide;
 use crate::protocol::{Operations, RoleOperations, Roles};
 use crate::terms::{Answers, NumberRange, PortRange, Tls, Transport};
 use crate::words::and;
@@ -16,21 +17,30 @@ const NAMED_MAX: usize = 4;
 
 type Flows<'a> = BTreeMap<(&'a ConduitId, &'a FlowName), (&'a Conduit, &'a Flow)>;
 
-pub(super) fn changes(old: Option<&Plant>, new: &Plant, changes: &mut Vec<Change>) {
+pub(super) fn changes(
+    (old, old_plans): (Option<&Plant>, &Plans),
+    (new, new_plans): (&Plant, &Plans),
+    changes: &mut Vec<Change>,
+) {
     let before = old.map(flows).unwrap_or_default();
     let after = flows(new);
+    let (weak, weaker) = (denied(old_plans), denied(new_plans));
     let names: BTreeSet<_> = before.keys().chain(after.keys()).copied().collect();
     for (conduit, flow) in names {
         let subject = Subject::Flow {
             conduit: conduit.clone(),
             flow: flow.clone(),
         };
-        let (effect, details) = match (before.get(&(conduit, flow)), after.get(&(conduit, flow))) {
+        let (mut effect, mut details) = match (before.get(&(conduit, flow)), after.get(&(conduit, flow))) {
             (None, Some((conduit, flow))) => (Effect::Added, vec![whole(conduit, flow)]),
             (Some((conduit, flow)), None) => (Effect::Removed, vec![whole(conduit, flow)]),
             (Some((_, before)), Some((_, after))) => compare(before, after),
             (None, None) => continue,
         };
+        if after.contains_key(&(conduit, flow)) {
+            let of = |denied: &Denied<'_>| denied.get(&(conduit, flow)).cloned().unwrap_or_default();
+            assurance(&mut effect, &mut details, (&of(&weak), &of(&weaker)));
+        }
         if !details.is_empty() {
             changes.push(Change {
                 subject,
@@ -39,6 +49,63 @@ pub(super) fn changes(old: Option<&Plant>, new: &Plant, changes: &mut Vec<Change
             });
         }
     }
+}
+
+/// By flow: the ends that are denied for want of assurance, and where.
+type Denied<'a> = BTreeMap<(&'a ConduitId, &'a FlowName), BTreeSet<String>>;
+
+fn denied(plans: &Plans) -> Denied<'_> {
+    let mut all = Denied::new();
+    for (gateway, plan) in plans {
+        for unproven in &plan.unproven {
+            let ends = unproven.weak.iter().map(|weak| {
+                let way = match weak.side {
+                    FlowSide::Source => "from",
+                    FlowSide::Destination => "to",
+                };
+                let (name, asked) = (&weak.end.name, unproven.minimum);
+                format!(
+                    "{way} {name} at {gateway} (it proves who it is {}, {asked} is asked for)",
+                    weak.proof
+                )
+            });
+            all.entry((&unproven.conduit, &unproven.flow))
+                .or_default()
+                .extend(ends);
+        }
+    }
+    all
+}
+
+/// What becomes of a flow by the assurance of its ends.
+fn assurance(
+    effect: &mut Effect,
+    details: &mut Vec<String>,
+    (before, after): (&BTreeSet<String>, &BTreeSet<String>),
+) {
+    let newly: Vec<_> = after.difference(before).collect();
+    let no_longer: Vec<_> = before.difference(after).collect();
+    let by_itself = matches!(effect, Effect::Added).then_some(Effect::Added);
+    let by_assurance = Effect::of(!no_longer.is_empty(), !newly.is_empty());
+    let says = by_assurance != Effect::Recorded;
+    if !newly.is_empty() {
+        details.push(format!(
+            "denied from now on, by its assurance: {}",
+            and(newly.into_iter())
+        ));
+    }
+    if !no_longer.is_empty() {
+        details.push(format!(
+            "no longer denied by its assurance: {}",
+            and(no_longer.into_iter())
+        ));
+    }
+    *effect = match (by_itself, *effect) {
+        (Some(added), _) => added,
+        (None, Effect::Recorded) => by_assurance,
+        (None, same) if !says || same == by_assurance => same,
+        (None, _) => Effect::Altered,
+    };
 }
 
 fn title(flow: &Flow) -> String {

@@ -24,8 +24,8 @@ use crate::ids::{
     ApproverId, AssetId, ConduitId, ControlId, FlowName, GatewayId, GrantId, PlantId, RoleName, SiteId,
     ZoneId,
 };
-use crate::model::{Assurance, Consequence, PublicKey, Service, SlVector, ZoneKind};
-use crate::terms::{Answers, Enforcement, GatewayMode, OnAgentLoss, OnDrift, OnRefusal};
+use crate::model::{Consequence, PublicKey, Service, SlVector, ZoneKind};
+use crate::terms::{Answers, Assurance, Enforcement, GatewayMode, OnAgentLoss, OnDrift, OnRefusal};
 
 record! {
     /// A plant: its zones, the conduits between them, and who answers for them.
@@ -244,7 +244,8 @@ record! {
         optional criticality: Criticality,
         /// What it can do by itself (IEC 62443-4-2): 0–4, or a vector.
         optional sl_capability: SlVector,
-        /// How well it can prove who it is, D0 (only its address) to D5 (a key in hardware).
+        /// How well it can prove who it is, D0 (only its address) to D5 (a key in hardware): a record, what counts is what a gateway
+        /// checks.
         optional identity: Assurance,
     }
 }
@@ -269,7 +270,7 @@ record! {
         /// Whether it is open only while a grant of remote access lasts. A conduit that a grant names is so in any case; with
         /// this it stays closed when its last grant is gone.
         optional only_by_grant: bool,
-        /// The least assurance of identity that both ends must have.
+        /// The least assurance of identity that both ends of its flows prove to each gateway, D0 to D5; what proves less is denied.
         optional minimum_assurance: Assurance,
         /// The accountable organisation or role.
         optional accountable: Text,

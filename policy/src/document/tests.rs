@@ -7,6 +7,7 @@
     clippy::panic
 )]
 
+mod assurance;
 mod break_glass;
 mod changes;
 mod codes;

@@ -7,8 +7,8 @@ use super::read::{Field, Term, record, scalar, words};
 use super::scalars::Number;
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
-use crate::model::{Assurance, Consequence, PublicKey, SlVector, ZoneKind};
-use crate::terms::{Answers, Enforcement, GatewayMode, OnAgentLoss, OnDrift, OnRefusal};
+use crate::model::{Consequence, PublicKey, SlVector, ZoneKind};
+use crate::terms::{Answers, Assurance, Enforcement, GatewayMode, OnAgentLoss, OnDrift, OnRefusal};
 
 impl Term for PublicKey {
     fn read(node: &Node, faults: &mut Faults) -> Option<Self> {

@@ -32,7 +32,8 @@ fn an_allowed_connection_is_explained_with_its_flow_and_operations() {
         "hmi-1 to plc-7 by tcp/502 passes.\n  \
          gw-works: 10.20.1.21 to 10.20.4.7: allowed: flow control-room-to-pumps/polling permits it\n    \
          only: read-holding-registers (unit 1, addresses 0-199) (control-room-to-pumps/polling)\n    \
-         only: write-single-register (unit 1, addresses 40-41) (control-room-to-pumps/setpoints)"
+         only: write-single-register (unit 1, addresses 40-41) (control-room-to-pumps/setpoints)\n    \
+         the client is known by its address only (D0), the server by its address only (D0)"
     );
 }
 
@@ -247,7 +248,7 @@ fn an_answer_says_that_a_client_s_tls_ends_at_the_gateway_and_the_last_metre_is_
         ..Tls::default()
     });
     let ends = "only inside TLS, by a device's certificate: it ends at this gateway, and the last metre to the server's port 502 is in \
-                the plain";
+                the plain\n    the client is known by a certificate of the plant (D4), the server by its address only (D0)";
     let limited = asked(&plant, "hmi-1", "plc-7", "tcp/802").unwrap().to_string();
     assert!(limited.ends_with(ends), "{limited}");
     assert!(limited.contains("only: read-holding-registers"), "{limited}");

@@ -9,10 +9,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Assurance, SlVector};
+use super::SlVector;
 use crate::ids::{AssetId, FlowName, GatewayId, ZoneId};
 use crate::protocol::{Operations, Protocol, Roles};
-use crate::terms::{Answers, OnAgentLoss, OnRefusal, Tls, Transport};
+use crate::terms::{Answers, Assurance, OnAgentLoss, OnRefusal, Tls, Transport};
 
 /// A conduit.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -33,7 +33,7 @@ pub struct Conduit {
     pub tunnel: bool,
     /// It is open only while a grant of remote access lasts, also where none names it. One that a grant names is so in any case.
     pub only_by_grant: bool,
-    /// Least assurance of identity that both ends must have.
+    /// Least assurance of identity that both ends of its flows prove to each gateway: what is weaker is denied.
     pub minimum_assurance: Option<Assurance>,
     /// Accountable organisation or role.
     pub accountable: Option<String>,

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::ZoneId;
-use crate::terms::Enforcement;
+use crate::terms::{Assurance, Enforcement};
 
 /// Kinds of zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -100,24 +100,6 @@ pub struct Asset {
     pub criticality: Option<String>,
     /// What it can do by itself (IEC 62443-4-2).
     pub sl_capability: Option<SlVector>,
-    /// How well it can prove who it is; `None`: not recorded, so no better than [`Assurance::D0`].
+    /// How well it can prove who it is, for the record: what counts is what a gateway checks ([`Proof`](crate::terms::Proof)).
     pub identity: Option<Assurance>,
-}
-
-/// Assurance of a peer's identity on the data path, weakest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub enum Assurance {
-    /// Seen: only its address.
-    D0,
-    /// Bound: address and port or MAC.
-    D1,
-    /// A secret that it shares.
-    D2,
-    /// Its own certificate.
-    D3,
-    /// A certificate issued by the plant.
-    D4,
-    /// A key in hardware.
-    D5,
 }

@@ -23,7 +23,8 @@ pub enum Fit {
 pub fn fit(plan: &Plan, effect: &Effect) -> Fit {
     match effect {
         Effect::Device { address, mac } => {
-            if plan.mode == GatewayMode::Routed {
+            let bound: Vec<Mac> = bound(plan, *address).map(|bound| bound.mac).collect();
+            if plan.mode == GatewayMode::Routed && bound.is_empty() {
                 return Fit::Nothing(
                     "this gateway routes, and knows no device by its MAC address".to_owned(),
                 );
@@ -37,10 +38,11 @@ pub fn fit(plan: &Plan, effect: &Effect) -> Fit {
                 .iter()
                 .filter(|side| declares(side, *address))
                 .peekable();
-            if sides.peek().is_none() {
+            if sides.peek().is_none() && bound.is_empty() {
                 return Fit::Nothing(format!("no MAC address is declared for {address}"));
             }
-            if sides.all(|side| declared(side, *address).eq([*mac])) {
+            if sides.all(|side| declared(side, *address).eq([*mac])) && bound.iter().all(|bound| bound == mac)
+            {
                 Fit::Already
             } else {
                 Fit::Changes
@@ -102,6 +104,10 @@ pub fn overridden(plan: &Plan, effects: &[Effect]) -> Plan {
                     });
                     side.hardware.sort_unstable();
                 }
+                let bound = plan.bound.values_mut().flatten();
+                for bound in bound.filter(|bound| bound.address == *address) {
+                    bound.mac = *mac;
+                }
             }
             Effect::Observe { one, other } => {
                 for end in [one, other] {
@@ -121,6 +127,12 @@ pub fn overridden(plan: &Plan, effects: &[Effect]) -> Plan {
         }
     }
     plan
+}
+
+/// What holds an address to a MAC address on each packet.
+fn bound(plan: &Plan, address: IpAddr) -> impl Iterator<Item = &Hardware> {
+    let bound = plan.bound.values().flatten();
+    bound.filter(move |bound| bound.address == address)
 }
 
 fn declared(side: &PlanInterface, address: IpAddr) -> impl Iterator<Item = Mac> {

@@ -86,6 +86,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Plan, PlanError> {
         interlock: None,
         break_glass: None,
         tunnels: None,
+        bound: BTreeMap::new(),
+        unproven: Vec::new(),
         open: BTreeSet::new(),
         excepted: BTreeMap::new(),
     })

@@ -4,6 +4,7 @@
 //! A plan that says less than it should is as bad as one that says too much: an agent without an inspector would
 //! take a limit for met, so a capability that is needed and not required refuses the plan whole.
 
+mod assurance;
 mod tunnels;
 
 use std::collections::BTreeSet;
@@ -40,6 +41,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), String> {
     change_control(plan)?;
     break_glass(plan)?;
     interfaces(plan)?;
+    assurance::check(plan)?;
     tunnels::check(plan)
 }
 

@@ -10,7 +10,7 @@ use crate::diagnostics::source::Place;
 use crate::document::grammar;
 use crate::document::read::{At, Field};
 use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
-use crate::model::{Assurance, Conduit, Flow, ZoneKind};
+use crate::model::{Conduit, Flow, ZoneKind};
 use crate::terms::OnAgentLoss;
 
 pub(super) fn conduits(context: &Context<'_>, faults: &mut Faults) -> Option<BTreeMap<ConduitId, Conduit>> {
@@ -84,9 +84,6 @@ fn conduit_of(
     let flows = each(conduit.flows.value(), |flow_name, flow| {
         flows::flow(flow_name, flow, &between, context, faults)
     });
-    if let Some(minimum) = conduit.minimum_assurance.value() {
-        assurance(name, conduit, *minimum, context, faults);
-    }
     let flows = flows?;
     agent_loss(
         name,
@@ -239,52 +236,6 @@ fn agent_loss(
             .label("passes uninspected")
             .help("write `on_agent_loss: block`"),
         );
-    }
-}
-
-/// Warns of ends that prove less than the conduit asks for.
-fn assurance(
-    name: &ConduitId,
-    conduit: &grammar::Conduit,
-    minimum: Assurance,
-    context: &Context<'_>,
-    faults: &mut Faults,
-) {
-    let mut seen = BTreeSet::new();
-    let flows = conduit
-        .flows
-        .value()
-        .into_iter()
-        .flat_map(|table| table.readable());
-    let ends = flows
-        .flat_map(|(_, _, flow)| [&flow.source, &flow.destination])
-        .filter_map(Field::value);
-    for end in ends.flat_map(|list| &list.0) {
-        let (who, identity) = match &end.value {
-            grammar::End::Asset(asset) => {
-                match context.document.assets.value().and_then(|table| table.get(asset)) {
-                    Some(found) => (format!("the asset `{asset}`"), found.identity.value().copied()),
-                    None => continue,
-                }
-            }
-            grammar::End::Zone(zone) => (format!("not everything in the zone `{zone}`"), None),
-        };
-        let identity = identity.unwrap_or(Assurance::D0);
-        if identity < minimum && seen.insert(who.clone()) {
-            let message = if who.starts_with("not") {
-                format!("{who} proves its identity as `{name}` asks (D{})", minimum as u8)
-            } else {
-                format!(
-                    "{who} proves its identity only to D{}, `{name}` asks for D{}",
-                    identity as u8, minimum as u8
-                )
-            };
-            faults.add(
-                Fault::new(Code::AssuranceTooLow, end.place, message)
-                    .label("too weak an identity")
-                    .help("record a better `identity`, put something in front of it, or lower `minimum_assurance`"),
-            );
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Carried, Connection, Decision, Nearest, Reason, RuleName, Verdict, words};
-use crate::plan::{Endpoint, Plan, PlanInterface, Rule};
+use crate::plan::{Endpoint, Plan, PlanInterface, Rule, WeakEnd};
 use crate::protocol::Operations;
 use crate::terms::{Enforcement, OnAgentLoss, PortRange, Transport};
 
@@ -46,13 +46,34 @@ pub fn decide(plan: &Plan, connection: &Connection) -> Verdict {
                     rule: RuleName::of(rule),
                     grants: plan.grants_of(&rule.conduit).to_vec(),
                 },
-                None => Reason::NoRule {
+                None => unproven(plan, connection).unwrap_or_else(|| Reason::NoRule {
                     nearest: nearest(plan, connection),
-                },
+                }),
             };
             verdict(refusal, reason)
         }
     }
+}
+
+/// The first flow that is declared for the connection, and denied since one of its ends proves too little.
+fn unproven(plan: &Plan, connection: &Connection) -> Option<Reason> {
+    let mut forwarded = plan.unproven.iter().filter(|flow| !flow.bridged);
+    forwarded.find_map(|flow| {
+        fit_service(&flow.transport, connection.transport)?;
+        fit_end(&flow.sources, connection.source)?;
+        fit_end(&flow.destinations, connection.destination)?;
+        let weak: Vec<WeakEnd> = flow
+            .in_the_way(connection.source, connection.destination)
+            .cloned()
+            .collect();
+        let rule = RuleName {
+            id: flow.id,
+            conduit: flow.conduit.clone(),
+            flow: flow.flow.clone(),
+        };
+        let minimum = flow.minimum;
+        (!weak.is_empty()).then_some(Reason::Unproven { rule, minimum, weak })
+    })
 }
 
 /// Whether what no rule permits is dropped: as soon as one of the two ends belongs to a zone that enforces, each on its own

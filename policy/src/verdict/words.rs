@@ -4,8 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{Carried, Connection, Decision, Nearest, Reason, RuleName, Verdict};
-use crate::plan::{Endpoint, opened_by};
+use crate::plan::{Endpoint, WeakEnd, opened_by};
 use crate::terms::{PortRange, Transport};
+use crate::words::and;
 
 /// How many ends a sentence names before it only counts the rest.
 const NAMED_MAX: usize = 3;
@@ -155,6 +156,11 @@ impl fmt::Display for Reason {
             Self::Closed { rule, grants } => {
                 write!(f, "flow {rule} permits it only during {}", opened_by(grants))
             }
+            Self::Unproven { rule, minimum, weak } => write!(
+                f,
+                "flow {rule} permits it only to ends that prove who they are to {minimum} at least; {}",
+                and(weak.iter())
+            ),
             Self::Unguarded { interface } => write!(
                 f,
                 "interface {interface} belongs to no zone of this plan: name it under the gateway's interfaces if \
@@ -166,6 +172,13 @@ impl fmt::Display for Reason {
             ),
             Self::NotGuarded => f.write_str("neither of its interfaces belongs to a zone of this plan"),
         }
+    }
+}
+
+/// `plc-7 proves it by its address only (D0)`.
+impl fmt::Display for WeakEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} proves it {}", self.end.name, self.proof)
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::ends::{end, with_port};
-use super::words::{behind, bracketed, decision_word, times};
+use super::words::{behind, bracketed, decision_word, known, proof_field, times};
 use super::{Described, KindDescription, Writer};
 use crate::v1::{Decision, LearnedRange, NamedAddress, OperationEvent, Severity};
 
@@ -68,6 +68,7 @@ impl Described for OperationEvent {
             times(self.count),
             bracketed(['[', ']'], &self.flow),
             behind(": ", &self.reason),
+            known(["client", "server"], [self.client_proof, self.server_proof]),
         )
     }
 
@@ -76,7 +77,8 @@ impl Described for OperationEvent {
             "subject": self.subject, "operation": self.operation, "reason": self.reason, "flow_id": self.flow_id,
             "flow": self.flow, "protocol": self.protocol, "client": self.client, "client_name": self.client_name,
             "server": self.server, "server_name": self.server_name, "port": self.port, "count": self.count,
-            "first_ms": self.first_ms, "last_ms": self.last_ms,
+            "first_ms": self.first_ms, "last_ms": self.last_ms, "client_proof": proof_field(self.client_proof),
+            "server_proof": proof_field(self.server_proof),
         });
         if let Value::Object(fields) = &mut fields {
             self.add_decision_and_values(fields);

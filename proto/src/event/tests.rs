@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::v1::{OperationEvent, OperatorEvent, VerdictEvent};
+use crate::v1::{OperationEvent, OperatorEvent, Proof, VerdictEvent};
 
 #[test]
 fn words_and_bits_are_unique_and_a_word_leads_back_to_its_kind() {
@@ -87,6 +87,22 @@ fn a_refused_operation_reads_as_what_was_asked_of_whom_by_whom() {
         "deny write-single-register 40 of unit 1 on plc-7 (10.2.0.9:502) by hmi-1 (10.1.0.5) ×3 \
          [supply/polling]: no rule permits the function"
     );
+    let known = OperationEvent {
+        client_proof: Proof::PlantCertificate.into(),
+        server_proof: Proof::Address.into(),
+        ..event
+    };
+    assert!(
+        known.sentence(&[]).ends_with(
+            "no rule permits the function; the client is known by a certificate of the plant (D4), the server by its address \
+             only (D0)"
+        ),
+        "{}",
+        known.sentence(&[])
+    );
+    let fields = known.fields();
+    assert_eq!(fields["client_proof"]["assurance"], "D4");
+    assert_eq!(fields["server_proof"]["proof"], "address");
     let ended = OperationEvent {
         subject: "session".into(),
         operation: "connection reset by the server".into(),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::ends::end;
-use super::words::{behind, bracketed, decision_word, times};
+use super::words::{behind, bracketed, decision_word, known, proof_field, times};
 use super::{Described, KindDescription, Writer};
 use crate::v1::{Decision, NamedAddress, Severity, VerdictEvent};
 
@@ -54,13 +54,17 @@ impl Described for VerdictEvent {
             other => format!("ip protocol {other}"),
         };
         format!(
-            "{} {} → {} {protocol}{port}{}{}{}",
+            "{} {} → {} {protocol}{port}{}{}{}{}",
             decision_word(self.decision),
             end("", &self.source, &self.source, names),
             end("", &self.destination, &self.destination, names),
             times(self.count),
             bracketed(['[', ']'], &self.flow),
             behind(": ", &self.reason),
+            known(
+                ["source", "destination"],
+                [self.source_proof, self.destination_proof]
+            ),
         )
     }
 
@@ -70,6 +74,7 @@ impl Described for VerdictEvent {
             "ingress": self.ingress, "egress": self.egress, "source": self.source, "destination": self.destination,
             "protocol": self.protocol, "port": self.port, "count": self.count, "first_ms": self.first_ms,
             "last_ms": self.last_ms, "reason": self.reason,
+            "source_proof": proof_field(self.source_proof), "destination_proof": proof_field(self.destination_proof),
         })
     }
 

@@ -249,6 +249,8 @@ mod tests {
             windows: None,
             interlock: None,
             tunnels: None,
+            bound: std::collections::BTreeMap::new(),
+            unproven: Vec::new(),
             break_glass: None,
             open: std::collections::BTreeSet::new(),
             excepted: std::collections::BTreeMap::new(),

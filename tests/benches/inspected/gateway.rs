@@ -312,6 +312,8 @@ pub(super) fn plan_of(count: u32, port: u16, operations: Option<Operations>) -> 
         interlock: None,
         break_glass: None,
         tunnels: None,
+        bound: std::collections::BTreeMap::new(),
+        unproven: Vec::new(),
         open: std::collections::BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
     }

@@ -150,6 +150,8 @@ fn plan(count: u32) -> Plan {
         interlock: None,
         break_glass: None,
         tunnels: None,
+        bound: std::collections::BTreeMap::new(),
+        unproven: Vec::new(),
         open: std::collections::BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
     }

@@ -89,6 +89,8 @@ pub fn plan(publications: Vec<MqttOperation>) -> Plan {
         interlock: None,
         break_glass: None,
         tunnels: None,
+        bound: std::collections::BTreeMap::new(),
+        unproven: Vec::new(),
         open: BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
         bridges: vec![Bridge {

@@ -168,6 +168,8 @@ impl World {
             interlock: None,
             break_glass: None,
             tunnels: None,
+            bound: std::collections::BTreeMap::new(),
+            unproven: Vec::new(),
             open: std::collections::BTreeSet::new(),
             excepted: std::collections::BTreeMap::new(),
         }

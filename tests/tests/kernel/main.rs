@@ -8,6 +8,7 @@
     missing_docs
 )]
 
+mod bound;
 mod bridge;
 mod bursts;
 mod bypass;

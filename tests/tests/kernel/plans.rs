@@ -43,6 +43,8 @@ pub fn plan(mode: GatewayMode, rules: Vec<Rule>) -> Plan {
         interlock: None,
         break_glass: None,
         tunnels: None,
+        bound: std::collections::BTreeMap::new(),
+        unproven: Vec::new(),
         open: std::collections::BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
     }

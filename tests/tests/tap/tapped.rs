@@ -97,6 +97,8 @@ pub fn plan(observing: &[u8]) -> Option<Arc<Plan>> {
         interlock: None,
         break_glass: None,
         tunnels: None,
+        bound: std::collections::BTreeMap::new(),
+        unproven: Vec::new(),
         open: BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
     }))

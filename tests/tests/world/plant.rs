@@ -156,6 +156,8 @@ pub(crate) fn plan(index: usize, revision: u64) -> Plan {
         interlock: None,
         break_glass: None,
         tunnels: None,
+        bound: BTreeMap::new(),
+        unproven: Vec::new(),
         open: BTreeSet::new(),
         excepted: BTreeMap::new(),
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use penstock_policy::ids::{FlowId, Revision};
 use penstock_policy::plan::{Plan, Rule};
-use penstock_policy::terms::{GatewayMode, Transport};
+use penstock_policy::terms::{GatewayMode, Proof, Transport};
 use penstock_policy::verdict::{Carried, Connection, Decision, Reason, decide};
 
 use self::servers::Servers;
@@ -128,6 +128,7 @@ impl PolicyInForce {
             first_ms: milliseconds(aggregate.first),
             last_ms: milliseconds(aggregate.last),
             reason: String::new(),
+            proofs: [None; 2],
         };
         event.flow = event.flow_id.and_then(|id| self.name(id));
         if let (Content::Ip { destination, .. }, true, true) = (
@@ -204,17 +205,41 @@ impl PolicyInForce {
                 };
             }
         }
+        event.proofs = self.proofs(&event, packet.claim.is_some());
         if let Some((claim, mac)) = packet.claim {
             event.reason = neighbours::reason(&self.plan, &event, packet.content, (claim, mac));
         }
         event
     }
 
-    /// `conduit/flow` of a flow that the plan has.
-    fn name(&self, id: FlowId) -> Option<String> {
+    /// What was checked of who the ends are: of a flow's connection what its rule asks, else their addresses, as far as each is on its
+    /// side. Of a neighbour's claim that is not to be had, nothing but the address counts.
+    fn proofs(&self, event: &VerdictSeen, is_claim: bool) -> [Option<Proof>; 2] {
+        let rule = event.flow_id.and_then(|id| self.rule(id));
+        if let (Some(rule), Some(source), Some(destination)) = (rule, event.source, event.destination) {
+            return self.plan.proofs(rule, source, destination).map(Some);
+        }
+        let of = |address: Option<IpAddr>, interface: &str| {
+            address.map(|address| match is_claim {
+                true => Proof::Address,
+                false => self.plan.seen_proof(interface, address),
+            })
+        };
+        [
+            of(event.source, &event.ingress),
+            of(event.destination, &event.egress),
+        ]
+    }
+
+    fn rule(&self, id: FlowId) -> Option<&Rule> {
         let found = self.places.binary_search_by_key(&id, |(flow, _)| *flow).ok()?;
         let (_, place) = self.places.get(found)?;
-        let rule = self.plan.rules.get(usize::try_from(*place).ok()?)?;
+        self.plan.rules.get(usize::try_from(*place).ok()?)
+    }
+
+    /// `conduit/flow` of a flow that the plan has.
+    fn name(&self, id: FlowId) -> Option<String> {
+        let rule = self.rule(id)?;
         Some(format!("{}/{}", rule.conduit, rule.flow))
     }
 

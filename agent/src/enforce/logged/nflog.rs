@@ -273,6 +273,8 @@ fn packet(message: &NetlinkMessage<'_>) -> Option<LoggedPacket> {
         content(kind, payload)
     };
     let own_port = match logged {
+        // The MAC address is its sender's, whichever end opened the connection.
+        _ if matches!(claimed, Some((_, NeighbourClaim::Unbound))) => 0,
         KernelAction::Deny | KernelAction::WouldDeny => unproved(content, payload, turned),
         _ => 0, // The rule that logged it knows.
     };

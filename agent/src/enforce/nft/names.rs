@@ -103,6 +103,8 @@ pub mod prefix {
     pub const FORGED: &str = "f";
     /// The same: a question or an answer between neighbours that no flow joins.
     pub const UNJOINED: &str = "j";
+    /// The same: a packet from another MAC address than its sender's address is bound to.
+    pub const UNBOUND: &str = "h";
     /// The same: an advertisement of a router that is not declared, or a redirect.
     pub const ADVERTISED: &str = "v";
 }

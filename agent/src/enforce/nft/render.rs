@@ -20,6 +20,7 @@ use crate::enforce::shape::lower::{Disposition, Elements};
 use crate::enforce::shape::structure::Structure;
 
 mod alive;
+mod bound;
 mod bridge;
 mod families;
 mod granted;

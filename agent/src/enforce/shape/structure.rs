@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use penstock_policy::ids::FlowId;
-use penstock_policy::plan::{Observing, Plan, PlanInterface};
+use penstock_policy::plan::{Hardware, Observing, Plan, PlanInterface};
 use penstock_policy::terms::GatewayMode;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +56,8 @@ pub struct Structure {
     pub input: Input,
     /// What a bridged gateway knows of neighbours; nothing on a routed one.
     pub neighbours: Neighbours,
+    /// Addresses of which packets count only if they come from that MAC address, by guarded interface.
+    pub bound: BTreeMap<String, Vec<Hardware>>,
     /// The numbers of flows that hang on grants of remote access, open or not.
     pub limited: BTreeSet<FlowId>,
     /// Where the inspector speaks to servers in the plain, in IPv4.
@@ -186,6 +188,7 @@ pub(crate) fn structure(
             GatewayMode::Routed => Neighbours::default(),
             GatewayMode::Bridged => Neighbours::of(plan),
         },
+        bound: plan.bound.clone(),
         limited: plan
             .rules
             .iter()

@@ -9,7 +9,7 @@ use std::io;
 use penstock_policy::ids::Digest;
 use penstock_policy::model::ApproverSet;
 use penstock_policy::protocol::mqtt::MqttOperation;
-use penstock_policy::terms::{NumberRange, Tls};
+use penstock_policy::terms::{NumberRange, Proof, Tls};
 use penstock_proto::keys::FileKey;
 use penstock_proto::tls::data_path::{Devices, RoleReading};
 use penstock_proto::tls::{Credentials, certificates_to_pem};
@@ -59,6 +59,7 @@ async fn a_device_reaches_its_broker_inside_tls_and_no_further_than_the_rule() {
     let refused = seen.last().unwrap();
     assert_eq!(refused.decision, Some(Decision::Deny));
     assert_eq!(refused.client_name, "device/hmi by certificate");
+    assert_eq!(refused.proofs, [Proof::PlantCertificate; 2]);
     assert_eq!(refused.flow.as_ref().unwrap().name, "supply/polling");
     works.world.until("connection ended").await;
 }
@@ -80,6 +81,7 @@ async fn nobody_gets_to_the_server_but_the_device_that_the_flow_names_from_its_a
         let told = works.refuses(own, because).await;
         assert_eq!(told.decision, Some(Decision::Deny), "{}", told.text);
         assert_eq!(told.subject, Subject::Session);
+        assert_eq!(told.proofs, [Proof::Address; 2], "{}", told.text);
     }
     // What lives in a zone may be any device of the plant.
     works

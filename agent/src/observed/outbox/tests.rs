@@ -134,6 +134,7 @@ fn verdict(port: u16) -> Observation {
         first_ms: 1,
         last_ms: 2,
         reason: "no flow permits it".to_owned(),
+        proofs: [None; 2],
     })
 }
 

@@ -61,6 +61,9 @@ pub struct GatewayVerdict {
     /// That the client's TLS ends at this gateway and the last metre to the server is in the plain; absent where it is not so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_metre: Option<String>,
+    /// What the two ends prove of who they are, as this gateway checks it; absent where no flow permits the connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proven: Option<String>,
     /// What becomes of the operation that was asked about; absent where none was, or where nothing passes.
     pub operation: Option<OperationVerdict>,
     /// Who else may do what was asked about here and is refused to this source.
@@ -206,6 +209,9 @@ impl Report for Explanation {
             }
             if let Some(last_metre) = &verdict.last_metre {
                 page.paragraph(2, Tone::Warn, last_metre);
+            }
+            if let Some(proven) = &verdict.proven {
+                page.paragraph(2, Tone::Plain, proven);
             }
             if let Some(operations) = &verdict.operations {
                 page.line("  limited to these operations, all others are refused inside the protocol:");

@@ -125,7 +125,7 @@ const LINES: &[Line] = &[
     ("assets.*.firmware", Record, "clerk: {", "clerk: { firmware: v1,"),
     ("assets.*.criticality", Record, "clerk: {", "clerk: { criticality: low,"),
     ("assets.*.sl_capability", Record, "clerk: {", "clerk: { sl_capability: 1,"),
-    ("assets.*.identity", Warns(Code::AssuranceTooLow), "identity: D0", "identity: D3"),
+    ("assets.*.identity", Record, "identity: D0", "identity: D3"),
     ("conduits", Plan, "  reports:\n", "  accounts:\n"),
     ("conduits.*.title", Record, "    from: office\n", "    title: Reports\n    from: office\n"),
     ("conduits.*.from", Warns(Code::EndOutsideConduit), "    from: office\n", "    from: cells\n"),
@@ -135,7 +135,7 @@ const LINES: &[Line] = &[
     ("conduits.*.on_agent_loss", Plan, "on_agent_loss: block", "on_agent_loss: pass"),
     ("conduits.*.tunnel", Plan, "    tunnel: yes\n", "    tunnel: no\n"),
     ("conduits.*.only_by_grant", Plan, "    from: office\n", "    only_by_grant: yes\n    from: office\n"),
-    ("conduits.*.minimum_assurance", Warns(Code::AssuranceTooLow), "    from: office\n", "    minimum_assurance: D3\n    from: office\n"),
+    ("conduits.*.minimum_assurance", Plan, "    from: office\n", "    minimum_assurance: D3\n    from: office\n"),
     ("conduits.*.accountable", Warns(Code::ConduitRecordIncomplete), "    sl_target: 3\n    accountable: safety\n    on_agent_loss", "    sl_target: 3\n    on_agent_loss"),
     ("conduits.*.flows", Plan, "      web: {", "      pages: {"),
     ("conduits.*.flows.*.title", Record, "      web: {", "      web: { title: Web,"),
@@ -192,11 +192,6 @@ fn ground(key: &str) -> String {
         "zones.*.sl_target" => BASE.replace(
             "    kind: operations\n",
             "    kind: operations\n    enforcement: observe\n",
-        ),
-        // A conduit that asks for more than both of its ends have.
-        "assets.*.identity" => BASE.replace(
-            "    on_agent_loss",
-            "    minimum_assurance: D3\n    on_agent_loss",
         ),
         // Only a bridged gateway holds anyone to a MAC address.
         "assets.*.mac" => {

@@ -30,6 +30,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), String> {
         device,
         peer,
         connect,
+        vouched,
     } in &tunnels.peers
     {
         if !is_side(device) || !device.starts_with(TUNNEL_PREFIX) || !devices.insert(device) {
@@ -38,6 +39,11 @@ pub(super) fn check(plan: &Plan) -> Result<(), String> {
         if !peers.insert(peer) || connect.is_some_and(|at| at.port() == 0 || at.ip().is_unspecified()) {
             return Err(format!(
                 "the tunnel to {peer} leads nowhere, or twice to the same gateway"
+            ));
+        }
+        if !vouched.iter().is_sorted() {
+            return Err(format!(
+                "what is bound beyond the tunnel to {peer} is not in order"
             ));
         }
     }
@@ -65,6 +71,7 @@ mod tests {
             interface: plan.interfaces[0].name.clone(),
             port: 4433,
             peers: vec![Tunnel {
+                vouched: Vec::new(),
                 device: "pst-gw-9".to_owned(),
                 peer: "gw-9".parse().unwrap(),
                 connect: None,

@@ -198,6 +198,7 @@ mod tests {
             first_ms: 0,
             last_ms: 0,
             reason: String::new(),
+            proofs: [None; 2],
         };
         let reason = refused_input(&plan, &event, PacketShape::EchoReply).unwrap();
         assert_eq!(reason, "it answers no echo request of the gateway");

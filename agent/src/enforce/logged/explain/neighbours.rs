@@ -53,6 +53,15 @@ pub(super) fn reason(
             ),
             _ => "no flow joins these neighbours".to_owned(),
         },
+        NeighbourClaim::Unbound => {
+            let source = event.source.map_or_else(String::new, |source| source.to_string());
+            let bound = event.source.and_then(|source| plan.bound_to(side, source));
+            let bound = bound.map_or_else(|| "another".to_owned(), |bound| bound.mac.to_string());
+            format!(
+                "{source} is bound to the MAC address {bound} on the side of {side}, as a conduit asks for more than its address \
+                 (`minimum_assurance`); this came from {mac}"
+            )
+        }
         NeighbourClaim::Advertised => {
             let source = event.source.map_or_else(String::new, |source| source.to_string());
             format!(

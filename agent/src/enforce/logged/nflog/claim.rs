@@ -15,6 +15,8 @@ pub enum NeighbourClaim {
     Unjoined,
     /// A router that is not declared, or a redirect.
     Advertised,
+    /// An address, in a packet from another MAC address than it is bound to.
+    Unbound,
 }
 
 impl NeighbourClaim {
@@ -30,6 +32,7 @@ impl NeighbourClaim {
             prefix::FORGED => Self::Forged,
             prefix::UNJOINED => Self::Unjoined,
             prefix::ADVERTISED => Self::Advertised,
+            prefix::UNBOUND => Self::Unbound,
             _ => return None,
         };
         Some((logged, claim))

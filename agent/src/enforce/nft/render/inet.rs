@@ -14,7 +14,7 @@ use penstock_policy::terms::GatewayMode;
 use super::families::{FAMILIES, Family};
 use super::lines::{log, within_limit};
 use super::{
-    alive, granted, icmp, intercept, mode, own,
+    alive, bound, granted, icmp, intercept, mode, own,
     shape::{self, chains_by_side},
     tunnel,
     turned::{self, OPENING},
@@ -70,6 +70,7 @@ pub(super) fn chains_of(structure: &Structure) -> Vec<String> {
         for chain in CHAINS_BY_SIDE {
             chains.extend(shape::names_by_side(structure, chain));
         }
+        chains.extend(bound::chains_of(structure));
     }
     if granted::is_needed(structure) {
         chains.push(granted::CHAIN.to_owned());
@@ -246,6 +247,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
     }
     script.push_str("goto miss\n}\n");
     input(script, structure, bridged, group);
+    bound::routed(script, structure, group);
     script.push_str("}\n");
 }
 

@@ -22,6 +22,7 @@
 
 use std::fmt::Write;
 
+use super::bound;
 use super::lines::{log, within_limit};
 use super::shape::{EXCEPTED, name, side};
 use crate::enforce::nft::names::{MARK_OBSERVED, TABLE, prefix};
@@ -55,12 +56,13 @@ const HIDDEN_DISCOVERY: &str = "ip6 nexthdr != icmpv6 icmpv6 type { nd-router-so
                                 nd-neighbor-solicit, nd-neighbor-advert, nd-redirect }";
 
 /// Claims that are refused, by the letter in their log prefix.
-const CLAIMS: [(&str, &str); 5] = [
+const CLAIMS: [(&str, &str); 6] = [
     ("moved", prefix::MOVED),
     ("malformed", prefix::MALFORMED),
     ("forged", prefix::FORGED),
     ("unjoined", prefix::UNJOINED),
     ("advertised", prefix::ADVERTISED),
+    ("bound", prefix::UNBOUND),
 ];
 
 /// Chains of every structure; those by side come on top.
@@ -91,6 +93,7 @@ pub(super) fn chains_of(structure: &Structure) -> Vec<String> {
         .map(|chain| (*chain).to_owned())
         .chain(claims)
         .chain(by_side)
+        .chain(bound::chains_of(structure))
         .collect()
 }
 
@@ -138,6 +141,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) -> 
         limit = within_limit(),
         deny = log(prefix::DENY, group),
     );
+    bound::bridged(script, structure);
     let mut ways = Vec::new();
     for interface in &structure.guarded {
         admit(script, structure, interface);
@@ -222,7 +226,7 @@ fn admit(script: &mut String, structure: &Structure, interface: &str) {
     let _ = write!(
         script,
         "chain {admit} {{
-         @ll,96,16 != {{ 0x0800, 0x86dd, 0x0806 }} {foreign}
+         {bound}@ll,96,16 != {{ 0x0800, 0x86dd, 0x0806 }} {foreign}
          {HIDDEN_DISCOVERY} {malformed}
          {SENDER} @{macs} goto {claims}
          {moved}arp saddr ip @{near4} {bind} goto {claims}
@@ -251,6 +255,7 @@ fn admit(script: &mut String, structure: &Structure, interface: &str) {
          }}
         ",
         admit = of_side("admit", interface),
+        bound = bound::admission(structure, interface),
         errors4 = super::icmp::errors('4'),
         errors6 = super::icmp::errors('6'),
     );

@@ -6,6 +6,7 @@ use std::net::Ipv6Addr;
 
 use penstock_policy::terms::Mac;
 
+use super::bound;
 use super::granted;
 use super::legs;
 use super::lines::list;
@@ -52,6 +53,7 @@ fn sets(family: &str, structure: &Structure) -> BTreeMap<String, Set> {
         let legs = legs::sets(structure).into_iter();
         sets.extend(legs.map(|(name, kind, elements)| (name, (kind, elements))));
     }
+    sets.extend(bound::sets(family, structure));
     if family == "bridge" {
         neighbours(&mut sets, structure);
     } else if granted::is_needed(structure) {

@@ -182,6 +182,8 @@ fn plan() -> impl Strategy<Value = Plan> {
         interlock: None,
         break_glass: None,
         tunnels: None,
+        bound: std::collections::BTreeMap::new(),
+        unproven: Vec::new(),
         open: std::collections::BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
         rules: (1..)
@@ -352,6 +354,8 @@ async fn a_plan_whose_products_grow_without_bound_is_refused_with_the_flow_named
         interlock: None,
         break_glass: None,
         tunnels: None,
+        bound: std::collections::BTreeMap::new(),
+        unproven: Vec::new(),
         open: std::collections::BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
     };

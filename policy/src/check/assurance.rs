@@ -1,0 +1,180 @@
+//! What a plan denies for want of assurance is exactly what proves too little; and `PC0163`: what must flow is not among it.
+//!
+//! Derived a second time, from the plant and from what the plan binds.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::faithful::declared_networks;
+use super::{Findings, Severity};
+use crate::model::{Conduit, Flow, FlowEnd, Plant};
+use crate::plan::{FlowSide, Plan, Unproven};
+use crate::terms::{Assurance, Enforcement, OnAgentLoss, Tls};
+use crate::words::and;
+
+/// Where the plan denies, or permits, something else than what its conduits ask for; in words.
+pub(super) fn faults(plant: &Plant, plan: &Plan) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (id, conduit) in plant
+        .conduits
+        .iter()
+        .filter(|(_, one)| one.via.contains(&plan.gateway))
+    {
+        let minimum = conduit.minimum_assurance.unwrap_or(Assurance::D0);
+        for (name, flow) in &conduit.flows {
+            let denied = plan
+                .unproven
+                .iter()
+                .find(|one| (&one.conduit, &one.flow) == (id, name));
+            if minimum == Assurance::D0 {
+                if denied.is_some() {
+                    faults.push(format!(
+                        "flow {id}/{name} is denied, though its conduit asks for no assurance"
+                    ));
+                }
+                continue;
+            }
+            let weak: BTreeSet<(FlowSide, IpNet)> = denied
+                .into_iter()
+                .flat_map(|denied| &denied.weak)
+                .map(|weak| (weak.side, weak.end.network))
+                .collect();
+            if weak != expected(plan, conduit, flow, minimum) {
+                faults.push(format!(
+                    "flow {id}/{name} is denied to other ends than prove less than {minimum}"
+                ));
+            }
+        }
+    }
+    for (interface, bound) in &plan.bound {
+        let declared = |address: IpAddr, mac: String| {
+            let mut assets = plant.assets.values();
+            assets.any(|asset| {
+                let same = asset
+                    .mac
+                    .as_ref()
+                    .is_some_and(|own| own.eq_ignore_ascii_case(&mac));
+                same && asset.addresses.contains(&address)
+            })
+        };
+        if !bound.iter().all(|one| declared(one.address, one.mac.to_string())) {
+            faults.push(format!(
+                "interface {interface} binds an address to a MAC address that no asset has"
+            ));
+        }
+    }
+    faults
+}
+
+/// Whether nothing of a flow is left when its weak ends are taken out.
+pub(super) fn leaves_nothing(conduit: &Conduit, flow: &Flow, denied: &Unproven) -> bool {
+    if conduit.minimum_assurance != Some(denied.minimum) {
+        return false;
+    }
+    let left = |side: FlowSide, ends: &[FlowEnd]| -> BTreeSet<bool> {
+        let weak = denied.weak.iter().filter(|weak| weak.side == side);
+        let weak: BTreeSet<IpNet> = weak.map(|weak| weak.end.network).collect();
+        let left = declared_networks(ends);
+        left.difference(&weak)
+            .map(|network| network.addr().is_ipv4())
+            .collect()
+    };
+    let (sources, destinations) = (
+        left(FlowSide::Source, &flow.sources),
+        left(FlowSide::Destination, &flow.destinations),
+    );
+    sources.is_disjoint(&destinations) || (flow.is_bridge() && !denied.weak.is_empty())
+}
+
+/// The ends of a flow that prove less than its conduit asks for.
+fn expected(plan: &Plan, conduit: &Conduit, flow: &Flow, minimum: Assurance) -> BTreeSet<(FlowSide, IpNet)> {
+    let mut weak = BTreeSet::new();
+    let always = conduit.on_agent_loss == OnAgentLoss::Block;
+    let of_server = |tls: &Tls| match tls.server_authorities {
+        Some(_) => Assurance::D3,
+        None => Assurance::D4,
+    };
+    let client = match (&flow.bridge_source, &flow.tls) {
+        (Some(bridge), _) => bridge.tls.as_ref().map(of_server),
+        (None, Some(_)) if always => Some(Assurance::D4),
+        (None, _) => None,
+    };
+    let server = flow.tls.as_ref().filter(|tls| tls.plain_port.is_none());
+    let server = server.filter(|_| always || flow.is_bridge()).map(of_server);
+    for (side, ends, others, certificate) in [
+        (FlowSide::Source, &flow.sources, &flow.destinations, client),
+        (FlowSide::Destination, &flow.destinations, &flow.sources, server),
+    ] {
+        // An address meets nobody but those of its family.
+        let met: BTreeSet<bool> = declared_networks(others)
+            .iter()
+            .map(|other| other.addr().is_ipv4())
+            .collect();
+        for end in ends {
+            let is_zone = matches!(end, FlowEnd::Zone(..));
+            let certificate = certificate.filter(|_| side == FlowSide::Source || !is_zone);
+            for network in declared_networks(std::slice::from_ref(end)) {
+                let proven = certificate.unwrap_or_else(|| by_address(plan, network));
+                if proven < minimum && met.contains(&network.addr().is_ipv4()) {
+                    weak.insert((side, network));
+                }
+            }
+        }
+    }
+    weak
+}
+
+fn by_address(plan: &Plan, network: IpNet) -> Assurance {
+    let address = network.addr();
+    let holding: Vec<_> = plan
+        .interfaces
+        .iter()
+        .filter(|side| side.holds(address))
+        .collect();
+    let bound = holding.iter().all(|side| {
+        let tunnels = plan.tunnels.iter().flat_map(|tunnels| &tunnels.peers);
+        let mut tunnels = tunnels.filter(|tunnel| tunnel.device == side.name).peekable();
+        if tunnels.peek().is_some() {
+            return tunnels.all(|tunnel| tunnel.vouched.contains(&address));
+        }
+        let here = plan.bound.get(&side.name).into_iter().flatten();
+        here.map(|one| one.address).any(|one| one == address) || side.networks == [IpNet::from(address)]
+    });
+    match bound && !holding.is_empty() && network == IpNet::from(address) {
+        true => Assurance::D1,
+        false => Assurance::D0,
+    }
+}
+
+/// Says what must flow and is denied.
+pub(super) fn must_flows(plant: &Plant, plan: &Plan, findings: &mut Findings) {
+    for denied in plan.unproven.iter().filter(|denied| denied.must_flow) {
+        let zones = plant
+            .conduits
+            .get(&denied.conduit)
+            .map(|conduit| [&conduit.from, &conduit.to]);
+        let mut zones = zones
+            .into_iter()
+            .flatten()
+            .filter_map(|zone| plant.zones.get(zone));
+        let (severity, denies) = match zones.any(|zone| zone.enforcement == Enforcement::Enforce) {
+            true => (Severity::Error, "is denied"),
+            false => (Severity::Warning, "would be denied if its zones enforced"),
+        };
+        let weak: BTreeSet<String> = denied.weak.iter().map(ToString::to_string).collect();
+        findings.add(
+            severity,
+            "PC0163",
+            format!(
+                "flow {}/{} must flow, but {denies}: its conduit asks its ends to prove who they are to {} at least; {}",
+                denied.conduit,
+                denied.flow,
+                denied.minimum,
+                and(weak.iter())
+            ),
+            "let the gateway check more of these ends (`penstock explain PS0618` says how), or lower `minimum_assurance`",
+        );
+    }
+}

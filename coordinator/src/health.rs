@@ -23,9 +23,11 @@ pub mod own;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use penstock_policy::assurance::{ZoneAssurance, by_zone};
 use penstock_policy::ids::{GatewayId, Revision, ZoneId};
 use penstock_policy::model::Plant;
 use penstock_policy::neighbours::{Neighbours, neighbours};
+use penstock_policy::plan::Plan;
 use penstock_policy::terms::Enforcement;
 use penstock_proto::convert::PolicyMark;
 use serde::{Deserialize, Serialize};
@@ -78,6 +80,9 @@ pub struct Boundary {
     /// Which zones lie beside it; unknown of releases from before plans distinguished the zones of one side.
     #[serde(default)]
     pub neighbours: Option<Neighbours>,
+    /// How well the ends of its flows are known; unknown of releases from before that was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assurance: Option<ZoneAssurance>,
 }
 
 impl Boundary {
@@ -92,7 +97,8 @@ impl Boundary {
 }
 
 /// The boundaries of all zones of a plant, in one pass over its gateways.
-pub fn boundaries(plant: &Plant) -> BTreeMap<ZoneId, Boundary> {
+pub fn boundaries(plant: &Plant, plans: &BTreeMap<GatewayId, Plan>) -> BTreeMap<ZoneId, Boundary> {
+    let mut assurance = by_zone(plant, plans);
     let mut neighbours = neighbours(plant);
     let mut boundaries: BTreeMap<_, _> = plant
         .zones
@@ -102,6 +108,7 @@ pub fn boundaries(plant: &Plant) -> BTreeMap<ZoneId, Boundary> {
                 enforcement: zone.enforcement,
                 gateways: Vec::new(),
                 neighbours: neighbours.remove(name),
+                assurance: assurance.remove(name),
             };
             (name.clone(), boundary)
         })

@@ -14,7 +14,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::clock;
 use crate::frame::frame;
-use crate::health::{GatewayEvidence, ZoneJudgement, ZoneState, judge};
+use crate::health::{Boundary, GatewayEvidence, ZoneJudgement, ZoneState, judge};
 use crate::releases::{CurrentRelease, gauge};
 use crate::sessions::Fleet;
 use crate::subjects::Subjects;
@@ -169,11 +169,7 @@ pub fn look(
                 now_ms,
                 stale_after_ms,
             );
-            to_wire(
-                zone.to_string(),
-                judged,
-                boundary.gateways.iter().map(ToString::to_string),
-            )
+            to_wire(zone.to_string(), judged, boundary)
         })
         .collect();
     v1::PlantHealth {
@@ -186,6 +182,7 @@ pub fn look(
 
 /// One series per zone and state, 1 for the state that it is in. A zone that is no longer in the plant is in none.
 fn measure(before: &v1::PlantHealth, now: &v1::PlantHealth) {
+    measure_assurance(before, now);
     let there: BTreeSet<&str> = now.zones.iter().map(|zone| zone.zone.as_str()).collect();
     let removed = before
         .zones
@@ -205,6 +202,30 @@ fn measure(before: &v1::PlantHealth, now: &v1::PlantHealth) {
     }
 }
 
+/// One series per zone and level. Of a zone or a level that is no longer there it is 0.
+fn measure_assurance(before: &v1::PlantHealth, now: &v1::PlantHealth) {
+    let set = |zone: &str, level: &str, flows: u32| {
+        metrics::gauge!("penstock_zone_flows", "zone" => zone.to_owned(), "assurance" => level.to_owned())
+            .set(f64::from(flows));
+    };
+    let levels = |health: &v1::PlantHealth| -> BTreeMap<(String, String), u32> {
+        let each = health.zones.iter().flat_map(|zone| {
+            let denied = [("denied".to_owned(), zone.denied_flows)];
+            let levels = zone.assurance.iter().map(|of| (of.assurance.clone(), of.flows));
+            let of_zone = levels.chain(denied);
+            of_zone.map(|(level, flows)| ((zone.zone.clone(), level), flows))
+        });
+        each.collect()
+    };
+    let there = levels(now);
+    for (zone, level) in levels(before).keys().filter(|key| !there.contains_key(*key)) {
+        set(zone, level, 0);
+    }
+    for ((zone, level), flows) in &there {
+        set(zone, level, *flows);
+    }
+}
+
 fn wire_state(state: ZoneState) -> v1::ZoneState {
     match state {
         ZoneState::Enforcing => v1::ZoneState::Enforcing,
@@ -216,11 +237,20 @@ fn wire_state(state: ZoneState) -> v1::ZoneState {
     }
 }
 
-fn to_wire(zone: String, judged: ZoneJudgement, gateways: impl Iterator<Item = String>) -> v1::ZoneHealth {
+fn to_wire(zone: String, judged: ZoneJudgement, boundary: &Boundary) -> v1::ZoneHealth {
+    let assurance = boundary.assurance.as_ref();
+    let flows = assurance.into_iter().flat_map(|of| &of.flows);
     v1::ZoneHealth {
         zone,
         state: wire_state(judged.state).into(),
         reasons: judged.reasons,
-        gateways: gateways.collect(),
+        gateways: boundary.gateways.iter().map(ToString::to_string).collect(),
+        assurance: flows
+            .map(|(level, flows)| v1::FlowsByAssurance {
+                assurance: level.to_string(),
+                flows: *flows,
+            })
+            .collect(),
+        denied_flows: assurance.map_or(0, |of| of.denied),
     }
 }

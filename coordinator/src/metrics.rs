@@ -69,6 +69,10 @@ fn describe() {
     metrics::describe_gauge!("penstock_release_current", "Revision of the current release");
     metrics::describe_gauge!("penstock_zone_state", "1 for the state that a zone is in");
     metrics::describe_gauge!(
+        "penstock_zone_flows",
+        "Flows of a zone's conduits, by the assurance of their weakest end, and how many are denied for that"
+    );
+    metrics::describe_gauge!(
         "penstock_coordinator_faults",
         "What is wrong with the coordinator itself: store, disk, clock, certificates"
     );

@@ -146,7 +146,7 @@ devices-token: DeviceTokenMade\n\
 devices: DeviceList DeviceLine IdentityLine\n\
 identity: StandingChanged IdentityLine\n\
 gateways-withdrawn: WithdrawnWritten\n\
-health: Health CoordinatorFault GatewayBrief ShadowLine StandingLine ZoneLine\n\
+health: Health AssuranceLine CoordinatorFault GatewayBrief ShadowLine StandingLine ZoneLine\n\
 why: Why Ask Party Permitted Refused SmallestFlow\n\
 audit-search: Found Named Record\n\
 audit-tail: Record Named\n\

@@ -87,6 +87,7 @@ fn zone(enforce: bool, gateways: usize) -> Boundary {
         gateways: (0..gateways)
             .map(|n| GatewayId::new(format!("gw-{n}")).unwrap())
             .collect(),
+        assurance: None,
         neighbours: None,
     }
 }
@@ -400,7 +401,7 @@ fn a_zone_depends_on_the_gateways_that_guard_it_and_not_on_those_behind_which_an
         .plant
         .unwrap_or_else(|| panic!("{:?}", loaded.diagnostics.errors().collect::<Vec<_>>()));
     let on = |zone: &str| -> Vec<String> {
-        let boundaries = boundaries(&plant);
+        let boundaries = boundaries(&plant, &penstock_policy::compile::compile_all(&plant).unwrap());
         let boundary = &boundaries[&ZoneId::new(zone).unwrap()];
         boundary.gateways.iter().map(ToString::to_string).collect()
     };

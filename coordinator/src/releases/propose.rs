@@ -58,13 +58,18 @@ impl Releases {
         let turn = self.compiling.turn().await?;
         let work = move || {
             let (plant, release) = compile(&statement, &documents, now_ms)?;
+            // What was just compiled is read.
+            let plans = release.plans.iter();
+            let plans =
+                plans.filter_map(|(gateway, plan)| Some((gateway.clone(), Plan::from_bytes(plan).ok()?)));
+            let plans = plans.collect();
             let detail = Detail {
                 plans: release
                     .plans
                     .iter()
                     .map(|(gateway, plan)| (gateway.clone(), Digest::of(plan)))
                     .collect(),
-                zones: boundaries(&plant),
+                zones: boundaries(&plant, &plans),
             };
             // Names and digests cannot fail to be JSON.
             let detail = serde_json::to_vec(&detail).unwrap_or_default();

@@ -13,6 +13,8 @@ pub use self::watch::{Change, FaultChange, NoteChange};
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use penstock_policy::assurance;
+use penstock_policy::terms::Assurance;
 use penstock_proto::v1::{ListGatewaysRequest, PlantHealth, WatchHealthRequest, ZoneState};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -53,6 +55,9 @@ pub struct Health {
     /// How old the gateways' figures are, where they are older than the view.
     #[serde(skip)]
     counted: Option<String>,
+    /// Single zones were asked for: each says how well the ends of its flows are known.
+    #[serde(skip)]
+    in_detail: bool,
 }
 
 /// Something that is wrong with the coordinator.
@@ -75,6 +80,20 @@ pub struct ZoneLine {
     pub reasons: Vec<String>,
     /// The gateways that guard it.
     pub gateways: Vec<String>,
+    /// The permitted flows of its conduits, by how well the weakest of their ends is known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub assurance: Vec<AssuranceLine>,
+    /// How many of its flows are denied, wholly or to some ends, since these prove too little.
+    pub denied_flows: u32,
+}
+
+/// How many flows have one assurance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct AssuranceLine {
+    /// `D0` to `D5`.
+    pub assurance: String,
+    /// How many.
+    pub flows: u32,
 }
 
 /// One gateway, in short.
@@ -175,6 +194,15 @@ impl Health {
             zone: zone.zone,
             reasons: zone.reasons,
             gateways: zone.gateways,
+            assurance: zone
+                .assurance
+                .into_iter()
+                .map(|of| AssuranceLine {
+                    assurance: of.assurance,
+                    flows: of.flows,
+                })
+                .collect(),
+            denied_flows: zone.denied_flows,
         });
         Self {
             plant: plant.to_owned(),
@@ -193,6 +221,7 @@ impl Health {
             notes: health.notes,
             stale: None,
             counted: None,
+            in_detail: false,
         }
     }
 
@@ -213,6 +242,7 @@ impl Health {
             }
         }
         self.zones.retain(|zone| asked.zone(zone));
+        self.in_detail = !asked.zones.is_empty();
         self.zones.sort_by(|one, other| {
             let key = |zone: &ZoneLine| (std::cmp::Reverse(gravity(&zone.state)), zone.zone.clone());
             key(one).cmp(&key(other))
@@ -286,6 +316,26 @@ impl Health {
     }
 }
 
+impl Health {
+    /// How well the ends of flows are known: of each zone that was asked for, and of every one of which flows are denied for it.
+    fn identities(&self, page: &mut Page) {
+        let said = |zone: &&ZoneLine| (self.in_detail && !zone.assurance.is_empty()) || zone.denied_flows > 0;
+        for (place, zone) in self.zones.iter().filter(said).enumerate() {
+            if place == 0 {
+                page.gap();
+            }
+            let flows = zone.assurance.iter();
+            let flows = flows.filter_map(|of| Some((level(&of.assurance)?, of.flows)));
+            let words = assurance::in_words(flows, zone.denied_flows);
+            page.paragraph(2, Tone::Dim, &format!("identity of ends, {}: {words}", zone.zone));
+        }
+    }
+}
+
+fn level(word: &str) -> Option<Assurance> {
+    Assurance::ALL.into_iter().find(|level| level.to_string() == word)
+}
+
 impl Report for Health {
     const SCHEMA: &'static str = "penstock.health/1";
     fn page(&self, page: &mut Page) {
@@ -336,6 +386,7 @@ impl Report for Health {
                 page.paragraph(18, Tone::Dim, reason);
             }
         }
+        self.identities(page);
         if self.gateways.is_empty() {
             return;
         }

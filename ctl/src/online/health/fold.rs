@@ -128,6 +128,8 @@ mod tests {
             zone: format!("z-{number}"),
             state: state.to_owned(),
             reasons: vec![format!("gw-{number}: {reason}")],
+            assurance: Vec::new(),
+            denied_flows: 0,
             gateways: vec![format!("gw-{number}")],
         }
     }

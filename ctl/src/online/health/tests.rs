@@ -1,5 +1,5 @@
 use super::*;
-use penstock_proto::v1::ZoneHealth;
+use penstock_proto::v1::{FlowsByAssurance, ZoneHealth};
 
 fn view(state: ZoneState) -> Health {
     let zone = ZoneHealth {
@@ -7,6 +7,11 @@ fn view(state: ZoneState) -> Health {
         state: state as i32,
         reasons: vec!["gw-a was last heard 3 min ago".into()],
         gateways: vec!["gw-a".into()],
+        assurance: vec![FlowsByAssurance {
+            assurance: "D0".into(),
+            flows: 2,
+        }],
+        denied_flows: 1,
     };
     Health::of(
         "riverside",

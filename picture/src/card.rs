@@ -1,8 +1,9 @@
 //! A conduit as a gate between two rooms: the gateways that guard it, what passes, and how it is looked at.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use penstock_policy::ids::ConduitId;
+use penstock_policy::assurance::FlowAssurance;
+use penstock_policy::ids::{ConduitId, FlowName};
 use penstock_policy::model::{Conduit, Flow, Service};
 use penstock_policy::terms::{OnAgentLoss, Transport};
 use penstock_policy::words::port_words;
@@ -18,9 +19,33 @@ const LINTEL_H: f64 = 24.0;
 /// Most lines of services.
 const SERVICE_LINES_MAX: usize = 2;
 
-/// Draws a conduit; `class` is the style class of the zone that it reaches.
-/// `limited`: it is open only while a grant of remote access lasts.
-pub(super) fn draw(id: &ConduitId, conduit: &Conduit, class: &str, limited: bool) -> Block {
+/// How well the ends of each flow are known.
+pub(super) type Known<'a> = BTreeMap<(&'a ConduitId, &'a FlowName), FlowAssurance>;
+
+/// A conduit, and what its card says beside what it declares.
+pub(super) struct Card<'a> {
+    pub(super) id: &'a ConduitId,
+    pub(super) conduit: &'a Conduit,
+    /// The style class of the zone that it reaches.
+    pub(super) class: &'a str,
+    /// It is open only while a grant of remote access lasts.
+    pub(super) limited: bool,
+    pub(super) known: &'a Known<'a>,
+}
+
+impl Card<'_> {
+    /// How well the ends of its flows are known, those that are in a plan.
+    fn known(&self) -> impl Iterator<Item = FlowAssurance> {
+        let flows = self.conduit.flows.keys();
+        flows.filter_map(|name| self.known.get(&(self.id, name)).copied())
+    }
+}
+
+/// Draws a conduit.
+pub(super) fn draw(card: &Card<'_>) -> Block {
+    let Card {
+        id, conduit, class, ..
+    } = *card;
     let mut shapes = Vec::new();
     lintel(conduit, &mut shapes);
     let mut y = LINTEL_H + 17.0;
@@ -41,7 +66,7 @@ pub(super) fn draw(id: &ConduitId, conduit: &Conduit, class: &str, limited: bool
         y += 13.0;
     }
     y = services(conduit, y - 6.0, &mut shapes);
-    y = marks(conduit, limited, y, &mut shapes);
+    y = marks(card, y, &mut shapes);
     let h = y + 4.0;
     shapes.insert(0, Shape::area(Area::new(0.0, 0.0, WIDTH, h), 7.0, "card-frame"));
     shapes.insert(
@@ -55,7 +80,7 @@ pub(super) fn draw(id: &ConduitId, conduit: &Conduit, class: &str, limited: bool
         w: WIDTH,
         h,
         class: format!("card {class}"),
-        title: tooltip(id, conduit),
+        title: tooltip(card),
         shapes,
     }
 }
@@ -153,7 +178,8 @@ fn tag(words: &str, x: f64, y: f64, w: f64, shapes: &mut Vec<Shape>) {
 }
 
 /// Marks that hold for the conduit, each glyph with its word.
-fn marks(conduit: &Conduit, limited: bool, top: f64, shapes: &mut Vec<Shape>) -> f64 {
+fn marks(card: &Card<'_>, top: f64, shapes: &mut Vec<Shape>) -> f64 {
+    let Card { conduit, limited, .. } = *card;
     let inspected = conduit
         .flows
         .values()
@@ -165,7 +191,7 @@ fn marks(conduit: &Conduit, limited: bool, top: f64, shapes: &mut Vec<Shape>) ->
         .any(|flow| flow.tls.is_some() && !flow.is_bridge());
     let bridged = conduit.flows.values().any(|flow| flow.is_bridge());
     let must = conduit.flows.values().any(|flow| flow.must_flow);
-    let mut marks: Vec<(&'static str, &'static str, &'static str)> = Vec::new();
+    let mut marks: Vec<(&'static str, &str, &'static str)> = Vec::new();
     if must {
         marks.push((glyph::DROP, "must flow", "mark must"));
     }
@@ -187,6 +213,16 @@ fn marks(conduit: &Conduit, limited: bool, top: f64, shapes: &mut Vec<Shape>) ->
     }
     if limited {
         marks.push((glyph::CLOCK, "by grant only", "mark"));
+    }
+    let least = card.known().filter_map(|flow| flow.least).min();
+    let least = least.map(|proof| format!("ends known to {}", proof.assurance()));
+    if let Some(least) = &least {
+        marks.push((glyph::BADGE, least, "mark"));
+    }
+    let denied = card.known().filter(|flow| flow.denied).count();
+    let denied = format!("{denied} of {} denied by identity", conduit.flows.len());
+    if card.known().any(|flow| flow.denied) {
+        marks.push((glyph::BADGE, &denied, "mark must"));
     }
     if marks.is_empty() {
         return top + 2.0;
@@ -238,7 +274,8 @@ pub(crate) fn service_words(service: &Service) -> String {
     }
 }
 
-fn tooltip(id: &ConduitId, conduit: &Conduit) -> String {
+fn tooltip(card: &Card<'_>) -> String {
+    let Card { id, conduit, .. } = *card;
     let mut words = format!(
         "Conduit {id}: {}, from {} to {}.",
         conduit.title, conduit.from, conduit.to
@@ -260,6 +297,14 @@ fn tooltip(id: &ConduitId, conduit: &Conduit) -> String {
         }
         if let Some(port) = flow.plain_port() {
             words.push_str(&format!(", the last metre in the plain to port {port}"));
+        }
+        if let Some(known) = card.known.get(&(id, name)) {
+            if let Some(least) = known.least {
+                words.push_str(&format!(", its ends known at least {least}"));
+            }
+            if known.denied {
+                words.push_str(", denied to ends that prove too little");
+            }
         }
         words.push('.');
     }

@@ -1,5 +1,9 @@
 //! Small pictures for the roles of assets, for gates and for marks: strokes in a 16 × 16 square.
 
+/// A badge: how well somebody proves who they are.
+pub(super) const BADGE: &str =
+    "M2 3.5h12v9h-12ZM4 10.5c0-2.4 4-2.4 4 0M6 5.6a1.2 1.2 0 1 0 .01 0M10 7h2.5M10 9.5h2.5";
+
 /// The glyph of an asset's role; a plain chip for a role that has none.
 pub(super) fn of_role(role: Option<&str>) -> &'static str {
     let role = role.unwrap_or_default();

@@ -105,6 +105,12 @@ fn entries(plant: &Plant) -> Vec<LegendEntry> {
             words: "only named operations pass",
         });
     }
+    if flows().next().is_some() {
+        entries.push(LegendEntry {
+            sign: badge,
+            words: "how well both ends prove who they are: D0 by address, D1 by MAC or port, D3 and D4 by certificate",
+        });
+    }
     if plant
         .assets
         .values()
@@ -138,6 +144,16 @@ fn lens(x: f64, y: f64, shapes: &mut Vec<Shape>) {
         y: y + 3.0,
         scale: 0.85,
         d: glyph::LENS,
+        class: "glyph".into(),
+    });
+}
+
+fn badge(x: f64, y: f64, shapes: &mut Vec<Shape>) {
+    shapes.push(Shape::Glyph {
+        x: x + 6.0,
+        y: y + 3.0,
+        scale: 0.85,
+        d: glyph::BADGE,
         class: "glyph".into(),
     });
 }

@@ -25,6 +25,8 @@ mod text;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use penstock_policy::assurance::by_flow;
+use penstock_policy::compile::compile_all;
 use penstock_policy::ids::{AssetId, Digest, ZoneId};
 use penstock_policy::model::{Asset, FlowEnd, Plant};
 use penstock_policy::neighbours::neighbours;
@@ -114,6 +116,9 @@ fn compose(plant: &Plant, digest: Option<&Digest>) -> Scene {
     let beside = neighbours(plant);
     let counts = place::port_counts(&rows);
     let limited = plant.limited();
+    // A plant that cannot be compiled has no gateway that checks anything.
+    let plans = compile_all(plant).unwrap_or_default();
+    let known = by_flow(&plans);
     let mut assets: BTreeMap<&ZoneId, Vec<(&AssetId, &Asset)>> = BTreeMap::new();
     for (id, asset) in &plant.assets {
         assets.entry(&asset.zone).or_default().push((id, asset));
@@ -127,10 +132,16 @@ fn compose(plant: &Plant, digest: Option<&Digest>) -> Scene {
                 let within = assets.get(id).map_or(&[][..], Vec::as_slice);
                 room::draw((id, zone), beside, within, width_min)
             }),
-            Node::Card(id) => plant
-                .conduits
-                .get(id)
-                .map(|c| card::draw(id, c, target_class(plant, id), limited.contains(id))),
+            Node::Card(id) => plant.conduits.get(id).map(|c| {
+                let card = card::Card {
+                    id,
+                    conduit: c,
+                    class: target_class(plant, id),
+                    limited: limited.contains(id),
+                    known: &known,
+                };
+                card::draw(&card)
+            }),
             Node::Lane(_) => None,
         });
     }

@@ -4,6 +4,7 @@
 //! says them all, and a test holds it equal to the code.
 
 mod issuing;
+mod log;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,11 +17,13 @@ use penstock_proto::tls::server::AcceptLimits;
 use serde::Deserialize;
 
 pub use self::issuing::{AuthorityFile, CertificatesFile};
+pub use self::log::{LogFile, LogFormat};
 use crate::allowance::Share;
 use crate::ca::Lifetimes;
 use crate::enrolment::AttemptsLimits;
 use crate::files::{self, FileError};
 use crate::pkcs11::KeyUri;
+use crate::oidc::{OidcFile, OidcSettings};
 use crate::rollout::run::AfterApproval;
 use crate::sessions::SessionLimits;
 use crate::store::DiskReserve;
@@ -53,6 +56,9 @@ pub struct ConfigFile {
     /// Where devices enrol by themselves.
     #[serde(default)]
     pub est: EstFile,
+    /// How operators sign in without a token.
+    #[serde(default)]
+    pub oidc: OidcFile,
     /// How much at once.
     #[serde(default)]
     pub limits: LimitsFile,
@@ -180,35 +186,6 @@ pub struct RolloutsFile {
 /// How many days' worth of its trail a gateway may deliver at once, after it was dark.
 const TRAIL_DAYS_AT_ONCE: u64 = 8;
 
-/// Section `log`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LogFile {
-    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,penstock_coordinator=debug`.
-    pub level: String,
-    /// `text` or `json`.
-    pub format: LogFormat,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-impl Default for LogFile {
-    fn default() -> Self {
-        Self {
-            level: "info".to_owned(),
-            format: LogFormat::Text,
-        }
-    }
-}
-
 /// What was checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -228,6 +205,8 @@ pub struct Config {
     pub est: Vec<SocketAddr>,
     /// The tokens that hold the key by which it issues: the first one is the next one. Empty: a file does.
     pub keys: Vec<KeyUri>,
+    /// How operators sign in without a token.
+    pub oidc: OidcSettings,
     /// How long certificates are valid.
     pub lifetimes: Lifetimes,
     /// For how long after its end a gateway can still renew its certificate.
@@ -319,6 +298,7 @@ impl ConfigFile {
             certificates: CertificatesFile::default(),
             sessions: SessionsFile::default(),
             est: EstFile::default(),
+            oidc: OidcFile::default(),
             limits: LimitsFile::default(),
             storage: StorageFile::default(),
             rollouts: RolloutsFile::default(),
@@ -436,6 +416,10 @@ impl ConfigFile {
             metrics,
             est: self.est.listen.clone(),
             keys: self.authority.check()?,
+            oidc: self
+                .oidc
+                .check()
+                .map_err(|(key, what)| ConfigError::Value { key, what })?,
             lifetimes: Lifetimes {
                 gateway: days("certificates.gateway_days", self.certificates.gateway_days)?,
                 operator: days("certificates.operator_days", self.certificates.operator_days)?,
@@ -502,7 +486,7 @@ mod tests {
             .values()
             .map(|value| value.as_table().map_or(1, toml::Table::len))
             .sum();
-        assert_eq!(keys, 3 + 3 + 1 + 5 + 2 + 1 + 5 + 3 + 1 + 2);
+        assert_eq!(keys, 3 + 3 + 1 + 5 + 2 + 1 + 11 + 5 + 3 + 1 + 2);
     }
 
     #[test]
@@ -515,6 +499,13 @@ mod tests {
             ("[listen]\ngrpc = []", "listen.grpc"),
             ("[listen]\nmetrics = \"0.0.0.0:1\"", "listen.metrics"),
             ("[listen]\nnames = [\"not a name\"]", "listen.names"),
+            ("[oidc]\nissuer = \"http://login.example\"", "oidc.issuer"),
+            ("[oidc]\nissuer = \"https://login.example\"", "oidc.client_id"),
+            (
+                "[oidc]\nissuer = \"https://login.example\"\nclient_id = \"penstock\"",
+                "oidc.roots",
+            ),
+            ("[oidc]\ncertificate_hours = 169", "oidc.certificate_hours"),
             ("[est]\nlisten = [\"[::]:7643\"]", "est.listen"),
             (
                 "[authority]\nkeys = [\"pkcs11:token=a;object=b\"]",

@@ -19,6 +19,7 @@ mod wish;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use penstock_policy::ids::{Digest, RoleName};
@@ -422,13 +423,13 @@ async fn remember(
     }
 }
 
-/// Issues a new certificate to a peer that has one, for the same subject and key; with the names by which a gateway serves where it ends TLS.
-/// `event` is what the trail says of it.
+/// Issues a new certificate to a peer that has one, for the same subject and key; with the names by which a gateway serves where it ends TLS,
+/// and for at most so long, where that is said. `event` is what the trail says of it.
 pub(crate) async fn renew(
     store: &Store,
     (subjects, authority): (&Subjects, &Authority),
     certified: &Certified,
-    names: &ServerNames,
+    (names, at_most): (&ServerNames, Option<Duration>),
     certificate_request: &[u8],
     now_ms: u64,
     event: OwnEvent,
@@ -438,7 +439,7 @@ pub(crate) async fn renew(
     loop {
         let life = subjects.renewed(certified, proven.digest(), now_ms)?;
         let issued = authority
-            .issue((subject, life.epoch), names, &proven, now_ms)
+            .issue_within((subject, life.epoch), names, &proven, now_ms, at_most)
             .map_err(internal)?;
         let mut change = Change::noted(event.clone());
         match subject {

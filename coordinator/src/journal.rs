@@ -84,6 +84,23 @@ impl Journal {
         OwnEvent::new(self.source.clone(), own_body(Kind::Identity(event)))
     }
 
+    /// An account of the identity provider that is linked with nobody, for the change that remembers it.
+    pub(crate) fn account_event(
+        &self,
+        step: &str,
+        account: &str,
+        address: IpAddr,
+        message: &str,
+    ) -> OwnEvent {
+        let event = IdentityEvent {
+            step: step.to_owned(),
+            subject: format!("account/{account}"),
+            address: address.to_string(),
+            message: bounded(message),
+        };
+        OwnEvent::new(self.source.clone(), own_body(Kind::Identity(event)))
+    }
+
     /// What the coordinator itself does by a rollout's plan, for the change that remembers it.
     pub(crate) fn own_event(&self, action: &str, target: &str, message: &str) -> OwnEvent {
         self.deed(&self.source, "", action).event(target, message)

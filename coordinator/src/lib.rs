@@ -38,6 +38,7 @@ pub mod ingest;
 pub mod journal;
 mod last_admin;
 pub mod metrics;
+pub mod oidc;
 pub mod operators;
 pub mod own_certificate;
 pub mod pkcs11;

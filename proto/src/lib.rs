@@ -17,6 +17,7 @@ pub mod dumps;
 pub mod est;
 pub mod event;
 pub mod fault;
+pub mod https;
 pub mod issuing;
 pub mod keys;
 pub mod learned;

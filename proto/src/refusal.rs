@@ -86,6 +86,16 @@ reasons! {
     ApproversMismatch = "APPROVERS_MISMATCH", PermissionDenied;
     /// Another operator logs in with this key.
     KeyTaken = "KEY_TAKEN", PermissionDenied;
+    /// Operators do not sign in through an identity provider here.
+    NoProvider = "NO_PROVIDER", FailedPrecondition;
+    /// The identity provider cannot be asked now.
+    ProviderUnreachable = "PROVIDER_UNREACHABLE", Unavailable;
+    /// What the identity provider signed does not count, or is for another key.
+    SignInRefused = "SIGN_IN_REFUSED", PermissionDenied;
+    /// The operator's key came by a token and counts, so that no sign-in takes its place.
+    LoginByToken = "LOGIN_BY_TOKEN", FailedPrecondition;
+    /// The key came by the identity provider, which has to be asked again.
+    SignInNeeded = "SIGN_IN_NEEDED", FailedPrecondition;
     /// A second person has to confirm it, and nobody can now.
     NobodyConfirms = "NOBODY_CONFIRMS", FailedPrecondition;
     /// Nobody confirms what they asked for themselves, under whatever name.

@@ -22,6 +22,7 @@ use crate::clock;
 use crate::enrolment::{self, GATEWAY_PREFIX};
 use crate::health_watch::PublishedHealth;
 use crate::identities::Identities;
+use crate::oidc::Oidc;
 use crate::query::{self, Filter, Searches};
 use crate::releases::{ProposalEndKind, Releases, carried as carried_with, targets};
 use crate::requests::Requests;
@@ -54,6 +55,8 @@ pub struct ControlService {
     pub requests: Requests,
     /// How often each login may be renewed.
     pub renewals: Allowance,
+    /// Who signs in through the identity provider.
+    pub oidc: Oidc,
     /// Releases.
     pub releases: Releases,
     /// How releases are carried to gateways.
@@ -77,35 +80,6 @@ pub struct ControlService {
 }
 
 impl ControlService {
-    async fn end_release(
-        &self,
-        action: Action,
-        how: ProposalEndKind,
-        request: Request<v1::EndReleaseRequest>,
-    ) -> Result<Response<v1::Release>, Status> {
-        let caller = self.gate.operator(request.extensions(), action).await?;
-        let message = request.into_inner();
-        let outcome = self
-            .releases
-            .end(
-                how,
-                &caller.operator,
-                &message,
-                self.gate.deed(&caller),
-                clock::now_ms(),
-            )
-            .await;
-        let recorded = self
-            .gate
-            .judged(&caller, &targets::ended(&message), outcome)
-            .await?;
-        Ok(Response::new(views::release(
-            &recorded,
-            &self.releases,
-            &self.fleet,
-        )))
-    }
-
     /// The time zones of the sites. Nobody waits long for them: a large document may be compiling. What nobody waited for is
     /// there the next time.
     async fn time_zones(&self) -> Vec<String> {
@@ -371,6 +345,27 @@ impl Control for ControlService {
         request: Request<v1::RenewRequest>,
     ) -> Result<Response<v1::EnrolResponse>, Status> {
         self.renew_login(request).await
+    }
+
+    async fn list_accounts(
+        &self,
+        request: Request<v1::ListAccountsRequest>,
+    ) -> Result<Response<v1::ListAccountsResponse>, Status> {
+        self.accounts(request).await
+    }
+
+    async fn link_account(
+        &self,
+        request: Request<v1::LinkAccountRequest>,
+    ) -> Result<Response<v1::LinkAccountResponse>, Status> {
+        self.link_with(request).await
+    }
+
+    async fn unlink_account(
+        &self,
+        request: Request<v1::UnlinkAccountRequest>,
+    ) -> Result<Response<v1::ProviderAccount>, Status> {
+        self.unlinked(request).await
     }
 
     async fn list_operators(

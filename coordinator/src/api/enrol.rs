@@ -14,6 +14,7 @@ use crate::ca::{Authority, IssuedCertificate};
 use crate::clock;
 use crate::enrolment::{self, Applicants, Application, Attempts, EnrolmentResult, Given};
 use crate::journal::Journal;
+use crate::oidc::Oidc;
 use crate::sessions::Fleet;
 use crate::store::Store;
 use crate::subjects::Subjects;
@@ -34,6 +35,8 @@ pub struct EnrolmentService {
     pub fleet: Arc<Fleet>,
     /// How often a repeated enrolment is written down.
     pub repeats: Allowance,
+    /// Who signs in through the identity provider.
+    pub oidc: Oidc,
 }
 
 /// A certificate for the wire.
@@ -105,5 +108,19 @@ impl Enrolment for EnrolmentService {
         }
         metrics::counter!("penstock_enrolments_total", "kind" => subject.kind()).increment(1);
         Ok(Response::new(to_wire(issued, &self.authority)))
+    }
+
+    async fn get_provider(
+        &self,
+        _: Request<v1::GetProviderRequest>,
+    ) -> Result<Response<v1::IdentityProvider>, Status> {
+        self.provider().await
+    }
+
+    async fn sign_in(
+        &self,
+        request: Request<v1::SignInRequest>,
+    ) -> Result<Response<v1::SignInResponse>, Status> {
+        self.signed_in(request).await
     }
 }

@@ -94,6 +94,7 @@ impl ControlService {
             );
             return Err(Refusal::new(Reason::TooManyAttempts, words).retry_after(after));
         }
+        let at_most = self.oidc.renewal(operator, caller.key, now_ms).await?;
         let subject = &certified.identity.subject;
         let event = self.gate.identity_event("renewed", subject, address);
         let names = ServerNames::default();
@@ -102,7 +103,7 @@ impl ControlService {
             &self.store,
             issues,
             certified,
-            &names,
+            (&names, at_most),
             certificate_request,
             now_ms,
             event,

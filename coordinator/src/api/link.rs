@@ -176,7 +176,7 @@ impl GatewayLink for LinkService {
             &self.store,
             (&self.subjects, &self.authority),
             &certified,
-            &names,
+            (&names, None),
             &message.certificate_request,
             clock::now_ms(),
             self.journal

@@ -168,7 +168,10 @@ impl ControlService {
         Ok(Response::new(shown(&decided)))
     }
 
-    async fn with_confirmers(&self, request: &NamedRequest) -> Result<v1::PendingRequest, Refusal> {
+    pub(super) async fn with_confirmers(
+        &self,
+        request: &NamedRequest,
+    ) -> Result<v1::PendingRequest, Refusal> {
         Ok(v1::PendingRequest {
             confirmers: self.requests.confirmers(&request.record, clock::now_ms()).await?,
             ..shown(request)
@@ -230,6 +233,24 @@ fn shown(request: &NamedRequest) -> v1::PendingRequest {
             wire.subject = format!("device/{asset}");
             wire.device_role = device_role.as_ref().map(ToString::to_string).unwrap_or_default();
             wire.key = key.0.to_vec().into();
+        }
+        Wanted::ProviderAccount {
+            account,
+            issuer,
+            subject,
+            shown,
+            operator,
+            role,
+        } => {
+            wire.subject = format!("operator/{operator}");
+            wire.role = role.to_wire().into();
+            wire.account = Some(v1::ProviderAccount {
+                id: account.clone(),
+                issuer: issuer.clone(),
+                subject: subject.clone(),
+                shown: shown.clone(),
+                ..v1::ProviderAccount::default()
+            });
         }
     }
     match &record.decided {

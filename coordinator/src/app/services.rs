@@ -32,6 +32,7 @@ use crate::health_watch::PublishedHealth;
 use crate::identities::Identities;
 use crate::ingest::Ingest;
 use crate::journal::Journal;
+use crate::oidc::Oidc;
 use crate::query::Searches;
 use crate::releases::Releases;
 use crate::requests::Requests;
@@ -76,6 +77,12 @@ pub(super) struct Services<'a> {
 impl Services<'_> {
     /// All of them, as they are served.
     pub(super) async fn routes(self) -> Result<Routes, AppError> {
+        let oidc = Oidc::new(
+            self.config.oidc.clone(),
+            self.store.clone(),
+            (self.subjects.clone(), self.authority.clone()),
+            self.journal.clone(),
+        );
         let control = ControlServer::new(ControlService {
             coordinator: self.config.name.clone(),
             gate: Gate::new(self.store.clone(), self.subjects.clone(), self.journal.clone()),
@@ -89,6 +96,7 @@ impl Services<'_> {
             ),
             renewals: Allowance::new(RENEWALS),
             requests: Requests::new(self.store.clone(), self.subjects.clone()),
+            oidc: oidc.clone(),
             releases: self.releases.clone(),
             rollouts: self.rollouts,
             fleet: self.fleet.clone(),
@@ -110,6 +118,7 @@ impl Services<'_> {
             journal: self.journal.clone(),
             fleet: self.fleet.clone(),
             repeats: Allowance::new(RENEWALS),
+            oidc,
         })
         .max_decoding_message_size(64 * 1024);
         let link = GatewayLinkServer::new(LinkService {

@@ -58,7 +58,23 @@ impl Authority {
         now_ms: u64,
     ) -> Result<IssuedCertificate, CaError> {
         let times = (backdated(now_ms), now_ms);
-        self.issue_from((subject, epoch, role), names, &key.key, times)
+        self.issue_from((subject, epoch, role), names, &key.key, times, None)
+    }
+
+    /// The same for at most so long, where that is said.
+    ///
+    /// # Errors
+    /// As [`Self::issue`].
+    pub fn issue_within(
+        &self,
+        (subject, epoch): (&Subject, Epoch),
+        names: &ServerNames,
+        key: &ProvenKey,
+        now_ms: u64,
+        at_most: Option<Duration>,
+    ) -> Result<IssuedCertificate, CaError> {
+        let times = (backdated(now_ms), now_ms);
+        self.issue_from((subject, epoch, None), names, &key.key, times, at_most)
     }
 
     /// Issues a certificate for a key of the coordinator itself. It is valid from the authority's own
@@ -75,7 +91,7 @@ impl Authority {
     ) -> Result<Credentials, CaError> {
         let begun_ms = validity_ms(&self.root).map_or(now_ms, |(from, _)| from);
         let from_ms = begun_ms.min(backdated(now_ms));
-        let issued = self.issue_from((subject, epoch, None), names, &key, (from_ms, now_ms))?;
+        let issued = self.issue_from((subject, epoch, None), names, &key, (from_ms, now_ms), None)?;
         Ok(Credentials::new(issued.chain, key)?)
     }
 
@@ -88,13 +104,14 @@ impl Authority {
         }
     }
 
-    /// Valid from the first of two times, and for as long after the second as its kind is.
+    /// Valid from the first of two times, and for as long after the second as its kind is, or as `at_most` says.
     fn issue_from(
         &self,
         (subject, epoch, role): (&Subject, Epoch, Option<&RoleName>),
         names: &ServerNames,
         key: &impl PublicKeyData,
         (from_ms, now_ms): (u64, u64),
+        at_most: Option<Duration>,
     ) -> Result<IssuedCertificate, CaError> {
         let identity = PeerIdentity {
             plant: self.plant.clone(),
@@ -140,6 +157,7 @@ impl Authority {
             // Some are brokers.
             Subject::Device(_) => (both(), self.lifetimes.device),
         };
+        let lifetime = at_most.map_or(lifetime, |most| lifetime.min(most));
         params.extended_key_usages = usages;
         params.use_authority_key_identifier_extension = true;
         if let (Subject::Device(_), Some(role)) = (subject, role) {

@@ -57,6 +57,21 @@ pub enum Wanted {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         device_role: Option<RoleName>,
     },
+    /// That an account of the identity provider is an operator's.
+    ProviderAccount {
+        /// Which, by its name here.
+        account: String,
+        /// The provider.
+        issuer: String,
+        /// What it calls the account.
+        subject: String,
+        /// What it says that its holder is called.
+        shown: String,
+        /// Whose it becomes.
+        operator: OperatorId,
+        /// As what.
+        role: Role,
+    },
 }
 
 impl Wanted {
@@ -90,6 +105,13 @@ impl Wanted {
                 key,
                 device_role,
             } => format!("device/{asset} with key {key}{}", in_role(device_role.as_ref())),
+            Self::ProviderAccount {
+                issuer,
+                subject,
+                operator,
+                role,
+                ..
+            } => format!("operator/{operator} as {role} for `{subject}` of {issuer}"),
         }
     }
 

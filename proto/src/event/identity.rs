@@ -51,6 +51,10 @@ impl Described for IdentityEvent {
             "renewed" => format!("the certificate of {subject} was renewed{how}"),
             "refused" => format!("{subject} was refused{how}"),
             "signed-in" => format!("{subject} signed in{how}"),
+            "authenticated" => format!("{subject} signed in through the identity provider{how}"),
+            "unlinked" => {
+                format!("{subject} of the identity provider signed in and is linked with no operator{how}")
+            }
             "adopted" => format!("{subject} counts by its certificate, of which nothing was recorded{how}"),
             "ahead" => format!(
                 "{subject} holds a list of withdrawn keys that goes further than this coordinator's{how}"

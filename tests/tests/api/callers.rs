@@ -82,6 +82,15 @@ async fn call(control: &mut Control, action: Action) -> Result<(), Status> {
             .renew_operator(v1::RenewRequest::default())
             .await
             .map(drop),
+        Action::ListAccounts => control.list_accounts(v1::ListAccountsRequest {}).await.map(drop),
+        Action::LinkAccount => control
+            .link_account(v1::LinkAccountRequest::default())
+            .await
+            .map(drop),
+        Action::UnlinkAccount => control
+            .unlink_account(v1::UnlinkAccountRequest::default())
+            .await
+            .map(drop),
         Action::RejectRequest => control
             .decide_request(v1::DecideRequestRequest::default())
             .await

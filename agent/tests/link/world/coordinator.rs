@@ -19,7 +19,8 @@ use penstock_proto::v1::gateway_link_server::{GatewayLink, GatewayLinkServer};
 use penstock_proto::v1::gateway_message::Message as Inbound;
 use penstock_proto::v1::{
     AuditAck, AuditBlock, AuditEvent, CarryEstRequest, CarryEstResponse, CoordinatorMessage, EnrolRequest,
-    EnrolResponse, GatewayMessage, PolicyState, RenewRequest, Welcome,
+    EnrolResponse, GatewayMessage, GetProviderRequest, IdentityProvider, PolicyState, RenewRequest,
+    SignInRequest, SignInResponse, Welcome,
 };
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -226,6 +227,17 @@ impl Enrolment for Service {
         }
         assert_eq!((request.name.as_str(), request.secret.len()), (GATEWAY, 32));
         Ok(Response::new(self.issue(&request.certificate_request)))
+    }
+
+    async fn get_provider(
+        &self,
+        _: Request<GetProviderRequest>,
+    ) -> Result<Response<IdentityProvider>, Status> {
+        Err(Status::unimplemented("gateways do not sign in"))
+    }
+
+    async fn sign_in(&self, _: Request<SignInRequest>) -> Result<Response<SignInResponse>, Status> {
+        Err(Status::unimplemented("gateways do not sign in"))
     }
 }
 

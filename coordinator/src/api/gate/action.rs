@@ -39,11 +39,14 @@ pub enum Action {
     ConfirmRequest,
     RejectRequest,
     RenewOperator,
+    ListAccounts,
+    LinkAccount,
+    UnlinkAccount,
 }
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 36] = [
         Self::WhoAmI,
         Self::ListReleases,
         Self::GetRelease,
@@ -77,6 +80,9 @@ impl Action {
         Self::ConfirmRequest,
         Self::RejectRequest,
         Self::RenewOperator,
+        Self::ListAccounts,
+        Self::LinkAccount,
+        Self::UnlinkAccount,
     ];
 
     /// The role that it needs.
@@ -108,6 +114,9 @@ impl Action {
             | Self::ListRequests
             | Self::ConfirmRequest
             | Self::RejectRequest
+            | Self::ListAccounts
+            | Self::LinkAccount
+            | Self::UnlinkAccount
             | Self::SuspendIdentity
             | Self::ResumeIdentity
             | Self::RevokeIdentity
@@ -153,7 +162,9 @@ impl Action {
             | Self::FreezeRollouts
             | Self::ThawRollouts
             | Self::ConfirmRequest
-            | Self::RejectRequest => true,
+            | Self::RejectRequest
+            | Self::LinkAccount
+            | Self::UnlinkAccount => true,
             Self::WhoAmI
             | Self::ListReleases
             | Self::GetRelease
@@ -168,6 +179,7 @@ impl Action {
             | Self::WatchRollout
             | Self::ListRollouts
             | Self::ListRequests
+            | Self::ListAccounts
             | Self::RenewOperator => false,
         }
     }
@@ -208,6 +220,9 @@ impl Action {
             Self::ConfirmRequest => "confirm-request",
             Self::RejectRequest => "reject-request",
             Self::RenewOperator => "renew-operator",
+            Self::ListAccounts => "list-accounts",
+            Self::LinkAccount => "link-account",
+            Self::UnlinkAccount => "unlink-account",
         }
     }
 }

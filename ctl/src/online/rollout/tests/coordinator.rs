@@ -265,6 +265,27 @@ impl Control for Fake {
         no()
     }
 
+    async fn list_accounts(
+        &self,
+        _: Request<v1::ListAccountsRequest>,
+    ) -> Result<Response<v1::ListAccountsResponse>, Status> {
+        no()
+    }
+
+    async fn link_account(
+        &self,
+        _: Request<v1::LinkAccountRequest>,
+    ) -> Result<Response<v1::LinkAccountResponse>, Status> {
+        no()
+    }
+
+    async fn unlink_account(
+        &self,
+        _: Request<v1::UnlinkAccountRequest>,
+    ) -> Result<Response<v1::ProviderAccount>, Status> {
+        no()
+    }
+
     async fn list_operators(
         &self,
         _: Request<v1::ListOperatorsRequest>,

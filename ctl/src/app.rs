@@ -106,6 +106,7 @@ fn dispatch(out: &Output, cli: &Cli) -> Result<Exit, Failure> {
             None => wait(online::rollout::rollout(out, context, args)),
         },
         Command::Override(args) => offline::overrides::overrides(out, args),
+        Command::Login(args) if args.sign_in.oidc => wait(online::oidc::sign_in(out, context, &args.sign_in)),
         Command::Login(args) => wait(online::login::login(out, context, args)),
         Command::Whoami => wait(online::login::whoami(out, context)),
         Command::Context(args) => online::login::context(out, args),

@@ -5,6 +5,7 @@
 
 mod devices;
 mod early;
+mod login;
 mod names;
 mod online;
 mod overrides;
@@ -22,6 +23,7 @@ use penstock_policy::model::PublicKey;
 
 pub use self::devices::Devices;
 pub use self::early::{Early, parse};
+pub use self::login::{Login, SignIn};
 pub use self::online::*;
 pub use self::overrides::Override;
 pub use self::release::{EndRelease, Release};
@@ -153,8 +155,11 @@ pub enum Command {
     /// Override a gateway in front of it for a while (break-glass): seal a code, read a request, sign it
     #[command(subcommand)]
     Override(Override),
-    /// Enrol this machine's user with a coordinator by a single-use token
-    #[command(after_help = "Example:\n  penstock login --token operator.token")]
+    /// Enrol this machine's user with a coordinator by a single-use token, or through the plant's identity provider
+    #[command(
+        after_help = "Examples:\n  penstock login --token operator.token\n  penstock login --oidc\n  \
+                      penstock login --oidc --plant works --coordinator 10.0.0.5:7643 --root sha256:..."
+    )]
     Login(Login),
     /// Say who the coordinator thinks you are
     Whoami,

@@ -326,6 +326,23 @@ impl Contexts {
         }
     }
 
+    /// The login's own key, if it can be used.
+    pub(crate) fn own_key(&self, name: &str) -> Option<FileKey> {
+        FileKey::open_private(&self.file(name, "key")).ok()
+    }
+
+    /// Keeps the pending key of one login as that of another: whose login it is, was not known before.
+    pub(crate) fn move_pending(&self, from: &str, to: &str) -> Result<(), ContextError> {
+        if from == to {
+            return Ok(());
+        }
+        check_name(to).map_err(|_| ContextError::Name(to.to_owned()))?;
+        let (from, to) = (self.file(from, "pending"), self.file(to, "pending"));
+        keys::copy(&from, &to)?;
+        std::fs::remove_file(&from).map_err(|source| FileError::Write { path: from, source })?;
+        Ok(())
+    }
+
     /// Keeps a private key before it is first used.
     pub(crate) fn keep_pending_key(&self, name: &str, key: &FileKey) -> Result<(), ContextError> {
         check_name(name).map_err(|_| ContextError::Name(name.to_owned()))?;

@@ -1,5 +1,6 @@
 //! Commands that talk to a coordinator: one connection, made from the login, and refusals in a person's words.
 
+pub mod accounts;
 pub mod audit;
 pub mod batch;
 pub mod devices;
@@ -10,6 +11,7 @@ pub mod health;
 pub mod identities;
 pub mod learn;
 pub mod login;
+pub mod oidc;
 pub mod releases;
 mod renew;
 pub mod requests;
@@ -210,6 +212,11 @@ pub(crate) fn refused(status: &Status) -> Failure {
         ),
         (Reason::TokenUnknown, "ask an administrator for a new token"),
         (Reason::SelfApproval, "another approver has to sign"),
+        (Reason::SignInNeeded, "penstock login --oidc"),
+        (
+            Reason::KeyWithdrawn,
+            "sign in with a new key (penstock login --oidc --new-key), or ask an administrator for a token",
+        ),
         (
             Reason::SamePerson,
             "another admin or approver confirms it, with a login of their own: penstock requests confirm",

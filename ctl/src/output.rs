@@ -321,6 +321,22 @@ impl Output {
         }
     }
 
+    /// What a person has to do elsewhere before the command goes on, by name: on standard error, for programs as one line of JSON.
+    pub(crate) fn invite(&self, what: &[(&str, &str)]) {
+        if self.for_people() {
+            for (name, value) in what {
+                self.remark(&format!("{name}: {value}"));
+            }
+            return;
+        }
+        let object: serde_json::Map<String, serde_json::Value> = what
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).into()))
+            .collect();
+        let line = format!("{}\n", text::json(&serde_json::Value::Object(object).to_string()));
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
+
     /// Says on standard error why the command failed: in JSON mode as JSON.
     pub fn fail(&self, failure: &Failure) {
         if &*failure.code == PIPE_CLOSED {

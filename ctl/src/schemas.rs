@@ -9,7 +9,7 @@ use crate::offline::{
     check, explain, init, overrides, plans, reach, records, replay, rollout as rollout_plans, signing,
 };
 use crate::online::{
-    audit, batch, devices, fleet, health, identities, login, releases, requests, rollout, why,
+    accounts, audit, batch, devices, fleet, health, identities, login, oidc, releases, requests, rollout, why,
 };
 use crate::output::{Output, Report};
 
@@ -53,10 +53,13 @@ fn all() -> Vec<(&'static str, Schema)> {
         of::<overrides::OverrideShown>("override-show"),
         of::<overrides::OverrideSigned>("override-sign"),
         of::<login::LoggedIn>("login"),
+        of::<oidc::AccountWaits>("login-waits"),
         of::<login::Whoami>("whoami"),
         of::<login::ContextList>("context"),
         of::<fleet::GatewayList>("gateways"),
         of::<fleet::OperatorList>("operators"),
+        of::<accounts::AccountList>("operators-accounts"),
+        of::<accounts::AccountChanged>("operators-link"),
         of::<fleet::TokenMade>("token"),
         of::<batch::BatchShown>("batch"),
         of::<batch::BatchSubmitted>("batch-submit"),
@@ -132,15 +135,18 @@ override-seal: Sealed\n\
 override-show: OverrideShown EffectShown SignatureShown\n\
 override-sign: OverrideSigned EffectShown OverrideShown SignatureShown\n\
 login: LoggedIn\n\
+login-waits: AccountWaits\n\
 whoami: Whoami\n\
 context: ContextList ContextLine\n\
 gateways: GatewayList GatewayLine IdentityLine ShadowLine StandingLine\n\
 operators: OperatorList IdentityLine OperatorLine\n\
+operators-accounts: AccountList AccountLine\n\
+operators-link: AccountChanged\n\
 token: TokenMade\n\
 batch: BatchShown\n\
 batch-submit: BatchSubmitted BatchShown\n\
-request: RequestShown ApproverLine ApproversShown\n\
-requests: RequestList ApproverLine ApproversShown RequestLine\n\
+request: RequestShown AccountAsked ApproverLine ApproversShown\n\
+requests: RequestList AccountAsked ApproverLine ApproversShown RequestLine\n\
 devices-issue: DeviceIssued\n\
 devices-token: DeviceTokenMade\n\
 devices: DeviceList DeviceLine IdentityLine\n\

@@ -6,18 +6,6 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
 use penstock_proto::event::EventKind;
 
-/// `penstock login`.
-#[derive(Debug, Args)]
-pub struct Login {
-    /// The token's file; `-` for standard input.
-    #[arg(long, value_name = "FILE", required_unless_present = "renew")]
-    pub token: Option<PathBuf>,
-    /// Renew the certificate of this login now, for the same key. By itself that happens in the last third of its life, with any
-    /// command that asks a coordinator.
-    #[arg(long, conflicts_with = "token")]
-    pub renew: bool,
-}
-
 /// `penstock context`.
 #[derive(Debug, Subcommand)]
 pub enum Context {
@@ -230,6 +218,39 @@ pub enum Operators {
         /// Wait until a second person has confirmed it, where one has to (penstock requests).
         #[arg(long)]
         wait: bool,
+    },
+    /// Accounts of the identity provider that signed in: those that wait to be linked, and whose the others are
+    Accounts,
+    /// Link an account of the identity provider with an operator, so that they sign in by it
+    ///
+    /// Ask them whether they signed in, and compare SUBJECT with what the provider's own list says: what it calls them proves nothing. Role and
+    /// name are given here and never come from the provider. An account of an admin or an approver is confirmed by a second person, as soon as there
+    /// is one; then the same command, typed again, links it.
+    #[command(after_help = "Example:\n  penstock operators link 3f9a1c2d5e6b7a80 a.silva --role engineer")]
+    Link {
+        /// The account, by its name in `penstock operators accounts`.
+        account: String,
+        /// The operator. An approver's must be the one in the plant document.
+        name: String,
+        /// What they may do, besides looking; of an operator who is known, the role that they have.
+        #[arg(long, value_enum)]
+        role: RoleArg,
+        /// Wait until a second person has confirmed it, where one has to (penstock requests).
+        #[arg(long)]
+        wait: bool,
+    },
+    /// End the link of an account, or turn one away that waits
+    ///
+    /// It gets no certificate any more, and what it got is not renewed. To end that at once: penstock operators revoke.
+    #[command(
+        after_help = "Example:\n  penstock operators unlink 3f9a1c2d5e6b7a80 --reason \"another person than we thought\""
+    )]
+    Unlink {
+        /// The account, by its name in `penstock operators accounts`.
+        account: String,
+        /// Why, for the trail.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
     },
     /// Keep an operator out until they are resumed
     Suspend {

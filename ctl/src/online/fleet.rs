@@ -18,6 +18,7 @@ use serde::Serialize;
 
 pub use self::lines::{GatewayLine, GatewayList};
 
+use super::accounts;
 use super::batch;
 use super::identities::{self, IdentityLine};
 use super::login::role_word;
@@ -238,15 +239,9 @@ pub(crate) async fn operators(
             wait,
         } => {
             let name: OperatorId = name.parse().map_err(|error| bad_name("operator", &error))?;
-            let role = match role {
-                RoleArg::Viewer => Role::Viewer,
-                RoleArg::Engineer => Role::Engineer,
-                RoleArg::Approver => Role::Approver,
-                RoleArg::Admin => Role::Admin,
-            };
             let wanted = TokenRequest {
                 subject: Subject::Operator(name),
-                role,
+                role: wire_role(*role),
                 key: None,
                 hours: *hours,
                 approvers: None,
@@ -255,6 +250,19 @@ pub(crate) async fn operators(
                 wait: *wait,
             };
             return token(out, online, wanted, file).await;
+        }
+        args::Operators::Accounts => accounts::accounts(out, &mut online).await?,
+        args::Operators::Link {
+            account,
+            name,
+            role,
+            wait,
+        } => {
+            let name: OperatorId = name.parse().map_err(|error| bad_name("operator", &error))?;
+            return accounts::link(out, &mut online, (account, &name, wire_role(*role)), *wait).await;
+        }
+        args::Operators::Unlink { account, reason } => {
+            accounts::unlink(out, &mut online, account, reason).await?;
         }
         args::Operators::Suspend { name, because } => {
             let subject = operator(name)?;
@@ -274,6 +282,15 @@ pub(crate) async fn operators(
         }
     }
     Ok(Exit::Done)
+}
+
+fn wire_role(role: RoleArg) -> Role {
+    match role {
+        RoleArg::Viewer => Role::Viewer,
+        RoleArg::Engineer => Role::Engineer,
+        RoleArg::Approver => Role::Approver,
+        RoleArg::Admin => Role::Admin,
+    }
 }
 
 fn operator(name: &str) -> Result<Subject, Failure> {

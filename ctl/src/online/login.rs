@@ -1,4 +1,4 @@
-//! `login`, `whoami`, `context`: who one is to which coordinator.
+//! `login` by a token, `whoami`, `context`: who one is to which coordinator.
 
 use penstock_policy::ids::Digest;
 use penstock_proto::channel;
@@ -218,7 +218,7 @@ async fn renewed(out: &Output, context: Option<&str>) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn key_failed(error: KeyError) -> Failure {
+pub(super) fn key_failed(error: KeyError) -> Failure {
     Failure::local("key-unmade", "no key could be made for the login").caused_by(&error)
 }
 
@@ -294,6 +294,8 @@ pub struct ContextLine {
     pub operator: String,
     /// Where the coordinators are.
     pub coordinators: Vec<String>,
+    /// SHA-256 of each of the plant's roots that this login trusts (DER).
+    pub roots: Vec<String>,
 }
 
 impl Report for ContextList {
@@ -332,6 +334,12 @@ pub(crate) fn context(out: &Output, args: &args::Context) -> Result<Exit, Failur
         let found = contexts.find(Some(&name))?;
         lines.push(ContextLine {
             chosen: chosen.as_ref() == Some(&name),
+            roots: contexts
+                .roots(&name)
+                .unwrap_or_default()
+                .iter()
+                .map(|root| Digest::of(root).to_string())
+                .collect(),
             name,
             plant: found.context.plant.to_string(),
             operator: found.context.operator.to_string(),

@@ -3,6 +3,8 @@
 //! Whoever asked gets it by typing the same command again. Nothing that is shown is taken from the coordinator unheld: the approvers of a
 //! gateway's token have the digest that the gateway is later held to, and are compared with the document on this machine, if one is named.
 
+mod account;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use penstock_proto::v1::{DecideRequestRequest, ListRequestsRequest, PendingReque
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub use self::account::AccountAsked;
 use super::login::role_word;
 use super::{Online, digest, malformed, refused};
 use crate::args::{Requests, RequestsCommand};
@@ -55,6 +58,9 @@ pub struct RequestLine {
     pub id: String,
     /// `gateway/<name>` or `operator/<name>`, for whom a token is asked; `device/<name>`, for which a token or a certificate is.
     pub subject: String,
+    /// The account of the identity provider that is to be linked with the operator, instead of a token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<AccountAsked>,
     /// The role that an operator's token gives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
@@ -120,6 +126,7 @@ impl TryFrom<PendingRequest> for RequestLine {
             approvers,
             id: request.id,
             subject: request.subject,
+            account: request.account.map(AccountAsked::from),
             valid_seconds: request.valid_seconds,
             asked_by: request.asked_by,
             asked_ms: request.asked_ms,
@@ -155,6 +162,9 @@ impl RequestLine {
     /// What is asked for, in short.
     fn what(&self) -> String {
         match &self.role {
+            Some(role) if self.account.is_some() => {
+                format!("account of the identity provider for {} as {role}", self.subject)
+            }
             Some(role) => format!("token for {} as {role}", self.subject),
             None if self.valid_seconds == 0 => format!("certificate of {}", self.subject),
             None => format!("token for {}", self.subject),
@@ -208,6 +218,12 @@ impl RequestLine {
         }
         if let Some(key) = &self.key {
             facts.push(("for the key", page.paint(Tone::Plain, key)));
+        }
+        if let Some(account) = &self.account {
+            facts.push(("account", page.paint(Tone::Plain, &account.id)));
+            let who = format!("`{}` of {}", account.subject, account.issuer);
+            facts.push(("subject", page.paint(Tone::Strong, &who)));
+            facts.push(("says it is", page.paint(Tone::Dim, &account.shown)));
         }
         if self.valid_seconds > 0 {
             let usable = words::span(u64::from(self.valid_seconds) * 1000);

@@ -36,6 +36,7 @@ mod logins;
 mod lost;
 mod memory;
 mod names;
+mod oidc;
 mod outages;
 mod person;
 mod pkcs11;

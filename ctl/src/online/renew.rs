@@ -2,7 +2,7 @@
 //! life, without a word.
 //!
 //! It is renewed for the key that it has, over a connection that this key opened. What comes back is held against that before it is kept, and the
-//! certificate before it stays on the disk. One that has ended is not renewed: an admin makes a token.
+//! certificate before it stays on the disk. One that has ended is not renewed: an admin makes a token, or its owner signs in through the identity provider.
 
 use std::time::Duration;
 
@@ -115,6 +115,7 @@ pub(super) fn ended(name: &str, all: &[Credentials], why: &str) -> Option<Failur
         )
         .because(why)
         .help("ask an admin for a token (penstock operators add NAME --role ROLE -o FILE), then: penstock login --token FILE")
+        .help("where the plant has an identity provider and your account is linked: penstock login --oidc")
         .help("where no admin is left, a token is made on the coordinator's own machine: penstock-coordinator token"),
     )
 }

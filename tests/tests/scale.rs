@@ -154,7 +154,7 @@ fn costs(gateways: u32) -> BTreeMap<&'static str, Duration> {
         ),
         ("checking", cost(|| drop(check(&plant, &plans, Some(&plans))))),
         ("comparing", cost(|| drop(diff(Some(&plant), &plant).unwrap()))),
-        ("the zones' boundaries", cost(|| drop(boundaries(&plant)))),
+        ("the zones' boundaries", cost(|| drop(boundaries(&plant, &plans)))),
     ]);
     let granted = with_grants(&plant, gateways);
     costs.insert(

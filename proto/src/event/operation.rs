@@ -54,7 +54,7 @@ impl Described for OperationEvent {
             _ => format!("{} ", decision_word(self.decision)),
         };
         format!(
-            "{decision}{} on {} by {}{}{}{}{}{}",
+            "{decision}{} on {} by {}{}{}{}{}{}{}",
             self.operation,
             end(
                 &self.server_name,

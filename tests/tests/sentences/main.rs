@@ -54,7 +54,7 @@ proptest! {
     fn picture_health_and_check_say_of_each_zone_what_its_undeclared_traffic_meets(plant in plants()) {
         let picture = penstock_picture::draw(&plant, None).svg;
         let findings = check(&plant, &compile_all(&plant).unwrap(), None);
-        let boundaries = boundaries(&plant);
+        let boundaries = boundaries(&plant, &compile_all(&plant).unwrap());
         for (id, beside) in neighbours(&plant) {
             let zone = &plant.zones[&id];
             let clause = beside.undeclared(zone.enforcement);

@@ -5,16 +5,16 @@
 //! ([`fold`]).
 
 mod fold;
+mod identities;
 #[cfg(test)]
 mod tests;
 mod watch;
 
+pub use self::identities::AssuranceLine;
 pub use self::watch::{Change, FaultChange, NoteChange};
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use penstock_policy::assurance;
-use penstock_policy::terms::Assurance;
 use penstock_proto::v1::{ListGatewaysRequest, PlantHealth, WatchHealthRequest, ZoneState};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -85,15 +85,6 @@ pub struct ZoneLine {
     pub assurance: Vec<AssuranceLine>,
     /// How many of its flows are denied, wholly or to some ends, since these prove too little.
     pub denied_flows: u32,
-}
-
-/// How many flows have one assurance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct AssuranceLine {
-    /// `D0` to `D5`.
-    pub assurance: String,
-    /// How many.
-    pub flows: u32,
 }
 
 /// One gateway, in short.
@@ -314,26 +305,6 @@ impl Health {
         let begun = begun.map(|note| (true, note.as_str()));
         begun.chain(ended.map(|note| (false, note.as_str())))
     }
-}
-
-impl Health {
-    /// How well the ends of flows are known: of each zone that was asked for, and of every one of which flows are denied for it.
-    fn identities(&self, page: &mut Page) {
-        let said = |zone: &&ZoneLine| (self.in_detail && !zone.assurance.is_empty()) || zone.denied_flows > 0;
-        for (place, zone) in self.zones.iter().filter(said).enumerate() {
-            if place == 0 {
-                page.gap();
-            }
-            let flows = zone.assurance.iter();
-            let flows = flows.filter_map(|of| Some((level(&of.assurance)?, of.flows)));
-            let words = assurance::in_words(flows, zone.denied_flows);
-            page.paragraph(2, Tone::Dim, &format!("identity of ends, {}: {words}", zone.zone));
-        }
-    }
-}
-
-fn level(word: &str) -> Option<Assurance> {
-    Assurance::ALL.into_iter().find(|level| level.to_string() == word)
 }
 
 impl Report for Health {

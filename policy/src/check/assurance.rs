@@ -7,7 +7,6 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::faithful::declared_networks;
 use super::{Findings, Severity};
 use crate::model::{Conduit, Flow, FlowEnd, Plant};
 use crate::plan::{FlowSide, Plan, Unproven};
@@ -146,6 +145,20 @@ fn by_address(plan: &Plan, network: IpNet) -> Assurance {
         true => Assurance::D1,
         false => Assurance::D0,
     }
+}
+
+/// The networks of a flow's ends.
+pub(super) fn declared_networks(ends: &[FlowEnd]) -> BTreeSet<IpNet> {
+    let mut networks = BTreeSet::new();
+    for end in ends {
+        match end {
+            FlowEnd::Asset(_, addresses) => {
+                networks.extend(addresses.iter().map(|address| IpNet::from(*address)))
+            }
+            FlowEnd::Zone(_, whole) => networks.extend(whole.iter().map(IpNet::trunc)),
+        }
+    }
+    networks
 }
 
 /// Says what must flow and is denied.

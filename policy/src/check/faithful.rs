@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::Findings;
+use super::assurance::{self, declared_networks};
 use super::spans::{Spans, ports};
-use super::{Findings, assurance};
 use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
 use crate::model::{Asset, Conduit, Flow, FlowEnd, Plant, Service};
 use crate::plan::{
@@ -308,19 +309,6 @@ fn bridge_differences(flow: &Flow, bridge: &Bridge) -> Vec<&'static str> {
 
 fn networks(ends: &[Endpoint]) -> BTreeSet<IpNet> {
     ends.iter().map(|end| end.network).collect()
-}
-
-pub(super) fn declared_networks(ends: &[FlowEnd]) -> BTreeSet<IpNet> {
-    let mut networks = BTreeSet::new();
-    for end in ends {
-        match end {
-            FlowEnd::Asset(_, addresses) => {
-                networks.extend(addresses.iter().map(|address| IpNet::from(*address)))
-            }
-            FlowEnd::Zone(_, whole) => networks.extend(whole.iter().map(IpNet::trunc)),
-        }
-    }
-    networks
 }
 
 fn inspected(plan: &Plan, rule: &Rule) -> bool {

@@ -109,7 +109,7 @@ fn of_address(has_mac: bool) -> String {
 /// What lifts an end to a certificate.
 fn of_certificate(flow: &Flow, side: FlowSide, minimum: Assurance) -> String {
     let help = match (side, &flow.tls) {
-        _ if flow.is_bridge() => "speak TLS to both brokers (`mqtts-bridge`), by certificates of the plant",
+        _ if flow.is_bridge() => "speak TLS to both brokers, by certificates of the plant",
         (_, Some(tls)) if tls.plain_port.is_none() && tls.server_authorities.is_none() => {
             "its TLS does not count while it may pass unread: write `on_agent_loss: block`, and name an asset"
         }

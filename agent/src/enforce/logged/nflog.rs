@@ -228,9 +228,8 @@ fn packet(message: &NetlinkMessage<'_>) -> Option<LoggedPacket> {
     if message.kind != PACKET {
         return None;
     }
-    let (mut kind, mut mark, mut payload, mut said) = (0, 0, &[][..], String::new());
-    let (mut ingress, mut egress, mut port_in, mut port_out) = (0, 0, 0, 0);
-    let (mut vlan, mut mac) = (false, None);
+    let (mut kind, mut mark, mut payload, mut said, mut vlan) = (0, 0, &[][..], String::new(), false);
+    let (mut ingress, mut egress, mut port_in, mut port_out, mut mac) = (0, 0, 0, 0, None);
     for (attribute, value) in attributes(message.payload) {
         let number = || be32(value).unwrap_or_default();
         match attribute {
@@ -273,8 +272,7 @@ fn packet(message: &NetlinkMessage<'_>) -> Option<LoggedPacket> {
         content(kind, payload)
     };
     let own_port = match logged {
-        // The MAC address is its sender's, whichever end opened the connection.
-        _ if matches!(claimed, Some((_, NeighbourClaim::Unbound))) => 0,
+        _ if matches!(claimed, Some((_, NeighbourClaim::Unbound))) => 0, // The MAC address is its sender's.
         KernelAction::Deny | KernelAction::WouldDeny => unproved(content, payload, turned),
         _ => 0, // The rule that logged it knows.
     };

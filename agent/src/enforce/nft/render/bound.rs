@@ -13,8 +13,7 @@ use penstock_policy::plan::Hardware;
 use penstock_policy::terms::GatewayMode;
 
 use super::families::FAMILIES;
-use super::lines::{log, within_limit};
-use super::shape::{escaped, name};
+use super::lines::{escaped, log, name, within_limit};
 use crate::enforce::nft::names::prefix;
 use crate::enforce::shape::structure::Structure;
 

@@ -1,4 +1,4 @@
-//! Lines that the renderers share: lists of elements, and what logs.
+//! Lines that the renderers share: lists of elements, what logs, and the names of what each side has.
 
 use std::fmt::Write;
 
@@ -43,4 +43,16 @@ pub(super) fn within_limit() -> String {
 /// Counts, and logs with this prefix.
 pub(super) fn log(prefix: &str, group: u16) -> String {
     format!("counter name logged log prefix \"{prefix}\" group {group} snaplen {LOG_SNAP_BYTES}")
+}
+
+/// The name of a set that there is for each side: `side` holds the addresses that live there, `router` those that may send
+/// ICMP errors there, `observing`, where zones of both kinds are, the addresses of those that observe.
+pub(super) fn name((set, family): (&str, char), interface: &str) -> String {
+    format!("{set}{family}_{}", escaped(interface))
+}
+
+/// An interface in the name of a set or chain. It may hold all that an interface's name may, but for `@` and `:`; and `/`,
+/// which an interface's may not.
+pub(super) fn escaped(interface: &str) -> String {
+    interface.replace('@', "/at/").replace(':', "/colon/")
 }

@@ -83,10 +83,8 @@ pub(super) fn chains_of(structure: &Structure) -> Vec<String> {
         .iter()
         .flat_map(|(claim, _)| [format!("refused_{claim}"), format!("recorded_{claim}")]);
     let by_side = CHAINS_BY_SIDE.iter().flat_map(|chain| {
-        structure
-            .guarded
-            .iter()
-            .map(|interface| of_side(chain, interface))
+        let sides = structure.guarded.iter();
+        sides.map(move |interface| of_side(chain, interface))
     });
     CHAINS
         .iter()

@@ -10,6 +10,7 @@ use super::bound;
 use super::granted;
 use super::legs;
 use super::lines::list;
+pub(super) use super::lines::{escaped, name};
 use crate::enforce::nft::names::{GRANTED, MACS, MARK_FLOW, TABLE};
 use crate::enforce::shape::block::{Address, Span};
 use crate::enforce::shape::spans::merged;
@@ -228,18 +229,6 @@ fn sides<A: Address>(
 /// The name of a side's set, and the end of its chains' names.
 pub(super) fn side(family: char, interface: &str) -> String {
     name(("side", family), interface)
-}
-
-/// The name of a set that there is for each side: `side` holds the addresses that live there, `router` those that may send
-/// ICMP errors there, `observing`, where zones of both kinds are, the addresses of those that observe.
-pub(super) fn name((set, family): (&str, char), interface: &str) -> String {
-    format!("{set}{family}_{}", escaped(interface))
-}
-
-/// An interface in the name of a set or chain. It may hold all that an interface's name may, but for `@` and `:`; and `/`,
-/// which an interface's may not.
-pub(super) fn escaped(interface: &str) -> String {
-    interface.replace('@', "/at/").replace(':', "/colon/")
 }
 
 /// The guarded interfaces with a number that a mark's low bits hold.

@@ -81,7 +81,12 @@ async fn nobody_gets_to_the_server_but_the_device_that_the_flow_names_from_its_a
         let told = works.refuses(own, because).await;
         assert_eq!(told.decision, Some(Decision::Deny), "{}", told.text);
         assert_eq!(told.subject, Subject::Session);
-        assert_eq!(told.proofs, [Proof::Address; 2], "{}", told.text);
+        assert_eq!(
+            told.proofs,
+            [Proof::Port; 2],
+            "each is alone on its side: {}",
+            told.text
+        );
     }
     // What lives in a zone may be any device of the plant.
     works

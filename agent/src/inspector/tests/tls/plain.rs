@@ -59,7 +59,7 @@ async fn what_nobody_limits_goes_on_in_the_plain_byte_for_byte_with_its_ends_and
     let seen = works.world.until("in the plain to the server's port").await;
     let opened = seen.last().unwrap();
     assert_eq!(opened.client_name, "device/hmi by certificate");
-    assert_eq!(opened.proofs, [Proof::PlantCertificate, Proof::Address]);
+    assert_eq!(opened.proofs, [Proof::PlantCertificate, Proof::Port]);
     assert_eq!(opened.flow.as_ref().unwrap().name, "supply/polling");
     works.world.until("connection ended").await;
 

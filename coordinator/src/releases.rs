@@ -34,6 +34,7 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use penstock_policy::ids::{ApproverId, Digest, GatewayId, PlantId, Revision};
+use penstock_policy::plan::Plan;
 use penstock_policy::release::{Release, Signature, Statement};
 use penstock_policy::rollout::Fleet;
 use penstock_proto::convert::PolicyMark;
@@ -338,6 +339,15 @@ impl Releases {
                 "a part of the release is missing from the store",
             )
         })
+    }
+
+    /// A plan that some gateway holds; `None`: it is not in the store, or this software cannot read it.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) async fn stored_plan(&self, digest: Digest) -> Result<Option<Plan>, Refusal> {
+        let bytes = self.store.blob(digest).await?;
+        Ok(bytes.and_then(|bytes| Plan::from_bytes(&bytes).ok()))
     }
 
     /// A release that was approved, with its plans: it need not be the newest.

@@ -6,6 +6,7 @@
 //!  │  ├── text             from a file's YAML, each fault with its line
 //!  │  └── defaults         what is written where nobody wrote anything; as a file: written
 //! waves ── fleet           which gateway is in which wave, from the recorded seed
+//!            └── tunnels   which gateways have to be in one
 //! ```
 //!
 //! What comes of a plan is decided by the coordinator's `rollout`, and on each gateway by its own trial.
@@ -15,6 +16,7 @@ mod fleet;
 mod judge;
 mod plan;
 mod text;
+mod tunnels;
 mod waves;
 mod written;
 
@@ -23,6 +25,7 @@ pub use fleet::{CELL_LABEL, Fleet, FleetError, LAB_LABEL, Member};
 pub use judge::{Problem, own_problems, problems};
 pub use plan::{Converge, FORMAT, GateLimits, RolloutPlan, Selector, Span, SpanError, Wave};
 pub use text::ReadPlan;
+pub use tunnels::joined;
 pub use waves::assign;
 pub use written::commented;
 

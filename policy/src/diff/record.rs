@@ -308,10 +308,14 @@ fn conduit(old: &Conduit, new: &Conduit) -> FieldAccount {
         _ => (None, Vec::new()),
     };
     if old.tunnel != new.tunnel {
-        let (before, after) = (yes_or_no(old.tunnel), yes_or_no(new.tunnel));
-        details.push(format!(
-            "runs inside a tunnel between its gateways: {after} (was {before})"
-        ));
+        details.push(if new.tunnel {
+            format!("goes into a tunnel between {}", and(new.via.iter()))
+        } else {
+            format!(
+                "leaves the tunnel between {}, and runs in the clear",
+                and(old.via.iter())
+            )
+        });
     }
     FieldAccount {
         effect,

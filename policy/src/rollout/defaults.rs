@@ -6,6 +6,7 @@ use crate::ids::GatewayId;
 
 use super::fleet::{Fleet, LAB_LABEL};
 use super::plan::{Converge, FORMAT, GateLimits, RolloutPlan, Selector, Span, Wave};
+use super::tunnels;
 use super::waves::assign;
 
 /// Up to this many gateways a part of a hundred is none.
@@ -119,6 +120,14 @@ fn waves(fleet: &Fleet, seed: u64) -> Vec<Wave> {
             }
         }
     }
+    // Tunnels that change come early, and after laboratories only where they are none of those themselves.
+    let in_lab = fleet
+        .joined()
+        .iter()
+        .any(|(one, other)| fleet.is_lab(*one) || fleet.is_lab(*other));
+    let first = usize::from(lab.is_some() && !in_lab && fleet.len() > 2);
+    let together = tunnels::waves(fleet, Span::seconds(HOUR));
+    waves.splice(first..first, together);
     let name = if waves.is_empty() { "all" } else { "rest" };
     waves.push(wave(name, Selector::All, HOUR));
     waves

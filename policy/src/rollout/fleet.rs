@@ -44,6 +44,7 @@ pub struct Fleet {
     partners: Vec<Option<u32>>,
     cells: Vec<u32>,
     cell_count: usize,
+    joined: Vec<(u32, u32)>,
 }
 
 impl Fleet {
@@ -102,6 +103,23 @@ impl Fleet {
             partner: gateway.redundant_with.clone(),
         });
         Self::new(members.collect())
+    }
+
+    /// The same gateways, of which these pairs have to activate a release together: their tunnels change with it
+    /// ([`joined`](super::joined)). Pairs with a gateway that is not among them are none.
+    #[must_use]
+    pub fn joining<'a>(mut self, pairs: impl IntoIterator<Item = &'a (GatewayId, GatewayId)>) -> Self {
+        let places = pairs.into_iter().filter_map(|(one, other)| {
+            let places = (self.find(one)?, self.find(other)?);
+            (places.0 != places.1).then_some(places)
+        });
+        self.joined = places.collect();
+        self
+    }
+
+    /// The places of those that have to activate together.
+    pub fn joined(&self) -> &[(u32, u32)] {
+        &self.joined
     }
 
     /// How many.

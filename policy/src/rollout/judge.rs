@@ -78,6 +78,7 @@ pub fn problems(plan: &RolloutPlan, fleet: &Fleet) -> Vec<Problem> {
     values(plan, &mut found);
     waves(plan, Some(fleet), &mut found);
     whole(plan, fleet, &mut found);
+    together(plan, fleet, &mut found);
     found.found
 }
 
@@ -192,6 +193,56 @@ fn judge_wave(wave: &Wave, at: &str, fleet: Option<&Fleet>, found: &mut Problems
                     at,
                     "no gateway of this release is at that site or has those labels",
                 );
+            }
+        }
+    }
+}
+
+/// Gateways whose tunnel changes are in one wave, which has room for both at once: between two, what one of them tunnels the other would refuse.
+fn together(plan: &RolloutPlan, fleet: &Fleet, found: &mut Problems) {
+    let waves = assign(plan, fleet);
+    let wave_of = |at: u32| {
+        let number = waves.get(at as usize).copied().flatten()?;
+        Some((number, plan.waves.get(usize::from(number))?))
+    };
+    let mut too_few = BTreeSet::new();
+    for (one, other) in fleet.joined() {
+        let (Some(first), Some(second)) = (fleet.member(*one), fleet.member(*other)) else {
+            continue;
+        };
+        // Whoever is in none is named already.
+        let (Some((number, wave)), Some((other_number, other_wave))) = (wave_of(*one), wave_of(*other))
+        else {
+            continue;
+        };
+        if number != other_number {
+            found.error(
+                "waves",
+                format!(
+                    "the tunnel between gateways {} and {} begins, ends or changes with this release, and nothing of it crosses while only one of \
+                     them has it: they are in the waves {} and {}; put both into one",
+                    first.id, second.id, wave.name, other_wave.name
+                ),
+            );
+            continue;
+        }
+        for at in [*one, *other] {
+            let cell = fleet.cell(at);
+            let in_cell = (0..)
+                .zip(&waves)
+                .filter(|(at, wave)| **wave == Some(number) && fleet.cell(*at) == cell)
+                .count();
+            if in_cell > wave.per_cell as usize && too_few.insert((number, cell)) {
+                found.wave = Some(number);
+                found.error(
+                    format!("waves.{}.per_cell", wave.name),
+                    format!(
+                        "gateways {} and {} have to activate together, since the tunnel between them changes, and {in_cell} gateways of a cell are in \
+                         this wave; write at least {in_cell}, or give the two a wave of their own",
+                        first.id, second.id
+                    ),
+                );
+                found.wave = None;
             }
         }
     }

@@ -159,6 +159,53 @@ fn each_thing_that_is_wrong_with_a_plan_is_named_where_it_stands() {
     }
 }
 
+fn pair(one: &str, other: &str) -> (GatewayId, GatewayId) {
+    (GatewayId::new(one).unwrap(), GatewayId::new(other).unwrap())
+}
+
+#[test]
+fn gateways_whose_tunnel_changes_are_in_one_wave_of_the_default_plan_and_a_plan_that_parts_them_is_refused() {
+    let plain = fleet(12, 1);
+    let fleet = plain
+        .clone()
+        .joining(&[pair("gw-00004", "gw-00007"), pair("gw-00007", "gw-00009")]);
+    let plan = default_plan(&fleet, 3);
+    assert_eq!(problems(&plan, &fleet), []);
+    assert_eq!(plan.waves[0].name, "lab", "laboratories stay first");
+    let waves = assign(&plan, &fleet);
+    assert!(
+        waves[4] == Some(1) && waves[7] == waves[4] && waves[9] == waves[4],
+        "{waves:?}"
+    );
+    assert_eq!(sizes(&plan, &fleet).iter().sum::<usize>(), 12);
+    // The plan that would be right without tunnels.
+    let mut parted = default_plan(&plain, 3);
+    parted.waves[1].gateways = Selector::List(vec![GatewayId::new("gw-00004").unwrap()]);
+    let found = problems(&parted, &fleet);
+    assert!(found.len() == 1 && found[0].is_error, "{found:?}");
+    assert!(found[0].words.contains("gw-00004 and gw-00007"), "{found:?}");
+    assert_eq!(problems(&parted, &plain), []);
+}
+
+#[test]
+fn gateways_of_one_cell_whose_tunnel_changes_have_room_to_activate_at_once() {
+    let members = ["a", "b", "c"].map(|name| member(name, "hall", None));
+    let fleet = Fleet::new(members.to_vec()).unwrap().joining(&[pair("a", "b")]);
+    let mut plan = default_plan(&fleet, 3);
+    assert_eq!((problems(&plan, &fleet), plan.waves[0].per_cell), (vec![], 2));
+    plan.waves[0].per_cell = 1;
+    let found = problems(&plan, &fleet);
+    assert!(
+        found.len() == 1 && found[0].at == "waves.tunnels.per_cell",
+        "{found:?}"
+    );
+    let two = Fleet::new(members[..2].to_vec())
+        .unwrap()
+        .joining(&[pair("a", "b")]);
+    let plan = default_plan(&two, 3);
+    assert_eq!((problems(&plan, &two), sizes(&plan, &two)), (vec![], vec![2]));
+}
+
 #[test]
 fn a_pair_of_which_one_does_not_name_the_other_is_no_fleet() {
     let members = vec![member("a", "x", Some("b")), member("b", "x", None)];
@@ -169,6 +216,24 @@ fn a_pair_of_which_one_does_not_name_the_other_is_no_fleet() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 4))]
+
+    #[test]
+    fn a_default_plan_has_no_errors_and_parts_no_gateways_whatever_tunnels_change(
+        fleet in any_fleet(),
+        ends in prop::collection::vec((0..12_u32, 0..12_u32), 0..12),
+        seed in any::<u64>(),
+    ) {
+        let name = |at: u32| fleet.member(at).map(|member| member.id.clone());
+        let pairs: Vec<_> = ends.into_iter().filter_map(|(one, other)| Some((name(one)?, name(other)?))).collect();
+        let fleet = fleet.clone().joining(&pairs);
+        let plan = default_plan(&fleet, seed);
+        let found = problems(&plan, &fleet);
+        prop_assert!(found.iter().all(|problem| !problem.is_error), "{:?}", found);
+        let waves = assign(&plan, &fleet);
+        for (one, other) in fleet.joined() {
+            prop_assert_eq!(waves[*one as usize], waves[*other as usize]);
+        }
+    }
 
     #[test]
     fn a_default_plan_has_nothing_wrong_and_a_part_never_holds_both_of_a_pair(fleet in any_fleet(), seed in any::<u64>()) {

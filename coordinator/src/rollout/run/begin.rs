@@ -1,9 +1,11 @@
 //! How a rollout begins: by a person, by itself after the approval, or not at all where every release goes to all at once.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use penstock_policy::ids::Digest;
-use penstock_policy::rollout::{RolloutPlan, default_plan, problems};
+use penstock_policy::ids::{Digest, GatewayId};
+use penstock_policy::plan::{Capability, Plan};
+use penstock_policy::rollout::{RolloutPlan, default_plan, joined, problems};
 use penstock_proto::refusal::{Reason, Refusal};
 
 use super::desk::Desk;
@@ -48,6 +50,7 @@ impl Shared {
         plan: Option<RolloutPlan>,
     ) -> Result<Beginning, Refusal> {
         let fleet = self.releases.fleet_of(&release.recorded).await?;
+        let fleet = fleet.joining(&self.joined(&release).await?);
         let plan = plan.unwrap_or_else(|| default_plan(&fleet, seed(release.recorded.digest)));
         let errors: Vec<_> = problems(&plan, &fleet)
             .into_iter()
@@ -71,6 +74,35 @@ impl Shared {
             refusal = refusal.field(format!("plan.{}", problem.at), problem.words);
         }
         Err(refusal)
+    }
+
+    /// The gateways that have to activate a release together, since the tunnel between them is another by what they hold now.
+    async fn joined(&self, release: &CurrentRelease) -> Result<BTreeSet<(GatewayId, GatewayId)>, Refusal> {
+        let mut held_by = Vec::new();
+        // A gateway that may have no tunnel is at the end of none, and the plans of all others need not be read.
+        self.fleet.inspect(|gateway, facts| {
+            let may = facts
+                .capabilities
+                .iter()
+                .any(|capability| capability == Capability::TUNNEL);
+            if may && release.mark(gateway).is_some() {
+                held_by.push((gateway.clone(), facts.effective));
+            }
+        });
+        let (mut held, mut released) = (BTreeMap::new(), BTreeMap::new());
+        for (gateway, mark) in held_by {
+            let plan = release.release.plan(&gateway);
+            if let Some(plan) = plan.and_then(|plan| Plan::from_bytes(plan.plan).ok()) {
+                released.insert(gateway.clone(), plan);
+            }
+            // What is not known here any more is taken for a plan without tunnels.
+            if let Some(mark) = mark
+                && let Some(plan) = self.releases.stored_plan(mark.plan).await?
+            {
+                held.insert(gateway, plan);
+            }
+        }
+        Ok(joined(&held, &released))
     }
 
     /// Begins a rollout: it and what it takes over are stored in one change, with its event.

@@ -1,11 +1,14 @@
 //! `rollout start`: the release's documents are compiled again here, the plan is judged for their gateways, and what will happen is
 //! shown before anything is sent. The plan that was shown is the plan that is sent, also where it is the default.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use penstock_policy::ids::Digest;
-use penstock_policy::rollout::{RolloutPlan, default_plan};
-use penstock_proto::v1::{Because, ListGatewaysRequest, StartRolloutRequest};
+use penstock_policy::compile::compile_all;
+use penstock_policy::ids::{Digest, GatewayId};
+use penstock_policy::plan::Capability;
+use penstock_policy::rollout::{Fleet, RolloutPlan, default_plan, joined};
+use penstock_proto::v1::{Because, Gateway, ListGatewaysRequest, StartRolloutRequest};
 
 use super::view::RolloutView;
 use super::{fetched_plant, say, show_now};
@@ -40,6 +43,55 @@ pub(super) async fn plant(out: &Output, online: &mut Online, revision: u64) -> R
         )
         .help("see: penstock release list")
     })
+}
+
+/// Releases that gateways hold now whose documents are read, at most: those in force before and those of rollouts that were not finished.
+const HELD_MAX: usize = 4;
+
+/// The gateways of a release, and which of them have to activate it together by what they hold now: the coordinator judges the same.
+async fn fleet_of(
+    out: &Output,
+    online: &mut Online,
+    fetched: &FetchedPlant,
+    gateways: &[Gateway],
+) -> Result<Fleet, Failure> {
+    let fleet = plans::fleet(&fetched.loaded.plant)?;
+    let may = |gateway: &&Gateway| {
+        let capabilities = &gateway.capabilities;
+        capabilities
+            .iter()
+            .any(|capability| capability == Capability::TUNNEL)
+    };
+    let held_by = gateways.iter().filter(may).filter_map(|gateway| {
+        let name = GatewayId::new(gateway.name.as_str()).ok()?;
+        let effective = gateway
+            .policy
+            .as_ref()
+            .and_then(|policy| policy.effective.as_ref());
+        Some((name, effective.map(|effective| effective.revision)))
+    });
+    let held_by: BTreeMap<GatewayId, Option<u64>> = held_by.collect();
+    if held_by.is_empty() {
+        return Ok(fleet);
+    }
+    let Ok(mut released) = compile_all(&fetched.loaded.plant) else {
+        return Ok(fleet);
+    };
+    released.retain(|gateway, _| held_by.contains_key(gateway));
+    let revisions: BTreeSet<u64> = held_by.values().flatten().copied().collect();
+    let mut held = BTreeMap::new();
+    for revision in revisions.into_iter().rev().take(HELD_MAX) {
+        let Some(before) = fetched_plant(online, revision, out).await? else {
+            continue;
+        };
+        let plans = compile_all(&before.loaded.plant).unwrap_or_default();
+        held.extend(
+            plans
+                .into_iter()
+                .filter(|(gateway, _)| held_by.get(gateway) == Some(&Some(revision))),
+        );
+    }
+    Ok(fleet.joining(&joined(&held, &released)))
 }
 
 /// What will happen, in sentences.
@@ -97,7 +149,9 @@ pub(super) async fn start(
     let revision = asked.revision;
     online.settle_zone().await;
     let fetched = plant(out, online, revision).await?;
-    let fleet = plans::fleet(&fetched.loaded.plant)?;
+    let answer = online.client.list_gateways(ListGatewaysRequest {}).await;
+    let gateways = answer.map_err(|status| refused(&status))?.into_inner().gateways;
+    let fleet = fleet_of(out, online, &fetched, &gateways).await?;
     let plan = match asked.plan {
         None => default_plan(&fleet, plans::seed_of(&fetched.loaded.digest)),
         Some(file) => {
@@ -117,8 +171,6 @@ pub(super) async fn start(
         }
     };
     let waves = plans::waves(&plan, Some(&fleet));
-    let answer = online.client.list_gateways(ListGatewaysRequest {}).await;
-    let gateways = answer.map_err(|status| refused(&status))?.into_inner().gateways;
     let without_trials: Vec<String> = gateways
         .into_iter()
         .filter(|gateway| {

@@ -176,3 +176,50 @@ fn another_conduit_to_a_zone_beyond_a_tunnel_has_to_run_inside_it_too() {
     );
     assert_eq!(errors(&inside), []);
 }
+
+#[test]
+fn gateways_are_joined_by_a_tunnel_that_begins_ends_or_moves_and_not_by_one_that_stays_or_that_one_of_them_has_already()
+ {
+    use crate::rollout::joined;
+    type Plans = std::collections::BTreeMap<GatewayId, Plan>;
+    let all = |text: &str| -> Plans {
+        let loaded = load_text(text);
+        compile_all(&loaded.plant.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))).unwrap()
+    };
+    let tunnel = all(&tunnelled());
+    let clear = all(&tunnelled().replace("    tunnel: yes\n", ""));
+    let moved = all(&tunnelled().replace("port: 4500", "port: 4501"));
+    let ids = ["gw-1", "gw-2"].map(|name| name.parse::<GatewayId>().unwrap());
+    let both = std::collections::BTreeSet::from([(ids[0].clone(), ids[1].clone())]);
+    for (held, released) in [(&clear, &tunnel), (&tunnel, &clear), (&tunnel, &moved)] {
+        assert_eq!(joined(held, released), both);
+    }
+    assert!(joined(&tunnel, &tunnel).is_empty());
+    assert_eq!(joined(&Plans::new(), &tunnel), both, "nothing is in force yet");
+    let mut half = clear.clone();
+    half.insert(ids[0].clone(), tunnel[&ids[0]].clone());
+    assert!(
+        joined(&half, &tunnel).is_empty(),
+        "the other one is awaited, and cannot come too early"
+    );
+    let mut away = tunnel.clone();
+    away.remove(&ids[1]);
+    assert!(joined(&clear, &away).is_empty());
+}
+
+#[test]
+fn a_diff_says_between_which_gateways_a_conduit_goes_into_a_tunnel_and_that_it_leaves_one_for_the_clear() {
+    let [tunnel, clear] = [tunnelled(), tunnelled().replace("    tunnel: yes\n", "")]
+        .map(|text| load_text(&text).plant.unwrap());
+    let said = |old, new| crate::diff::diff(Some(old), new).unwrap().to_string();
+    let into = said(&clear, &tunnel);
+    assert!(
+        into.contains("goes into a tunnel between gw-1 and gw-2"),
+        "{into}"
+    );
+    let out = said(&tunnel, &clear);
+    assert!(
+        out.contains("leaves the tunnel between gw-1 and gw-2, and runs in the clear"),
+        "{out}"
+    );
+}

@@ -208,6 +208,9 @@ fn marks(card: &Card<'_>, top: f64, shapes: &mut Vec<Shape>) -> f64 {
     if in_plain {
         marks.push((glyph::OPEN, "last metre in the plain", "mark"));
     }
+    if conduit.tunnel {
+        marks.push((glyph::TUNNEL, "in a tunnel", "mark"));
+    }
     if bridged {
         marks.push((glyph::ONE_WAY, "one way", "mark"));
     }
@@ -280,6 +283,9 @@ fn tooltip(card: &Card<'_>) -> String {
         "Conduit {id}: {}, from {} to {}.",
         conduit.title, conduit.from, conduit.to
     );
+    if conduit.tunnel {
+        words.push_str(" Runs in an encrypted tunnel between its gateways.");
+    }
     for (name, flow) in &conduit.flows {
         let mut services: Vec<String> = services_of(flow).map(service_words).collect();
         services.dedup();

@@ -60,6 +60,9 @@ pub(super) const LENS: &str = "M7 2.5A4.5 4.5 0 1 1 6.99 2.5ZM10.3 10.3 14 14M5 
 pub(super) const DROP: &str = "M8 1.5C11 5.5 12.8 7.6 12.8 10.2A4.8 4.8 0 0 1 3.2 10.2C3.2 7.6 5 5.5 8 1.5Z";
 /// A padlock: the gateway ends the client's TLS, and begins its own.
 pub(super) const LOCK: &str = "M3.5 7.5H12.5V14H3.5ZM5.5 7.5V5A2.5 2.5 0 0 1 10.5 5V7.5";
+/// A way through a tube: what crosses runs in a tunnel between two gateways.
+pub(super) const TUNNEL: &str =
+    "M1.5 13.5V8A6.5 6.5 0 0 1 14.5 8V13.5M4.5 13.5V8A3.5 3.5 0 0 1 11.5 8V13.5M1 13.5H5M11 13.5H15";
 /// An arrow to a wall: the gateway carries messages one way.
 pub(super) const ONE_WAY: &str = "M1.5 5.5H8.5M1.5 10.5H8.5M7 3 12 8 7 13M14.5 2.5V13.5";
 /// A clock: open only while a grant of remote access lasts.

@@ -111,6 +111,12 @@ fn entries(plant: &Plant) -> Vec<LegendEntry> {
             words: "how well both ends prove who they are: D0 by address, D1 by MAC or port, D3 and D4 by certificate",
         });
     }
+    if plant.conduits.values().any(|conduit| conduit.tunnel) {
+        entries.push(LegendEntry {
+            sign: tube,
+            words: "runs in an encrypted tunnel between two gateways",
+        });
+    }
     if plant
         .assets
         .values()
@@ -192,6 +198,15 @@ fn thick(x: f64, y: f64, shapes: &mut Vec<Shape>) {
         d,
         class: "ink".into(),
     });
+}
+
+fn tube(x: f64, y: f64, shapes: &mut Vec<Shape>) {
+    for side in [7.5, 11.5] {
+        shapes.push(Shape::Path {
+            d: format!("M{} {}h22", x + 1.0, y + side),
+            class: "glyph".into(),
+        });
+    }
 }
 
 fn critical(x: f64, y: f64, shapes: &mut Vec<Shape>) {

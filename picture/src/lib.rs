@@ -72,6 +72,8 @@ struct WireStyle {
     class: &'static str,
     /// The process needs one of its flows.
     must: bool,
+    /// It runs in a tunnel: the wire is a tube.
+    tunnel: bool,
     /// Some flow opens into the zone at this half's end; else the end has a dot.
     arrow: bool,
 }
@@ -203,6 +205,7 @@ fn look(plant: &Plant, wire: &Wire) -> WireStyle {
         return WireStyle {
             class,
             must: false,
+            tunnel: false,
             arrow: wire.half == Half::In,
         };
     };
@@ -218,6 +221,7 @@ fn look(plant: &Plant, wire: &Wire) -> WireStyle {
     WireStyle {
         class,
         must: conduit.flows.values().any(|flow| flow.must_flow),
+        tunnel: conduit.tunnel,
         arrow: conduit
             .flows
             .values()
@@ -419,12 +423,18 @@ fn write_wire(wire: &Wire, look: WireStyle, svg: &mut String) {
             );
         }
     }
-    let _ = writeln!(
-        svg,
-        r#"<path class="wire{}" d="{}"/><path class="head" d="{head}"/>"#,
-        if look.must { " must" } else { "" },
-        route::path(&points, 8.0)
-    );
+    let path = route::path(&points, 8.0);
+    let classes = match (look.must, look.tunnel) {
+        (true, true) => "wire must tube",
+        (true, false) => "wire must",
+        (false, true) => "wire tube",
+        (false, false) => "wire",
+    };
+    let _ = write!(svg, r#"<path class="{classes}" d="{path}"/>"#);
+    if look.tunnel {
+        let _ = write!(svg, r#"<path class="bore" d="{path}"/>"#);
+    }
+    let _ = writeln!(svg, r#"<path class="head" d="{head}"/>"#);
     svg.push_str("</g>\n");
 }
 
@@ -444,8 +454,10 @@ fn description(plant: &Plant) -> String {
     for (id, conduit) in &plant.conduits {
         let _ = write!(
             words,
-            "Conduit {id} leads from {} to {}. ",
-            conduit.from, conduit.to
+            "Conduit {id} leads from {} to {}{}. ",
+            conduit.from,
+            conduit.to,
+            if conduit.tunnel { " in a tunnel" } else { "" }
         );
     }
     words.trim_end().to_owned()

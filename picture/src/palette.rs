@@ -30,9 +30,13 @@ pub(super) fn style() -> String {
          .card-frame{stroke-width:1.3}\n\
          .wire{fill:none;stroke-width:1.7;stroke-linejoin:round}\n\
          .wire.must{stroke-width:3}\n\
+         .wire.tube{stroke-width:5}\n\
+         .wire.must.tube{stroke-width:7}\n\
+         .bore{fill:none;stroke-width:2;stroke-linejoin:round}\n\
          .band{stroke:none}\n\
          .band-title{letter-spacing:2px}\n\
-         .way:hover .wire{stroke-width:4.5}\n",
+         .way:hover .wire{stroke-width:4.5}\n\
+         .way:hover .wire.tube{stroke-width:7.5}\n",
     );
     scheme(&mut css, false);
     css.push_str("@media (prefers-color-scheme:dark){\n");
@@ -60,6 +64,7 @@ fn scheme(css: &mut String, dark: bool) {
         (".bar-ground", "fill", pick("#e7eaef", "#2a323d")),
         (".on-lintel", "fill", pick("#ffffff", "#0f1318")),
         (".gate", "stroke", pick("#ffffff", "#0f1318")),
+        (".bore", "stroke", pick("#ffffff", "#0f1318")),
     ];
     for (selector, property, value) in rules {
         let _ = writeln!(css, "{selector}{{{property}:{value}}}");

@@ -161,7 +161,7 @@ pub(crate) fn plant(title: &str, zones: &[(ZoneKind, usize)], conduits: &[(usize
                 } else {
                     OnAgentLoss::Block
                 },
-                tunnel: false,
+                tunnel: n % 3 == 0,
                 only_by_grant: n % 5 == 0,
                 minimum_assurance: None,
                 accountable: None,

@@ -45,6 +45,8 @@ use crate::withdrawn::{StoredList, WithdrawnKeeper};
 
 /// How long the parts have to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long the tunnels have to say that they end, once all else has.
+const TUNNELS_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a gateway that is not enrolled looks whether somebody enrolled it.
 const ENROLMENT_LOOK: Duration = Duration::from_secs(2);
 
@@ -166,6 +168,7 @@ pub async fn run<K: Kernel>(
         withdrawn.view(),
         audit.clone(),
     );
+    let tunnels = tunnels.showing_in(config.state_folder.join(tunnel::shown::FOLDER));
     let (local_faults, local_faulty) = watch::channel(Vec::new());
     let ended = Arc::new(Notify::new());
     let tickets = {
@@ -241,7 +244,9 @@ pub async fn run<K: Kernel>(
     parts.spawn(est.run(stop.clone()));
     parts.spawn(tap.run(stop.clone()));
     parts.spawn(bridges.run(stop.clone()));
-    parts.spawn(tunnels.run(stop.clone()));
+    // They carry until the very end: whoever starts next takes them up, and the shorter they are gone the better.
+    let carried_so_far = CancellationToken::new();
+    let tunnels = tokio::spawn(tunnels.run(carried_so_far.clone()));
     parts.spawn(take_up_enrolments(
         config.state_folder.clone(),
         (folder.clone(), key_file),
@@ -295,6 +300,10 @@ pub async fn run<K: Kernel>(
     audit.record(severity, record::agent(AgentStep::Stopped, &message));
     if tokio::time::timeout(STOP_TIMEOUT, audit.close()).await.is_err() {
         tracing::warn!("the audit spool did not close in time; what it acknowledged is durable all the same");
+    }
+    carried_so_far.cancel();
+    if tokio::time::timeout(TUNNELS_STOP_TIMEOUT, tunnels).await.is_err() {
+        tracing::warn!("the tunnels did not end in time and are cut off");
     }
     drop(writer);
     Ok(())

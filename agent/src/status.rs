@@ -22,6 +22,7 @@ use crate::local::InKernel;
 use crate::local::ask::{self, AskError};
 use crate::local::change::{Change, hold_in_words, reverted_in_words};
 use crate::policy_store::overrides::StoredOverrides;
+use crate::tunnel::{self, shown::TunnelState};
 use crate::{audit, boot, policy_store, store, withdrawn};
 
 /// How long after a change of rules its note may take: it is written a second later.
@@ -74,6 +75,8 @@ pub struct Status {
     pub trail: Option<(u64, u64)>,
     /// The bridges between brokers, as a running agent last left their state.
     pub bridges: Vec<BridgeState>,
+    /// The tunnels to other gateways, likewise.
+    pub tunnels: Vec<TunnelState>,
     /// What cannot be used.
     pub faults: Vec<String>,
 }
@@ -376,6 +379,7 @@ pub fn read(config: &Config) -> Status {
         agent_faults,
         unanswered,
         bridges: bridge::supervisor::read_states(&state_folder.join(bridge::FOLDER)),
+        tunnels: tunnel::shown::read(&state_folder.join(tunnel::shown::FOLDER)),
         trail: audit::mark::read(state_folder)
             .ok()
             .flatten()
@@ -467,6 +471,9 @@ impl fmt::Display for Status {
                 side(&bridge.to),
                 bridge.backlog
             )?;
+        }
+        for tunnel in &self.tunnels {
+            writeln!(f, "tunnel       {tunnel}")?;
         }
         if let Some(approvers) = &self.approvers {
             writeln!(f, "approvers    {} of these sign a release:", approvers.threshold)?;

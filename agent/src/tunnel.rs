@@ -18,13 +18,17 @@
 //! - strangers cost a stateless answer until they have shown that they are where they say, and then one of a few places ([`station`]);
 //! - a plan that leaves a tunnel as it was does not touch it.
 //!
+//! Speed: what a stream has ready comes from the kernel in one piece, and goes to it in one ([`offload`]).
+//!
 //! Size: the device takes packets of [`MTU`] bytes, whatever the path carries, so that the ends' path MTU never moves. The kernel answers a larger one
 //! (`fragmentation needed`, `packet too big`), and its rules clamp the segment size of TCP. What does not fit one datagram of the path goes in two ([`piece`]).
 
 mod congestion;
 mod device;
 mod line;
+mod offload;
 mod piece;
+pub mod shown;
 mod station;
 pub mod supervisor;
 
@@ -45,7 +49,7 @@ const RECEIVE_BYTES_MAX: usize = 512 * 1024;
 
 /// What all tunnels of a gateway may hold, bytes.
 pub fn held_bytes_max() -> u64 {
-    let each = SEND_BYTES_MAX + RECEIVE_BYTES_MAX + piece::HELD_BYTES_MAX;
+    let each = SEND_BYTES_MAX + RECEIVE_BYTES_MAX + piece::HELD_BYTES_MAX + 3 * offload::FRAME_BYTES_MAX;
     let all = each.saturating_mul(penstock_policy::terms::TUNNELS_MAX) + station::HELD_BYTES_MAX;
     u64::try_from(all).unwrap_or(u64::MAX)
 }

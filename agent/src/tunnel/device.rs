@@ -12,10 +12,13 @@ use tokio::io::unix::AsyncFd;
 use super::MTU;
 use crate::enforce::ground::beyond::DEVICES;
 
-// linux/if_tun.h: layer 3, without a header of the driver's own.
+// linux/if_tun.h: layer 3, without a header of the driver's own but the one that says what is left to a card ([`super::offload`]).
 const SET_DEVICE: libc::Ioctl = 0x4004_54ca_u32 as libc::Ioctl;
+const SET_OFFLOAD: libc::Ioctl = 0x4004_54d0_u32 as libc::Ioctl;
 const SET_CARRIER: libc::Ioctl = 0x4004_54e2_u32 as libc::Ioctl;
-const LAYER_3: libc::c_short = 0x0001 | 0x1000;
+const LAYER_3: libc::c_short = 0x0001 | 0x1000 | 0x4000;
+/// Checksums, and streams over IPv4 and IPv6.
+const OFFLOADED: libc::c_ulong = 0x01 | 0x02 | 0x04;
 
 fn open() -> io::Result<File> {
     let mut options = OpenOptions::new();
@@ -38,6 +41,10 @@ impl Device {
         request.ifr_ifru.ifru_flags = LAYER_3;
         // SAFETY: the pointer is to a whole ifreq, which outlives the call.
         checked(unsafe { libc::ioctl(file.as_raw_fd(), SET_DEVICE, &raw mut request) })?;
+        // SAFETY: this request takes a number, and no pointer.
+        if let Err(error) = checked(unsafe { libc::ioctl(file.as_raw_fd(), SET_OFFLOAD, OFFLOADED) }) {
+            tracing::debug!(%error, name, "the kernel gives each packet of a stream on its own");
+        }
         // It has no address of its own, and asks no router for one: nothing but what the gateway forwards goes into a tunnel.
         for (parameter, value) in [
             ("addr_gen_mode", "1"),
@@ -89,17 +96,17 @@ impl Device {
         checked(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut flags) })
     }
 
-    /// The next packet that goes into the tunnel.
+    /// The next frame that goes into the tunnel.
     pub(super) async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.file
             .async_io(Interest::READABLE, |mut file| file.read(buffer))
             .await
     }
 
-    /// A packet that came out of the tunnel. What the kernel does not take is lost, as on any interface.
-    pub(super) fn send(&self, packet: &[u8]) -> io::Result<()> {
+    /// A frame that came out of the tunnel. What the kernel does not take is lost, as on any interface.
+    pub(super) fn send(&self, frame: &[u8]) -> io::Result<()> {
         let mut file: &File = self.file.get_ref();
-        file.write(packet).map(drop)
+        file.write(frame).map(drop)
     }
 }
 

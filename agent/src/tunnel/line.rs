@@ -4,10 +4,13 @@
 //! the connection, carries what comes on it to the device, and ends it when the peer's key is withdrawn.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use penstock_policy::ids::GatewayId;
 use penstock_policy::plan::Tunnel;
 use penstock_proto::backoff::Backoff;
@@ -19,17 +22,26 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::MTU;
 use super::device::Device;
+use super::offload::{self, Joined};
 use super::piece::{Joiner, Packed, pack};
-use super::station::{Arrivals, Station, in_words, life};
+use super::shown::{Carriage, TunnelPath, TunnelState};
+use super::station::{Arrivals, NO_ANSWER, Station, in_words, life};
 use crate::audit::{Audit, record};
 use crate::clock;
 use crate::identity::Identity;
 use crate::jitter::random;
 
-/// How long is waited before the peer is tried again.
-const BACKOFF: Backoff = Backoff::between(Duration::from_millis(500), Duration::from_secs(5));
+/// How long is waited before the peer is tried again: shortly first, since a gateway whose agent restarts is back within a second.
+const BACKOFF: Backoff = Backoff::between(Duration::from_millis(100), Duration::from_secs(5));
+/// How often the peer is tried with [`PROMPT`] patience before it has [`super::HANDSHAKE_MAX`].
+const PROMPT_ATTEMPTS: u32 = 8;
+/// How long a first attempt may take: what was sent to a gateway whose agent did not run yet is lost, and sent again ever later.
+const PROMPT: Duration = Duration::from_secs(1);
+/// Datagrams that become frames together, at most.
+const AT_ONCE_MAX: usize = 64;
+/// How long a packet may wait for room in the tunnel.
+const LATE_MAX: Duration = Duration::from_millis(20);
 /// Connections of a peer that wait to be taken.
 const ARRIVALS_MAX: usize = 2;
 
@@ -51,8 +63,12 @@ pub(super) struct LineState {
 pub(super) struct LineCounters {
     /// Packets that went into it.
     pub sent: AtomicU64,
+    /// Their bytes.
+    pub sent_bytes: AtomicU64,
     /// Packets that came out of it.
     pub received: AtomicU64,
+    /// Their bytes.
+    pub received_bytes: AtomicU64,
     /// Packets that went nowhere, since it did not stand or did not take them.
     pub dropped: AtomicU64,
 }
@@ -72,6 +88,7 @@ pub(super) struct Line {
     pub(super) arrivals: Arrivals,
     pub(super) state: watch::Receiver<LineState>,
     pub(super) counters: Arc<LineCounters>,
+    carried: Arc<Carried>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -90,13 +107,13 @@ impl Line {
         let stop = CancellationToken::new();
         let counters = Arc::new(LineCounters::default());
         let tunnel = setup.tunnel.clone();
-        let carried = Carried {
+        let carried = Arc::new(Carried {
             device,
             current: Mutex::default(),
             counters: counters.clone(),
-        };
+        });
         let runner = Runner {
-            carried: Arc::new(carried),
+            carried: carried.clone(),
             setup,
             arriving,
             state: state_in,
@@ -108,9 +125,35 @@ impl Line {
             arrivals,
             state,
             counters,
+            carried,
             stop,
             task,
         })
+    }
+
+    /// How it stands, for people.
+    pub(super) fn shown(&self) -> TunnelState {
+        let state = self.state.borrow().clone();
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let connection = self.carried.current();
+        let path = connection.as_ref().map(|connection| TunnelPath {
+            rtt_us: u64::try_from(connection.rtt().as_micros()).unwrap_or(u64::MAX),
+            datagram_bytes_max: connection.max_datagram_size().unwrap_or_default(),
+        });
+        TunnelState {
+            peer: state.peer,
+            device: self.tunnel.device.clone(),
+            at: state.at,
+            since_ms: state.since_ms,
+            problem: state.problem,
+            path,
+            sent: Carriage::of(count(&self.counters.sent), count(&self.counters.sent_bytes)),
+            received: Carriage::of(
+                count(&self.counters.received),
+                count(&self.counters.received_bytes),
+            ),
+            dropped: count(&self.counters.dropped),
+        }
     }
 
     /// Whether it ended by itself.
@@ -153,48 +196,111 @@ impl Carried {
 
     /// Takes what goes into the tunnel, for ever.
     async fn pump(&self) -> std::io::Error {
-        let mut buffer = vec![0; usize::from(MTU)];
-        let mut number = 0_u32;
+        let mut buffer = vec![0; offload::FRAME_BYTES_MAX];
+        let mut way = Way::default();
+        let mut packets = Vec::new();
         loop {
-            let packet = match self.device.receive(&mut buffer).await {
-                Ok(length) => buffer.get(..length).unwrap_or_default(),
+            let frame = match self.device.receive(&mut buffer).await {
+                Ok(length) => buffer.get_mut(..length).unwrap_or_default(),
                 Err(error) => return error,
             };
-            number = number.wrapping_add(1);
-            let sent = self
-                .current()
-                .is_some_and(|connection| send(&connection, packet, number));
-            let count = if sent {
-                &self.counters.sent
-            } else {
-                &self.counters.dropped
-            };
-            count.fetch_add(1, Ordering::Relaxed);
+            let connection = self.current();
+            let room = connection.as_ref().and_then(Connection::max_datagram_size);
+            let whole = offload::divide(frame, |packet| {
+                way.number = way.number.wrapping_add(1);
+                let packed = room.map_or(Packed::TooLarge, |room| pack(packet, room, way.number));
+                packets.push((packet.len(), packed));
+            });
+            add(&self.counters.dropped, usize::from(whole.is_none()));
+            for (length, packed) in packets.drain(..) {
+                let is_sent = match &connection {
+                    Some(connection) => way.send(connection, packed).await,
+                    None => false,
+                };
+                if is_sent {
+                    add(&self.counters.sent, 1);
+                    add(&self.counters.sent_bytes, length);
+                } else {
+                    add(&self.counters.dropped, 1);
+                }
+            }
         }
     }
 
-    /// Gives what came out of the tunnel to the device.
-    fn deliver(&self, packet: &[u8]) {
-        let delivered = self.device.send(packet);
-        let count = match delivered {
-            Ok(()) => &self.counters.received,
-            Err(_) => &self.counters.dropped,
+    /// Gives the device what came out of the tunnel: this datagram, and those that are there already.
+    fn deliver(&self, connection: &Connection, first: Bytes, joiner: &mut Joiner, joined: &mut Joined) {
+        let mut send = |frame: &[u8], packets: usize| {
+            if self.device.send(frame).is_ok() {
+                add(&self.counters.received, packets);
+                add(
+                    &self.counters.received_bytes,
+                    frame.len().saturating_sub(offload::HEAD_BYTES),
+                );
+            } else {
+                add(&self.counters.dropped, packets);
+            }
         };
-        count.fetch_add(1, Ordering::Relaxed);
+        let mut next = Some(first);
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..AT_ONCE_MAX {
+            let Some(datagram) = next.take() else { break };
+            if let Some(packet) = joiner.take(datagram) {
+                joined.take(&packet, &mut send);
+            }
+            // An error shows again when it is waited for.
+            if let Poll::Ready(Ok(datagram)) = pin!(connection.read_datagram()).poll(&mut context) {
+                next = Some(datagram);
+            }
+        }
+        if let Some(packet) = next.and_then(|datagram| joiner.take(datagram)) {
+            joined.take(&packet, &mut send);
+        }
+        joined.flush(&mut send);
     }
 }
 
-fn send(connection: &Connection, packet: &[u8], number: u32) -> bool {
-    let Some(room) = connection.max_datagram_size() else {
-        return false;
-    };
-    match pack(packet, room, number) {
-        Packed::Whole(whole) => connection.send_datagram(whole).is_ok(),
-        Packed::Halves(first, second) => {
-            connection.send_datagram(first).is_ok() && connection.send_datagram(second).is_ok()
+/// The way into the tunnel.
+#[derive(Debug, Default)]
+struct Way {
+    /// Of the last packet.
+    number: u32,
+    /// There was no room for [`LATE_MAX`]: nothing waits until there is plenty again.
+    is_stalled: bool,
+}
+
+impl Way {
+    async fn send(&mut self, connection: &Connection, packed: Packed) -> bool {
+        match packed {
+            Packed::Whole(whole) => self.send_one(connection, whole).await,
+            Packed::Halves(first, second) => {
+                self.send_one(connection, first).await && self.send_one(connection, second).await
+            }
+            Packed::TooLarge => false,
         }
-        Packed::TooLarge => false,
     }
+
+    /// Waits for room, since what is divided here comes faster than it is sealed. Not for long: on a path that carries nothing for a while, what waits would
+    /// come late, so that the newest takes the place of the oldest then.
+    async fn send_one(&mut self, connection: &Connection, datagram: Bytes) -> bool {
+        let space = connection.datagram_send_buffer_space();
+        if space >= super::SEND_BYTES_MAX / 2 {
+            self.is_stalled = false;
+        }
+        if self.is_stalled || space > datagram.len() {
+            return connection.send_datagram(datagram).is_ok();
+        }
+        match tokio::time::timeout(LATE_MAX, connection.send_datagram_wait(datagram)).await {
+            Ok(sent) => sent.is_ok(),
+            Err(_) => {
+                self.is_stalled = true;
+                false
+            }
+        }
+    }
+}
+
+fn add(counter: &AtomicU64, more: usize) {
+    counter.fetch_add(u64::try_from(more).unwrap_or_default(), Ordering::Relaxed);
 }
 
 /// Why a connection carries no longer.
@@ -294,17 +400,29 @@ impl Runner {
                 }
             }
         };
+        let mut attempts = 0_u32;
         loop {
+            let patience = if attempts < PROMPT_ATTEMPTS {
+                PROMPT
+            } else {
+                super::HANDSHAKE_MAX
+            };
+            attempts = attempts.saturating_add(1);
             let identity = self.setup.identity.borrow().clone();
             let problem = match identity {
                 None => "this gateway is not enrolled (penstock-agent enrol)".to_owned(),
                 Some(identity) => match self
                     .setup
                     .station
-                    .connect(&self.setup.tunnel.peer, at, &identity)
+                    .connect(&self.setup.tunnel.peer, (at, patience), &identity)
                     .await
                 {
                     Ok(connection) => return connection,
+                    // While it may only be restarting, why the connection before ended says more.
+                    Err(problem) if problem == NO_ANSWER && self.said && attempts < PROMPT_ATTEMPTS => {
+                        tokio::time::sleep(backoff.failed(random())).await;
+                        continue;
+                    }
                     Err(problem) => format!("at {at}: {problem}"),
                 },
             };
@@ -324,7 +442,7 @@ impl Runner {
         }
         self.carried.carry(Some(connection.clone()));
         self.up(connection.remote_address());
-        let mut joiner = Joiner::default();
+        let (mut joiner, mut joined) = (Joiner::default(), Joined::default());
         loop {
             tokio::select! {
                 biased;
@@ -332,9 +450,7 @@ impl Runner {
                 () = life.over() => return LineEnd::Withdrawn,
                 Some(newer) = self.arriving.recv() => return LineEnd::Replaced(newer),
                 datagram = connection.read_datagram() => match datagram {
-                    Ok(datagram) => if let Some(packet) = joiner.take(datagram) {
-                        self.carried.deliver(&packet);
-                    },
+                    Ok(datagram) => self.carried.deliver(connection, datagram, &mut joiner, &mut joined),
                     Err(error) => return LineEnd::Lost(error),
                 },
             }

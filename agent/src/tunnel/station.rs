@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use penstock_policy::ids::GatewayId;
 use penstock_proto::peer::Subject;
@@ -16,7 +16,10 @@ use penstock_proto::tls::server::ServerCredentials;
 use penstock_proto::tls::tunnel::{accepting_gateway, connecting_gateway};
 use penstock_proto::withdrawn::Life;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{Connection, ConnectionError, Endpoint, EndpointConfig, Incoming, TokioRuntime, TransportConfig};
+use quinn::{
+    AckFrequencyConfig, Connection, ConnectionError, Endpoint, EndpointConfig, Incoming, TokioRuntime,
+    TransportConfig,
+};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -33,6 +36,12 @@ const EARLY_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub(super) const HELD_BYTES_MAX: usize = HANDSHAKES_MAX * 64 * 1024 + EARLY_BYTES_MAX;
 /// What the socket keeps unread: the kernel's bound, in a burst.
 const SOCKET_BYTES: usize = 4 * 1024 * 1024;
+/// Packets that are acknowledged together.
+const ACKNOWLEDGED_AFTER: u32 = 32;
+/// Why a gateway is not connected to that says nothing.
+pub(super) const NO_ANSWER: &str = "it does not answer";
+/// What a path takes there and back until that is measured.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// The name in the handshake, which decides nothing and says nothing.
 const NOBODY: &str = "gateway.invalid";
 
@@ -132,11 +141,11 @@ impl Station {
         }
     }
 
-    /// Connects to `peer`.
+    /// Connects to `peer`, which has so long to answer.
     pub(super) async fn connect(
         &self,
         peer: &GatewayId,
-        at: SocketAddr,
+        (at, patience): (SocketAddr, Duration),
         identity: &Identity,
     ) -> Result<Connection, String> {
         let config = connecting_gateway(identity.plant_trust(), identity.credentials(), peer)
@@ -152,9 +161,9 @@ impl Station {
             connection.accept_uni().await?;
             Ok(connection)
         };
-        match tokio::time::timeout(HANDSHAKE_MAX, welcomed).await {
+        match tokio::time::timeout(patience, welcomed).await {
             Ok(connected) => connected.map_err(|error: ConnectionError| in_words(&error)),
-            Err(_) => Err("it does not answer".to_owned()),
+            Err(_) => Err(NO_ANSWER.to_owned()),
         }
     }
 
@@ -232,12 +241,25 @@ fn transport(streams: u32) -> Arc<TransportConfig> {
     transport
         .max_idle_timeout(SILENT_MAX.try_into().ok())
         .keep_alive_interval(Some(BEAT))
+        // Until it is measured: what is lost at first is sent again after three times that.
+        .initial_rtt(INITIAL_RTT)
         .max_concurrent_bidi_streams(0_u32.into())
         .max_concurrent_uni_streams(streams.into())
+        // Nothing waits for an acknowledgement here, and each costs a packet: what of them is needed is how long the path takes, and that it lives.
+        .ack_frequency_config(Some(acknowledged()))
         .datagram_receive_buffer_size(Some(RECEIVE_BYTES_MAX))
         .datagram_send_buffer_size(SEND_BYTES_MAX)
         .congestion_controller_factory(Arc::new(Steady));
     Arc::new(transport)
+}
+
+/// How often the other side acknowledges.
+fn acknowledged() -> AckFrequencyConfig {
+    let mut config = AckFrequencyConfig::default();
+    config
+        .ack_eliciting_threshold(ACKNOWLEDGED_AFTER.into())
+        .reordering_threshold(0_u32.into());
+    config
 }
 
 /// A socket for both families, or for IPv4 on a machine that knows no other.

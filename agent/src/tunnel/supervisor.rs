@@ -4,6 +4,7 @@
 //! route that another program deleted comes back. It needs no coordinator.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::line::{Line, Setup};
+use super::shown::{self, TunnelState};
 use super::station::Station;
 use crate::audit::{Audit, record};
 use crate::clock;
@@ -93,6 +95,8 @@ pub struct Supervisor {
     withdrawn: WithdrawnView,
     audit: Audit,
     faults: watch::Sender<Vec<Fault>>,
+    /// Where how they stand is left for people; `None`: nowhere.
+    folder: Option<PathBuf>,
     open: Option<Open>,
     laid: BTreeMap<String, Laid>,
     /// The plan that they were compared with last.
@@ -116,6 +120,7 @@ impl Supervisor {
             withdrawn,
             audit,
             faults,
+            folder: None,
             open: None,
             laid: BTreeMap::new(),
             seen: None,
@@ -124,24 +129,29 @@ impl Supervisor {
         (supervisor, seen)
     }
 
-    /// Runs until `stop`.
+    /// Leaves in this folder how the tunnels stand.
+    #[must_use]
+    pub fn showing_in(mut self, folder: PathBuf) -> Self {
+        self.folder = Some(folder);
+        self
+    }
+
+    /// Runs until `stop`, also where nobody is left who puts another policy in force.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut planned, mut identified) = (true, true);
         loop {
             let plan = self.policy.borrow_and_update().plan.clone();
             if let Some(plan) = plan {
                 self.bring_about(&plan).await;
             }
             self.show();
+            self.leave().await;
             tokio::select! {
                 () = stop.cancelled() => break,
-                changed = self.policy.changed() => if changed.is_err() {
-                    break;
-                },
-                changed = self.identity.changed() => if changed.is_err() {
-                    break;
-                },
+                changed = self.policy.changed(), if planned => planned = changed.is_ok(),
+                changed = self.identity.changed(), if identified => identified = changed.is_ok(),
                 _ = look.tick() => {}
             }
         }
@@ -279,6 +289,18 @@ impl Supervisor {
         if let Some(open) = self.open.take() {
             open.station.close(why);
             open.meeting.abort();
+        }
+    }
+
+    /// Leaves how the tunnels stand for people.
+    async fn leave(&mut self) {
+        let Some(folder) = self.folder.clone() else {
+            return;
+        };
+        let states: Vec<TunnelState> = self.laid.values().map(|laid| laid.line.shown()).collect();
+        let left = tokio::task::spawn_blocking(move || shown::write(&folder, &states));
+        if let Ok(Err(error)) = left.await {
+            tracing::debug!(%error, "how the tunnels stand is not left for `penstock-agent status`");
         }
     }
 

@@ -12,4 +12,6 @@ mod attacks;
 mod clear;
 mod passes;
 mod pki;
+mod program;
+mod real;
 mod world;

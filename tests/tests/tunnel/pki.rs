@@ -43,6 +43,11 @@ impl Pki {
         }
     }
 
+    /// The folder of a gateway's key and certificates, as an agent's state folder.
+    pub fn state_of(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     /// The identity of the gateway of this name, which judges others by this list of withdrawn keys.
     pub fn gateway(&self, name: &str, withdrawn: WithdrawnView) -> Arc<Identity> {
         let key = rcgen::KeyPair::generate().unwrap();

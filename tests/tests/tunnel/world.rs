@@ -116,6 +116,20 @@ impl World {
         Gateway::begin(self.namespace(name).clone(), plan(name), identity, (list, view))
     }
 
+    /// A file of this world.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Takes all rules out of both gateways: the way in the clear is open.
+    #[allow(dead_code)] // For the bench.
+    pub fn clear(&self) {
+        for gateway in &self.gateways {
+            let script = penstock_agent::enforce::nft::render::remove();
+            gateway.run_with_input("nft", &["-f", "-"], &script).unwrap();
+        }
+    }
+
     pub fn namespace(&self, gateway: &str) -> &Namespace {
         let [first, second] = &self.gateways;
         if gateway == first.name() { first } else { second }

@@ -365,7 +365,12 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         health::own::follow(
             probe.clone(),
             certificate_files(config),
-            [releases.untaken(), subjects.behind(), subjects.restored(), issuing],
+            [
+                releases.untaken(),
+                subjects.behind(),
+                subjects.restored(),
+                issuing,
+            ],
             own,
         ),
     );

@@ -156,7 +156,7 @@ health: Health AssuranceLine CoordinatorFault GatewayBrief ShadowLine StandingLi
 why: Why Ask Party Permitted Refused SmallestFlow\n\
 audit-search: Found Named Record\n\
 audit-tail: Record Named\n\
-health-watch: Change\n\
+health-watch: Change AssuranceLine\n\
 health-watch-fault: FaultChange\n\
 health-watch-note: NoteChange";
 

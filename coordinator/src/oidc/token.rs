@@ -349,8 +349,9 @@ fn judged(claims: Claims, expected: &Expected<'_>, now_s: u64) -> Result<ProvenA
             needed: listed(expected.acr),
         });
     }
+    let is_unprintable = |c: char| c.is_control() || text::is_hidden(c);
     let is_named =
-        (1..=SUBJECT_BYTES_MAX).contains(&claims.sub.len()) && !claims.sub.contains(text::is_hidden);
+        (1..=SUBJECT_BYTES_MAX).contains(&claims.sub.len()) && !claims.sub.contains(is_unprintable);
     if !is_named {
         return Err(TokenRefused::Subject);
     }

@@ -10,6 +10,7 @@
 //!   mosquitto that has a list of 1,000 lines itself.
 //! - `tls`: MQTT inside TLS that ends at the gateway, and at an HAProxy that does the same: handshakes, publications,
 //!   and what 1,000 connections take of memory.
+//! - `plain`: TLS that ends at the gateway before a server that speaks none, and at an HAProxy that does the same: handshakes, bulk, requests.
 //! - `memory`: what the agent takes of memory with 10 and with 1,000 flows, and with 1,000 inspected connections.
 //! - `tuples`: an agent's start with 100,000 inspected tuples, and a read then.
 //!
@@ -31,6 +32,7 @@ mod mqtt;
 #[allow(dead_code, unreachable_pub)] // The rest of it serves the tests.
 #[path = "../../tests/inspected/pki.rs"]
 mod pki;
+mod plain;
 mod process;
 mod shadow;
 mod tls;
@@ -56,6 +58,7 @@ const PARTS: &[(&str, Part)] = &[
     ("connections", connections::rates),
     ("mqtt", mqtt::rates),
     ("tls", tls::all),
+    ("plain", plain::all),
     ("memory", memory::all),
     ("tuples", tuples::starts),
 ];

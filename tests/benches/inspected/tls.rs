@@ -246,7 +246,7 @@ fn address(way: Way) -> (&'static str, u16) {
     }
 }
 
-fn config(own: &Files) -> Arc<ClientConfig> {
+pub(super) fn config(own: &Files) -> Arc<ClientConfig> {
     let provider = CryptoProvider {
         kx_groups: vec![aws_lc_rs::kx_group::X25519],
         ..aws_lc_rs::default_provider()

@@ -53,7 +53,7 @@ const NAMES: [&str; 3] = ["routed in the clear", "WireGuard", "tunnel"];
 enum Running<'a> {
     Routed,
     WireGuard(WireGuard<'a>),
-    Tunnelled([Program<'a>; 2]),
+    Tunnelled(Box<[Program<'a>; 2]>),
 }
 
 impl<'a> Running<'a> {
@@ -62,9 +62,9 @@ impl<'a> Running<'a> {
         let running = match way {
             Way::Routed => Self::Routed,
             Way::WireGuard => Self::WireGuard(WireGuard::start(world)),
-            Way::Tunnelled => {
-                Self::Tunnelled(["gw-north", "gw-south"].map(|gateway| Program::start(world, gateway)))
-            }
+            Way::Tunnelled => Self::Tunnelled(Box::new(
+                ["gw-north", "gw-south"].map(|gateway| Program::start(world, gateway)),
+            )),
         };
         world.wait_for_pings(true);
         running

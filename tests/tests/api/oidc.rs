@@ -265,6 +265,8 @@ async fn a_provider_that_changes_its_key_or_its_algorithm_is_believed_and_its_ol
     sign_in(&world, before.clone(), &key).await.unwrap();
     for algorithm in ["RS256", "PS256", "EdDSA"] {
         provider.restart(algorithm).await;
+        // Its keys are asked for at most once a second.
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         let token = token_for(&provider, "silva", &key).await;
         sign_in(&world, token, &key)
             .await

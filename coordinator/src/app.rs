@@ -359,20 +359,12 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     let est = devices_enrol(config, est_tls, &subjects, &desk, (&mut tasks, &stopping)).await?;
     let probe = Arc::new(Probe::new(store.clone()));
     let (own, own_faults) = watch::channel(Vec::new());
+    let (untaken, behind, restored) = (releases.untaken(), subjects.behind(), subjects.restored());
+    let reasons = [untaken, behind, restored, issuing];
     background(
         &mut tasks,
         &stopping,
-        health::own::follow(
-            probe.clone(),
-            certificate_files(config),
-            [
-                releases.untaken(),
-                subjects.behind(),
-                subjects.restored(),
-                issuing,
-            ],
-            own,
-        ),
+        health::own::follow(probe.clone(), certificate_files(config), reasons, own),
     );
     background(
         &mut tasks,

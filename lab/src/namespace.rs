@@ -47,6 +47,9 @@ impl Namespace {
         for scope in ["all", "default"] {
             namespace.sysctl(&format!("net.ipv6.conf.{scope}.accept_dad"), "0")?;
             namespace.sysctl(&format!("net.ipv6.conf.{scope}.accept_ra"), "0")?;
+            // Nor repeated, at a random moment, which groups a host listens to: to a gateway that is one more refused packet.
+            let repeated = format!("net.ipv6.conf.{scope}.mldv2_unsolicited_report_interval");
+            namespace.sysctl(&repeated, "3600000")?;
         }
         Ok(namespace)
     }

@@ -8,25 +8,28 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{Findings, Severity};
-use crate::model::{Conduit, Flow, FlowEnd, Plant};
-use crate::plan::{FlowSide, Plan, Unproven};
+use crate::ids::ConduitId;
+use crate::model::{Asset, Conduit, Flow, FlowEnd, Plant};
+use crate::plan::{FlowSide, Plan, PlanInterface, Unproven};
 use crate::terms::{Assurance, Enforcement, OnAgentLoss, Tls};
 use crate::words::and;
 
 /// Where the plan denies, or permits, something else than what its conduits ask for; in words.
-pub(super) fn faults(plant: &Plant, plan: &Plan) -> Vec<String> {
+///
+/// `conduits` are the gateway's; `assets_on` are those on one of its sides.
+pub(super) fn faults<'a>(
+    conduits: &[(&ConduitId, &Conduit)],
+    assets_on: impl Fn(&PlanInterface) -> Vec<&'a Asset>,
+    plan: &Plan,
+) -> Vec<String> {
     let mut faults = Vec::new();
-    for (id, conduit) in plant
-        .conduits
-        .iter()
-        .filter(|(_, one)| one.via.contains(&plan.gateway))
-    {
+    for (id, conduit) in conduits {
         let minimum = conduit.minimum_assurance.unwrap_or(Assurance::D0);
         for (name, flow) in &conduit.flows {
             let denied = plan
                 .unproven
                 .iter()
-                .find(|one| (&one.conduit, &one.flow) == (id, name));
+                .find(|one| (&one.conduit, &one.flow) == (*id, name));
             if minimum == Assurance::D0 {
                 if denied.is_some() {
                     faults.push(format!(
@@ -48,9 +51,10 @@ pub(super) fn faults(plant: &Plant, plan: &Plan) -> Vec<String> {
         }
     }
     for (interface, bound) in &plan.bound {
+        let side = plan.interfaces.iter().find(|side| side.name == *interface);
+        let assets = side.map(&assets_on).unwrap_or_default();
         let declared = |address: IpAddr, mac: String| {
-            let mut assets = plant.assets.values();
-            assets.any(|asset| {
+            assets.iter().any(|asset| {
                 let same = asset
                     .mac
                     .as_ref()

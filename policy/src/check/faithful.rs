@@ -185,7 +185,12 @@ pub(super) fn check(plant: &Plant, index: &Index<'_>, plan: &Plan, findings: &mu
         let words = "the plan has other tunnels than the plant's conduits ask for".to_owned();
         findings.error("PC0119", words, RECOMPILE);
     }
-    for words in assurance::faults(plant, plan) {
+    let conduits = index.conduits.get(&plan.gateway).map_or(&[][..], Vec::as_slice);
+    let assets_on = |side: &PlanInterface| {
+        let members = index.on(side).map(|(_, members)| members);
+        members.flat_map(|members| members.assets.clone()).collect()
+    };
+    for words in assurance::faults(conduits, assets_on, plan) {
         findings.error("PC0113", words, RECOMPILE);
     }
     sides(plant, index, plan, findings);

@@ -41,6 +41,7 @@ pub(super) static VOCABULARY: Vocabulary = Vocabulary {
         help: "write `answer`: the client gets the line `ERR refused`",
     },
     matches_answers: false,
+    has_roles: false,
     example: "`allow: [{ get: { points: 0-9 } }]`",
     placeholder: Placeholder {
         entry: "get: { points: 0 }",

@@ -111,7 +111,7 @@ async fn a_bundle_that_a_release_names_is_taken_by_a_root_that_is_trusted_and_on
     );
     // The approvers' word does not stand for a root's.
     keeper
-        .learn(anchor(&forged), brought(&[forged.clone()]), "with r8")
+        .learn(anchor(&forged), brought(std::slice::from_ref(&forged)), "with r8")
         .await;
     assert!(
         said()
@@ -122,11 +122,15 @@ async fn a_bundle_that_a_release_names_is_taken_by_a_root_that_is_trusted_and_on
     );
     // What they did not name is not taken with it.
     keeper
-        .learn(anchor(&forged), brought(&[bundle.clone()]), "with r9")
+        .learn(anchor(&forged), brought(std::slice::from_ref(&bundle)), "with r9")
         .await;
     assert_eq!(number(), 0);
     keeper
-        .learn(anchor(&bundle), brought(&[bundle.clone()]), "with r10")
+        .learn(
+            anchor(&bundle),
+            brought(std::slice::from_ref(&bundle)),
+            "with r10",
+        )
         .await;
     assert_eq!((number(), said()), (1, None));
     // An older one, and the same again, are nothing new; another one of the same number is an alarm.

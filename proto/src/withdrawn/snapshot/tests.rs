@@ -104,7 +104,7 @@ fn how_far_a_list_goes_counts_by_the_authority_of_its_plant_alone() {
     ));
     let other = "steel".parse().unwrap();
     assert!(matches!(
-        signed.verify(&other, &[own.clone()]),
+        signed.verify(&other, std::slice::from_ref(&own)),
         Err(ListError::Plant(_))
     ));
     let mut altered = signed;

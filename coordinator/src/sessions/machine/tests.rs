@@ -27,7 +27,7 @@ enum Happens {
     Recorded(u64),
     /// The gateway sends the next block.
     Block,
-    /// It sends one again that it sent before, or one too early.
+    /// It sends one of those that it has: again, or too early.
     OutOfOrder(u64),
     /// It says what it holds.
     Report,
@@ -274,8 +274,8 @@ impl World {
 
     /// The gateway sends its next block, if its window allows it.
     fn next_block(&mut self) {
-        if self.sent < self.recorded.min(self.acknowledged + WINDOW) && self.machine.reads() && self.welcomed
-        {
+        let window = self.recorded.min(self.acknowledged + WINDOW);
+        if self.sent < window && self.machine.reads() && self.welcomed {
             self.block(self.sent);
             self.sent += 1;
         }
@@ -425,7 +425,7 @@ impl World {
             Happens::Recorded(blocks) => self.recorded += blocks,
             Happens::Block => self.next_block(),
             Happens::OutOfOrder(sequence) => {
-                self.disordered = true;
+                (self.disordered, self.recorded) = (true, self.recorded.max(sequence + 1));
                 self.block(sequence);
             }
             Happens::Report => {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use penstock_proto::peer::Subject;
-use penstock_proto::refusal::{Reason, Refusal};
-use penstock_proto::tls::server::PeerInfo;
+use penstock_proto::refusal::Reason;
 use penstock_proto::v1;
 use penstock_proto::v1::enrolment_server::Enrolment;
 use tonic::{Request, Response, Status};
 
+use super::gate::peer;
 use crate::allowance::Allowance;
 use crate::ca::{Authority, IssuedCertificate};
 use crate::clock;
@@ -52,11 +52,7 @@ pub(super) fn to_wire(issued: IssuedCertificate, authority: &Authority) -> v1::E
 #[tonic::async_trait]
 impl Enrolment for EnrolmentService {
     async fn enrol(&self, request: Request<v1::EnrolRequest>) -> Result<Response<v1::EnrolResponse>, Status> {
-        let address = request
-            .extensions()
-            .get::<PeerInfo>()
-            .map(|info| info.address.ip())
-            .ok_or_else(|| Refusal::new(Reason::Internal, "the connection's peer is not known"))?;
+        let address = peer(request.extensions())?.address.ip();
         let message = request.into_inner();
         let now_ms = clock::now_ms();
         let application = Application {

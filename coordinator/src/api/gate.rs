@@ -78,6 +78,13 @@ const RECORDED: Share = Share {
     per_day: 86_400,
 };
 
+/// Whose connection a request came by, also if they showed no certificate.
+pub(super) fn peer(extensions: &Extensions) -> Result<&PeerInfo, Refusal> {
+    extensions
+        .get()
+        .ok_or_else(|| Refusal::new(Reason::Internal, "the connection's peer is not known"))
+}
+
 /// The verified identity of a request's peer, whose certificate has not ended.
 fn identity(extensions: &Extensions) -> Result<(&PeerIdentity, &PeerInfo), Refusal> {
     let (identity, info) = shown(extensions)?;
@@ -109,9 +116,7 @@ pub(super) fn ended(info: &PeerInfo) -> Refusal {
 
 /// The verified identity of a request's peer, also if its certificate has ended since, or had when it came.
 fn shown(extensions: &Extensions) -> Result<(&PeerIdentity, &PeerInfo), Refusal> {
-    let info = extensions
-        .get::<PeerInfo>()
-        .ok_or_else(|| Refusal::new(Reason::Internal, "the connection's peer is not known"))?;
+    let info = peer(extensions)?;
     let identity = info.identity().ok_or_else(|| {
         metrics::counter!("penstock_denied_total", "reason" => "no-certificate").increment(1);
         Refusal::new(

@@ -2,14 +2,13 @@
 
 use penstock_policy::ids::OperatorId;
 use penstock_proto::refusal::{Reason, Refusal};
-use penstock_proto::tls::server::PeerInfo;
 use penstock_proto::v1;
 use tonic::{Request, Response, Status};
 
 use super::answers::carried;
 use super::control::ControlService;
 use super::enrol::{EnrolmentService, to_wire};
-use super::gate::Action;
+use super::gate::{Action, peer};
 use crate::clock;
 use crate::oidc::{AskedProvider, LinkAnswer, LinkWish, NamedAccount, SignIn, SignInAnswer};
 use crate::operators::Role;
@@ -48,11 +47,7 @@ impl EnrolmentService {
         &self,
         request: Request<v1::SignInRequest>,
     ) -> Result<Response<v1::SignInResponse>, Status> {
-        let address = request
-            .extensions()
-            .get::<PeerInfo>()
-            .map(|info| info.address.ip())
-            .ok_or_else(|| Refusal::new(Reason::Internal, "the connection's peer is not known"))?;
+        let address = peer(request.extensions())?.address.ip();
         let message = request.into_inner();
         let now_ms = clock::now_ms();
         let asked = SignIn {

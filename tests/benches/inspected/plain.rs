@@ -17,7 +17,7 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 use super::connections::{self, Figures};
 use super::gateway::{self, Enrolled, Inspecting};
 use super::pki::{Files, Pki};
-use super::tls::config;
+use super::tls::{NAMES, Running, WAYS, Way, config};
 use super::{GATEWAY, Plant, SERVER, haproxy, median, ratio};
 
 /// Where clients connect inside TLS, and where the server listens.
@@ -35,29 +35,6 @@ const REQUEST_BYTES: usize = 100;
 /// What the server does with a connection, by its first byte.
 const ECHO: u8 = b'e';
 const SINK: u8 = b's';
-
-#[derive(Clone, Copy)]
-enum Way {
-    Proxied,
-    Ended,
-}
-
-const WAYS: [Way; 2] = [Way::Proxied, Way::Ended];
-const NAMES: [&str; 2] = ["HAProxy", "agent"];
-
-enum Running {
-    Proxied(Daemon),
-    Ended(Inspecting),
-}
-
-impl Running {
-    fn id(&self) -> u32 {
-        match self {
-            Self::Proxied(proxy) => proxy.id(),
-            Self::Ended(agent) => agent.id(),
-        }
-    }
-}
 
 struct World<'a> {
     plant: &'a Plant,
@@ -139,7 +116,9 @@ impl<'a> World<'a> {
         gateway::clear(self.plant);
         match way {
             Way::Proxied => Running::Proxied(self.proxy()),
-            Way::Ended => Running::Ended(Inspecting::start_enrolled(self.plant, &self.plan, &self.enrolled)),
+            Way::Inspected => {
+                Running::Inspected(Inspecting::start_enrolled(self.plant, &self.plan, &self.enrolled))
+            }
         }
     }
 
@@ -164,7 +143,7 @@ impl<'a> World<'a> {
     fn dial(&self, way: Way, kind: u8) -> StreamOwned<ClientConnection, TcpStream> {
         let (host, port) = match way {
             Way::Proxied => (GATEWAY, haproxy::PORT),
-            Way::Ended => (SERVER, PORT),
+            Way::Inspected => (SERVER, PORT),
         };
         let tcp = TcpStream::connect((host, port)).unwrap();
         tcp.set_nodelay(true).unwrap();

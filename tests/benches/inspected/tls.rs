@@ -52,22 +52,22 @@ struct World<'a> {
 
 /// What ends TLS in the gateway.
 #[derive(Clone, Copy)]
-enum Way {
+pub(super) enum Way {
     Proxied,
     Inspected,
 }
 
-const WAYS: [Way; 2] = [Way::Proxied, Way::Inspected];
-const NAMES: [&str; 2] = ["HAProxy", "inspected"];
+pub(super) const WAYS: [Way; 2] = [Way::Proxied, Way::Inspected];
+pub(super) const NAMES: [&str; 2] = ["HAProxy", "inspected"];
 
 /// A way that is open.
-enum Running {
+pub(super) enum Running {
     Proxied(Daemon),
     Inspected(Inspecting),
 }
 
 impl Running {
-    fn id(&self) -> u32 {
+    pub(super) fn id(&self) -> u32 {
         match self {
             Self::Proxied(proxy) => proxy.id(),
             Self::Inspected(agent) => agent.id(),

@@ -120,7 +120,7 @@ fn compose(plant: &Plant, digest: Option<&Digest>) -> Scene {
     let limited = plant.limited();
     // A plant that cannot be compiled has no gateway that checks anything.
     let plans = compile_all(plant).unwrap_or_default();
-    let known = by_flow(&plans);
+    let known = by_flow(plant, &plans);
     let mut assets: BTreeMap<&ZoneId, Vec<(&AssetId, &Asset)>> = BTreeMap::new();
     for (id, asset) in &plant.assets {
         assets.entry(&asset.zone).or_default().push((id, asset));

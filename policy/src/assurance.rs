@@ -16,7 +16,7 @@ use crate::terms::{Assurance, Proof};
 pub struct FlowAssurance {
     /// The least that an end proves at a gateway that permits it; `None`: no gateway does.
     pub least: Option<Proof>,
-    /// Some gateway denies it to an end, or wholly, since that proves too little.
+    /// Some gateway denies it to an end, or wholly, since that proves too little. Not so between zones that only observe.
     pub denied: bool,
 }
 
@@ -31,7 +31,10 @@ pub struct ZoneAssurance {
 }
 
 /// Each flow that is in a plan, permitted or denied.
-pub fn by_flow(plans: &BTreeMap<GatewayId, Plan>) -> BTreeMap<(&ConduitId, &FlowName), FlowAssurance> {
+pub fn by_flow<'a>(
+    plant: &Plant,
+    plans: &'a BTreeMap<GatewayId, Plan>,
+) -> BTreeMap<(&'a ConduitId, &'a FlowName), FlowAssurance> {
     let mut all: BTreeMap<_, FlowAssurance> = BTreeMap::new();
     for plan in plans.values() {
         let proofs: BTreeMap<_, Proof> = plan.least_proofs().collect();
@@ -46,7 +49,9 @@ pub fn by_flow(plans: &BTreeMap<GatewayId, Plan>) -> BTreeMap<(&ConduitId, &Flow
             };
         }
         for denied in &plan.unproven {
-            all.entry((&denied.conduit, &denied.flow)).or_default().denied = true;
+            let of = all.entry((&denied.conduit, &denied.flow)).or_default();
+            let conduit = plant.conduits.get(&denied.conduit);
+            of.denied |= !conduit.is_some_and(|conduit| plant.only_observes(conduit));
         }
     }
     all
@@ -59,7 +64,7 @@ pub fn by_zone(plant: &Plant, plans: &BTreeMap<GatewayId, Plan>) -> BTreeMap<Zon
         .keys()
         .map(|zone| (zone.clone(), ZoneAssurance::default()))
         .collect();
-    for ((conduit, _), flow) in by_flow(plans) {
+    for ((conduit, _), flow) in by_flow(plant, plans) {
         let ends = plant
             .conduits
             .get(conduit)

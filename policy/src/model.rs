@@ -26,6 +26,7 @@ pub use zone::{Asset, Consequence, SlVector, Zone, ZoneKind};
 
 pub use crate::change::{Condition, Window};
 use crate::ids::{AssetId, ConduitId, ControlId, GatewayId, GrantId, PlantId, SiteId, ZoneId};
+use crate::terms::Enforcement;
 
 /// A whole plant.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -64,6 +65,21 @@ impl Plant {
         let named = self.remote_access.values().map(|access| &access.conduit);
         let say_so = self.conduits.iter().filter(|(_, conduit)| conduit.only_by_grant);
         named.chain(say_so.map(|(id, _)| id)).collect()
+    }
+
+    /// Whether both zones of a conduit only observe: what its gateways refuse passes, and is recorded.
+    pub fn only_observes(&self, conduit: &Conduit) -> bool {
+        [&conduit.from, &conduit.to].into_iter().all(|zone| {
+            let zone = self.zones.get(zone);
+            zone.is_some_and(|zone| zone.enforcement == Enforcement::Observe)
+        })
+    }
+
+    /// Whether a flow whose ends prove too little stays as it is, since its zones only observe and it is nothing that would pass by itself: the
+    /// gateway carries it from broker to broker, or ends the TLS that its server does not speak.
+    pub fn spares(&self, conduit: &Conduit, flow: &Flow) -> bool {
+        let ends_tls = flow.tls.as_ref().is_some_and(|tls| tls.plain_port.is_some());
+        (flow.is_bridge() || ends_tls) && self.only_observes(conduit)
     }
 
     /// Whether a conduit is open only while a grant of remote access lasts.

@@ -376,6 +376,13 @@ pub struct Tunnel {
     pub vouched: Vec<IpAddr>,
 }
 
+impl Tunnel {
+    /// Whether it is the same line as `other`: what the other gateway vouches for changes nothing of that.
+    pub fn is_line_of(&self, other: &Self) -> bool {
+        (&self.device, &self.peer, self.connect) == (&other.device, &other.peer, other.connect)
+    }
+}
+
 /// One side of a rule: a network, and the name of what the document calls it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -167,6 +167,14 @@ fn not_judged(reading: &ShadowReading, names: &Names<'_>, unread: &ByFlow, reset
             "by which port of the bridge frames come in: this release has other addresses or zones on its sides".to_owned(),
         );
     }
+    let bound = |plan: &Plan| plan.bound.clone();
+    if reading.in_force.as_deref().map(bound).unwrap_or_default() != reading.judged.bound {
+        words.push(
+            "from which MAC addresses packets come: this release holds addresses to other ones than now, and whatever has one of these addresses \
+             and another MAC address is cut off then, also from flows that must flow"
+                .to_owned(),
+        );
+    }
     let bridges = |plan: &Plan| plan.bridges.clone();
     if reading.in_force.as_deref().map(bridges).unwrap_or_default() != reading.judged.bridges {
         words.push(

@@ -246,7 +246,10 @@ impl Supervisor {
         let outdated: Vec<String> = self
             .laid
             .iter()
-            .filter(|(_, laid)| !tunnels.peers.contains(&laid.line.tunnel) || laid.line.is_finished())
+            .filter(|(_, laid)| {
+                let mut peers = tunnels.peers.iter();
+                !peers.any(|tunnel| tunnel.is_line_of(&laid.line.tunnel)) || laid.line.is_finished()
+            })
             .map(|(device, _)| device.clone())
             .collect();
         for device in outdated {

@@ -131,7 +131,9 @@ pub(super) fn check(plant: &Plant, index: &Index<'_>, plan: &Plan, findings: &mu
                 RECOMPILE,
             ),
             Some((conduit, flow)) => {
-                for differs in differences(conduit, flow, rule, left_out(plan, &rule.conduit, &rule.flow)) {
+                let denied = left_out(plan, &rule.conduit, &rule.flow);
+                let denied = denied.filter(|_| !plant.spares(conduit, flow));
+                for differs in differences(conduit, flow, rule, denied) {
                     let words = format!("rule {name} has {differs} than its flow declares");
                     findings.error("PC0113", words, RECOMPILE);
                 }
@@ -165,9 +167,8 @@ pub(super) fn check(plant: &Plant, index: &Index<'_>, plan: &Plan, findings: &mu
         }
     }
     for ((conduit, flow), (asked, declares)) in declared {
-        if left_out(plan, conduit, flow)
-            .is_some_and(|denied| assurance::leaves_nothing(asked, declares, denied))
-        {
+        let denied = left_out(plan, conduit, flow).filter(|_| !plant.spares(asked, declares));
+        if denied.is_some_and(|denied| assurance::leaves_nothing(asked, declares, denied)) {
             continue;
         }
         let words = format!("flow {conduit}/{flow} is declared for this gateway but not in its plan");

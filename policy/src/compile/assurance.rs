@@ -1,5 +1,5 @@
 //! What a plan does about ends of flows that prove less than their conduit asks for: it binds them where the gateway can, and permits
-//! nothing of those that stay too weak.
+//! nothing of those that stay too weak, but for what would stop between zones that only observe ([`Plant::spares`](crate::model::Plant::spares)).
 //!
 //! Bound is only what a conduit asks for. So a document without `minimum_assurance` holds nobody to a MAC address by it, and a plan of
 //! such a document asks nothing more of an agent.
@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::Compiler;
-use crate::ids::{AssetId, ConduitId};
+use crate::ids::{AssetId, ConduitId, FlowName};
 use crate::model::{Asset, Gateway, Interface};
 use crate::plan::{Bridge, Broker, Endpoint, FlowSide, Hardware, Plan, Rule, Unproven, WeakEnd};
 use crate::terms::{Assurance, GatewayMode, Mac, PortRange, Transport};
@@ -48,19 +48,25 @@ impl Compiler<'_> {
                 bridged: false,
                 weak: weak.iter().cloned().collect(),
             });
-            strong(rule, &weak)
+            self.spares(&rule.conduit, &rule.flow) || strong(rule, &weak)
         });
         plan.rules = rules;
         let mut bridges = std::mem::take(&mut plan.bridges);
         bridges.retain(|bridge| {
             let refused = asked(&bridge.conduit).and_then(|minimum| weak_bridge(plan, bridge, minimum));
-            let stays = refused.is_none();
+            let stays = refused.is_none() || self.spares(&bridge.conduit, &bridge.flow);
             unproven.extend(refused);
             stays
         });
         plan.bridges = bridges;
         unproven.sort_by(|one, other| (&one.conduit, &one.flow).cmp(&(&other.conduit, &other.flow)));
         plan.unproven = unproven;
+    }
+
+    fn spares(&self, conduit: &ConduitId, flow: &FlowName) -> bool {
+        let conduit = self.plant.conduits.get(conduit);
+        let flow = conduit.and_then(|conduit| Some((conduit, conduit.flows.get(flow)?)));
+        flow.is_some_and(|(conduit, flow)| self.plant.spares(conduit, flow))
     }
 
     /// Binds the addresses of assets that are ends of flows of which D1 is asked and which nothing better proves: here, where their

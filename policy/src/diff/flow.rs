@@ -24,7 +24,8 @@ pub(super) fn changes(
 ) {
     let before = old.map(flows).unwrap_or_default();
     let after = flows(new);
-    let (weak, weaker) = (denied(old_plans), denied(new_plans));
+    let weak = old.map(|old| denied(old, old_plans)).unwrap_or_default();
+    let weaker = denied(new, new_plans);
     let names: BTreeSet<_> = before.keys().chain(after.keys()).copied().collect();
     for (conduit, flow) in names {
         let subject = Subject::Flow {
@@ -51,10 +52,17 @@ pub(super) fn changes(
     }
 }
 
-/// By flow: the ends that are denied for want of assurance, and where.
-type Denied<'a> = BTreeMap<(&'a ConduitId, &'a FlowName), BTreeSet<String>>;
+/// The ends of a flow that prove too little, and where.
+#[derive(Clone, Default)]
+struct WeakEnds {
+    denied: BTreeSet<String>,
+    /// Between zones that only observe.
+    foretold: BTreeSet<String>,
+}
 
-fn denied(plans: &Plans) -> Denied<'_> {
+type Denied<'a> = BTreeMap<(&'a ConduitId, &'a FlowName), WeakEnds>;
+
+fn denied<'a>(plant: &Plant, plans: &'a Plans) -> Denied<'a> {
     let mut all = Denied::new();
     for (gateway, plan) in plans {
         for unproven in &plan.unproven {
@@ -69,22 +77,22 @@ fn denied(plans: &Plans) -> Denied<'_> {
                     weak.proof
                 )
             });
-            all.entry((&unproven.conduit, &unproven.flow))
-                .or_default()
-                .extend(ends);
+            let of = all.entry((&unproven.conduit, &unproven.flow)).or_default();
+            let conduit = plant.conduits.get(&unproven.conduit);
+            match conduit.is_some_and(|conduit| plant.only_observes(conduit)) {
+                true => of.foretold.extend(ends),
+                false => of.denied.extend(ends),
+            }
         }
     }
     all
 }
 
 /// What becomes of a flow by the assurance of its ends.
-fn assurance(
-    effect: &mut Effect,
-    details: &mut Vec<String>,
-    (before, after): (&BTreeSet<String>, &BTreeSet<String>),
-) {
-    let newly: Vec<_> = after.difference(before).collect();
-    let no_longer: Vec<_> = before.difference(after).collect();
+fn assurance(effect: &mut Effect, details: &mut Vec<String>, (before, after): (&WeakEnds, &WeakEnds)) {
+    let newly: Vec<_> = after.denied.difference(&before.denied).collect();
+    let no_longer: Vec<_> = before.denied.difference(&after.denied).collect();
+    let foretold: Vec<_> = after.foretold.difference(&before.foretold).collect();
     let by_itself = matches!(effect, Effect::Added).then_some(Effect::Added);
     let by_assurance = Effect::of(!no_longer.is_empty(), !newly.is_empty());
     let says = by_assurance != Effect::Recorded;
@@ -92,6 +100,12 @@ fn assurance(
         details.push(format!(
             "denied from now on, by its assurance: {}",
             and(newly.into_iter())
+        ));
+    }
+    if !foretold.is_empty() {
+        details.push(format!(
+            "would be denied, by its assurance, if its zones enforced: {}",
+            and(foretold.into_iter())
         ));
     }
     if !no_longer.is_empty() {

@@ -5,7 +5,7 @@
 //! A certificate counts only where it is asked for always: on a flow that passes unread while no agent lives, the address is all.
 //!
 //! A flow whose end proves less than its conduit asks for is in no rule, wholly or for that end: nothing else could
-//! permit it by mistake. It stands in [`Plan::unproven`], so that a denial can say why.
+//! permit it by mistake. Between zones that only observe, what the gateway itself carries, or whose TLS it ends, stays in force all the same. It stands in [`Plan::unproven`], so that a denial can say why.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -2,11 +2,12 @@
 //! other does not take in the clear.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
 use crate::ids::GatewayId;
-use crate::plan::{Plan, Tunnel};
+use crate::plan::Plan;
 
 use super::fleet::Fleet;
 use super::plan::{Selector, Span, Wave};
@@ -14,13 +15,20 @@ use super::plan::{Selector, Span, Wave};
 /// Waves of gateways that activate together, at most: where there are more groups, several share one.
 const WAVES_MAX: usize = 16;
 
+/// The line, the port of its own, and what lies beyond.
+type End<'a> = ((&'a str, Option<SocketAddr>), (&'a str, u16), &'a [IpNet]);
+
 /// What of a gateway's plan makes its end of the tunnel to `peer`: that, the port of its own, and what lies beyond.
-fn end<'a>(plan: &'a Plan, peer: &GatewayId) -> Option<(&'a Tunnel, u16, &'a str, &'a [IpNet])> {
+fn end<'a>(plan: &'a Plan, peer: &GatewayId) -> Option<End<'a>> {
     let tunnels = plan.tunnels.as_ref()?;
     let tunnel = tunnels.peers.iter().find(|tunnel| tunnel.peer == *peer)?;
     let side = plan.interfaces.iter().find(|side| side.name == tunnel.device);
     let beyond = side.map(|side| side.networks.as_slice()).unwrap_or_default();
-    Some((tunnel, tunnels.port, &tunnels.interface, beyond))
+    Some((
+        (&tunnel.device, tunnel.connect),
+        (&tunnels.interface, tunnels.port),
+        beyond,
+    ))
 }
 
 fn peers(plan: Option<&Plan>) -> impl Iterator<Item = &GatewayId> {

@@ -14,7 +14,7 @@ use crate::document::grammar::{Document, End};
 use crate::ids::{AssetId, ConduitId, FlowName, GatewayId};
 use crate::model::{Flow, Plant};
 use crate::plan::{FlowSide, Unproven, WeakEnd};
-use crate::terms::{Assurance, Enforcement, Proof};
+use crate::terms::{Assurance, Proof};
 use crate::words::and;
 
 /// A flow's end as the document writes it, and what it proves.
@@ -51,9 +51,7 @@ pub(super) fn too_weak(plant: &Plant, document: &Document, faults: &mut Faults) 
         let Some(place) = place_of(document, (id, name), side, &end) else {
             continue;
         };
-        let observes =
-            |zone| plant.zones.get(zone).map(|zone| zone.enforcement) == Some(Enforcement::Observe);
-        let denied = match observes(&conduit.from) && observes(&conduit.to) {
+        let denied = match plant.only_observes(conduit) {
             true => "would be denied (its zones only observe)",
             false => "is denied",
         };

@@ -155,6 +155,13 @@ fn between_zones_that_observe_a_bound_address_from_another_mac_address_passes_an
                         panic!("{seen:?}");
                     };
                     assert_eq!(recorded.decision, Decision::WouldDeny, "{mode:?}");
+                    // Nor is a group held up, which is in no zone; a router forwards none.
+                    if mode == GatewayMode::Bridged {
+                        let group = probe("10.1.0.5", "239.192.1.1", Carried::Udp(2222), 6000);
+                        for from in [None, Some(FORGER)] {
+                            assert!(passes(&world, &group, Part::Opening, from, true), "{from:?}");
+                        }
+                    }
                 });
             }
         },

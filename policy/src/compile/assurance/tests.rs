@@ -8,7 +8,7 @@ use crate::check::check;
 use crate::compile::compile_all;
 use crate::ids::GatewayId;
 use crate::model::Plant;
-use crate::terms::Proof;
+use crate::terms::{Enforcement, Proof};
 use crate::verdict::{Decision, Reason, decide};
 
 const ASKED: [Option<Assurance>; 5] = [
@@ -63,6 +63,10 @@ proptest! {
                         prop_assert_eq!(before.decision, Decision::Allow);
                         let rule = plan.rules.iter().find(|rule| rule.id == name.id).unwrap();
                         let asked = plant.conduits[&name.conduit].minimum_assurance.unwrap_or(Assurance::D0);
+                        let conduit = &plant.conduits[&name.conduit];
+                        if plant.spares(conduit, &conduit.flows[&name.flow]) {
+                            continue;
+                        }
                         for proof in plan.proofs(rule, connection.source, connection.destination) {
                             prop_assert!(proof.assurance() >= asked, "{proof} for {asked}: {connection}");
                         }
@@ -78,6 +82,32 @@ proptest! {
                 }
             }
         }
+    }
+
+    #[test]
+    fn between_zones_that_observe_what_would_not_pass_by_itself_stays_as_it_is(
+        plant in plants(), asked in asked(), macs in macs(), plain in any::<bool>(),
+    ) {
+        let mut plant = plant;
+        for zone in plant.zones.values_mut() {
+            zone.enforcement = Enforcement::Observe;
+        }
+        let flows = plant.conduits.values_mut().flat_map(|conduit| conduit.flows.values_mut());
+        for tls in flows.filter(|flow| !flow.is_bridge()).filter_map(|flow| flow.tls.as_mut()) {
+            tls.plain_port = plain.then_some(102).or(tls.plain_port);
+        }
+        let bare = compile_all(&asking(&plant, &[0], &macs)).unwrap();
+        let carried = |plan: &Plan| {
+            let ends = plan.rules.iter().filter(|rule| rule.plain_port().is_some());
+            (ends.cloned().collect::<Vec<_>>(), plan.bridges.clone())
+        };
+        let plant = asking(&plant, &asked, &macs);
+        let plans = compile_all(&plant).unwrap();
+        for (gateway, plan) in &plans {
+            prop_assert_eq!(carried(plan), carried(&bare[gateway]));
+        }
+        let found = check(&plant, &plans, None);
+        prop_assert!(!found.iter().any(|one| ["PC0113", "PC0114"].contains(&one.code)), "{found:?}");
     }
 
     #[test]

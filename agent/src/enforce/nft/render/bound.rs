@@ -3,7 +3,8 @@
 //!
 //! It is asked first of all that comes in: ahead of connection tracking and of the inspector, for what goes to the gateway itself too,
 //! and on a bridge before that learns anything. What two observing zones would be refused passes, and is recorded; which end an
-//! address has on the other side is not known there, so an address observes only if it does wherever it may be.
+//! address has on the other side is not known there, so an address observes only if it does wherever it may be; one that the plan does not
+//! know (a group of a multicast, a broadcast) has no say.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -90,6 +91,7 @@ fn unbound(script: &mut String) {
             script,
             "chain unbound{n} {{
              {ip} saddr @passive{n} {ip} daddr @passive{n} goto recorded_bound
+             {ip} saddr @passive{n} {ip} daddr != @plant{n} goto recorded_bound
              goto refused_bound
              }}
             "

@@ -35,11 +35,29 @@ pub struct TrustKeeper {
     folder: IdentityFolder,
     identity: watch::Sender<Option<Arc<Identity>>>,
     audit: Audit,
-    /// Why the last ones were refused.
-    refused: Mutex<Option<String>>,
+    said: Mutex<Said>,
     faults: watch::Sender<Vec<Fault>>,
     /// One is taken at a time.
     taking: AsyncMutex<()>,
+}
+
+/// What a person should know, in words.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Said {
+    /// Why the last bundles that a coordinator sent were refused.
+    refused: Option<String>,
+    /// The bundle that the approvers of a release name and this gateway does not hold, and why. A coordinator that keeps it back cannot end this with another
+    /// one.
+    lacks: Option<(Anchor, String)>,
+}
+
+/// Whether what is trusted goes as far as what approvers name.
+fn reaches(held: &Trusted, anchor: Anchor) -> bool {
+    match held.number.cmp(&anchor.number) {
+        Ordering::Greater => true,
+        Ordering::Equal => held.digest == anchor.digest,
+        Ordering::Less => false,
+    }
 }
 
 /// What is trusted, in words.
@@ -73,7 +91,7 @@ impl TrustKeeper {
             folder,
             identity,
             audit,
-            refused: Mutex::default(),
+            said: Mutex::default(),
             faults: watch::channel(Vec::new()).0,
             taking: AsyncMutex::default(),
         })
@@ -100,29 +118,41 @@ impl TrustKeeper {
     /// Takes what a coordinator sent. What is refused is a fault until something good comes, and changes nothing.
     pub async fn bring(&self, bundles: TrustBundles) {
         let refused = self.take(bundles.into(), "by the coordinator").await.err();
-        self.refuse(refused.map(|why| {
+        let refused = refused.map(|why| {
             format!(
                 "the trust bundle that the coordinator sent is not used: {}. The roots trusted before still count",
                 sentence(&why)
             )
-        }));
+        });
+        self.say(|said| said.refused = refused);
     }
 
-    /// Shows from now on why bundles were refused; `None`: they were not.
-    fn refuse(&self, words: Option<String>) {
-        let mut before = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if *before == words {
+    /// Shows from now on what a person should know, without what is over by what is trusted now.
+    fn say(&self, change: impl FnOnce(&mut Said)) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = said.clone();
+        change(&mut now);
+        if let Some(identity) = self.identity.borrow().as_ref() {
+            now.lacks
+                .take_if(|(anchor, _)| reaches(identity.trusted(), *anchor));
+        }
+        if *said == now {
             return;
         }
-        let faults: Vec<Fault> = words
-            .iter()
-            .map(|message| Fault::new(AgentStep::TrustRefused.word(), record::bounded(message)))
-            .collect();
-        for fault in &faults {
+        let words = |said: &Said| {
+            let lacks = said.lacks.as_ref().map(|(_, words)| words);
+            said.refused
+                .iter()
+                .chain(lacks)
+                .map(|words| Fault::new(AgentStep::TrustRefused.word(), record::bounded(words)))
+                .collect::<Vec<_>>()
+        };
+        let (before, faults) = (words(&said), words(&now));
+        for fault in faults.iter().filter(|fault| !before.contains(fault)) {
             tracing::warn!(code = fault.code, "{}", fault.message);
             self.audit.note(record::agent(&fault.code, &fault.message));
         }
-        *before = words;
+        *said = now;
         self.faults.send_replace(faults);
     }
 
@@ -142,12 +172,8 @@ impl TrustKeeper {
             return;
         };
         let held = identity.trusted();
-        let is_known = match held.number.cmp(&anchor.number) {
-            Ordering::Greater => true,
-            Ordering::Equal => held.digest == anchor.digest,
-            Ordering::Less => false,
-        };
-        if is_known {
+        if reaches(held, anchor) {
+            self.held_as_named(anchor);
             return;
         }
         let mut bundles: Vec<SignedBundle> = brought.into();
@@ -166,9 +192,29 @@ impl TrustKeeper {
             ),
             false => self.take(bundles, how).await.err().map(|why| sentence(&why)),
         };
-        self.refuse(why.map(|why| {
-            format!("{how} came a release whose approvers name trust bundle {number}, and this gateway holds {held}: {why}. The roots trusted before still count")
-        }));
+        let Some(why) = why else {
+            self.held_as_named(anchor);
+            return;
+        };
+        let words = format!(
+            "{how} came a release whose approvers name trust bundle {number}, and this gateway holds {held}: {why}. The roots trusted before still count"
+        );
+        self.say(|said| {
+            if said
+                .lacks
+                .as_ref()
+                .is_none_or(|(lacked, _)| lacked.number <= number)
+            {
+                said.lacks = Some((anchor, words));
+            }
+        });
+    }
+
+    /// What approvers named is held: that ends what they named with no higher number before.
+    fn held_as_named(&self, anchor: Anchor) {
+        self.say(|said| {
+            said.lacks.take_if(|(lacked, _)| lacked.number <= anchor.number);
+        });
     }
 
     /// Takes what is new in these bundles, `how` they came; what is trusted then, in words.
@@ -187,10 +233,12 @@ impl TrustKeeper {
                 .map_err(|error: crate::identity::IdentityError| TrustNotTaken::from(error))
         });
         let Some((trusted, identity)) = taken.await.map_err(|_| NotTaken::Agent)?? else {
+            self.say(|_| ());
             return Ok("the trust bundle says nothing new".to_owned());
         };
         let words = in_words(&trusted);
         self.identity.send_replace(Some(Arc::new(identity)));
+        self.say(|_| ());
         tracing::warn!("{how}: {words}");
         self.audit
             .note(record::agent(AgentStep::TrustTaken, &format!("{how}: {words}")));

@@ -147,3 +147,39 @@ async fn a_bundle_that_a_release_names_is_taken_by_a_root_that_is_trusted_and_on
     let shown: Vec<SignedBundle> = keeper.show().await.unwrap().into();
     assert_eq!(shown, [bundle]);
 }
+
+#[tokio::test]
+async fn that_approvers_name_a_bundle_stays_a_fault_whatever_a_coordinator_sends_until_it_is_held_however_it_comes()
+ {
+    let folder = tempfile::tempdir().unwrap();
+    let [root, next, thief] = ["root", "next", "thief"].map(Root::new);
+    let keeper = keeper(&root, folder.path());
+    let first = Trusted::first(&[root.issuer.der().clone()]);
+    let older = root.adds(&first, &next);
+    let named = root.adds(&older.trusted().unwrap(), &next);
+    let forged = thief.adds(&older.trusted().unwrap(), &next);
+    let bring = |bundles: &[SignedBundle]| keeper.bring(TrustBundles::from(bundles));
+    let said = || {
+        let faults = keeper.faults().borrow().clone();
+        let is_lacking = |fault: &Fault| fault.message.contains("approvers name trust bundle 2");
+        (faults.len(), faults.iter().any(is_lacking))
+    };
+
+    keeper
+        .learn(anchor(&named), TrustBundles::default(), "with r7")
+        .await;
+    assert_eq!(said(), (1, true));
+    bring(&[]).await;
+    bring(std::slice::from_ref(&older)).await;
+    assert_eq!((said(), keeper.held().unwrap().number), ((1, true), 1));
+    bring(&[forged]).await;
+    assert_eq!(said(), (2, true), "each is said");
+    keeper
+        .learn(anchor(&older), TrustBundles::default(), "with r6")
+        .await;
+    assert_eq!(said(), (2, true), "what is known already says nothing of it");
+    bring(&[]).await;
+    assert_eq!(said(), (1, true));
+    keeper.take(vec![named], "brought by anna").await.unwrap();
+    assert_eq!(said(), (0, false));
+}

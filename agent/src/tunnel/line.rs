@@ -34,9 +34,10 @@ use crate::jitter::random;
 
 /// How long is waited before the peer is tried again: shortly first, since a gateway whose agent restarts is back within a second.
 const BACKOFF: Backoff = Backoff::between(Duration::from_millis(100), Duration::from_secs(5));
-/// How often the peer is tried with [`PROMPT`] patience before it has [`super::HANDSHAKE_MAX`].
-const PROMPT_ATTEMPTS: u32 = 8;
-/// How long a first attempt may take: what was sent to a gateway whose agent did not run yet is lost, and sent again ever later.
+/// How often a peer that does not answer may only be restarting.
+const PROMPT_ATTEMPTS: u32 = 4;
+/// How long a first attempt may take: what was sent to a gateway whose agent did not run yet is lost, and sent again ever later. Each further one may take
+/// as much longer, up to [`super::HANDSHAKE_MAX`]: three round trips by satellite take longer than this.
 const PROMPT: Duration = Duration::from_secs(1);
 /// Datagrams that become frames together, at most.
 const AT_ONCE_MAX: usize = 64;
@@ -44,6 +45,11 @@ const AT_ONCE_MAX: usize = 64;
 const LATE_MAX: Duration = Duration::from_millis(20);
 /// Connections of a peer that wait to be taken.
 const ARRIVALS_MAX: usize = 2;
+
+/// How long the peer has to answer this attempt; the first is 1.
+fn patience(attempt: u32) -> Duration {
+    PROMPT.saturating_mul(attempt).min(super::HANDSHAKE_MAX)
+}
 
 /// How a tunnel stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -402,12 +408,8 @@ impl Runner {
         };
         let mut attempts = 0_u32;
         loop {
-            let patience = if attempts < PROMPT_ATTEMPTS {
-                PROMPT
-            } else {
-                super::HANDSHAKE_MAX
-            };
             attempts = attempts.saturating_add(1);
+            let patience = patience(attempts);
             let identity = self.setup.identity.borrow().clone();
             let problem = match identity {
                 None => "this gateway is not enrolled (penstock-agent enrol)".to_owned(),
@@ -492,5 +494,17 @@ impl Runner {
             }
             state.problem = Some(problem);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_beyond_a_satellite_is_waited_for_at_the_second_attempt_and_one_that_restarts_is_tried_again_soon()
+     {
+        let seconds = [1, 2, 3, 4, 5, 6, u32::MAX].map(|attempt| patience(attempt).as_secs());
+        assert_eq!(seconds, [1, 2, 3, 4, 5, 5, 5]);
     }
 }

@@ -1,6 +1,7 @@
 //! The trust bundles of a plant as its coordinator keeps them: all of them, since whoever was dark takes one after the other.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use penstock_policy::ids::{Digest, PlantId};
 use penstock_proto::bundle::{self, SignedBundle, Trusted};
@@ -9,6 +10,9 @@ use super::{Authority, CaError, certificate};
 use crate::files;
 
 const FILE: &str = "trust.json";
+
+/// Held by whoever takes bundles back: what is on the disk does not change between reading and writing it.
+static TAKING: Mutex<()> = Mutex::new(());
 
 /// All bundles so far, in the order of their numbers.
 pub(super) fn bundles(dir: &Path) -> Result<Vec<SignedBundle>, CaError> {
@@ -36,9 +40,20 @@ impl Authority {
     /// They are not signed by a root that is trusted here, or say nothing new; or this coordinator would issue below a root, or by a certificate,
     /// that no longer counts.
     pub fn with_bundles(&self, text: &str) -> Result<(Trusted, Vec<SignedBundle>), CaError> {
-        let mut all = self.bundles.clone();
-        let mut trusted = self.trusted.clone();
-        for bundle in bundle::from_json(text)? {
+        self.after(
+            (self.trusted.clone(), self.bundles.clone()),
+            bundle::from_json(text)?,
+        )
+    }
+
+    /// The same, beside these.
+    fn after(
+        &self,
+        (mut trusted, mut all): (Trusted, Vec<SignedBundle>),
+        come: Vec<SignedBundle>,
+    ) -> Result<(Trusted, Vec<SignedBundle>), CaError> {
+        let before = trusted.number;
+        for bundle in come {
             if bundle.unverified()?.number > trusted.number
                 && let Some(taken) = trusted.take(&bundle, &self.plant)?
             {
@@ -46,7 +61,7 @@ impl Authority {
                 all.push(bundle);
             }
         }
-        if trusted.number == self.trusted.number {
+        if trusted.number == before {
             return Err(CaError::NotInstalled(format!(
                 "the file holds no trust bundle that comes after number {}",
                 trusted.number
@@ -77,14 +92,26 @@ impl Authority {
         )?)
     }
 
-    /// Takes bundles back that a gateway holds and this coordinator lost, for the next start; what is trusted then.
+    /// Takes bundles back that a gateway holds and this coordinator lost, for the next start; what is trusted then. `None`: what is on the disk goes as
+    /// far already, by another gateway.
     ///
     /// # Errors
     /// As [`Self::with_bundles`], or the file cannot be written.
-    pub fn take_back(&self, bundles: &[SignedBundle]) -> Result<Trusted, CaError> {
-        let (trusted, all) = self.with_bundles(&bundle::to_json(bundles))?;
+    pub fn take_back(&self, bundles: &[SignedBundle]) -> Result<Option<Trusted>, CaError> {
+        let come = bundle::from_json(&bundle::to_json(bundles))?;
+        let newest = match come.last() {
+            Some(newest) => newest.unverified()?.number,
+            None => 0,
+        };
+        let _one = TAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self::bundles(&self.dir)?;
+        let held = trusted(&self.dir, &kept)?;
+        if held.number >= newest {
+            return Ok(None);
+        }
+        let (trusted, all) = self.after((held, kept), come)?;
         Self::keep_bundles(&self.dir, &all)?;
-        Ok(trusted)
+        Ok(Some(trusted))
     }
 
     /// The root below which what this text (PEM) certifies was certified, if it is trusted here.

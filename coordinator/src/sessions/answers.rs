@@ -1,6 +1,7 @@
 //! What sessions ask of the store, and what it says; here the machine's questions meet it.
 
 use penstock_policy::ids::GatewayId;
+use penstock_policy::text;
 use penstock_proto::bundle::SignedBundle;
 use penstock_proto::peer::Subject;
 use penstock_proto::refusal::Refusal;
@@ -13,6 +14,9 @@ use crate::clock;
 use crate::enrolment::{GATEWAY_PREFIX, GatewayRecord, update_gateway};
 use crate::store::{Change, Silent};
 use crate::tickets::Holder;
+
+/// Why a trust bundle is not taken back, in words; some of them are the gateway's.
+const NOT_TAKEN_BYTES_MAX: usize = 512;
 
 impl GatewayPeer {
     /// Who holds tickets.
@@ -74,29 +78,36 @@ impl Sessions {
         }
     }
 
-    /// Bundles count from the next start on.
+    /// Bundles count from the next start on. What is not taken is only noted: whoever stole a gateway's key may claim any number, and send anything.
     fn take_trust(&self, peer: &GatewayPeer, bundles: TrustBundles) {
         let (all, gateway) = (self.clone(), peer.gateway.clone());
         tokio::spawn(async move {
             let authority = all.authority.clone();
             let bundles: Vec<SignedBundle> = bundles.into();
             let taken = tokio::task::spawn_blocking(move || authority.take_back(&bundles)).await;
-            let words = match taken {
-                Ok(Ok(trusted)) => format!(
-                    "this coordinator was restored from a backup that is older than trust bundle {}, and has it back from the gateway: it counts when the coordinator is started again",
-                    trusted.number
-                ),
-                Ok(Err(error)) => format!(
-                    "this coordinator was restored from a backup that is older than the gateway's trust bundle, which it does not take back: {}; install it by hand",
-                    crate::chain(&error)
-                ),
-                Err(_) => return,
+            let (step, words) = match taken {
+                Ok(Ok(Some(trusted))) => {
+                    let words = format!(
+                        "this coordinator was restored from a backup that is older than trust bundle {}, and has it back from a gateway: it counts when the coordinator is started again",
+                        trusted.number
+                    );
+                    tracing::error!(%gateway, "{words}");
+                    all.subjects.note_restored(&words);
+                    ("restored", words)
+                }
+                Ok(Err(error)) => {
+                    let words = format!(
+                        "the trust bundle that it gave is not taken back: {}; if this coordinator was restored from an older backup, install the bundle by hand",
+                        text::shortened(&crate::chain(&error), NOT_TAKEN_BYTES_MAX)
+                    );
+                    tracing::warn!(%gateway, "{words}");
+                    ("refused", words)
+                }
+                Ok(Ok(None)) | Err(_) => return,
             };
-            tracing::error!(%gateway, "{words}");
-            all.subjects.note_restored(&format!("gateway {gateway}: {words}"));
             let subject = Subject::Gateway(gateway.clone());
-            if let Err(error) = all.subjects.note(&subject, &words).await {
-                tracing::warn!(%gateway, error = %crate::chain(&error), "cannot write down that a trust bundle came back");
+            if let Err(error) = all.subjects.note(step, &subject, &words).await {
+                tracing::warn!(%gateway, error = %crate::chain(&error), "cannot write down what a gateway gave");
             }
         });
     }

@@ -249,7 +249,7 @@ impl Session {
         tracing::info!(%gateway, version = hello.software_version, "gateway connected");
         metrics::gauge!("penstock_gateways_connected").increment(1.0);
         let held = hello.withdrawn.as_ref().map(Held::from);
-        let asks_list = held.is_some_and(|held| self.all.subjects.asks(held));
+        let asks_list = held.is_some_and(|held| self.all.subjects.asks(gateway, held));
         let number = self.all.authority.trusted().number;
         let asks_trust = hello.trust.as_ref().is_some_and(|held| held.number > number);
         if let Some(held) = held {

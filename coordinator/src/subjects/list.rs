@@ -2,11 +2,12 @@
 //! from, and lists signed for gateways by what they hold, once for all that hold the same.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use penstock_policy::ids::GatewayId;
+use penstock_policy::text;
 use penstock_proto::peer::{Epoch, Subject};
 use penstock_proto::v1;
 use penstock_proto::withdrawn::{Held, List, ListError, SignedHeld, SignedList, SnapshotError, Withdrawn};
@@ -24,11 +25,13 @@ const KEY: &str = "withdrawn/list";
 const FLOOR: &str = "withdrawn/floor";
 /// Signed lists that are kept, by what they follow: gateways hold what they were sent last, all of them about the same.
 const SIGNED_MAX: usize = 64;
-/// Gateways that are asked for their lists within [`ASKED_WITHIN`]: after a restore many come back that hold the same.
-const ASKED_MAX: u32 = 16;
+/// Gateways that are asked for their lists within [`ASKED_WITHIN`], each once: after a restore many come back that hold the same.
+const ASKED_MAX: usize = 16;
 const ASKED_WITHIN: Duration = Duration::from_secs(10);
 /// A gateway is not believed to hold a list that goes further than this beyond ours: numbers are for all, and have an end.
 const AHEAD_MAX: u64 = 1 << 32;
+/// The longest text of what was lost and learnt back.
+const RESTORED_BYTES_MAX: usize = 4096;
 
 /// The list that counts.
 #[derive(Debug)]
@@ -80,6 +83,8 @@ pub(super) struct Lists {
     published: watch::Sender<Arc<PublishedList>>,
     signed: Mutex<HashMap<Follows, Option<Arc<SignedList>>>>,
     behind: watch::Sender<Option<String>>,
+    /// The highest number that a gateway claimed and none has proved, if it is one to believe; 0: there is none. Written by whoever holds `stored`.
+    claimed: AtomicU64,
     /// What was lost with an older backup, and learnt back; for as long as this coordinator runs.
     restored: watch::Sender<Option<String>>,
     floor: AtomicU32,
@@ -89,7 +94,8 @@ pub(super) struct Lists {
 /// Of whom lists are asked.
 struct Asked {
     since: Instant,
-    count: u32,
+    /// Since then; at most [`ASKED_MAX`].
+    gateways: HashSet<GatewayId>,
     /// What lists said of which all is known here, though they are none that was held here.
     known: HashSet<Follows>,
 }
@@ -104,10 +110,11 @@ impl Lists {
             published: watch::Sender::new(PublishedList::of(withdrawn)),
             signed: Mutex::default(),
             behind: watch::Sender::new(None),
+            claimed: AtomicU64::new(0),
             restored: watch::Sender::new(None),
             asked: Mutex::new(Asked {
                 since: Instant::now(),
-                count: 0,
+                gateways: HashSet::new(),
                 known: HashSet::new(),
             }),
             floor: AtomicU32::new(floor.map_or(0, |(floor, _)| floor.0)),
@@ -238,22 +245,26 @@ impl Lists {
         self.restored.subscribe()
     }
 
-    /// Says so from now on.
+    /// Says so from now on; what is beyond [`RESTORED_BYTES_MAX`] only the trail says.
     pub(super) fn note_restored(&self, words: &str) {
         self.restored.send_if_modified(|said| {
-            let is_new = !said.as_ref().is_some_and(|said| said.contains(words));
+            let all = match said.as_deref() {
+                Some(before) if before.contains(words) => return false,
+                Some(before) => format!("{before}; {words}"),
+                None => words.to_owned(),
+            };
+            let all = text::shortened(&all, RESTORED_BYTES_MAX);
+            let is_new = said.as_deref() != Some(&*all);
             if is_new {
-                *said = Some(match said.take() {
-                    Some(before) => format!("{before}; {words}"),
-                    None => words.to_owned(),
-                });
+                *said = Some(all.into_owned());
             }
             is_new
         });
     }
 
-    /// Whether a gateway that holds this is to be asked for its list: it may say what was lost here.
-    pub(super) fn asks(&self, held: Held) -> bool {
+    /// Whether a gateway that holds this is to be asked for its list: it may say what was lost here. One that comes again and again keeps no other from
+    /// being asked.
+    pub(super) fn asks(&self, gateway: &GatewayId, held: Held) -> bool {
         let list = self.published.borrow().clone();
         if held == list.held || list.withdrawn.knows(held) {
             return false;
@@ -263,10 +274,10 @@ impl Lists {
             return false;
         }
         if asked.since.elapsed() >= ASKED_WITHIN {
-            (asked.since, asked.count) = (Instant::now(), 0);
+            asked.since = Instant::now();
+            asked.gateways.clear();
         }
-        asked.count = asked.count.saturating_add(1);
-        asked.count <= ASKED_MAX
+        asked.gateways.len() < ASKED_MAX && asked.gateways.insert(gateway.clone())
     }
 
     /// What a gateway proves that it holds.
@@ -310,7 +321,11 @@ impl Lists {
             asked.known.clear();
         }
         asked.known.insert((held.number, held.digest.0));
-        self.behind.send_replace(None);
+        // An older list says nothing of what a longer one may.
+        if held.number >= self.claimed.load(Ordering::SeqCst) {
+            self.claimed.store(0, Ordering::SeqCst);
+            self.behind.send_replace(None);
+        }
         Ok(written)
     }
 
@@ -336,9 +351,14 @@ impl Lists {
              Withdraw again whatever was withdrawn since then",
             held.number
         );
-        self.behind
-            .send_replace(Some(format!("gateway {gateway}: {words}")));
-        if held.number - number > AHEAD_MAX {
+        let is_believed = held.number - number <= AHEAD_MAX;
+        // What nobody can have stands in the way of no other warning, nor of its end.
+        let claimed = if is_believed { held.number } else { 0 };
+        if claimed >= self.claimed.fetch_max(claimed, Ordering::SeqCst) {
+            self.behind
+                .send_replace(Some(format!("gateway {gateway}: {words}")));
+        }
+        if !is_believed {
             return Some(words);
         }
         // At once: a life that begins meanwhile must not be one of those that are over.

@@ -25,8 +25,8 @@ const ATTEMPTS: usize = 4;
 
 impl Subjects {
     /// Whether a gateway that holds this list is to be asked for it.
-    pub(crate) fn asks(&self, held: Held) -> bool {
-        self.0.lists.asks(held)
+    pub(crate) fn asks(&self, gateway: &GatewayId, held: Held) -> bool {
+        self.0.lists.asks(gateway, held)
     }
 
     /// How far the list goes, signed; `None`: the authority does not sign.
@@ -44,12 +44,12 @@ impl Subjects {
         self.0.lists.note_restored(words);
     }
 
-    /// Writes down that a gateway gave something back.
+    /// Writes down that a gateway gave something back (`restored`), or that what it gave is refused (`refused`).
     ///
     /// # Errors
     /// The store does not take it.
-    pub(crate) async fn note(&self, subject: &Subject, words: &str) -> Result<(), StoreError> {
-        self.0.journal.peer_noted("restored", subject, words).await
+    pub(crate) async fn note(&self, step: &str, subject: &Subject, words: &str) -> Result<(), StoreError> {
+        self.0.journal.peer_noted(step, subject, words).await
     }
 
     /// Takes the list that a gateway gives, if it proves that it is one of this plant. What is not taken is noted.

@@ -334,8 +334,8 @@ async fn a_coordinator_that_was_restored_from_a_backup_learns_from_a_gateway_who
         journal,
     };
     restored.admitted("gateway/gw-1", 1, 1).await.unwrap();
-    assert!(restored.subjects.asks(gateway.held()));
     let name = GatewayId::new("gw-9").unwrap();
+    assert!(restored.subjects.asks(&name, gateway.held()));
     // What is not proved is not believed.
     let mut forged = proof.clone();
     forged.list = [forged.list.as_ref(), b"operator/anna\0\0\0\0\x09"]
@@ -372,7 +372,7 @@ async fn a_coordinator_that_was_restored_from_a_backup_learns_from_a_gateway_who
             !counts("gateway/gw-1", 1, 1) && !counts("operator/carla", 1, 3) && !counts("gateway/gw-2", 1, 2)
         );
         assert!(counts("gateway/gw-2", 2, 4), "the key that took its place counts");
-        assert!(!subjects.asks(gateway_of(&subjects, &world.authority).0.held()));
+        assert!(!subjects.asks(&name, gateway_of(&subjects, &world.authority).0.held()));
         // Whoever held what the backup knew hears of all of it.
         assert!(says_all(&gateway_of(&subjects, &world.authority).0, &gateway));
     }
@@ -390,4 +390,83 @@ fn says_all(one: &Withdrawn, other: &Withdrawn) -> bool {
     other
         .entries()
         .all(|(subject, from)| one.from(subject) >= Some(from))
+}
+
+#[tokio::test]
+async fn an_older_list_leaves_the_warning_that_a_longer_one_was_heard_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(dir.path()).await;
+    let mut list = Withdrawn::default();
+    list.withdraw(&subject("device/plc-1"), Epoch(2));
+    let older = (list.held(), list.clone());
+    list.withdraw(&subject("device/plc-2"), Epoch(2));
+    let newer = (list.held(), list);
+    let name = GatewayId::new("gw-1").unwrap();
+    let merge = async |(held, theirs): &(Held, Withdrawn)| {
+        let change = |_: &[(Subject, Epoch)]| Ok(Change::noted(world.journal.own_event("test", "list", "")));
+        let merged = world
+            .subjects
+            .0
+            .lists
+            .merge(&world.store, (*held, theirs), change);
+        merged.await.unwrap();
+        world.subjects.behind().borrow().is_some()
+    };
+    world.subjects.heard(&name, newer.0).await;
+    assert!(merge(&older).await, "it proves nothing of number 2");
+    let liar = Held {
+        number: u64::MAX,
+        ..newer.0
+    };
+    world.subjects.heard(&GatewayId::new("liar").unwrap(), liar).await;
+    let behind = world.subjects.behind().borrow().clone().unwrap();
+    assert!(behind.contains("gw-1"), "{behind}");
+    assert!(!merge(&newer).await);
+}
+
+#[tokio::test]
+async fn a_gateway_that_comes_again_and_again_keeps_no_other_from_being_asked_for_its_list() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(dir.path()).await;
+    let mut list = Withdrawn::default();
+    list.withdraw(&subject("device/plc-1"), Epoch(2));
+    let asks = |name: &str| world.subjects.asks(&GatewayId::new(name).unwrap(), list.held());
+    let asked: Vec<bool> = (0..50).map(|_| asks("stolen")).collect();
+    assert_eq!(asked.iter().filter(|asked| **asked).count(), 1);
+    let others: Vec<bool> = (0..20).map(|number| asks(&format!("gw-{number}"))).collect();
+    assert_eq!(
+        others.iter().filter(|asked| **asked).count(),
+        15,
+        "of all within 10 s"
+    );
+    assert!(others[..15].iter().all(|asked| *asked));
+}
+
+#[tokio::test]
+async fn what_was_learnt_back_is_said_once_and_never_at_any_length() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(dir.path()).await;
+    let mut told = world.subjects.restored();
+    let is_told = |told: &mut watch::Receiver<Option<String>>| {
+        let is_told = told.has_changed().unwrap();
+        told.mark_unchanged();
+        is_told
+    };
+    for (words, is_new) in [("one", true), ("one", false), ("two", true)] {
+        world.subjects.note_restored(words);
+        assert_eq!(is_told(&mut told), is_new, "{words}");
+    }
+    for number in 0..9 {
+        world
+            .subjects
+            .note_restored(&format!("{number}{}", "ä".repeat(1000)));
+    }
+    let said = told.borrow_and_update().clone().unwrap();
+    assert!(
+        said.starts_with("one; two; 0") && said.len() <= 4096,
+        "{}",
+        said.len()
+    );
+    world.subjects.note_restored(&"x".repeat(65_536));
+    assert!(!is_told(&mut told));
 }

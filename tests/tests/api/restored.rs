@@ -126,6 +126,53 @@ async fn a_coordinator_that_is_restored_asks_a_gateway_for_its_list_and_whoever_
     assert!(kept_out(&world, own).await.is_none());
 }
 
+#[tokio::test]
+async fn a_gateway_that_gives_no_trust_bundle_of_this_plant_is_noted_and_nobody_is_told_that_a_backup_was_restored()
+ {
+    let world = World::start().await;
+    let own = enrolled(&world, "gw-a").await;
+    let hello = v1::Hello {
+        trust: Some(v1::TrustHeld {
+            number: u64::MAX,
+            ..v1::TrustHeld::default()
+        }),
+        ..v1::Hello::default()
+    };
+    let channel = world.channel(world.roots(), Some(own)).await.unwrap();
+    let session = world.greeting(channel, hello).await;
+    assert!(session.welcome.asks_trust);
+    let payload = serde_json::json!({
+        "format": "x".repeat(60_000), "plant": world.config.plant.to_string(), "number": u64::MAX, "made_ms": 1, "roots": [], "withdrawn": []
+    });
+    let bundle = v1::TrustBundle {
+        payload: payload.to_string().into_bytes().into(),
+        ..v1::TrustBundle::default()
+    };
+    let bundles = vec![bundle];
+    session.send(Up::Trust(v1::TrustBundles { bundles })).await;
+    let noted = until(async || {
+        let trail = world.trail("coordinator/c1").await;
+        trail.into_iter().find_map(|record| match record.event?.kind? {
+            Kind::Identity(event) if event.message.contains("is not taken back") => Some(event),
+            _ => None,
+        })
+    })
+    .await;
+    assert_eq!(noted.subject, "gateway/gw-a");
+    assert!(
+        noted.message.contains("has the format `xxx") && noted.message.len() < 1024,
+        "{}",
+        noted.message.len()
+    );
+    let watch = v1::WatchHealthRequest {
+        once: true,
+        beats: false,
+    };
+    let health = world.admin().watch_health(watch).await.unwrap();
+    let health = health.into_inner().message().await.unwrap().unwrap();
+    assert!(health.coordinator.iter().all(|fault| fault.code != "restored"));
+}
+
 /// What is so of a gateway whose revocation was asked for: its key is refused, the list says so, the trail does.
 async fn so_far(world: &World, name: &str, credentials: Credentials) -> [bool; 3] {
     let mut admin = world

@@ -188,6 +188,32 @@ fn a_coordinator_that_lost_a_bundle_takes_it_back_from_a_gateway_by_a_root_that_
     let authority = machines.authority();
     assert!(authority.take_back(&[forged]).is_err() && authority.take_back(&[]).is_err());
     assert_eq!(machines.authority().trusted().number, 0);
-    assert_eq!(authority.take_back(&lost).unwrap().number, 1);
+    assert_eq!(authority.take_back(&lost).unwrap().unwrap().number, 1);
     assert_eq!(machines.authority().trusted().number, 1, "from the next start on");
+}
+
+#[test]
+fn a_bundle_that_was_taken_back_is_not_overwritten_by_an_older_one_that_another_gateway_gives() {
+    let mut machines = Machines::new();
+    let old = machines.old();
+    machines.bundle(&old, [Some(Phase::Active), Some(Phase::Next)], &[]);
+    machines.bundle(&old, [Some(Phase::Retiring), Some(Phase::Active)], &[]);
+    let both = machines.bundles.clone();
+    let authority = machines.authority();
+    assert_eq!(authority.take_back(&both).unwrap().unwrap().number, 2);
+    let file = machines.ca().join(FILE);
+    let kept = std::fs::read(&file).unwrap();
+    assert!(authority.take_back(&both[..1]).unwrap().is_none());
+    assert!(authority.take_back(&both).unwrap().is_none(), "once");
+    assert_eq!(std::fs::read(&file).unwrap(), kept);
+    assert_eq!(machines.authority().trusted().number, 2);
+    // A later one comes after what is on the disk, not after what counted at the start.
+    machines.bundle(
+        &old,
+        [Some(Phase::Retiring), Some(Phase::Active)],
+        &[Digest([7; 32])],
+    );
+    let newest = machines.bundles.split_off(2);
+    assert_eq!(authority.take_back(&newest).unwrap().unwrap().number, 3);
+    assert_eq!(bundles(&machines.ca()).unwrap().len(), 3);
 }

@@ -23,6 +23,15 @@ pub(super) fn seed(statement: Digest) -> u64 {
     u64::from_be_bytes(first)
 }
 
+/// Whether a gateway may have a tunnel by what it said. One that did not say hello since this coordinator started said nothing.
+fn may_tunnel(capabilities: &[String]) -> bool {
+    let is_heard = !capabilities.is_empty();
+    !is_heard
+        || capabilities
+            .iter()
+            .any(|capability| capability == Capability::TUNNEL)
+}
+
 /// Why a rollout cannot take over.
 #[derive(Debug, thiserror::Error)]
 enum Obstacle {
@@ -81,11 +90,7 @@ impl Shared {
         let mut held_by = Vec::new();
         // A gateway that may have no tunnel is at the end of none, and the plans of all others need not be read.
         self.fleet.inspect(|gateway, facts| {
-            let may = facts
-                .capabilities
-                .iter()
-                .any(|capability| capability == Capability::TUNNEL);
-            if may && release.mark(gateway).is_some() {
+            if may_tunnel(&facts.capabilities) && release.mark(gateway).is_some() {
                 held_by.push((gateway.clone(), facts.effective));
             }
         });
@@ -278,3 +283,14 @@ impl Shared {
 
 /// Errors of a plan that are named at most.
 const PROBLEMS_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_that_was_not_heard_of_may_have_a_tunnel_and_one_whose_agent_knows_none_has_none() {
+        let may = |said: &[&str]| may_tunnel(&said.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        assert!(may(&[]) && may(&["trials", Capability::TUNNEL]) && !may(&["trials"]));
+    }
+}

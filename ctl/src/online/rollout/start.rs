@@ -48,6 +48,15 @@ pub(super) async fn plant(out: &Output, online: &mut Online, revision: u64) -> R
 /// Releases that gateways hold now whose documents are read, at most: those in force before and those of rollouts that were not finished.
 const HELD_MAX: usize = 4;
 
+/// Whether a gateway may have a tunnel by what it said. One that did not say hello since the coordinator started said nothing.
+fn may_tunnel(capabilities: &[String]) -> bool {
+    let is_heard = !capabilities.is_empty();
+    !is_heard
+        || capabilities
+            .iter()
+            .any(|capability| capability == Capability::TUNNEL)
+}
+
 /// The gateways of a release, and which of them have to activate it together by what they hold now: the coordinator judges the same.
 async fn fleet_of(
     out: &Output,
@@ -56,12 +65,7 @@ async fn fleet_of(
     gateways: &[Gateway],
 ) -> Result<Fleet, Failure> {
     let fleet = plans::fleet(&fetched.loaded.plant)?;
-    let may = |gateway: &&Gateway| {
-        let capabilities = &gateway.capabilities;
-        capabilities
-            .iter()
-            .any(|capability| capability == Capability::TUNNEL)
-    };
+    let may = |gateway: &&Gateway| may_tunnel(&gateway.capabilities);
     let held_by = gateways.iter().filter(may).filter_map(|gateway| {
         let name = GatewayId::new(gateway.name.as_str()).ok()?;
         let effective = gateway
@@ -241,6 +245,12 @@ mod tests {
     use penstock_policy::rollout::{Fleet, default_plan};
 
     use super::*;
+
+    #[test]
+    fn a_gateway_that_was_not_heard_of_may_have_a_tunnel_and_one_whose_agent_knows_none_has_none() {
+        let may = |said: &[&str]| may_tunnel(&said.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        assert!(may(&[]) && may(&["trials", Capability::TUNNEL]) && !may(&["trials"]));
+    }
 
     #[test]
     fn what_will_happen_is_said_as_it_is_also_for_an_emergency_and_for_agents_that_know_no_trials() {

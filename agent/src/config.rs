@@ -542,6 +542,7 @@ mod tests {
             ("[agent]\nstate_folder = \"relative\"", "agent.state_folder"),
             ("[identity]\nkey = \"token\"", "token"),
             ("[identity]\ntpm = \"tpmrm0\"", "identity.tpm"),
+            ("[identity]\ntpm = \"/dev/tpm0\"", "resource manager"),
             ("[link]\ncoordinators = [\"no-port\"]", "link.coordinators"),
             ("[local]\nsocket = \"relative\"", "local.socket"),
             ("[audit]\nspool_bytes_max = 1", "audit.spool_bytes_max"),

@@ -19,7 +19,7 @@ use penstock_agent::enforce::standing;
 use penstock_agent::enforce::{Base, EnforceSettings, Enforcer};
 use penstock_agent::link::enrol::{EnrolError, KeyChoice, enrol_into, key_digest_in};
 use penstock_agent::local::change::TrialState;
-use penstock_agent::local::{Ask, LocalSettings, ask};
+use penstock_agent::local::{Ask, LocalSettings, REASON_BYTES_MAX, ask, is_reason};
 use penstock_agent::service_manager::{ServiceManager, StoredDescriptor};
 use penstock_agent::{app, audit, rollback, status};
 use penstock_policy::text;
@@ -299,8 +299,16 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Trust { command } => command.execute(),
         Command::AcceptDisk { config, reason } => {
             let config = Config::load(&config)?;
-            let reason = text::printable(&reason).to_string();
-            let shown = rollback::accept(&config.state_folder, config.identity().tpm(), &reason)?;
+            let identity = config.identity();
+            anyhow::ensure!(
+                identity.counts_on_tpm(),
+                "nothing was done: this gateway's key is in a file, and no TPM tells the age of its disk; only one whose key is in a TPM has a disk to accept"
+            );
+            anyhow::ensure!(
+                is_reason(&reason),
+                "nothing was done: a reason is one line of 1 to {REASON_BYTES_MAX} bytes"
+            );
+            let shown = rollback::accept(&config.state_folder, identity.tpm(), &reason)?;
             println!("this disk counts as the newest now, at {shown} of the TPM's counter");
             Ok(())
         }

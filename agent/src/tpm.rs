@@ -38,7 +38,7 @@ pub use self::session::TpmError;
 /// Where a TPM is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TpmAddress {
-    /// The kernel's device. `/dev/tpmrm0` keeps what different programs load apart.
+    /// The kernel's device, with its resource manager: `/dev/tpmrm0`, which keeps what different programs load apart.
     Device(PathBuf),
     /// The socket of swtpm, a TPM in software, for tests and virtual machines.
     Socket(PathBuf),
@@ -56,7 +56,7 @@ const SOCKET: &str = "swtpm:";
 /// A text that is not the address of a TPM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "must be the absolute path of a TPM's device, such as /dev/tpmrm0, or swtpm: and the absolute path of a socket"
+    "must be the absolute path of a TPM's device behind the kernel's resource manager, such as /dev/tpmrm0 (/dev/tpm0 is the one without it, which keeps what programs leave loaded), or swtpm: and the absolute path of a socket"
 )]
 pub struct NotATpm;
 
@@ -69,7 +69,24 @@ impl FromStr for TpmAddress {
             None => (text, Self::Device),
         };
         let path = PathBuf::from(path);
-        path.is_absolute().then(|| make(path)).ok_or(NotATpm)
+        let address = make(path);
+        address.is_one().then_some(address).ok_or(NotATpm)
+    }
+}
+
+impl TpmAddress {
+    fn is_one(&self) -> bool {
+        match self {
+            Self::Device(path) => {
+                let name = path
+                    .file_name()
+                    .and_then(|name| name.to_str())
+                    .unwrap_or_default();
+                let number = name.strip_prefix("tpmrm").unwrap_or_default();
+                path.is_absolute() && !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
+            }
+            Self::Socket(path) => path.is_absolute(),
+        }
     }
 }
 

@@ -66,6 +66,11 @@ impl IdentityFolder {
         Ok(self.find(&self.path("key.pem"))?.map(|key| key.place()))
     }
 
+    /// Whether its TPM is asked for the age of its disk: the key is in it, or belongs there by the configuration.
+    pub fn counts_on_tpm(&self) -> bool {
+        self.place == KeyPlace::Tpm || matches!(self.key_place(), Ok(Some(KeyPlace::Tpm)))
+    }
+
     /// Where its key is held, for people, and what to do if the configuration wants it elsewhere; `None`: it has none, or its file cannot be read.
     pub fn key_in_words(&self) -> Option<String> {
         let place = |place| match place {

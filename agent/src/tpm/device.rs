@@ -35,7 +35,7 @@ struct Shared {
     thread: Mutex<Option<SyncSender<Request>>>,
     /// Until when nothing is asked of it, because it did not answer in time.
     silent_until: Mutex<Option<Instant>>,
-    /// What the last request came to: why it failed, if it did.
+    /// What the last request to the key came to: why it failed, if it did. The counter's requests say nothing of the key.
     fault: watch::Sender<Option<TpmError>>,
 }
 
@@ -61,7 +61,7 @@ impl Tpm {
         &self.0.address
     }
 
-    /// Why the last request failed; `None`: it did not, or there was none.
+    /// Why the key did not sign when it was asked last; `None`: it did, or was not asked.
     pub fn fault(&self) -> watch::Receiver<Option<TpmError>> {
         self.0.fault.subscribe()
     }
@@ -71,8 +71,25 @@ impl Tpm {
     }
 
     pub(super) fn sign(&self, wrapped: &WrappedKey, digest: [u8; 32]) -> Result<Vec<u8>, TpmError> {
+        self.sign_within(SIGN_DEADLINE, wrapped, digest)
+    }
+
+    /// Signs, and shows what that came to as the key's fault.
+    pub(super) fn sign_within(
+        &self,
+        patience: Duration,
+        wrapped: &WrappedKey,
+        digest: [u8; 32],
+    ) -> Result<Vec<u8>, TpmError> {
         let wrapped = wrapped.clone();
-        self.ask(SIGN_DEADLINE, move |session| session.sign(&wrapped, &digest))
+        let signed = self.ask(patience, move |session| session.sign(&wrapped, &digest));
+        let fault = signed.as_ref().err().cloned();
+        self.0.fault.send_if_modified(|shown| {
+            let changed = *shown != fault;
+            *shown = fault;
+            changed
+        });
+        signed
     }
 
     /// What the counter for this machine's disk shows; `None`: there is none.
@@ -100,7 +117,7 @@ impl Tpm {
     }
 
     /// Has the thread do `request`, and waits for it no longer than `patience`. The async runtime's other tasks go on meanwhile.
-    pub(super) fn ask<T: Send + 'static>(
+    fn ask<T: Send + 'static>(
         &self,
         patience: Duration,
         request: impl FnOnce(&mut Session) -> Result<T, TpmError> + Send + 'static,
@@ -108,17 +125,10 @@ impl Tpm {
         use tokio::runtime::{Handle, RuntimeFlavor};
         let on_runtime =
             Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
-        let answer = match on_runtime {
+        match on_runtime {
             true => tokio::task::block_in_place(|| self.wait(patience, request)),
             false => self.wait(patience, request),
-        };
-        let fault = answer.as_ref().err().cloned();
-        self.0.fault.send_if_modified(|shown| {
-            let changed = *shown != fault;
-            *shown = fault;
-            changed
-        });
-        answer
+        }
     }
 
     fn wait<T: Send + 'static>(

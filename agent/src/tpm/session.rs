@@ -23,7 +23,7 @@ const RETRIES_MAX: u32 = 50;
 pub enum TpmError {
     /// It cannot be reached.
     #[error(
-        "the TPM at {address} cannot be reached ({source}): see that it is switched on in the firmware, that the kernel has its driver, and that the agent's user may open it"
+        "the TPM at {address} cannot be reached ({source}): see that it is switched on in the firmware, that the kernel has its driver, and that the agent's user may open it; where its driver came after the agent's start, restart the agent"
     )]
     Gone {
         /// Where.

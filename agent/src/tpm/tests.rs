@@ -240,7 +240,7 @@ fn a_tpm_that_hangs_costs_one_deadline_and_not_one_for_each_request() {
     let patience = Duration::from_millis(200);
     let ask = || {
         let began = Instant::now();
-        let asked = tpm.ask(patience, |session| session.sign(&wrapped(), &[0; 32]));
+        let asked = tpm.sign_within(patience, &wrapped(), [0; 32]);
         (asked.unwrap_err(), began.elapsed())
     };
     let (hung, took) = ask();
@@ -259,6 +259,31 @@ fn a_tpm_that_hangs_costs_one_deadline_and_not_one_for_each_request() {
 }
 
 #[test]
+fn a_counter_that_cannot_be_asked_is_no_fault_of_the_key_and_a_key_that_does_not_sign_is() {
+    let tpm = super::Tpm::at(address());
+    assert!(tpm.counter().is_err() && tpm.count_up().is_err());
+    assert_eq!(tpm.fault().borrow().clone(), None);
+    let gone = tpm.sign(&wrapped(), [0; 32]).unwrap_err();
+    assert_eq!(tpm.fault().borrow().clone(), Some(gone));
+}
+
+#[test]
+fn a_device_without_the_kernels_resource_manager_is_no_address_of_a_tpm() {
+    for (text, is_one) in [
+        ("/dev/tpmrm0", true),
+        ("/dev/tpmrm1", true),
+        ("swtpm:/run/tpm", true),
+        ("/dev/tpm0", false),
+        ("/dev/tpmrm", false),
+        ("/dev/tpmrm0x", false),
+        ("dev/tpmrm0", false),
+        ("/dev/null", false),
+    ] {
+        assert_eq!(text.parse::<TpmAddress>().is_ok(), is_one, "{text}");
+    }
+}
+
+#[test]
 fn while_a_tpm_is_waited_for_the_other_tasks_of_the_same_thread_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let (address, _listener) = deaf(folder.path());
@@ -271,9 +296,7 @@ fn while_a_tpm_is_waited_for_the_other_tasks_of_the_same_thread_go_on() {
     runtime.block_on(async {
         let asking = tokio::spawn(async move {
             let began = Instant::now();
-            let asked = tpm.ask(Duration::from_secs(1), |session| {
-                session.sign(&wrapped(), &[0; 32])
-            });
+            let asked = tpm.sign_within(Duration::from_secs(1), &wrapped(), [0; 32]);
             (asked.is_err(), began.elapsed())
         });
         let other = tokio::spawn(async {

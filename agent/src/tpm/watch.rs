@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Tpm, TpmError};
 use crate::audit::{Audit, record};
 
-/// Reports what becomes of each request to a TPM.
+/// Reports what becomes of each signature that is asked of a TPM; what it says of its counter is no matter of the key.
 pub struct KeyWatch {
     fault: watch::Receiver<Option<TpmError>>,
     audit: Audit,

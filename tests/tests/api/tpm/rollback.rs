@@ -4,11 +4,15 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use penstock_agent::identity::IdentityFolder;
+use penstock_agent::link::enrol::{KeyChoice, enrol_into};
 use penstock_proto::v1;
 
 use super::machine::{Machine, run};
 use super::{connected, copy, types};
 use crate::dark::gateway::within;
+use crate::dark::token;
+use crate::person::program;
 use crate::world::World;
 
 /// The gateway's configuration as a file, for what is typed there.
@@ -18,6 +22,55 @@ fn configured(machine: &Machine, folder: &Path, state: &Path) {
         machine.address().to_string()
     );
     std::fs::write(folder.join("agent.toml"), text).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_from_before_the_key_was_in_the_tpm_is_named_and_nothing_is_accepted_where_no_tpm_has_a_say()
+{
+    let (world, machine) = (World::start().await, Machine::new());
+    let home = tempfile::tempdir().unwrap();
+    let state = home.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let in_file = IdentityFolder::new(&state);
+    enrol_into(&in_file, &state, &token(&world).await, KeyChoice::Held)
+        .await
+        .unwrap();
+    let accepts = |config: &str, reason: &str| {
+        let path = home.path().join("agent.toml");
+        std::fs::write(&path, format!("[agent]\nstate_folder = {state:?}\n{config}")).unwrap();
+        let agent = program().with_file_name("penstock-agent");
+        let asked = Command::new(agent)
+            .args(["accept-disk", "--reason", reason, "--config"])
+            .arg(&path)
+            .output()
+            .unwrap();
+        (
+            asked.status.success(),
+            String::from_utf8_lossy(&asked.stderr).into_owned(),
+        )
+    };
+    let tpm = format!(
+        "[identity]\nkey = \"tpm\"\ntpm = {:?}\n",
+        machine.address().to_string()
+    );
+    for (config, reason, says) in [
+        ("", "restored", "this gateway's key is in a file"),
+        (tpm.as_str(), "a\nb", "a reason is one line"),
+        (tpm.as_str(), &"x".repeat(501), "a reason is one line"),
+    ] {
+        let (is_done, said) = accepts(config, reason);
+        assert!(!is_done && said.contains(says), "{said}");
+    }
+    assert!(!state.join("rollback.json").exists());
+    // Somebody's counter of this machine goes on, and the disk is of the time before it.
+    machine.folder(&state).tpm().begin_counter().unwrap();
+    let agent = machine.agent(&state).await;
+    let words = shown(&world, "disk-set-back", true).await;
+    assert!(words.contains("the disk has no record of it"), "{words}");
+    let (is_done, said) = accepts(&tpm, "the key moves next");
+    assert!(is_done, "{said}");
+    shown(&world, "disk-set-back", false).await;
+    agent.stop().await;
 }
 
 /// The number in the record, which was written long ago from now on: steps are apart.

@@ -269,12 +269,13 @@ impl Authority {
 
     /// Why nothing could be signed: the certificate library has no room for the reason.
     fn unsigned(&self, error: rcgen::Error) -> CaError {
-        let why = self
-            .token
-            .as_ref()
-            .and_then(|token| token.fault().borrow().clone());
-        match (error, why) {
-            (rcgen::Error::RemoteKeyError, Some(why)) => CaError::Token(why),
+        match (error, &self.token) {
+            (rcgen::Error::RemoteKeyError, Some(token)) => {
+                // A token that signs, for others, has no fault.
+                let fault = token.fault().borrow().clone();
+                let busy = || "the token has more to sign than it does in time".to_owned();
+                CaError::Token(fault.unwrap_or_else(busy))
+            }
             (error, _) => error.into(),
         }
     }
@@ -349,6 +350,19 @@ impl Authority {
             issuing: self.issuing.as_ref().map(|issuing| issuing.to_vec()),
             ..SignedHeld::sign(held, &self.plant, self.issuer.key())?
         })
+    }
+
+    /// As [`Self::trusted_since`], by what is in `dir`, also where its key is lost or its certificate counts no longer.
+    ///
+    /// # Errors
+    /// The bundles cannot be read.
+    pub fn trusted_since_in(dir: &Path, root: Digest) -> Result<u64, CaError> {
+        let bundles = trust::bundles(dir)?;
+        let trusted = bundles.iter().rev().filter_map(|bundle| bundle.trusted().ok());
+        let since = trusted
+            .take_while(|then| then.roots.iter().any(|(known, _)| Digest::of(known) == root))
+            .last();
+        Ok(since.map_or(0, |then| then.number))
     }
 
     /// SHA-256 of the root's DER, as it stands in tokens.

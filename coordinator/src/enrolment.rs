@@ -49,6 +49,9 @@ pub const VALID_SECONDS: std::ops::RangeInclusive<u32> = 60..=30 * 86_400;
 /// Validity of a token if nothing is said, seconds.
 pub const VALID_SECONDS_DEFAULT: u32 = 24 * 3600;
 
+/// Prefix of keys that came by a sign-in (`crate::oidc`): a token ends that.
+pub(crate) const SIGNED_IN: &str = "sign-in/";
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TokenRecord {
@@ -405,7 +408,13 @@ async fn remember(
                 enrolled_ms: now_ms,
                 certificate_expires_ms: issued.expires_ms,
             };
-            Ok(operators::record(store, change, operator, &record).await?)
+            let change = operators::record(store, change, operator, &record).await?;
+            // Whichever way it came before, the login is one by token now.
+            let signed_in = format!("{SIGNED_IN}{operator}");
+            Ok(match store.get(&signed_in).await? {
+                Some(found) => change.removed(&signed_in, found.revision),
+                None => change,
+            })
         }
         (Subject::Gateway(gateway), _) => {
             let update = |record: &mut GatewayRecord| {

@@ -32,6 +32,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use penstock_policy::ids::{Digest, OperatorId};
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::times::instant;
@@ -108,7 +109,8 @@ pub(crate) struct AskedProvider<'a> {
     pub(crate) authorization: String,
     pub(crate) token: String,
     pub(crate) device: Option<String>,
-    pub(crate) roots: Vec<rustls::pki_types::CertificateDer<'static>>,
+    /// DER; shared by all who ask.
+    pub(crate) roots: Vec<Bytes>,
 }
 
 fn unreachable(error: &ProviderError) -> Refusal {

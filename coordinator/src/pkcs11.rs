@@ -59,6 +59,13 @@ fn digest(public: &TokenPublicKey) -> Digest {
     Digest::of(&Public(public).subject_public_key_info())
 }
 
+fn exportable(uri: &KeyUri) -> TokenError {
+    TokenError::Exportable {
+        token: uri.token_in_words(),
+        key: uri.key_in_words(),
+    }
+}
+
 /// A public key as certificates have it.
 struct Public<'a>(&'a TokenPublicKey);
 
@@ -120,10 +127,7 @@ impl TokenKey {
     pub fn open(uri: &KeyUri) -> Result<Self, TokenError> {
         let public = Self::look(uri)?;
         if public.is_exportable {
-            return Err(TokenError::Exportable {
-                token: uri.token_in_words(),
-                key: uri.key_in_words(),
-            });
+            return Err(exportable(uri));
         }
         Ok(Self::new(vec![uri.clone()], public))
     }
@@ -215,9 +219,12 @@ impl TokenKey {
     /// Signs something that nobody uses, and verifies it by `certificate`.
     ///
     /// # Errors
-    /// The token does not sign, or not by the certificate's key.
+    /// The token does not sign, or not by the certificate's key; or the key can be taken off it.
     pub fn prove(&self, certificate: &CertificateDer<'_>) -> Result<(), TokenError> {
         let uri = self.found()?;
+        if Self::look(uri)?.is_exportable {
+            return Err(exportable(uri));
+        }
         let message = b"a proof that this token holds this key";
         let signature = self.signed(message)?;
         if !has_signed(certificate, message, &signature) {

@@ -409,12 +409,14 @@ impl Contexts {
         self.keep_before(name)?;
         keys::copy(&pending, &self.file(name, "key"))?;
         files::replace(&self.file(name, "crt"), chain_pem.as_bytes(), Mode::Shared)?;
-        files::replace(&self.file(name, "roots"), roots_pem.as_bytes(), Mode::Shared)?;
-        // Whoever gave the token gave the root with it: bundles begin from there.
-        let trust = self.file(name, "trust");
-        if trust.exists() {
+        // Bundles begin from the root that came with the login: from another one they begin anew, and its own stay. They go before it
+        // comes: of a login that is killed between the two, none is left that another root began.
+        let (roots, trust) = (self.file(name, "roots"), self.file(name, "trust"));
+        let same = std::fs::read(&roots).is_ok_and(|old| old == roots_pem.as_bytes());
+        if !same && trust.exists() {
             std::fs::remove_file(&trust).map_err(|source| FileError::Write { path: trust, source })?;
         }
+        files::replace(&roots, roots_pem.as_bytes(), Mode::Shared)?;
         // Strings and lists of strings cannot fail to be TOML.
         let text = toml::to_string(context).unwrap_or_default();
         files::replace(&self.file(name, "toml"), text.as_bytes(), Mode::Shared)?;
@@ -523,6 +525,23 @@ mod tests {
             let until = first.validity_ms().unwrap().1;
             assert_eq!(until > 1_850_000_000_000, steps == 3, "after {steps} steps");
         }
+    }
+
+    #[test]
+    fn a_new_key_below_the_same_root_leaves_the_trust_bundles_and_another_root_ends_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let contexts = Contexts::at(folder.path());
+        let trust = folder.path().join("contexts/one.trust");
+        let log_in = |roots| {
+            let key = FileKey::generate(keys::KeyKind::EcdsaP256).unwrap();
+            contexts.keep_pending_key("one", &key).unwrap();
+            contexts.save("one", &context("alice"), "chain", roots).unwrap();
+            trust.exists()
+        };
+        log_in("one root");
+        std::fs::write(&trust, "bundles").unwrap();
+        assert!(log_in("one root"));
+        assert!(!log_in("another root"));
     }
 
     #[test]

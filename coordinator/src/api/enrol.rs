@@ -108,9 +108,9 @@ impl Enrolment for EnrolmentService {
 
     async fn get_provider(
         &self,
-        _: Request<v1::GetProviderRequest>,
+        request: Request<v1::GetProviderRequest>,
     ) -> Result<Response<v1::IdentityProvider>, Status> {
-        self.provider().await
+        self.provider(request).await
     }
 
     async fn sign_in(

@@ -1,17 +1,30 @@
 //! Signing in through the identity provider, for whoever has no certificate yet, and what admins do with accounts.
 
+use std::net::IpAddr;
+use std::sync::LazyLock;
+
 use penstock_policy::ids::OperatorId;
 use penstock_proto::refusal::{Reason, Refusal};
+use penstock_proto::tls::crowd::source_of;
 use penstock_proto::v1;
 use tonic::{Request, Response, Status};
 
-use super::answers::carried;
+use super::answers::{Answers, carried};
 use super::control::ControlService;
 use super::enrol::{EnrolmentService, to_wire};
 use super::gate::{Action, peer};
 use crate::clock;
 use crate::oidc::{AskedProvider, LinkAnswer, LinkWish, NamedAccount, SignIn, SignInAnswer};
 use crate::operators::Role;
+
+/// Answers with the provider's roots at once, to all strangers and to one source: those may be all that a system trusts, and whoever asks is not known yet.
+const PROVIDER_ANSWERS_MAX: (usize, usize) = (16, 4);
+
+/// Their places. What they bound is the process's memory.
+static PLACES: LazyLock<Answers<IpAddr>> = LazyLock::new(|| {
+    let (places_max, each_max) = PROVIDER_ANSWERS_MAX;
+    Answers::new("answers about the identity provider", places_max, each_max)
+});
 
 /// Whether a refused sign-in counts as a wrong attempt of whoever is at this address: what the provider itself, or an admin, is to blame for does not.
 fn counts(reason: Reason) -> bool {
@@ -22,7 +35,11 @@ fn counts(reason: Reason) -> bool {
 }
 
 impl EnrolmentService {
-    pub(super) async fn provider(&self) -> Result<Response<v1::IdentityProvider>, Status> {
+    pub(super) async fn provider(
+        &self,
+        request: Request<v1::GetProviderRequest>,
+    ) -> Result<Response<v1::IdentityProvider>, Status> {
+        let source = source_of(peer(request.extensions())?.address.ip());
         let AskedProvider {
             settings,
             authorization,
@@ -30,7 +47,8 @@ impl EnrolmentService {
             device,
             roots,
         } = self.oidc.asked().await?;
-        Ok(Response::new(v1::IdentityProvider {
+        let answer = PLACES.begin(&source, request.extensions())?;
+        let provider = v1::IdentityProvider {
             issuer: settings.issuer.clone(),
             client_id: settings.client_id.clone(),
             scopes: settings.scopes.clone(),
@@ -39,8 +57,9 @@ impl EnrolmentService {
             device_authorization_endpoint: device.unwrap_or_default(),
             max_age_seconds: u32::try_from(settings.max_age.as_secs()).unwrap_or(u32::MAX),
             acr_values: settings.acr.clone(),
-            roots: roots.iter().map(|root| root.to_vec().into()).collect(),
-        }))
+            roots,
+        };
+        Ok(carried(provider, answer))
     }
 
     pub(super) async fn signed_in(

@@ -1,6 +1,7 @@
 //! What is done with a coordinator's authority while it is stopped: a key that a root elsewhere certified, and trust bundles. Each is held against
 //! what gateways said of themselves: nobody is left behind without a person's reason for it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::files;
 use crate::journal::Journal;
 use crate::pkcs11::TokenError;
 use crate::store::{Change, Store};
-use crate::subjects::{Standing, Subjects};
+use crate::subjects::{self, Standing, SubjectRecord, Subjects};
 
 /// How often the token is looked for.
 const TOKEN_LOOK: Duration = Duration::from_secs(5);
@@ -88,7 +89,7 @@ pub fn init_under(config: &Config, root: &Path) -> Result<Vec<u8>, AppError> {
     let _lock = DataLock::take(&config.data)?;
     let ca = config.data.join(CA_FOLDER);
     files::private_folder(&ca)?;
-    // A token that cannot be used is found out before there is a folder.
+    // A token that cannot be used is found out before there is an authority in the folder: the next attempt begins anew.
     let on_token = config.keys.first().map(Authority::request_on).transpose()?;
     Authority::begin_under(&ca, root)?;
     Store::open(&config.data.join(STORE_FILE))?;
@@ -139,16 +140,13 @@ pub async fn install_issuing(config: &Config, pem: &[u8], because: Option<&str>)
     let ca = config.data.join(CA_FOLDER);
     let root = Authority::root_of(&ca, &config.plant, pem)?;
     let target = format!("below root {root}");
-    // Before the first one is installed there is nothing to hold it against, nor anybody.
+    // By the bundles alone: whoever installs the certificate of a new key may have lost the one before.
     let mut words = String::new();
-    if let Ok(before) = authority_of(config) {
-        let since = before.trusted_since(root);
-        if since > 0 {
-            let lacks = |record: &GatewayRecord| record.trust.is_none_or(|held| held < since);
-            let what =
-                format!("do not hold trust bundle {since}, and would not know this coordinator any more");
-            words = left_behind(config, (lacks, &what), because).await?;
-        }
+    let since = Authority::trusted_since_in(&ca, root)?;
+    if since > 0 {
+        let lacks = |record: &GatewayRecord| record.trust.is_none_or(|held| held < since);
+        let what = format!("do not hold trust bundle {since}, and would not know this coordinator any more");
+        words = left_behind(config, (lacks, &what), because).await?;
     }
     noted(config, "install-issuing", (&target, &words), || {
         Authority::install(&ca, &config.plant, pem, &config.keys, clock::now_ms())
@@ -234,17 +232,16 @@ async fn left_behind(
 ) -> Result<String, AppError> {
     const NAMED_MAX: usize = 16;
     let store = Store::open(&config.data.join(STORE_FILE))?;
-    let journal = Journal::new(store.clone(), &config.name);
-    let authority = authority_of(config)?;
-    let subjects = Subjects::open(store.clone(), journal.clone(), Arc::new(authority)).await?;
-    let gone = |gateway: &GatewayId| {
-        let record = subjects.record(&Subject::Gateway(gateway.clone()));
-        record.is_some_and(|record| matches!(record.standing, Standing::Revoked | Standing::Retired))
-    };
+    let subjects = store.list_json::<SubjectRecord>(subjects::PREFIX).await?;
+    let gone: BTreeSet<Subject> = subjects
+        .into_iter()
+        .filter(|(_, record, _)| matches!(record.standing, Standing::Revoked | Standing::Retired))
+        .filter_map(|(name, ..)| name.parse().ok())
+        .collect();
     let lacking: Vec<GatewayId> = remembered(&store)
         .await?
         .into_iter()
-        .filter(|(gateway, record)| lacks(record) && !gone(gateway))
+        .filter(|(gateway, record)| lacks(record) && !gone.contains(&Subject::Gateway(gateway.clone())))
         .map(|(gateway, _)| gateway)
         .collect();
     if lacking.is_empty() {
@@ -278,4 +275,80 @@ async fn noted(
         return Err(error.into());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use penstock_proto::bundle::{Bundle, BundleRoot, Phase, SignedBundle};
+
+    use super::*;
+    use crate::ca::{IssuingTerms, OfflineRoot};
+    use crate::config::ConfigFile;
+    use crate::enrolment::update_gateway;
+    use crate::store::Silent;
+
+    #[tokio::test]
+    async fn who_lost_the_issuing_key_is_told_too_whom_a_new_one_below_another_root_leaves_behind() {
+        let (dir, now_ms) = (tempfile::tempdir().unwrap(), clock::now_ms());
+        let file = ConfigFile::with_defaults(
+            "water".parse().unwrap(),
+            "c1".parse().unwrap(),
+            dir.path().join("data"),
+        );
+        let config = file.check().unwrap();
+        let (plant, ca) = (config.plant.clone(), config.data.join(CA_FOLDER));
+        let [old, new] = ["old", "new"]
+            .map(|name| OfflineRoot::create(&dir.path().join(name), plant.clone(), None, now_ms).unwrap());
+        let signs = |root: &OfflineRoot, request: &[u8]| {
+            let terms = IssuingTerms {
+                coordinator: config.name.clone(),
+                lifetime: Duration::from_secs(365 * 86_400),
+                constrained: true,
+            };
+            root.sign(request, &terms, now_ms).unwrap().into_bytes()
+        };
+        let request = init_under(&config, &dir.path().join("old/root.pem")).unwrap();
+        install_issuing(&config, &signs(&old, &request), None)
+            .await
+            .unwrap();
+        let mut trusted = Trusted::first(&[old.certificate().clone()]);
+        let mut bundles = Vec::new();
+        for phases in [[Phase::Active, Phase::Next], [Phase::Retiring, Phase::Active]] {
+            let roots = [&old, &new].into_iter().zip(phases);
+            let roots = roots
+                .map(|(root, phase)| BundleRoot::new(root.certificate(), phase))
+                .collect();
+            let bundle = Bundle::following(&trusted, &plant, now_ms, roots, []).unwrap();
+            let mut signed = SignedBundle::unsigned(&bundle);
+            old.sign_bundle(&mut signed).unwrap();
+            trusted = signed.trusted().unwrap();
+            bundles.push(signed);
+        }
+        Authority::keep_bundles(&ca, &bundles).unwrap();
+        let store = Store::open(&config.data.join(STORE_FILE)).unwrap();
+        for gateway in ["gw-1", "gw-2"] {
+            let update = |record: &mut GatewayRecord| record.trust = (gateway == "gw-2").then_some(1);
+            let change = Change::silent(Silent::Observed);
+            update_gateway(&store, change, gateway, update).await.unwrap();
+        }
+        drop(store);
+        let request = Authority::request(&ca).unwrap();
+        std::fs::remove_file(ca.join("issuing.key")).unwrap();
+        assert!(matches!(authority_of(&config), Err(CaError::NoIssuingKey(_))));
+        let pem = signs(&new, &request);
+        let refused = install_issuing(&config, &pem, None)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.contains("trust bundle 1") && refused.contains("any more: gw-1"),
+            "{refused}"
+        );
+        // With a reason, a lost key is no obstacle.
+        install_issuing(&config, &pem, Some("gw-1 is scrapped"))
+            .await
+            .unwrap();
+        assert_eq!(authority_of(&config).unwrap().root(), new.certificate());
+    }
 }

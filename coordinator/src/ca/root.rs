@@ -96,8 +96,17 @@ impl OfflineRoot {
     /// # Errors
     /// The folder is there already, or the key is; the token cannot be used; the certificate cannot be made or written.
     pub fn create_on(dir: &Path, plant: PlantId, uri: &KeyUri, now_ms: u64) -> Result<Self, CaError> {
-        let params = params(&plant, 1, now_ms)?;
         files::new_private_folder(dir)?;
+        let made = Self::made_on(dir, plant, uri, now_ms);
+        if made.is_err() {
+            // Of a token that failed it is empty, and would be in the way of the next attempt; one that holds something stays.
+            let _ = std::fs::remove_dir(dir);
+        }
+        made
+    }
+
+    fn made_on(dir: &Path, plant: PlantId, uri: &KeyUri, now_ms: u64) -> Result<Self, CaError> {
+        let params = params(&plant, 1, now_ms)?;
         let (key, is_new) = TokenKey::open_or_make(uri)?;
         if !is_new {
             return Err(CaError::NotInstalled(format!(

@@ -7,13 +7,14 @@
 use penstock_policy::ids::{Digest, OperatorId};
 use serde::{Deserialize, Serialize};
 
+use crate::enrolment;
 use crate::operators::Role;
 use crate::store::{Store, StoreError};
 
 /// Prefix of accounts.
 pub const PREFIX: &str = "account/";
 /// Prefix of keys that came by a sign-in.
-pub const SIGNED_IN: &str = "sign-in/";
+pub const SIGNED_IN: &str = enrolment::SIGNED_IN;
 /// For how long an account waits to be linked, from its first sign-in.
 pub(super) const WAITS_MS: u64 = 7 * 86_400_000;
 

@@ -1,15 +1,15 @@
 //! What is known of the identity provider: its addresses and its keys, fetched when somebody signs in, and kept for a few minutes.
 //!
 //! Only the issuer's own host is asked, and those that the configuration names beside it: whatever a document says, it leads nowhere else. One
-//! fetch goes on at a time, and none sooner than [`AGAIN`] after the one before, so that tokens with invented names of keys cost the provider no
+//! fetch goes on at a time, and none sooner than [`AGAIN`] after the end of the one before, so that tokens with invented names of keys cost the provider no
 //! more than that. A provider that cannot be asked refuses sign-ins and nothing else.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use penstock_proto::https::{Address, Answer, Asking, HttpsError};
 use penstock_proto::tls::certificates_from_pem;
-use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
@@ -19,7 +19,7 @@ use crate::files::{self, FileError};
 
 /// For how long the addresses and keys that were fetched count: so long a key that the provider withdrew may still be believed.
 const KEPT: Duration = Duration::from_secs(300);
-/// Between two fetches at least.
+/// Between the end of a fetch and the next one at least.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Why the provider cannot be asked.
@@ -67,7 +67,7 @@ pub(super) struct FetchedProvider {
     pub(super) device: Option<String>,
     pub(super) keys: Keys,
     /// Who vouches for it, for those who ask it themselves.
-    pub(super) roots: Vec<CertificateDer<'static>>,
+    pub(super) roots: Vec<Bytes>,
     at: Instant,
 }
 
@@ -90,7 +90,7 @@ pub(super) struct Provider {
 #[derive(Default)]
 struct Fetches {
     last: Option<Arc<FetchedProvider>>,
-    /// When the last one began, and what came of it where it failed.
+    /// When the last one ended, and what came of it where it failed.
     tried: Option<(Instant, Option<ProviderError>)>,
 }
 
@@ -138,7 +138,8 @@ impl Provider {
         }
         let began = Instant::now();
         let outcome = self.fetch(began).await;
-        state.tried = Some((began, outcome.as_ref().err().cloned()));
+        // By its end: whoever waited for one that took its time gets what came of it, and does not wait for another.
+        state.tried = Some((Instant::now(), outcome.as_ref().err().cloned()));
         let fetched = Arc::new(outcome.inspect_err(|error| {
             tracing::warn!(%error, "the identity provider cannot be asked; nobody signs in through it until then");
         })?);
@@ -177,7 +178,7 @@ impl Provider {
             token: document.token_endpoint,
             device: document.device_authorization_endpoint,
             keys: keys_read,
-            roots,
+            roots: roots.iter().map(|root| Bytes::copy_from_slice(root)).collect(),
             at,
         })
     }

@@ -121,7 +121,7 @@ pub enum TokenError {
     },
     /// The key can leave the token.
     #[error(
-        "the {key} on the {token} can be taken off it (it is extractable, or not sensitive), so that nobody knows who has a copy: name one that is not there yet, and it is made there"
+        "the {key} on the {token} can be taken off it (it is extractable, or not sensitive, or the module does not say), so that nobody knows who has a copy: name one that is not there yet, and it is made there"
     )]
     Exportable {
         /// Which token.

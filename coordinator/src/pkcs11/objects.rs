@@ -22,7 +22,7 @@ pub struct TokenPublicKey {
     pub kind: KeyKind,
     /// The uncompressed point of ECDSA, the 32 bytes of Ed25519.
     pub bytes: Vec<u8>,
-    /// The private half can be taken off the token.
+    /// The private half can be taken off the token, or the module does not say that it cannot.
     pub is_exportable: bool,
 }
 
@@ -66,7 +66,8 @@ pub(super) fn key(session: &Session, uri: &KeyUri) -> Result<(ObjectHandle, Toke
         AttributeType::Extractable,
         AttributeType::AlwaysAuthenticate,
     ];
-    let (mut is_exportable, mut why) = (false, None);
+    // What a module does not answer is no promise.
+    let (mut is_sensitive, mut stays, mut why) = (false, false, None);
     for attribute in session.get_attributes(handle, &asked).map_err(failed)? {
         match attribute {
             Attribute::KeyType(KeyType::EC | KeyType::EC_EDWARDS) => {}
@@ -76,7 +77,8 @@ pub(super) fn key(session: &Session, uri: &KeyUri) -> Result<(ObjectHandle, Toke
             Attribute::AlwaysAuthenticate(true) => {
                 why = Some("wants its PIN typed before each signature, which nobody does here".to_owned());
             }
-            Attribute::Sensitive(false) | Attribute::Extractable(true) => is_exportable = true,
+            Attribute::Sensitive(said) => is_sensitive = said,
+            Attribute::Extractable(said) => stays = !said,
             _ => {}
         }
     }
@@ -112,7 +114,7 @@ pub(super) fn key(session: &Session, uri: &KeyUri) -> Result<(ObjectHandle, Toke
     let public = TokenPublicKey {
         kind,
         bytes,
-        is_exportable,
+        is_exportable: !(is_sensitive && stays),
     };
     Ok((handle, public))
 }

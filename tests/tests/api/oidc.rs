@@ -379,6 +379,11 @@ async fn the_provider_takes_no_login_by_token_away_no_role_over_and_no_name_twic
         .await
         .unwrap();
     assert_eq!(answer.operator, "silva");
+    let leaf = answer.certificate_chain[0].to_vec().into();
+    assert!(
+        validity_ms(&leaf).unwrap().1 > now_ms() + 13 * HOUR_MS,
+        "as long as the token's"
+    );
     silva
         .renew_operator(world.renewal("operator/silva"))
         .await

@@ -172,6 +172,29 @@ fn a_key_that_cannot_be_told_apart_or_is_of_another_kind_or_could_be_copied_is_r
 }
 
 #[test]
+fn a_key_of_which_the_module_does_not_say_that_it_stays_is_neither_certified_nor_installed() {
+    let hsm = Hsm::new("mute");
+    let dir = hsm.folder.path().join("made");
+    let (plant, key) = ("water".parse().unwrap(), uri(&hsm.uri("root")));
+    let made = OfflineRoot::create_on(&dir, plant, &key, now_ms()).unwrap();
+    let proves = |key| {
+        let key = TokenKey::of_certificate(made.certificate(), vec![key]).unwrap();
+        key.prove(made.certificate())
+    };
+    proves(key).unwrap();
+    let module = watched_module(hsm.folder.path());
+    std::fs::write(hsm.folder.path().join("mute"), "").unwrap();
+    let mute = uri(&hsm.uri_by("root", &module));
+    for refused in [TokenKey::open(&mute).map(|_| ()), proves(mute.clone())] {
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused, TokenError::Exportable { .. }), "{refused}");
+    }
+    // What issues by it already goes on.
+    let key = TokenKey::of_certificate(made.certificate(), vec![mute]).unwrap();
+    key.look_for().unwrap();
+}
+
+#[test]
 fn a_wrong_pin_is_shown_to_the_token_once_and_another_one_when_the_file_holds_it() {
     let hsm = Hsm::new("pin");
     let module = watched_module(hsm.folder.path());
@@ -212,6 +235,8 @@ fn a_root_on_a_token_certifies_as_one_in_a_file_does() {
         now_ms(),
     );
     assert!(again.err().unwrap().to_string().contains("has a key of its own"));
+    // Nothing of the attempt is in the way of the next one.
+    assert!(!hsm.folder.path().join("b").exists());
     let opened = OfflineRoot::open(&dir, || unreachable!()).unwrap();
     let request = certificate_request(&file_key(), None).unwrap();
     let folder = hsm.folder.path();

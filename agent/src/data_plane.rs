@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::enforce::{DriftState, EnforceError, Enforcer};
 use crate::identity::Identity;
 use crate::kernel::{FlowRhythm, Holds, Kernel, KernelError, LeftState, ShadowReport};
+use crate::observed::sides::Refusals;
 use crate::observed::{DriftStep, fault_of};
 use crate::service_manager::ServiceManager;
 
@@ -151,6 +152,10 @@ impl Kernel for Enforcer {
 
     async fn hand_over(&self, manager: &ServiceManager) {
         Self::hand_over(self, manager).await;
+    }
+
+    fn refusals(&self) -> BTreeMap<String, Refusals> {
+        Self::refusals(self)
     }
 
     fn must_flows(&self) -> Vec<FlowRhythm> {

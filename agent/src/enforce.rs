@@ -24,7 +24,6 @@
 //! Not here: which plan is the right one (`reconcile`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,7 +57,7 @@ pub use ground::routing::RoutingError;
 use ground::{beyond, forwarding, needs, routing, sysctl};
 pub use nft::run::NftError;
 pub use shape::lower::LowerError;
-pub use shape::structure::{Finding, StructureError};
+pub use shape::structure::{Finding, OwnClients, OwnServices, StructureError};
 use table::{Table, standby};
 use watch::looks::Watching;
 pub use watch::passage::Pace;
@@ -68,6 +67,7 @@ use crate::inspector::{self, Inspector};
 use crate::intercept::InspectorPorts;
 use crate::kernel::FlowRhythm;
 use crate::observed::outbox::{Outbox, Sink};
+use crate::observed::sides::Refusals;
 use crate::observed::{DriftStep, REPORT_AFTER};
 use crate::service_manager::StoredDescriptor;
 
@@ -100,8 +100,8 @@ pub struct EnforceSettings {
     pub inspect: Option<inspector::SeatLimits>,
     /// Where another inspector listens, if it has none of its own.
     pub inspector: Option<InspectorPorts>,
-    /// Services of the gateway itself that guarded sides may reach over TCP: its own addresses, and ports.
-    pub own: BTreeSet<SocketAddr>,
+    /// Services of the gateway itself over TCP, and who may reach them.
+    pub own: OwnServices,
 }
 
 impl Default for EnforceSettings {
@@ -120,7 +120,7 @@ impl Default for EnforceSettings {
             count: Duration::from_secs(10),
             inspect: None,
             inspector: None,
-            own: BTreeSet::new(),
+            own: OwnServices::new(),
         }
     }
 }
@@ -429,6 +429,11 @@ impl Enforcer {
         let refused = self.inspector.as_deref().map_or([0; 2], Inspector::refused);
         [counters.denied_operations, counters.would_deny_operations] = refused;
         Ok(counters)
+    }
+
+    /// What was refused on each side since this agent began, by the side's interface.
+    pub fn refusals(&self) -> BTreeMap<String, Refusals> {
+        self.table.verdicts.refusals()
     }
 
     /// How the must-flows go that are followed, as of the last look ([`EnforceSettings::look`]).

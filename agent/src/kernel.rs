@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::identity::Identity;
 use crate::observed::DriftStep;
+use crate::observed::sides::Refusals;
 use crate::service_manager::ServiceManager;
 
 /// Why the kernel does not do it.
@@ -166,6 +167,10 @@ pub trait Kernel: Send + Sync + 'static {
     /// Leaves what it carries itself with the service manager, before a stop.
     fn hand_over(&self, _manager: &ServiceManager) -> impl Future<Output = ()> + Send {
         std::future::ready(())
+    }
+    /// What was refused on each side since the agent began, by the side's interface.
+    fn refusals(&self) -> BTreeMap<String, Refusals> {
+        BTreeMap::new()
     }
     /// How must-flows go.
     fn must_flows(&self) -> Vec<FlowRhythm> {

@@ -5,6 +5,7 @@
 
 mod event;
 pub mod outbox;
+pub mod sides;
 
 pub(crate) use event::fault_of;
 

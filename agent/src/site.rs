@@ -17,9 +17,10 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use self::denials::{Foretold, LastMinute};
+use self::denials::Foretold;
 use crate::interlock::Interlocks;
 use crate::kernel::{FlowRhythm, Kernel};
+use crate::last_minute::LastMinute;
 use crate::link::session::LinkState;
 use crate::reconcile::site::{Facts, Interlock, MustFlow, Site};
 use crate::reconcile::window::Windows;

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 
+use super::sides::SideCounts;
 use super::{LossCause, Observation};
 
 /// What waits for a trail that is slow: as many verdicts as the kernel's events follow at once.
@@ -42,6 +43,8 @@ impl Sink for mpsc::Sender<Observation> {
 pub(crate) struct Outbox {
     sink: Box<dyn Sink>,
     backlog: Mutex<Backlog>,
+    /// What was refused on each side, also where the trail has no room for it.
+    pub(crate) sides: SideCounts,
 }
 
 #[derive(Debug, Default)]
@@ -58,11 +61,13 @@ impl Outbox {
         Self {
             sink: Box::new(sink),
             backlog: Mutex::default(),
+            sides: SideCounts::default(),
         }
     }
 
     /// Hands `observed` on, or keeps it until there is room. What finds no room here either is counted.
     pub(crate) fn put(&self, observed: Observation) {
+        self.sides.count(&observed);
         let mut backlog = self.lock();
         // What waits goes first.
         if backlog.waiting.is_empty() && self.hand_on(&mut backlog, &observed, logged(&observed)) {

@@ -1,15 +1,17 @@
 //! The gateway's own input: guarded, and nobody who may manage it is locked out.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use penstock_agent::enforce::{EnforceSettings, OwnClients};
 use penstock_lab::{self as lab, Namespace};
 use penstock_policy::plan::{Management, Plan};
 use penstock_policy::terms::GatewayMode;
 use penstock_tests::at_once;
 
 use super::plans::{SIDES, two_flows};
-use super::world::{Agent, MODES, PATIENCE, SILENCE, World};
+use super::world::{Agent, MODES, PATIENCE, SILENCE, World, settings};
 
 fn reaches(from: &Namespace, address: &str) -> bool {
     connects(from, address, PATIENCE)
@@ -17,6 +19,28 @@ fn reaches(from: &Namespace, address: &str) -> bool {
 
 fn is_kept_from(from: &Namespace, address: &str) -> bool {
     !connects(from, address, SILENCE)
+}
+
+/// Whether a connection is opened from there by one of its addresses.
+fn comes_by(from: &Namespace, own: &str, address: &str, patience: Duration) -> bool {
+    let (own, there): (SocketAddr, SocketAddr) =
+        (format!("{own}:0").parse().unwrap(), address.parse().unwrap());
+    let come = || {
+        let family = rustix::net::AddressFamily::INET;
+        let socket = rustix::net::socket(family, rustix::net::SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&socket, &own).unwrap();
+        rustix::io::ioctl_fionbio(&socket, true).unwrap();
+        let _ = rustix::net::connect(&socket, &there);
+        let begun = Instant::now();
+        while begun.elapsed() < patience {
+            if rustix::net::getpeername(&socket).is_ok() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
+    };
+    from.enter(come).unwrap()
 }
 
 fn connects(from: &Namespace, address: &str, patience: Duration) -> bool {
@@ -66,23 +90,8 @@ fn only_managements_peers_reach_the_gateway_and_its_own_connections_are_answered
                     is_kept_from(&stranger, "192.168.8.1:22"),
                     "nor does who comes by an interface that the plan does not name"
                 );
-                let of_no_peer = manager.enter(|| {
-                    let socket = rustix::net::socket(
-                        rustix::net::AddressFamily::INET,
-                        rustix::net::SocketType::STREAM,
-                        None,
-                    )
-                    .unwrap();
-                    let own: SocketAddr = "192.168.9.200:0".parse().unwrap();
-                    rustix::net::bind(&socket, &own).unwrap();
-                    rustix::io::ioctl_fionbio(&socket, true).unwrap();
-                    let there: SocketAddr = "192.168.9.1:22".parse().unwrap();
-                    let _ = rustix::net::connect(&socket, &there);
-                    std::thread::sleep(Duration::from_millis(300));
-                    rustix::net::getpeername(&socket).is_ok()
-                });
                 assert!(
-                    !of_no_peer.unwrap(),
+                    !comes_by(manager, "192.168.9.200", "192.168.9.1:22", SILENCE),
                     "on the management's interface only peers come in"
                 );
                 std::io::Write::write_all(&mut far_end, b"still here").unwrap();
@@ -224,6 +233,65 @@ fn a_management_interface_that_comes_later_is_open_to_its_peers_at_once_and_its_
                 rename("eth77", "eth0");
                 assert_eq!(code(), None);
                 assert!(reaches(manager, "192.168.9.1:22"), "no plan was applied meanwhile");
+            });
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_service_for_some_clients_is_open_to_them_on_their_own_side_at_its_port_and_to_nobody_else() {
+    lab::sandbox::test(
+        "input::a_service_for_some_clients_is_open_to_them_on_their_own_side_at_its_port_and_to_nobody_else",
+        |lab| {
+            let worlds = MODES.map(|mode| World::new(lab, mode, &SIDES));
+            at_once(&worlds, |world| {
+                let mode = world.mode;
+                let [plant, others] = ["lan1", "lan2"].map(|side| &world.sides[side].namespace);
+                let inside = match mode {
+                    GatewayMode::Routed => "lan1",
+                    GatewayMode::Bridged => "br0",
+                };
+                world.gateway.address(inside, "10.1.0.1/24").unwrap();
+                for own in ["10.1.0.5/24", "10.1.0.6/24"] {
+                    plant.address("eth0", own).unwrap();
+                }
+                // Beyond: with an address of its own, and with the client's.
+                for own in ["10.2.0.5/24", "10.1.0.5/32"] {
+                    others.address("eth0", own).unwrap();
+                }
+                if mode == GatewayMode::Routed {
+                    world.gateway.address("lan2", "10.2.0.1/24").unwrap();
+                    others.route("10.1.0.0/24", "10.2.0.1").unwrap();
+                } else {
+                    others
+                        .ip(&["route", "add", "10.1.0.0/24", "dev", "eth0"])
+                        .unwrap();
+                }
+                world.at_gateway(async || {
+                    let _map = TcpListener::bind("0.0.0.0:502").unwrap();
+                    let _shell = TcpListener::bind("0.0.0.0:22").unwrap();
+                    let clients = [[10, 1, 0, 5].into(), [10, 1, 0, 77].into()].into();
+                    let agent = Agent::start_with(EnforceSettings {
+                        own: BTreeMap::from([("10.1.0.1:502".parse().unwrap(), OwnClients::Only(clients))]),
+                        ..settings()
+                    });
+                    agent.apply(&two_flows(mode), 1).await;
+                    let map = "10.1.0.1:502";
+                    assert!(comes_by(plant, "10.1.0.5", map, PATIENCE), "{mode:?}: the client");
+                    for (from, own, to, why) in [
+                        (plant, "10.1.0.5", "10.1.0.1:22", "another port"),
+                        (plant, "10.1.0.6", map, "its neighbour"),
+                        (others, "10.2.0.5", map, "another side"),
+                        (others, "10.1.0.5", map, "another side in its name"),
+                    ] {
+                        assert!(!comes_by(from, own, to, SILENCE), "{mode:?}: {why}");
+                    }
+                    assert!(
+                        comes_by(plant, "10.1.0.5", map, PATIENCE),
+                        "{mode:?}: the client still"
+                    );
+                });
             });
         },
     )

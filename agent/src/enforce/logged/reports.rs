@@ -3,6 +3,7 @@
 //!
 //! Not here: who reads the log, and when what is due is handed on (`watch/verdicts`); when the policy changes (`table`).
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -16,6 +17,7 @@ use super::nflog;
 use crate::enforce::EnforceSettings;
 use crate::enforce::nft::readback::RulesetReader;
 use crate::observed::outbox::Outbox;
+use crate::observed::sides::Refusals;
 use crate::observed::{LossCause, Observation};
 
 /// How long a change of the rules waits for the account: policy does not hang on the log.
@@ -61,6 +63,7 @@ impl VerdictReports {
     pub(in crate::enforce) fn follow(&self, policy: PolicyInForce) {
         let batch = lock(&self.aggregator).all();
         self.report(batch);
+        self.outbox.sides.follow(&policy.plan);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(policy));
     }
 
@@ -93,6 +96,11 @@ impl VerdictReports {
             let taken = counted.wait_for(|counted| *counted);
             let _ = tokio::time::timeout(ACCOUNT_PATIENCE, taken).await;
         }
+    }
+
+    /// What was refused on each side since this agent began, by the side's interface.
+    pub(in crate::enforce) fn refusals(&self) -> BTreeMap<String, Refusals> {
+        self.outbox.sides.counted()
     }
 
     /// Takes in a datagram of the kernel's log.

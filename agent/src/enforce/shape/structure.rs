@@ -4,7 +4,7 @@
 //! differences. Where the structure differs, the rules are written anew around the standing maps, in one transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use penstock_policy::ids::FlowId;
@@ -68,11 +68,31 @@ pub struct Structure {
     pub tunnels: TunnelRules,
     /// Where the inspector listens; `None` if there is none, so that what would be inspected goes nowhere.
     pub inspector: Option<InspectorPorts>,
-    /// Services of the gateway itself that guarded sides may reach over TCP. They are not the plan's, but this machine's.
-    pub own: BTreeSet<SocketAddr>,
+    /// Services of the gateway itself over TCP. They are not the plan's, but this machine's.
+    pub own: OwnServices,
+}
+
+/// Services of the gateway itself: its own addresses and ports, and who reaches them.
+pub type OwnServices = BTreeMap<SocketAddr, OwnClients>;
+
+/// Who may reach a service of the gateway itself. By an interface that the plan does not guard nobody does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OwnClients {
+    /// Whoever is on a guarded side.
+    GuardedSides,
+    /// These addresses alone, each on the side where the plan has it.
+    Only(BTreeSet<IpAddr>),
 }
 
 impl Structure {
+    /// The guarded interface on whose side the plan has `address`.
+    pub fn side_of(&self, address: IpAddr) -> Option<&String> {
+        match address {
+            IpAddr::V4(address) => holder(&self.sides4, address),
+            IpAddr::V6(address) => holder(&self.sides6, address),
+        }
+    }
+
     /// The guarded interfaces that have zones of both kinds, those that observe and those that enforce.
     pub fn mixed(&self) -> Vec<&String> {
         self.observing4.keys().collect()
@@ -199,7 +219,7 @@ pub(crate) fn structure(
         legs6: legs(plan),
         tunnels: TunnelRules::of(plan),
         inspector,
-        own: BTreeSet::new(),
+        own: OwnServices::new(),
     };
     Ok((structure, findings))
 }
@@ -246,6 +266,13 @@ pub fn missing_management(plan: &Plan, exists: impl Fn(&str) -> bool) -> Option<
             management.interface
         ),
     })
+}
+
+fn holder<A: Ord + Copy>(sides: &BTreeMap<String, Vec<Span<A>>>, address: A) -> Option<&String> {
+    let holds = |span: &Span<A>| (span.first..=span.last).contains(&address);
+    sides
+        .iter()
+        .find_map(|(name, spans)| spans.iter().any(holds).then_some(name))
 }
 
 /// The addresses that observe on a side of both kinds.

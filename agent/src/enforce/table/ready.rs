@@ -3,8 +3,7 @@
 //! Pure. Making ready is most of the agent's own work for a
 //! plan, so it is done once: [`crate::enforce::table`] keeps what a check made for the loading that follows.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use crate::enforce::EnforceError;
 use crate::enforce::nft::batch::ElementBatch;
 use crate::enforce::nft::render::{self, TableElements};
 use crate::enforce::shape::lower::{Elements, lower};
-use crate::enforce::shape::structure::{Finding, Structure, structure};
+use crate::enforce::shape::structure::{Finding, OwnServices, Structure, structure};
 use crate::intercept::InspectorPorts;
 
 /// A plan made ready for the kernel.
@@ -43,7 +42,7 @@ impl PreparedPlan {
     pub(in crate::enforce) async fn of(
         plan: Arc<Plan>,
         inspector: Option<InspectorPorts>,
-        own: BTreeSet<SocketAddr>,
+        own: OwnServices,
     ) -> Result<Self, EnforceError> {
         let work = move || -> Result<Self, EnforceError> {
             // First what is bounded: of a plan that comes to too many elements nothing else is computed.

@@ -359,7 +359,7 @@ async fn a_plan_whose_products_grow_without_bound_is_refused_with_the_flow_named
         open: std::collections::BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
     };
-    let error = PreparedPlan::of(Arc::new(plan), None, BTreeSet::new())
+    let error = PreparedPlan::of(Arc::new(plan), None, BTreeMap::new())
         .await
         .unwrap_err();
     let expected = LowerError::TooMany {

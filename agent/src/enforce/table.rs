@@ -433,6 +433,12 @@ impl Table {
         blocking(|reader| reader.logged()).await
     }
 
+    /// Packets that the log has left out since the tables were made.
+    pub(super) async fn left_out(&self) -> Result<u64, EnforceError> {
+        let named = blocking(|reader| reader.counters()).await?;
+        Ok(Counters::default().and(&named).untold_packets)
+    }
+
     async fn counters_of(&self, state: &TableState) -> Result<Counters, EnforceError> {
         Ok(state.counted.and(&blocking(|reader| reader.counters()).await?))
     }

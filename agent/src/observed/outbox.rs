@@ -50,9 +50,9 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 struct Backlog {
     waiting: VecDeque<Observation>,
-    /// What found no room here either, and of it what the kernel had logged.
+    /// What found no room here either, and of it what the kernel had counted.
     lost: u64,
-    lost_logged: u64,
+    lost_of_kernel: KernelPackets,
     handed: Handed,
 }
 
@@ -70,7 +70,7 @@ impl Outbox {
         self.sides.count(&observed);
         let mut backlog = self.lock();
         // What waits goes first.
-        if backlog.waiting.is_empty() && self.hand_on(&mut backlog, &observed, logged(&observed)) {
+        if backlog.waiting.is_empty() && self.hand_on(&mut backlog, &observed, KernelPackets::of(&observed)) {
             return;
         }
         let (room, counts) = weight(&observed);
@@ -78,7 +78,7 @@ impl Outbox {
             backlog.waiting.push_back(observed);
         } else {
             backlog.lost = backlog.lost.saturating_add(counts);
-            backlog.lost_logged = backlog.lost_logged.saturating_add(logged(&observed));
+            backlog.lost_of_kernel = backlog.lost_of_kernel.and(KernelPackets::of(&observed));
         }
     }
 
@@ -86,7 +86,7 @@ impl Outbox {
     pub(crate) fn flush(&self) {
         let mut backlog = self.lock();
         while let Some(observed) = backlog.waiting.pop_front() {
-            if !self.hand_on(&mut backlog, &observed, logged(&observed)) {
+            if !self.hand_on(&mut backlog, &observed, KernelPackets::of(&observed)) {
                 backlog.waiting.push_front(observed);
                 return;
             }
@@ -96,9 +96,9 @@ impl Outbox {
                 packets: backlog.lost,
                 cause: LossCause::ReceiverSlow,
             };
-            let of_kernel = backlog.lost_logged;
+            let of_kernel = backlog.lost_of_kernel;
             if self.hand_on(&mut backlog, &lost, of_kernel) {
-                (backlog.lost, backlog.lost_logged) = (0, 0);
+                (backlog.lost, backlog.lost_of_kernel) = (0, KernelPackets::default());
             }
         }
     }
@@ -106,16 +106,26 @@ impl Outbox {
     /// How many packets that the kernel logged wait here, were counted as lost and not reported yet, or are on their way to the
     /// disk.
     pub(crate) fn pending(&self) -> u64 {
-        let mut backlog = self.lock();
-        let waiting: u64 = backlog.waiting.iter().map(logged).sum();
-        waiting + backlog.lost_logged + backlog.handed.packets(self.sink.settled())
+        self.pending_of_kernel().logged
     }
 
-    fn hand_on(&self, backlog: &mut Backlog, observed: &Observation, logged: u64) -> bool {
+    /// The same of packets that the kernel's limit left out of its log.
+    pub(crate) fn pending_left_out(&self) -> u64 {
+        self.pending_of_kernel().left_out
+    }
+
+    fn pending_of_kernel(&self) -> KernelPackets {
+        let mut backlog = self.lock();
+        let handed = backlog.handed.packets(self.sink.settled());
+        let waiting = backlog.waiting.iter().map(KernelPackets::of);
+        waiting.fold(backlog.lost_of_kernel.and(handed), KernelPackets::and)
+    }
+
+    fn hand_on(&self, backlog: &mut Backlog, observed: &Observation, packets: KernelPackets) -> bool {
         let Some(number) = self.sink.offer(observed) else {
             return false;
         };
-        backlog.handed.push(number, logged, self.sink.settled());
+        backlog.handed.push(number, packets, self.sink.settled());
         true
     }
 
@@ -126,24 +136,25 @@ impl Outbox {
 
 /// What was handed on and is not durable yet: number and packets.
 #[derive(Debug, Default)]
-struct Handed(VecDeque<(u64, u64)>);
+struct Handed(VecDeque<(u64, KernelPackets)>);
 
 impl Handed {
-    fn push(&mut self, number: u64, packets: u64, settled: u64) {
+    fn push(&mut self, number: u64, packets: KernelPackets, settled: u64) {
         self.settle(settled);
-        if packets == 0 || number <= settled {
+        if packets == KernelPackets::default() || number <= settled {
             return;
         }
         let full = self.0.len() >= HANDED_MAX;
         match self.0.back_mut() {
-            Some(last) if full => *last = (number, last.1.saturating_add(packets)),
+            Some(last) if full => *last = (number, last.1.and(packets)),
             _ => self.0.push_back((number, packets)),
         }
     }
 
-    fn packets(&mut self, settled: u64) -> u64 {
+    fn packets(&mut self, settled: u64) -> KernelPackets {
         self.settle(settled);
-        self.0.iter().map(|(_, packets)| packets).sum()
+        let packets = self.0.iter().map(|(_, packets)| *packets);
+        packets.fold(KernelPackets::default(), KernelPackets::and)
     }
 
     fn settle(&mut self, settled: u64) {
@@ -160,6 +171,41 @@ fn weight(observed: &Observation) -> (usize, u64) {
         // The oldest reports tell when it began.
         Observation::Drift { .. } | Observation::Condition(_) | Observation::Start { .. } => {
             (WAITING_MAX + DRIFTS_MAX, 1)
+        }
+    }
+}
+
+/// Packets that the kernel counted, and that a report is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct KernelPackets {
+    /// Those that it logged.
+    logged: u64,
+    /// Those that its limit left out of the log.
+    left_out: u64,
+}
+
+impl KernelPackets {
+    /// Those that this reports.
+    fn of(observed: &Observation) -> Self {
+        match observed {
+            Observation::Lost {
+                packets,
+                cause: LossCause::RateLimit,
+            } => Self {
+                logged: 0,
+                left_out: *packets,
+            },
+            other => Self {
+                logged: logged(other),
+                left_out: 0,
+            },
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            logged: self.logged.saturating_add(other.logged),
+            left_out: self.left_out.saturating_add(other.left_out),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! How many log messages of the kernel were reported, kept on disk, so that an agent that comes back knows how many came while
 //! nobody listened. A mark says that a connection was logged; it does not say that anybody heard it.
 //!
-//! The number is the kernel's counter `logged` of all our tables. What is kept is never ahead of what is durable in the trail. After a
+//! The number is the kernel's counter `logged` of all our tables; beside it stands how many packets their log's limit left out, as far as that was
+//! reported, so that the next agent does not report those of standing tables once more. What is kept is never ahead of what is durable in the trail. After a
 //! crash it is up to ten seconds old, so that too much may be reported then; what lay in the socket, logged and not yet taken, is
 //! missing from it.
 
@@ -18,19 +19,24 @@ pub(in crate::enforce) struct Account {
     path: PathBuf,
     /// Messages that were reported, durably or not; `None`: not known.
     reported: Option<u64>,
-    /// What is on the disk.
-    kept: Option<u64>,
+    /// Packets that the log's limit left out, by the counters of the tables that stand, as far as they were reported.
+    left_out: u64,
+    /// What is on the disk: both.
+    kept: Option<(u64, u64)>,
 }
 
 impl Account {
     /// As it was left.
     pub(in crate::enforce) fn read(path: &Path) -> Self {
-        let kept = std::fs::read_to_string(path)
-            .ok()
-            .and_then(|text| text.trim().parse().ok());
+        let kept = std::fs::read_to_string(path).ok().and_then(|text| {
+            let mut numbers = text.split_whitespace().map(|number| number.parse().ok());
+            // An agent from before kept the first number alone.
+            Some((numbers.next()??, numbers.next().flatten().unwrap_or(0)))
+        });
         Self {
             path: path.to_owned(),
-            reported: kept,
+            reported: kept.map(|(reported, _)| reported),
+            left_out: kept.map_or(0, |(_, left_out)| left_out),
             kept,
         }
     }
@@ -48,14 +54,32 @@ impl Account {
         logged - before.unwrap_or(0)
     }
 
-    /// Keeps what was reported, but for the `pending` messages whose report is not durable: if this agent ends now, they are lost.
-    pub(in crate::enforce) fn keep(&mut self, pending: u64) {
+    /// Of `left_out` packets that the log of the tables which an agent before left has left out, how many that agent reported. Counters
+    /// of tables that were made since begin at 0.
+    pub(in crate::enforce) fn left_out_before(&self, left_out: u64) -> u64 {
+        Some(self.left_out)
+            .filter(|before| *before <= left_out)
+            .unwrap_or(0)
+    }
+
+    /// So many of the standing tables' are reported.
+    pub(in crate::enforce) fn left_out_reported(&mut self, left_out: u64) {
+        self.left_out = left_out;
+    }
+
+    /// Keeps what was reported, but for the `pending` messages and packets left out whose report is not durable: if this agent ends now, they
+    /// are lost.
+    pub(in crate::enforce) fn keep(&mut self, (pending, pending_left_out): (u64, u64)) {
         let Some(reported) = self.reported else { return };
-        let durable = reported.saturating_sub(pending);
+        let durable = (
+            reported.saturating_sub(pending),
+            self.left_out.saturating_sub(pending_left_out),
+        );
         if self.kept == Some(durable) {
             return;
         }
-        match durable::replace(&self.path, format!("{durable}\n").as_bytes(), MODE) {
+        let text = format!("{} {}\n", durable.0, durable.1);
+        match durable::replace(&self.path, text.as_bytes(), MODE) {
             Ok(()) => self.kept = Some(durable),
             Err(error) => tracing::warn!(
                 error = &error as &dyn std::error::Error,
@@ -78,7 +102,7 @@ mod tests {
         assert_eq!(Account::read(&path).unheard(7), 7, "no number was kept");
         let mut account = Account::read(&path);
         account.heard(7);
-        account.keep(0);
+        account.keep((0, 0));
         assert_eq!(Account::read(&path).unheard(7), 0);
         assert_eq!(Account::read(&path).unheard(12), 5);
         assert_eq!(Account::read(&path).unheard(3), 3, "the tables were replaced");
@@ -90,10 +114,40 @@ mod tests {
         let path = folder.path().join("logged");
         let mut account = Account::read(&path);
         assert_eq!(account.unheard(31), 31);
-        account.keep(31);
+        account.keep((31, 0));
         assert_eq!(Account::read(&path).unheard(31), 31, "the next agent reports it");
         assert_eq!(account.unheard(31), 0, "this one does not do it again");
-        account.keep(0);
+        account.keep((0, 0));
         assert_eq!(Account::read(&path).unheard(31), 0);
+    }
+
+    #[test]
+    fn what_the_log_left_out_is_kept_once_its_report_is_durable_and_counts_from_zero_in_new_tables() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("logged");
+        let mut account = Account::read(&path);
+        assert_eq!(account.left_out_before(5), 0, "nothing was kept");
+        account.heard(1);
+        account.left_out_reported(900);
+        account.keep((0, 900));
+        assert_eq!(
+            Account::read(&path).left_out_before(900),
+            0,
+            "nothing is durable yet"
+        );
+        account.keep((0, 0));
+        assert_eq!(Account::read(&path).left_out_before(1000), 900);
+        assert_eq!(
+            Account::read(&path).left_out_before(20),
+            0,
+            "the tables were replaced"
+        );
+        std::fs::write(&path, "31\n").unwrap();
+        let mut before = Account::read(&path);
+        assert_eq!(
+            (before.unheard(31), before.left_out_before(9)),
+            (0, 0),
+            "of an agent from before"
+        );
     }
 }

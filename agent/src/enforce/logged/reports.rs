@@ -133,6 +133,19 @@ impl VerdictReports {
         }
     }
 
+    /// Of `left_out` packets that the kernel's log has left out, how many an agent before this one reported.
+    pub(in crate::enforce) fn left_out_before(&self, left_out: u64) -> u64 {
+        let account = self.account.as_ref();
+        account.map_or(0, |account| lock(account).left_out_before(left_out))
+    }
+
+    /// So many packets that the log of the standing tables left out are reported.
+    pub(in crate::enforce) fn left_out_reported(&self, left_out: u64) {
+        if let Some(account) = &self.account {
+            lock(account).left_out_reported(left_out);
+        }
+    }
+
     /// Keeps how many messages the kernel has logged up to now, but for those that are not durable in the trail. What is logged
     /// while its log is not heard stays to be reported.
     pub(in crate::enforce) fn keep_account(&self) {
@@ -148,7 +161,7 @@ impl VerdictReports {
             }
         }
         let counted = lock(&self.aggregator).pending();
-        account.keep(counted + self.outbox.pending());
+        account.keep((counted + self.outbox.pending(), self.outbox.pending_left_out()));
     }
 
     /// Hands on what is due.

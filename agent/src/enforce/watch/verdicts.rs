@@ -91,8 +91,13 @@ async fn hand_on(table: &Table) {
         table.verdicts.report_due();
         if counted.elapsed() >= table.settings.count {
             let after = std::mem::replace(&mut counted, Instant::now()).elapsed();
+            // Before the totals: what comes between the two is not taken for reported.
+            let left_out = table.left_out().await;
             if let Ok(counters) = table.counters().await {
                 untold = Some(report_untold(table, untold, &counters));
+                if let Ok(left_out) = left_out {
+                    table.verdicts.left_out_reported(left_out);
+                }
                 if lull.look(&counters, after)
                     && let Err(error) = table.start_again().await
                 {
@@ -111,10 +116,11 @@ async fn hand_on(table: &Table) {
     }
 }
 
-/// Reports how many verdicts the log's limit left out since the last time.
+/// Reports how many verdicts the log's limit left out since the last time: at first, since an agent before reported them.
 fn report_untold(table: &Table, before: Option<u64>, counters: &Counters) -> u64 {
     let now = counters.untold_packets;
-    let packets = now.saturating_sub(before.unwrap_or(0));
+    let before = before.unwrap_or_else(|| table.verdicts.left_out_before(now));
+    let packets = now.saturating_sub(before);
     table.verdicts.report_lost(packets, LossCause::RateLimit);
     now
 }

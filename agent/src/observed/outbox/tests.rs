@@ -102,6 +102,28 @@ fn packets_that_the_kernel_never_logged_are_not_pending() {
 }
 
 #[test]
+fn packets_that_the_kernels_log_left_out_are_pending_of_their_own_until_their_loss_is_durable() {
+    let trail = Trail::default();
+    let outbox = Outbox::new(trail.clone());
+    let left_out = |packets| Observation::Lost {
+        packets,
+        cause: LossCause::RateLimit,
+    };
+    trail.room.store(1, Ordering::SeqCst);
+    outbox.put(left_out(10));
+    outbox.put(left_out(100));
+    outbox.put(lost(1));
+    assert_eq!((outbox.pending_left_out(), outbox.pending()), (110, 1));
+    trail.room.store(9, Ordering::SeqCst);
+    outbox.flush();
+    assert_eq!(outbox.pending_left_out(), 110, "handed on is not durable");
+    trail.settled.store(1, Ordering::SeqCst);
+    assert_eq!(outbox.pending_left_out(), 100);
+    trail.settled.store(3, Ordering::SeqCst);
+    assert_eq!((outbox.pending_left_out(), outbox.pending()), (0, 0));
+}
+
+#[test]
 fn a_disk_that_fails_for_long_makes_nothing_durable_and_costs_no_memory() {
     let trail = Trail::default();
     let outbox = Outbox::new(trail.clone());

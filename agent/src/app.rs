@@ -4,6 +4,8 @@
 //! packet to a coordinator. Order at stop: inspected connections are handed over, then link, reconciler, spool; the
 //! kernel keeps the policy.
 
+mod shown;
+
 use penstock_proto::backoff::Backoff;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,6 +19,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::shown::show_health;
 use crate::audit::{Audit, Unwritten, record};
 use crate::bridge::{self, supervisor::Supervisor};
 use crate::carried::CarriedTaker;
@@ -42,6 +45,7 @@ use crate::trust::TrustKeeper;
 use crate::tunnel;
 use crate::watchdog::{self, Watchdog};
 use crate::withdrawn::{StoredList, WithdrawnKeeper};
+use crate::zones::ZoneKeeper;
 
 /// How long the parts have to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
@@ -183,6 +187,8 @@ pub async fn run<K: Kernel>(
         identity: identity.clone(),
         faults: est_faults,
     };
+    let (panel_in, panel_faults) = watch::channel(Vec::new());
+    let (scada_in, scada_faults) = watch::channel(Vec::new());
     let (key_watch, key_faults) = KeyWatch::new(folder.tpm(), audit.clone());
     let (guard_faults, rollback_faults) = watch::channel(Vec::new());
     let guard = RollbackGuard {
@@ -193,6 +199,31 @@ pub async fn run<K: Kernel>(
         audit: audit.clone(),
         faults: guard_faults,
     };
+    let faults = [
+        faults,
+        local_faulty,
+        withdrawn.faults(),
+        est_faulty,
+        trust.faults(),
+        tunnel_faults,
+        key_faults.clone(),
+        rollback_faults.clone(),
+        panel_faults,
+        scada_faults,
+    ];
+    let keeper = ZoneKeeper {
+        kernel: kernel.clone(),
+        policy: policy.clone(),
+        link: link_state.clone(),
+        identity: identity.clone(),
+        audit: audit.clone(),
+        time: time.clone(),
+        bridges: bridge_states.clone(),
+        certificate: certificate.clone(),
+        faults: faults.to_vec(),
+        started,
+    };
+    let health = show_health(&config, keeper, [panel_in, scada_in]);
     let link = Link {
         identity,
         bridges: bridge_states,
@@ -201,16 +232,7 @@ pub async fn run<K: Kernel>(
         inlet: inlet.clone(),
         policy: policy.clone(),
         certificate: certificate.clone(),
-        faults: [
-            faults,
-            local_faulty,
-            withdrawn.faults(),
-            est_faulty,
-            trust.faults(),
-            tunnel_faults,
-            key_faults.clone(),
-            rollback_faults.clone(),
-        ],
+        faults,
         withdrawn: withdrawn.clone(),
         trust: trust.clone(),
         tickets,
@@ -242,6 +264,7 @@ pub async fn run<K: Kernel>(
     parts.spawn(asker.run(stop.clone()));
     parts.spawn(link.run(stop.clone()));
     parts.spawn(est.run(stop.clone()));
+    health.spawn(&mut parts, &stop);
     parts.spawn(tap.run(stop.clone()));
     parts.spawn(bridges.run(stop.clone()));
     // They carry until the very end: whoever starts next takes them up, and the shorter they are gone the better.

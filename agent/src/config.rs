@@ -6,6 +6,9 @@
 
 mod credentials;
 mod error;
+mod panel;
+mod scada;
+mod services;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,11 +21,16 @@ use serde::{Deserialize, Serialize};
 
 use self::credentials::{TypedCredentials, logins};
 pub use self::error::ConfigError;
+use self::panel::TypedPanel;
+use self::scada::TypedScada;
+use self::services::TypedEst;
 use crate::audit::{BLOCK_BYTES, SpoolLimits};
 use crate::bridge::side::Login;
 use crate::durable;
 use crate::identity::IdentityFolder;
 use crate::local::{self, LocalSettings};
+use crate::panel::PanelSettings;
+use crate::scada::ScadaSettings;
 use crate::timepiece::Timepiece;
 use crate::tpm::{KeyPlace, NotATpm, Tpm, TpmAddress};
 use crate::{inspector, tap};
@@ -41,6 +49,8 @@ struct ConfigFile {
     link: TypedLink,
     local: TypedLocal,
     est: TypedEst,
+    panel: TypedPanel,
+    scada: TypedScada,
     audit: TypedAudit,
     enforce: TypedEnforce,
     inspect: TypedInspect,
@@ -75,12 +85,6 @@ struct TypedLink {
 struct TypedLocal {
     socket: Option<PathBuf>,
     group: Option<String>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct TypedEst {
-    listen: Vec<SocketAddr>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -173,6 +177,10 @@ pub struct Config {
     pub local_group: Option<String>,
     /// Where devices enrol through this gateway: addresses of its own; empty: nowhere.
     pub est: Vec<SocketAddr>,
+    /// Where panels read the register map, and which; `None`: nowhere.
+    pub panel: Option<PanelSettings>,
+    /// Where this gateway's health is published; `None`: nowhere.
+    pub scada: Option<ScadaSettings>,
     /// Hard quota of the audit spool, bytes.
     pub spool_bytes_max: u64,
     /// The spool writes nothing while its file system has less than this free, bytes.
@@ -212,6 +220,8 @@ impl Default for Config {
             local_socket: None,
             local_group: None,
             est: Vec::new(),
+            panel: None,
+            scada: None,
             spool_bytes_max: 256 * 1024 * 1024,
             free_bytes_min: 64 * 1024 * 1024,
             nft: PathBuf::from("nft"),
@@ -241,9 +251,6 @@ const BRIDGE_QUEUE_MESSAGES_MIN: u64 = 16;
 
 /// Comparing more often would cost more than it could find.
 pub const VERIFY_INTERVAL_MIN: Duration = Duration::from_secs(5);
-
-/// Addresses at which devices enrol; each stands in the gateway's certificate.
-const EST_LISTEN_MAX: usize = 8;
 
 /// With less, a few clients that send long packets at once would be cut.
 const HELD_BYTES_MIN: usize = 1024 * 1024;
@@ -364,7 +371,9 @@ fn check(typed: ConfigFile) -> Result<Config, (&'static str, String)> {
         islanded: typed.link.islanded.unwrap_or(default.islanded),
         local_socket: typed.local.socket.filter(|socket| !socket.as_os_str().is_empty()),
         local_group: typed.local.group.filter(|group| !group.is_empty()),
-        est: typed.est.listen,
+        panel: typed.panel.check(typed.est.addresses())?,
+        scada: typed.scada.check()?,
+        est: typed.est.check()?,
         spool_bytes_max: typed.audit.spool_bytes_max.unwrap_or(default.spool_bytes_max),
         free_bytes_min: typed.audit.free_bytes_min.unwrap_or(default.free_bytes_min),
         nft: typed.enforce.nft.unwrap_or(default.nft),
@@ -416,17 +425,6 @@ fn check(typed: ConfigFile) -> Result<Config, (&'static str, String)> {
         .is_some_and(|socket| !socket.is_absolute())
     {
         return Err(("local.socket", "must be an absolute path, or empty".to_owned()));
-    }
-    let unusable = |at: &&SocketAddr| at.ip().is_unspecified() || at.ip().is_multicast() || at.port() == 0;
-    if let Some(at) = config.est.iter().find(unusable) {
-        let words = format!("holds {at}: name one of the gateway's own addresses, and a port");
-        return Err(("est.listen", words));
-    }
-    if config.est.len() > EST_LISTEN_MAX {
-        return Err((
-            "est.listen",
-            format!("holds more than {EST_LISTEN_MAX} addresses"),
-        ));
     }
     if config.spool_bytes_max < SPOOL_BYTES_MIN {
         return Err((
@@ -493,9 +491,10 @@ fn check(typed: ConfigFile) -> Result<Config, (&'static str, String)> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
     use super::*;
+    use crate::enforce::OwnClients;
 
     fn parse(text: &str) -> Result<Config, ConfigError> {
         Config::parse(text, Path::new("agent.toml"))
@@ -519,7 +518,7 @@ mod tests {
                     .map(move |key| format!("{section}.{key}"))
             })
             .collect();
-        assert_eq!(keys.len(), 23, "{keys:?}");
+        assert_eq!(keys.len(), 33, "{keys:?}");
     }
 
     #[test]
@@ -532,6 +531,26 @@ mod tests {
             let source = std::error::Error::source(&error).unwrap().to_string();
             assert!(!source.contains("hunter2") && !source.is_empty(), "{source}");
         }
+    }
+
+    #[test]
+    fn a_panel_and_a_broker_are_as_they_were_written_and_the_panel_opens_its_port_to_its_clients() {
+        let text = "[est]\nlisten = [\"10.0.0.1:9443\"]\n[panel]\nlisten = \"10.0.0.1:502\"\nclients = [\"10.0.0.9\"]\n\
+                    zones = [\"b\", \"a\"]\n[scada]\nbroker = \"10.0.0.5:8883\"\nauthorities = \"/etc/scada.pem\"\n\
+                    server_name = \"broker.example\"\nuser = \"u\"\npassword_file = \"/p\"\nprefix = \"ot/penstock\"";
+        let config = parse(text).unwrap();
+        let panel = config.panel.as_ref().unwrap();
+        let zones: Vec<_> = panel.zones.iter().map(|zone| zone.as_str()).collect();
+        assert_eq!(zones, ["b", "a"]);
+        let own = config.own_services();
+        assert_eq!(own.len(), 2);
+        let clients = [[10, 0, 0, 9].into()].into();
+        assert_eq!(own[&panel.listen], OwnClients::Only(clients));
+        let scada = config.scada.unwrap();
+        assert_eq!(
+            (scada.prefix.as_str(), scada.login.unwrap().user.as_str()),
+            ("ot/penstock", "u")
+        );
     }
 
     #[test]
@@ -560,6 +579,58 @@ mod tests {
             ),
             ("[est]\nlisten = [\"0.0.0.0:9443\"]", "est.listen"),
             ("[est]\nlisten = [\"10.0.0.1:0\"]", "est.listen"),
+            ("[panel]\nlisten = \"10.0.0.1:502\"", "panel.clients"),
+            ("[panel]\nclients = [\"10.0.0.9\"]", "panel.listen"),
+            (
+                "[panel]\nlisten = \"0.0.0.0:502\"\nclients = [\"10.0.0.9\"]",
+                "panel.listen",
+            ),
+            (
+                "[panel]\nlisten = \"10.0.0.1:502\"\nclients = [\"0.0.0.0\"]",
+                "panel.clients",
+            ),
+            (
+                "[panel]\nlisten = \"10.0.0.1:502\"\nclients = [\"fd00::9\"]",
+                "panel.clients",
+            ),
+            (
+                "[panel]\nlisten = \"10.0.0.1:502\"\nclients = [\"10.0.0.9\"]\nzones = [\"A b\"]",
+                "panel.zones",
+            ),
+            (
+                "[panel]\nlisten = \"10.0.0.1:502\"\nclients = [\"10.0.0.9\"]\nzones = [\"a\", \"a\"]",
+                "panel.zones",
+            ),
+            (
+                "[est]\nlisten = [\"10.0.0.1:502\"]\n[panel]\nlisten = \"10.0.0.1:502\"\nclients = [\"10.0.0.9\"]",
+                "panel.listen",
+            ),
+            ("[scada]\nbroker = \"10.0.0.5:8883\"", "scada.asset"),
+            ("[scada]\nasset = \"broker\"", "scada.broker"),
+            (
+                "[scada]\nbroker = \"broker:8883\"\nasset = \"broker\"",
+                "scada.broker",
+            ),
+            (
+                "[scada]\nbroker = \"10.0.0.5:8883\"\nasset = \"b\"\nauthorities = \"/x\"",
+                "scada.asset",
+            ),
+            (
+                "[scada]\nbroker = \"10.0.0.5:8883\"\nauthorities = \"x\"",
+                "scada.authorities",
+            ),
+            (
+                "[scada]\nbroker = \"10.0.0.5:8883\"\nasset = \"b\"\nserver_name = \"x\"",
+                "scada.server_name",
+            ),
+            (
+                "[scada]\nbroker = \"10.0.0.5:8883\"\nasset = \"b\"\nuser = \"u\"",
+                "scada.password_file",
+            ),
+            (
+                "[scada]\nbroker = \"10.0.0.5:8883\"\nasset = \"b\"\nprefix = \"a/#\"",
+                "scada.prefix",
+            ),
             ("[log]\nformat = \"xml\"", "xml"),
             ("[log]\nlevel = \"=,=\"", "log.level"),
         ] {

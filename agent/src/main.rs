@@ -16,7 +16,7 @@ use penstock_agent::commands::trust::TrustCommand;
 use penstock_agent::commands::withdrawn::WithdrawnCommand;
 use penstock_agent::config::{Config, ConfigError, DEFAULT_TEXT, LogFormat};
 use penstock_agent::enforce::standing;
-use penstock_agent::enforce::{Base, EnforceSettings, Enforcer, OwnClients};
+use penstock_agent::enforce::{Base, EnforceSettings, Enforcer};
 use penstock_agent::link::enrol::{EnrolError, KeyChoice, enrol_into, key_digest_in};
 use penstock_agent::local::change::TrialState;
 use penstock_agent::local::{Ask, LocalSettings, REASON_BYTES_MAX, ask, is_reason};
@@ -435,7 +435,7 @@ async fn run(config: Config, kept: Vec<StoredDescriptor>) -> anyhow::Result<()> 
         note_path: Some(config.state_folder.join(standing::FILE)),
         verify_interval: config.verify_interval,
         inspect: Some(config.inspect),
-        own: config.est.iter().map(|at| (*at, OwnClients::GuardedSides)).collect(),
+        own: config.own_services(),
         ..EnforceSettings::default()
     };
     let kernel = Arc::new(Enforcer::start_with(settings, kept, audit.clone())?);

@@ -8,7 +8,7 @@ use penstock_proto::channel::COORDINATOR_MESSAGE_BYTES_MAX;
 
 use crate::config::Config;
 use crate::enforce::logged::events::TUPLES_MAX;
-use crate::{audit, bridge, inspector, tunnel};
+use crate::{audit, bridge, inspector, panel, tunnel};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -61,6 +61,10 @@ pub fn bounds(config: &Config) -> Vec<(&'static str, u64)> {
         (
             "a release from the coordinator, as it comes and decoded",
             2 * count(COORDINATOR_MESSAGE_BYTES_MAX),
+        ),
+        (
+            "panels' connections, and the registers that they read",
+            count(panel::HELD_BYTES_MAX),
         ),
         ("packets in tunnels to other gateways", tunnel::held_bytes_max()),
         (

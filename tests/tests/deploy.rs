@@ -162,6 +162,19 @@ fn learning_adds_one_right_by_a_file_of_its_own_and_nothing_else() {
 }
 
 #[test]
+fn panels_at_a_low_port_add_one_right_by_a_file_of_its_own_and_nothing_else() {
+    let settings = unit("penstock-agent-panel.conf");
+    let expected = [
+        "[Service]",
+        "AmbientCapabilities=CAP_NET_BIND_SERVICE",
+        "CapabilityBoundingSet=CAP_NET_BIND_SERVICE",
+    ];
+    assert_eq!(settings, expected);
+    let agent = unit("penstock-agent.service");
+    assert!(!agent.iter().any(|line| line.contains("CAP_NET_BIND_SERVICE")));
+}
+
+#[test]
 fn tunnels_open_one_device_and_no_capability() {
     let settings = unit("penstock-agent-tunnel.conf");
     assert_eq!(

@@ -66,6 +66,14 @@ pub enum ConnectionError {
         /// What is wrong with its file.
         problem: String,
     },
+    /// The file of authorities cannot be used.
+    #[error("the authorities in {file} cannot be used: {problem}")]
+    Authorities {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// It took too long.
     #[error("the broker did not answer within {} s", .0.as_secs())]
     Slow(Duration),
@@ -93,6 +101,9 @@ pub enum ConnectionError {
     /// It cannot take a publication now.
     #[error("the broker cannot take a publication now: {}", reason_text(*.0))]
     NotTaken(u8),
+    /// It does not let this gateway publish.
+    #[error("the broker refuses what this gateway publishes: {}", reason_text(*.0))]
+    NotPublished(u8),
     /// Its session is new, and what the old one had been given must not be taken for given.
     #[error("the broker no longer had this bridge's session, and that cannot be recorded on disk")]
     NotRecorded,

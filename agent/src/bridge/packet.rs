@@ -231,6 +231,17 @@ pub struct Hello<'a> {
     pub packet_bytes_max: u32,
     /// How often the broker will hear of us, seconds.
     pub keep_alive_s: u16,
+    /// What the broker publishes of us when we are gone without a goodbye.
+    pub will: Option<Will<'a>>,
+}
+
+/// A retained publication at QoS 1 that a broker makes in our stead, as soon as the connection is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Will<'a> {
+    /// Topic name.
+    pub topic: &'a str,
+    /// What it carries.
+    pub payload: &'a [u8],
 }
 
 /// A filter with its subscription options (3.8.3.1).
@@ -273,7 +284,13 @@ fn put_packet(out: &mut Vec<u8>, first: u8, body: &[u8]) {
 pub fn connect(out: &mut Vec<u8>, hello: &Hello<'_>) {
     let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5];
     let login = if hello.login.is_some() { 0xc0 } else { 0 };
-    body.push(login | if hello.clean_start { 2 } else { 0 });
+    // Will, at QoS 1, retained (3.1.2.5 to 3.1.2.7).
+    let will = if hello.will.is_some() {
+        0x04 | 1 << 3 | 0x20
+    } else {
+        0
+    };
+    body.push(login | will | if hello.clean_start { 2 } else { 0 });
     body.extend_from_slice(&hello.keep_alive_s.to_be_bytes());
     let mut properties = vec![SESSION_EXPIRY];
     properties.extend_from_slice(&hello.session_expiry_s.to_be_bytes());
@@ -284,6 +301,12 @@ pub fn connect(out: &mut Vec<u8>, hello: &Hello<'_>) {
     put_variable(&mut body, properties.len());
     body.extend_from_slice(&properties);
     put_text(&mut body, hello.client_id.as_bytes());
+    if let Some(will) = hello.will {
+        // No properties: nothing delays it, and it does not expire.
+        body.push(0);
+        put_text(&mut body, will.topic.as_bytes());
+        put_text(&mut body, will.payload);
+    }
     if let Some((user, password)) = hello.login {
         put_text(&mut body, user.as_bytes());
         put_text(&mut body, password);
@@ -420,11 +443,34 @@ mod tests {
                 receive_maximum: 64,
                 packet_bytes_max: 1000,
                 keep_alive_s: 30,
+                will: None,
             },
         );
         let (_, body) = split(Sender::Client, &packet);
         let read = Connect::decode(body).unwrap();
         assert_eq!((read.client_id, read.user), ("penstock-gw-1-7", Some("bridge")));
+        assert!(read.will.is_none());
+        let mut packet = Vec::new();
+        connect(
+            &mut packet,
+            &Hello {
+                client_id: "c",
+                login: Some(("u", b"p")),
+                clean_start: true,
+                session_expiry_s: 0,
+                receive_maximum: 1,
+                packet_bytes_max: 1000,
+                keep_alive_s: 30,
+                will: Some(Will {
+                    topic: "p/online",
+                    payload: b"false",
+                }),
+            },
+        );
+        let (_, body) = split(Sender::Client, &packet);
+        let read = Connect::decode(body).unwrap();
+        assert_eq!((read.client_id, read.user), ("c", Some("u")));
+        assert!(read.will.is_some());
         type Say = fn(&mut Vec<u8>);
         let packets: [Say; 4] = [
             |out| unsubscribe(out, 1, &["a/#".to_owned()]),

@@ -36,6 +36,24 @@ pub struct Login {
     pub password_file: PathBuf,
 }
 
+impl Login {
+    /// The password, or what is wrong with its file.
+    pub(crate) async fn password(&self) -> Result<Vec<u8>, String> {
+        let path = self.password_file.clone();
+        let read = tokio::task::spawn_blocking(move || durable::read(&path, PASSWORD_BYTES_MAX)).await;
+        let mut password = match read {
+            Ok(Ok(Some(password))) => password,
+            Ok(Ok(None)) => return Err(format!("{} is missing", self.password_file.display())),
+            Ok(Err(error)) => return Err(sentence(&error)),
+            Err(_) => return Err("it could not be read".to_owned()),
+        };
+        while password.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+            password.pop();
+        }
+        Ok(password)
+    }
+}
+
 /// One broker, as a bridge reaches it.
 #[derive(Debug, Clone)]
 pub struct BrokerPeer {
@@ -93,7 +111,14 @@ impl BrokerPeer {
             tls,
         };
         let password = match &self.login {
-            Some(login) => self.password(login).await?,
+            // Read at each connection, so that a changed password needs no restart.
+            Some(login) => login
+                .password()
+                .await
+                .map_err(|problem| ConnectionError::Password {
+                    asset: self.broker.asset.to_string(),
+                    problem,
+                })?,
             None => Vec::new(),
         };
         Ok((target, password))
@@ -108,29 +133,8 @@ impl BrokerPeer {
             receive_maximum: self.receive_maximum,
             packet_bytes_max: self.packet_bytes_max,
             keep_alive_s: KEEP_ALIVE_S,
+            will: None,
         }
-    }
-
-    /// Read at each connection, so that a changed password needs no restart.
-    async fn password(&self, login: &Login) -> Result<Vec<u8>, ConnectionError> {
-        let path = login.password_file.clone();
-        let failed = |problem: String| ConnectionError::Password {
-            asset: self.broker.asset.to_string(),
-            problem,
-        };
-        let read = tokio::task::spawn_blocking(move || durable::read(&path, PASSWORD_BYTES_MAX)).await;
-        let mut password = match read {
-            Ok(Ok(Some(password))) => password,
-            Ok(Ok(None)) => {
-                return Err(failed(format!("{} is missing", login.password_file.display())));
-            }
-            Ok(Err(error)) => return Err(failed(sentence(&error))),
-            Err(_) => return Err(failed("it could not be read".to_owned())),
-        };
-        while password.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
-            password.pop();
-        }
-        Ok(password)
     }
 }
 

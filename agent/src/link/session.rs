@@ -89,9 +89,9 @@ pub struct Link<K> {
     pub policy: watch::Receiver<PolicyView>,
     /// What is wrong with the certificate.
     pub certificate: watch::Receiver<Option<Fault>>,
-    /// Why nothing is learned where zones observe, why nobody can steer this gateway locally or enrol through it, and what is wrong with whom it believes,
-    /// if so.
-    pub faults: [watch::Receiver<Vec<Fault>>; 8],
+    /// Why nothing is learned where zones observe, why nobody can steer this gateway locally, enrol through it, read its registers or see it at the
+    /// SCADA's broker, and what is wrong with whom it believes, if so.
+    pub faults: [watch::Receiver<Vec<Fault>>; 10],
     /// Whose keys no longer count.
     pub withdrawn: Arc<WithdrawnKeeper>,
     /// By what a second user of this gateway's key is noticed.

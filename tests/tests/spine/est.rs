@@ -14,7 +14,7 @@ const OTHER: &str = "10.20.4.1:9444";
 
 impl World {
     /// A shell's line in this place, in the folder of the test: whether it succeeded, and what it printed.
-    fn types(&self, place: &Namespace, line: &str) -> (bool, String) {
+    pub fn types(&self, place: &Namespace, line: &str) -> (bool, String) {
         let line = format!("cd {} && {line}", self.path(""));
         let mut command = place.command("sh");
         let output = command.args(["-c", &line]).stdin(Stdio::null()).output().unwrap();
@@ -25,7 +25,7 @@ impl World {
         )
     }
 
-    fn done_at(&self, place: &Namespace, line: &str) -> String {
+    pub fn done_at(&self, place: &Namespace, line: &str) -> String {
         let (succeeded, said) = self.types(place, line);
         assert!(succeeded, "{line}: {said}");
         said

@@ -13,6 +13,7 @@ mod disk;
 mod est;
 mod killed;
 mod overrides;
+mod panel;
 mod restored;
 mod trials;
 mod world;

@@ -19,6 +19,10 @@ const PROTOCOLS_OWN: &[&str] = &[
     // So is each form of the question to the process before a change.
     "agent/src/interlock.rs",
     "agent/src/interlock/",
+    // What panels read, and what a broker is shown: a server, and a publisher, of one protocol each.
+    "agent/src/panel/",
+    "agent/src/scada.rs",
+    "agent/src/scada/",
     "ctl/src/demo.rs",
     "ctl/src/demo/",
 ];
@@ -54,6 +58,7 @@ const NAMES_PROTOCOLS: &[(&str, &str)] = &[
         "agent/src/config/credentials.rs",
         "the bridge's users and passwords",
     ),
+    ("agent/src/config/scada.rs", "the user at the SCADA's broker"),
     ("policy/src/waterworks.rs", "the example plant"),
     ("policy/src/diagnostics/codes.rs", "texts with examples"),
     ("policy/src/check/codes.rs", "texts with examples"),

@@ -2,6 +2,7 @@
 //! the module that does it, and back. What operators change, or were refused, is in the trail before the
 //! answer goes out, and is also where nobody waits for it any more ([`calls`]).
 
+mod alarms;
 pub mod answers;
 mod batches;
 mod bodies;

@@ -1,6 +1,7 @@
 //! Wires the coordinator together, starts it and stops it. Nothing imports this but `main` and tests.
 
 mod authority;
+mod news;
 mod services;
 
 use std::fs::File;
@@ -26,7 +27,8 @@ use tokio_util::sync::CancellationToken;
 pub use self::authority::{
     authority_in_words, init_under, install_issuing, install_trust, issuing_request, token_in_words,
 };
-use self::authority::{authority_of, follow_token, issuing_key};
+use self::authority::{authority_of, certificate_files, follow_token, issuing_key};
+use self::news::News;
 use self::services::{Services, server_builder};
 use crate::ca::{Authority, CaError};
 use crate::clock;
@@ -34,7 +36,7 @@ use crate::config::Config;
 use crate::enrolment::{Attempts, GATEWAY_PREFIX, GatewayRecord, NewToken, TokenWish, create_token};
 use crate::est::EstDesk;
 use crate::files::{self, FileError};
-use crate::health::{self, own::CertificateFiles, own::Probe};
+use crate::health::{self, own::Probe};
 use crate::health_watch::{self, PublishedHealth, Standard};
 use crate::journal::Journal;
 use crate::last_admin;
@@ -241,16 +243,6 @@ pub fn has_root_key(config: &Config) -> bool {
     config.data.join(CA_FOLDER).join("root.key").exists()
 }
 
-/// Where our own certificate, the issuing one (if there is one) and the plant's root are.
-fn certificate_files(config: &Config) -> CertificateFiles {
-    let ca = config.data.join(CA_FOLDER);
-    CertificateFiles {
-        own: config.data.join("coordinator.pem"),
-        issuing: Some(ca.join("issuing.pem")).filter(|file| file.exists()),
-        root: ca.join("root.pem"),
-    }
-}
-
 /// Starts a coordinator.
 ///
 /// # Errors
@@ -317,6 +309,8 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         journal.clone(),
         Attempts::new(config.attempts),
     ));
+    let known = (fleet.clone(), rollouts.clone(), releases.clone());
+    let news = News::open(config, (store.clone(), journal.clone()), known, health.clone()).await?;
     let services = Services {
         config,
         store: store.clone(),
@@ -328,6 +322,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         rollouts: rollouts.clone(),
         fleet: fleet.clone(),
         est: desk.clone(),
+        alarms: news.alarms(),
         stopping: stopping.clone(),
         health,
     };
@@ -415,6 +410,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         &stopping,
         retention::follow(store.clone(), kept_journal, config.trail_kept),
     );
+    news.start(&mut tasks, &stopping);
     let strangers = strangers::follow(reception.turned_away(), journal.clone());
     background(&mut tasks, &stopping, strangers);
     background(&mut tasks, &stopping, own_certificate.keep(server, journal));

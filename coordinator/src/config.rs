@@ -3,8 +3,10 @@
 //! TOML, strict: an unknown key is refused. Every value but three has a default; [`DEFAULT`] is a file that
 //! says them all, and a test holds it equal to the code.
 
+mod alarms;
 mod issuing;
 mod log;
+mod storage;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,8 +18,11 @@ use penstock_proto::tls::names::{NAMES_MAX, ServerNames};
 use penstock_proto::tls::server::AcceptLimits;
 use serde::Deserialize;
 
+pub use self::alarms::AlarmsFile;
 pub use self::issuing::{AuthorityFile, CertificatesFile};
 pub use self::log::{LogFile, LogFormat};
+pub use self::storage::{RolloutsFile, StorageFile};
+use crate::alarms::desk::AlarmSettings;
 use crate::allowance::Share;
 use crate::ca::Lifetimes;
 use crate::enrolment::AttemptsLimits;
@@ -25,6 +30,7 @@ use crate::files::{self, FileError};
 use crate::oidc::{OidcFile, OidcSettings};
 use crate::pkcs11::KeyUri;
 use crate::rollout::run::AfterApproval;
+use crate::scada::settings::{ScadaFile, ScadaSettings};
 use crate::sessions::SessionLimits;
 use crate::store::DiskReserve;
 
@@ -68,6 +74,12 @@ pub struct ConfigFile {
     /// What becomes of approved releases.
     #[serde(default)]
     pub rollouts: RolloutsFile,
+    /// How alarms behave.
+    #[serde(default)]
+    pub alarms: AlarmsFile,
+    /// Where SCADA systems hear of health and alarms.
+    #[serde(default)]
+    pub scada: ScadaFile,
     /// What is logged, and how.
     #[serde(default)]
     pub log: LogFile,
@@ -153,36 +165,6 @@ impl Default for LimitsFile {
     }
 }
 
-/// Section `storage`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct StorageFile {
-    /// Free space that only what must go on may use, bytes.
-    pub reserve_bytes: u64,
-    /// How much one gateway's trail may grow in a day, bytes; eight days' worth at once.
-    pub trail_bytes_per_day: u64,
-    /// How long trails are kept, days; 0: for ever.
-    pub trail_days: u32,
-}
-
-impl Default for StorageFile {
-    fn default() -> Self {
-        Self {
-            reserve_bytes: 1 << 30,
-            trail_bytes_per_day: 256 << 20,
-            trail_days: 0,
-        }
-    }
-}
-
-/// Section `rollouts`.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RolloutsFile {
-    /// What becomes of a release when it is approved: `wait`, `default-plan` or `at-once`.
-    pub after_approval: AfterApproval,
-}
-
 /// How many days' worth of its trail a gateway may deliver at once, after it was dark.
 const TRAIL_DAYS_AT_ONCE: u64 = 8;
 
@@ -225,6 +207,10 @@ pub struct Config {
     pub trail_kept: Option<Duration>,
     /// What becomes of a release when it is approved.
     pub after_approval: AfterApproval,
+    /// How alarms behave.
+    pub alarms: AlarmSettings,
+    /// The plant's MQTT broker; `None`: there is none.
+    pub scada: Option<ScadaSettings>,
 }
 
 /// Why a configuration cannot be used.
@@ -302,6 +288,8 @@ impl ConfigFile {
             limits: LimitsFile::default(),
             storage: StorageFile::default(),
             rollouts: RolloutsFile::default(),
+            alarms: AlarmsFile::default(),
+            scada: ScadaFile::default(),
             log: LogFile::default(),
         }
     }
@@ -408,6 +396,11 @@ impl ConfigFile {
             },
             trail_kept,
             after_approval: self.rollouts.after_approval,
+            alarms: self.alarms.check()?,
+            scada: self
+                .scada
+                .check()
+                .map_err(|(key, what)| ConfigError::Value { key, what })?,
             plant: self.plant.clone(),
             name: self.name.clone(),
             data: self.data.clone(),
@@ -486,7 +479,7 @@ mod tests {
             .values()
             .map(|value| value.as_table().map_or(1, toml::Table::len))
             .sum();
-        assert_eq!(keys, 3 + 3 + 1 + 5 + 2 + 1 + 11 + 5 + 3 + 1 + 2);
+        assert_eq!(keys, 3 + 3 + 1 + 5 + 2 + 1 + 11 + 5 + 3 + 1 + 4 + 10 + 2);
     }
 
     #[test]
@@ -511,6 +504,8 @@ mod tests {
                 "[authority]\nkeys = [\"pkcs11:token=a;object=b\"]",
                 "authority.keys",
             ),
+            ("[alarms]\non_seconds = 601", "alarms.on_seconds"),
+            ("[scada]\nbroker = \"mqtt://b:1883\"", "scada.broker"),
             ("[certificates]\ngateway_days = 0", "certificates.gateway_days"),
             (
                 "[certificates]\ngateway_grace_days = 3651",

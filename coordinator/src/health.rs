@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use penstock_policy::assurance::{ZoneAssurance, by_zone};
 use penstock_policy::ids::{GatewayId, Revision, ZoneId};
-use penstock_policy::model::Plant;
+use penstock_policy::model::{Consequence, Plant, ZoneKind};
 use penstock_policy::neighbours::{Neighbours, neighbours};
 use penstock_policy::plan::Plan;
 use penstock_policy::terms::Enforcement;
@@ -83,6 +83,15 @@ pub struct Boundary {
     /// How well the ends of its flows are known; unknown of releases from before that was counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assurance: Option<ZoneAssurance>,
+    /// What a compromise of the zone can lead to; unknown where the document does not say it, and of releases from before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consequence: Option<Consequence>,
+    /// Whether it is a safety zone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_safety: bool,
+    /// The flows from and to the zone that must not stop, as `conduit/flow`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub must_flows: BTreeSet<String>,
 }
 
 impl Boundary {
@@ -109,6 +118,9 @@ pub fn boundaries(plant: &Plant, plans: &BTreeMap<GatewayId, Plan>) -> BTreeMap<
                 gateways: Vec::new(),
                 neighbours: neighbours.remove(name),
                 assurance: assurance.remove(name),
+                consequence: zone.consequence,
+                is_safety: zone.kind == ZoneKind::Safety || zone.consequence == Some(Consequence::Safety),
+                must_flows: BTreeSet::new(),
             };
             (name.clone(), boundary)
         })
@@ -125,6 +137,15 @@ pub fn boundaries(plant: &Plant, plans: &BTreeMap<GatewayId, Plan>) -> BTreeMap<
         for zone in guarded {
             if let Some(boundary) = boundaries.get_mut(zone) {
                 boundary.gateways.push(id.clone());
+            }
+        }
+    }
+    for (conduit, record) in &plant.conduits {
+        let flows = record.flows.iter().filter(|(_, flow)| flow.must_flow);
+        let flows: Vec<String> = flows.map(|(flow, _)| format!("{conduit}/{flow}")).collect();
+        for zone in [&record.from, &record.to] {
+            if let Some(boundary) = boundaries.get_mut(zone) {
+                boundary.must_flows.extend(flows.iter().cloned());
             }
         }
     }

@@ -43,6 +43,11 @@ impl PublishedHealth {
         }
     }
 
+    /// As it was judged.
+    pub(crate) fn health(&self) -> &v1::PlantHealth {
+        &self.health
+    }
+
     /// As it goes out.
     pub fn frame(&self) -> Bytes {
         self.frame.get_or_init(|| frame(&self.health)).clone()

@@ -18,7 +18,7 @@ use penstock_proto::event::COORDINATOR_PREFIX;
 use penstock_proto::peer::Subject;
 use penstock_proto::tls::crowd::source_of;
 use penstock_proto::v1::{
-    AuditBlockBody, AuditEvent, IdentityEvent, OperatorEvent, TrailEvent, audit_event::Kind,
+    AlarmEvent, AuditBlockBody, AuditEvent, IdentityEvent, OperatorEvent, TrailEvent, audit_event::Kind,
 };
 use prost::Message as _;
 
@@ -104,6 +104,17 @@ impl Journal {
     /// What the coordinator itself does by a rollout's plan, for the change that remembers it.
     pub(crate) fn own_event(&self, action: &str, target: &str, message: &str) -> OwnEvent {
         self.deed(&self.source, "", action).event(target, message)
+    }
+
+    /// A step of an alarm, for the change that remembers it.
+    pub(crate) fn alarm_event(&self, event: AlarmEvent) -> OwnEvent {
+        let event = AlarmEvent {
+            message: bounded(&event.message),
+            by: bounded(&event.by),
+            reason: bounded(&event.reason),
+            ..event
+        };
+        OwnEvent::new(self.source.clone(), own_body(Kind::Alarm(event)))
     }
 
     /// Somebody without a certificate who was refused: whoever they say they are, their address is what is counted.

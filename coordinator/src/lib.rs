@@ -20,6 +20,7 @@
 
 #![warn(clippy::missing_errors_doc)]
 
+pub mod alarms;
 pub mod allowance;
 pub mod api;
 pub mod app;
@@ -47,6 +48,7 @@ pub mod releases;
 pub mod requests;
 pub mod retention;
 pub mod rollout;
+pub mod scada;
 pub mod sessions;
 pub mod store;
 mod strangers;

@@ -8,6 +8,7 @@
 //! Order is that of arrival at the coordinator; within one source that is the order of its chain.
 
 mod names;
+mod recent;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -23,8 +24,9 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use self::names::{Names, named};
+pub(crate) use self::recent::recent;
 use crate::releases::Releases;
-use crate::store::{BlockFilter, Clock, Store, StoreError, StoredBlock};
+use crate::store::{BlockFilter, Clock, Cursor, Store, StoreError, StoredBlock};
 use crate::summary::decision;
 
 /// Events that a search gives if it does not say how many.
@@ -131,6 +133,15 @@ fn is_of(kinds: u32, source: &str, event: &AuditEvent) -> bool {
 }
 
 impl Filter {
+    /// All events of these kinds.
+    pub(crate) fn of_kinds(kinds: &[&str]) -> Self {
+        let known = kinds.iter().filter_map(|kind| EventKind::of_word(kind));
+        Self {
+            kinds: known.fold(0, |kinds, kind| kinds | kind.bit()),
+            ..Self::default()
+        }
+    }
+
     fn blocks(&self) -> BlockFilter {
         BlockFilter {
             source: self.source.clone(),
@@ -284,8 +295,20 @@ pub(crate) async fn tail(
     filter: &Filter,
     out: &Out,
 ) -> Result<(), StoreError> {
+    let after = store.appended().borrow().clone();
+    tail_from(store, releases, filter, after, out).await
+}
+
+/// The same from a place on.
+pub(crate) async fn tail_from(
+    store: &Store,
+    releases: &Releases,
+    filter: &Filter,
+    mut after: Cursor,
+    out: &Out,
+) -> Result<(), StoreError> {
     let mut appended = store.appended();
-    let mut after = appended.borrow_and_update().clone();
+    appended.mark_unchanged();
     let filter = Filter {
         newest_first: false,
         ..filter.clone()

@@ -3,6 +3,7 @@
 //! Offline commands stand here; the others ([`online`]) need a context, which `penstock login` makes. The same word
 //! means the same thing everywhere (DESIGN: one word for one thing).
 
+mod alarms;
 mod devices;
 mod early;
 mod login;
@@ -21,6 +22,7 @@ use clap_complete::Shell;
 use jiff::tz::TimeZone;
 use penstock_policy::model::PublicKey;
 
+pub use self::alarms::{Alarms, AlarmsCommand, WhichAlarm};
 pub use self::devices::Devices;
 pub use self::early::{Early, parse};
 pub use self::login::{Login, SignIn};
@@ -183,6 +185,10 @@ pub enum Command {
     #[command(after_help = "Examples:\n  penstock health\n  penstock health --watch\n  \
                       penstock health --severity degraded --gateway gw-works-a")]
     Health(Health),
+    /// Say what needs somebody on shift now, and that you saw it
+    ///
+    /// One alarm for each zone and cause. Ends with 1 if any asks for somebody. Acknowledging and shelving change nothing that is enforced.
+    Alarms(Alarms),
     /// Say what was refused lately to or by an asset, whom to ask, and the smallest flow that would permit it
     ///
     /// By the release in force then, worst first. Ends with 1 if anything was refused.

@@ -9,7 +9,8 @@ use crate::offline::{
     check, explain, init, overrides, plans, reach, records, replay, rollout as rollout_plans, signing,
 };
 use crate::online::{
-    accounts, audit, batch, devices, fleet, health, identities, login, oidc, releases, requests, rollout, why,
+    accounts, alarms, audit, batch, devices, fleet, health, identities, login, oidc, releases, requests,
+    rollout, why,
 };
 use crate::output::{Output, Report};
 
@@ -77,6 +78,8 @@ fn all() -> Vec<(&'static str, Schema)> {
         of::<health::Change>("health-watch"),
         of::<health::FaultChange>("health-watch-fault"),
         of::<health::NoteChange>("health-watch-note"),
+        of::<alarms::AlarmList>("alarms"),
+        of::<alarms::AlarmChanged>("alarm"),
     ]
 }
 
@@ -158,7 +161,9 @@ audit-search: Found Named Record\n\
 audit-tail: Record Named\n\
 health-watch: Change AssuranceLine\n\
 health-watch-fault: FaultChange\n\
-health-watch-note: NoteChange";
+health-watch-note: NoteChange\n\
+alarms: AlarmList AlarmLine\n\
+alarm: AlarmChanged";
 
     #[test]
     fn no_name_in_a_printed_schema_changes_with_a_type_of_ours() {

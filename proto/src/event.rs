@@ -15,6 +15,7 @@ use crate::v1::audit_event::Kind;
 use crate::v1::{AuditBlockBody, AuditEvent, Decision, NamedAddress, Severity};
 
 pub mod agent;
+mod alarm;
 mod drift;
 mod ends;
 mod fault;
@@ -129,6 +130,7 @@ kinds! {
     Fault in fault,
     Trail in trail,
     Identity in identity,
+    Alarm in alarm,
 }
 
 impl EventKind {

@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 use super::answers::{Answers, Nothing, carried, framed};
 use super::gate::{Action, Gate};
 use super::{views, watching};
+use crate::alarms::desk::Alarms;
 use crate::allowance::Allowance;
 use crate::ca::Authority;
 use crate::clock;
@@ -75,6 +76,8 @@ pub struct ControlService {
     pub rollout_watches: Answers<OperatorId>,
     /// Watchers of health.
     pub watches: Answers<OperatorId>,
+    /// The alarms of the control room.
+    pub(crate) alarms: Alarms,
     /// Health as it changes.
     pub health: watch::Receiver<Arc<PublishedHealth>>,
 }
@@ -417,6 +420,22 @@ impl Control for ControlService {
         let answer = self.watches.begin(&caller.operator, request.extensions())?;
         let frames = watching::frames(&self.health, &request.into_inner());
         Ok(framed(frames, answer))
+    }
+
+    type WatchAlarmsStream = Nothing<v1::PlantAlarms>;
+
+    async fn watch_alarms(
+        &self,
+        request: Request<v1::WatchAlarmsRequest>,
+    ) -> Result<Response<Self::WatchAlarmsStream>, Status> {
+        self.alarms_watched(request).await
+    }
+
+    async fn change_alarm(
+        &self,
+        request: Request<v1::ChangeAlarmRequest>,
+    ) -> Result<Response<v1::Alarm>, Status> {
+        self.alarm_changed(request).await
     }
 
     type SearchAuditStream = ReceiverStream<Result<v1::AuditRecord, Status>>;

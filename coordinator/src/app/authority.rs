@@ -17,6 +17,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::enrolment::GatewayRecord;
 use crate::files;
+use crate::health::own::CertificateFiles;
 use crate::journal::Journal;
 use crate::pkcs11::TokenError;
 use crate::store::{Change, Store};
@@ -33,6 +34,16 @@ pub(super) fn authority_of(config: &Config) -> Result<Authority, CaError> {
         config.lifetimes,
         &config.keys,
     )
+}
+
+/// Where our own certificate, the issuing one (if there is one) and the plant's root are.
+pub(super) fn certificate_files(config: &Config) -> CertificateFiles {
+    let ca = config.data.join(CA_FOLDER);
+    CertificateFiles {
+        own: config.data.join("coordinator.pem"),
+        issuing: Some(ca.join("issuing.pem")).filter(|file| file.exists()),
+        root: ca.join("root.pem"),
+    }
 }
 
 /// Looks for the token that holds the key by which is issued, and says what issues. A coordinator starts without its token: gateways and people

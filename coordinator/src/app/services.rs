@@ -17,6 +17,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
 use super::AppError;
+use crate::alarms::desk::Alarms;
 use crate::allowance::Allowance;
 use crate::api::answers::{self, Answers};
 use crate::api::calls::{self, CALL_TIMEOUT, Calls};
@@ -70,6 +71,7 @@ pub(super) struct Services<'a> {
     pub(super) rollouts: Rollouts,
     pub(super) fleet: Arc<Fleet>,
     pub(super) est: Arc<EstDesk>,
+    pub(super) alarms: Alarms,
     pub(super) stopping: CancellationToken,
     pub(super) health: watch::Receiver<Arc<PublishedHealth>>,
 }
@@ -106,6 +108,7 @@ impl Services<'_> {
             answers: Answers::new("large answers", ANSWERS_MAX.0, ANSWERS_MAX.1),
             rollout_watches: Answers::new("watches of rollouts", WATCHES_MAX.0, WATCHES_MAX.1),
             watches: Answers::new("watches of health", WATCHES_MAX.0, WATCHES_MAX.1),
+            alarms: self.alarms,
             health: self.health,
         })
         .max_decoding_message_size(OPERATOR_REQUEST_BYTES_MAX)

@@ -89,6 +89,9 @@ fn zone(enforce: bool, gateways: usize) -> Boundary {
             .collect(),
         assurance: None,
         neighbours: None,
+        consequence: None,
+        is_safety: false,
+        must_flows: BTreeSet::new(),
     }
 }
 

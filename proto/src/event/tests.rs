@@ -35,6 +35,7 @@ fn a_stored_bit_keeps_its_meaning() {
             ("fault", 256),
             ("trail", 512),
             ("identity", 1024),
+            ("alarm", 1 << 20),
         ]
     );
 }

@@ -155,6 +155,18 @@ pub enum BrokerTrust {
     Authorities(Vec<CertificateDer<'static>>),
 }
 
+/// The configuration for connections to whom other authorities than the plant's vouch for, by the name that they are reached by; `own` is shown to
+/// them, if there is one.
+///
+/// # Errors
+/// The authorities or the credentials cannot be used for TLS.
+pub fn authorities_client(
+    authorities: &[CertificateDer<'static>],
+    own: Option<&Credentials>,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    Ok(Arc::new(connecting(ForeignVerifier::new(authorities)?, own)?))
+}
+
 /// Everything that decides how the gateway connects to a broker.
 #[derive(Debug, Clone)]
 pub struct BrokerProfile {

@@ -45,6 +45,7 @@ mod releases;
 mod restored;
 mod roles;
 mod rollouts;
+mod scada;
 mod sessions;
 mod stolen;
 mod tokens;

@@ -31,7 +31,8 @@ const NOT_FIELDS: [(&str, &str); 1] = [(
     "clients' own words; learning reads them from the event",
 )];
 /// Words by which an event's severity is judged.
-const STEPS: [&str; 10] = [
+const STEPS: [&str; 11] = [
+    "raised",
     "refused",
     "effective",
     "found",

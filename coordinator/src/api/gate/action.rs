@@ -42,11 +42,14 @@ pub enum Action {
     ListAccounts,
     LinkAccount,
     UnlinkAccount,
+    WatchAlarms,
+    AcknowledgeAlarm,
+    ShelveAlarm,
 }
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 39] = [
         Self::WhoAmI,
         Self::ListReleases,
         Self::GetRelease,
@@ -83,6 +86,9 @@ impl Action {
         Self::ListAccounts,
         Self::LinkAccount,
         Self::UnlinkAccount,
+        Self::WatchAlarms,
+        Self::AcknowledgeAlarm,
+        Self::ShelveAlarm,
     ];
 
     /// The role that it needs.
@@ -99,10 +105,13 @@ impl Action {
             | Self::GetTrust
             | Self::WatchRollout
             | Self::ListRollouts
+            | Self::WatchAlarms
             | Self::RenewOperator => Role::Viewer,
             Self::ProposeRelease | Self::WithdrawRelease | Self::StartRollout => Role::Engineer,
             // Whoever sees that something goes wrong stops it; what opens more than before takes another person.
             Self::StopRollout | Self::FreezeRollouts => Role::Engineer,
+            // Whoever is there sees it; nothing that is enforced changes.
+            Self::AcknowledgeAlarm | Self::ShelveAlarm => Role::Engineer,
             Self::ApproveRelease | Self::RejectRelease | Self::ResumeRollout | Self::ThawRollouts => {
                 Role::Approver
             }
@@ -130,6 +139,8 @@ impl Action {
             self,
             Self::StopRollout
                 | Self::FreezeRollouts
+                | Self::AcknowledgeAlarm
+                | Self::ShelveAlarm
                 | Self::ListRequests
                 | Self::ConfirmRequest
                 | Self::RejectRequest
@@ -164,7 +175,9 @@ impl Action {
             | Self::ConfirmRequest
             | Self::RejectRequest
             | Self::LinkAccount
-            | Self::UnlinkAccount => true,
+            | Self::UnlinkAccount
+            | Self::AcknowledgeAlarm
+            | Self::ShelveAlarm => true,
             Self::WhoAmI
             | Self::ListReleases
             | Self::GetRelease
@@ -180,6 +193,7 @@ impl Action {
             | Self::ListRollouts
             | Self::ListRequests
             | Self::ListAccounts
+            | Self::WatchAlarms
             | Self::RenewOperator => false,
         }
     }
@@ -223,6 +237,9 @@ impl Action {
             Self::ListAccounts => "list-accounts",
             Self::LinkAccount => "link-account",
             Self::UnlinkAccount => "unlink-account",
+            Self::WatchAlarms => "watch-alarms",
+            Self::AcknowledgeAlarm => "acknowledge-alarm",
+            Self::ShelveAlarm => "shelve-alarm",
         }
     }
 }

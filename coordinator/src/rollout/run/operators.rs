@@ -1,5 +1,7 @@
 //! What operators want of rollouts: start, steer, freeze; and what they see.
 
+use std::collections::BTreeMap;
+
 use penstock_policy::ids::{Digest, Revision};
 use penstock_policy::rollout::RolloutPlan;
 use penstock_proto::refusal::{Reason, Refusal};
@@ -11,7 +13,7 @@ use super::store::{expect, written_at};
 use super::stored::{Because, FREEZE, FreezeRecord, PREFIX, StoredRollout, Who};
 use super::{Rollouts, view};
 use crate::clock;
-use crate::rollout::{Command, SteerError};
+use crate::rollout::{Command, HaltReason, SteerError};
 use crate::store::{Change, OwnEvent};
 
 /// A rollout to be started.
@@ -276,6 +278,20 @@ impl Rollouts {
     async fn stored(&self) -> Result<Vec<StoredRollout>, Refusal> {
         let records = self.shared.store.list_json::<StoredRollout>(PREFIX).await?;
         Ok(records.into_iter().map(|(_, stored, _)| stored).collect())
+    }
+
+    /// Rollouts that something else than a person halted, by their release, and why.
+    pub(crate) async fn halted(&self) -> BTreeMap<String, String> {
+        let desk = self.shared.desk.lock().await;
+        let halted = desk.lives.iter().filter_map(|live| {
+            let why = live
+                .machine
+                .halted()
+                .filter(|why| !matches!(why, HaltReason::Person { .. }))?;
+            let is_over = is_end(live.machine.stage());
+            (!is_over).then(|| (format!("rollout of {}", live.machine.revision()), why.to_string()))
+        });
+        halted.collect()
     }
 
     /// Changes whenever there may be something else to see.

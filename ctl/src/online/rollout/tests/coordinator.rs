@@ -78,6 +78,7 @@ impl Control for Fake {
     type WatchHealthStream = BoxStream<v1::PlantHealth>;
     type SearchAuditStream = BoxStream<v1::AuditRecord>;
     type TailAuditStream = BoxStream<v1::AuditRecord>;
+    type WatchAlarmsStream = BoxStream<v1::PlantAlarms>;
 
     async fn start_rollout(
         &self,
@@ -185,6 +186,20 @@ impl Control for Fake {
         &self,
         _: Request<v1::TailAuditRequest>,
     ) -> Result<Response<Self::TailAuditStream>, Status> {
+        no()
+    }
+
+    async fn watch_alarms(
+        &self,
+        _: Request<v1::WatchAlarmsRequest>,
+    ) -> Result<Response<Self::WatchAlarmsStream>, Status> {
+        no()
+    }
+
+    async fn change_alarm(
+        &self,
+        _: Request<v1::ChangeAlarmRequest>,
+    ) -> Result<Response<v1::Alarm>, Status> {
         no()
     }
 

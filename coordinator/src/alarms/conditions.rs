@@ -1,0 +1,272 @@
+//! From what is known of zones and gateways to the conditions of alarms. Pure: what nobody knows is said to be unknown.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use penstock_policy::ids::{GatewayId, ZoneId};
+use penstock_proto::v1;
+
+use super::machine::{Condition, Sign};
+use super::sightings::{Sighting, Sightings};
+use super::{AlarmKey, Cause};
+use crate::health::Boundary;
+use crate::sessions::GatewayFacts;
+
+/// The fault by which a gateway reports that a must-flow fell silent.
+const SILENT: &str = "flow-silent";
+/// Longest message of an alarm, bytes.
+const MESSAGE_BYTES_MAX: usize = 512;
+
+/// What a gateway shows of alarms.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct GatewayShown {
+    /// It is connected, and reported lately.
+    pub(crate) is_fresh: bool,
+    /// Its kernel holds something else than the policy, now.
+    pub(crate) drift: bool,
+    /// Faults that name flows or tell of silence: zones, flows, words.
+    pub(crate) faults: Vec<(BTreeSet<String>, BTreeSet<String>, String)>,
+}
+
+impl GatewayShown {
+    /// What its facts show.
+    pub(crate) fn of(facts: &GatewayFacts, now_ms: u64, stale_after_ms: u64) -> Self {
+        let is_recent = facts
+            .reported_ms
+            .is_some_and(|reported_ms| now_ms.saturating_sub(reported_ms) <= stale_after_ms);
+        let faults = facts
+            .faults
+            .iter()
+            .filter(|fault| !fault.is_override() && (fault.code == SILENT || !fault.flows.is_empty()));
+        Self {
+            is_fresh: facts.connected && is_recent,
+            drift: facts.drift == i32::from(v1::Drift::Present),
+            faults: faults
+                .map(|fault| {
+                    let zones = match fault.code.as_str() {
+                        SILENT => fault.zones.iter().cloned().collect(),
+                        _ => BTreeSet::new(),
+                    };
+                    (
+                        zones,
+                        fault.flows.iter().cloned().collect(),
+                        fault.message.clone(),
+                    )
+                })
+                .collect(),
+        }
+    }
+}
+
+/// All that conditions are made from.
+pub(crate) struct Evidence<'a> {
+    pub(crate) zones: &'a BTreeMap<ZoneId, Boundary>,
+    pub(crate) health: &'a v1::PlantHealth,
+    pub(crate) gateways: &'a BTreeMap<GatewayId, GatewayShown>,
+    /// Rollouts that a gate halted, by what names them, and why.
+    pub(crate) halted: &'a BTreeMap<String, String>,
+    pub(crate) sightings: &'a Sightings,
+    /// For how long each zone may be dark.
+    pub(crate) dark: &'a dyn Fn(&ZoneId) -> Duration,
+    pub(crate) now_ms: u64,
+}
+
+/// Each zone and cause, and the plant with its own.
+pub(crate) fn conditions(evidence: &Evidence<'_>) -> BTreeMap<AlarmKey, Condition> {
+    let mut all = BTreeMap::new();
+    let health: BTreeMap<&str, &v1::ZoneHealth> = evidence
+        .health
+        .zones
+        .iter()
+        .map(|zone| (zone.zone.as_str(), zone))
+        .collect();
+    for (zone, boundary) in evidence.zones {
+        let place = ZonePlace {
+            zone,
+            boundary,
+            health: health.get(zone.as_str()).copied(),
+            evidence,
+        };
+        for cause in Cause::ALL {
+            let condition = match cause {
+                Cause::MustFlow => place.must_flow(),
+                Cause::Unprotected => place.unprotected(),
+                Cause::Drift => place.drift(),
+                Cause::Stale => place.stale(),
+                Cause::RefusedWrite => {
+                    let seen = evidence.sightings.refused(zone, evidence.now_ms);
+                    place.seen(cause, seen)
+                }
+                Cause::Trail => {
+                    let seen = evidence.sightings.trails(&boundary.gateways, evidence.now_ms);
+                    place.seen(cause, seen)
+                }
+                Cause::Rollout => continue,
+            };
+            all.insert(AlarmKey::of_zone(zone, cause), condition);
+        }
+    }
+    all.insert(AlarmKey::of_plant(Cause::Rollout), rollout(evidence.halted));
+    all
+}
+
+fn rollout(halted: &BTreeMap<String, String>) -> Condition {
+    if halted.is_empty() {
+        return Condition::Clear;
+    }
+    let words: Vec<String> = halted
+        .iter()
+        .map(|(which, why)| format!("{which}: {why}"))
+        .collect();
+    Condition::Stands(Sign {
+        message: shortened(&words.join("; ")),
+        subjects: halted.keys().cloned().collect(),
+        gateways: BTreeSet::new(),
+        priority: Cause::Rollout.priority(None),
+        is_safety: false,
+        dark: Duration::ZERO,
+    })
+}
+
+struct ZonePlace<'a> {
+    zone: &'a ZoneId,
+    boundary: &'a Boundary,
+    health: Option<&'a v1::ZoneHealth>,
+    evidence: &'a Evidence<'a>,
+}
+
+impl<'a> ZonePlace<'a> {
+    fn gateways(&self) -> impl Iterator<Item = (&'a GatewayId, Option<&'a GatewayShown>)> {
+        let all = self.evidence.gateways;
+        self.boundary
+            .gateways
+            .iter()
+            .map(|gateway| (gateway, all.get(gateway)))
+    }
+
+    fn sign(
+        &self,
+        cause: Cause,
+        words: &[String],
+        subjects: BTreeSet<String>,
+        gateways: BTreeSet<GatewayId>,
+    ) -> Condition {
+        Condition::Stands(Sign {
+            message: shortened(&words.join("; ")),
+            subjects,
+            gateways,
+            priority: cause.priority(self.boundary.consequence),
+            is_safety: self.boundary.is_safety,
+            dark: match cause {
+                Cause::Stale => (self.evidence.dark)(self.zone),
+                _ => Duration::ZERO,
+            },
+        })
+    }
+
+    /// What the gateways show that `look` finds: words and subjects of each. It is over only where all of them are known.
+    fn shown(
+        &self,
+        cause: Cause,
+        look: impl Fn(&GatewayShown) -> Option<(String, BTreeSet<String>)>,
+    ) -> Condition {
+        let (mut words, mut subjects, mut gateways) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        let mut all_known = true;
+        for (gateway, shown) in self.gateways() {
+            let fresh = shown.filter(|shown| shown.is_fresh);
+            all_known &= fresh.is_some();
+            if let Some((found, of)) = fresh.and_then(&look) {
+                words.push(format!("{gateway}: {found}"));
+                subjects.extend(of);
+                gateways.insert(gateway.clone());
+            }
+        }
+        match (words.is_empty(), all_known) {
+            (false, _) => self.sign(cause, &words, subjects, gateways),
+            (true, true) => Condition::Clear,
+            (true, false) => Condition::Unknown,
+        }
+    }
+
+    fn must_flow(&self) -> Condition {
+        self.shown(Cause::MustFlow, |shown| {
+            let concerned = shown.faults.iter().filter_map(|(zones, flows, words)| {
+                let own: BTreeSet<String> = match zones.contains(self.zone.as_str()) {
+                    true => flows.clone(),
+                    false => flows.intersection(&self.boundary.must_flows).cloned().collect(),
+                };
+                (!own.is_empty() || zones.contains(self.zone.as_str())).then_some((words, own))
+            });
+            let (words, flows): (Vec<&String>, Vec<BTreeSet<String>>) = concerned.unzip();
+            let words: Vec<&str> = words.into_iter().map(String::as_str).collect();
+            let flows: BTreeSet<String> = flows.into_iter().flatten().collect();
+            let named = flows.iter().cloned().collect::<Vec<_>>().join(", ");
+            (!words.is_empty()).then(|| (format!("{} ({named})", words.join("; ")), flows))
+        })
+    }
+
+    fn drift(&self) -> Condition {
+        self.shown(Cause::Drift, |shown| {
+            shown.drift.then(|| {
+                let words = "somebody else changed its kernel's rules, and they are not put back";
+                (words.to_owned(), BTreeSet::new())
+            })
+        })
+    }
+
+    /// How well it is guarded; `None`: nobody knows, or the document has no gateway there, which is no news to a shift.
+    fn state(&self) -> Option<v1::ZoneState> {
+        let health = self.health.filter(|_| !self.boundary.gateways.is_empty());
+        Some(health?.state())
+    }
+
+    fn of_health(&self, cause: Cause, gateways: BTreeSet<GatewayId>) -> Condition {
+        // The gravest of what many gateways have in common is the first.
+        let reasons = self
+            .health
+            .map(|health| health.reasons.iter().take(2).cloned().collect());
+        let reasons: Vec<String> = reasons.unwrap_or_default();
+        self.sign(cause, &reasons, BTreeSet::new(), gateways)
+    }
+
+    fn unprotected(&self) -> Condition {
+        match self.state() {
+            Some(v1::ZoneState::Unprotected) => {
+                let gateways = self.boundary.gateways.iter().cloned().collect();
+                self.of_health(Cause::Unprotected, gateways)
+            }
+            Some(v1::ZoneState::Stale | v1::ZoneState::Unknown | v1::ZoneState::Unspecified) | None => {
+                Condition::Unknown
+            }
+            Some(_) => Condition::Clear,
+        }
+    }
+
+    fn stale(&self) -> Condition {
+        match self.state() {
+            Some(v1::ZoneState::Stale | v1::ZoneState::Unknown) => {
+                let lost = self
+                    .gateways()
+                    .filter(|(_, shown)| !shown.is_some_and(|shown| shown.is_fresh));
+                let lost = lost.map(|(gateway, _)| gateway.clone()).collect();
+                self.of_health(Cause::Stale, lost)
+            }
+            None | Some(v1::ZoneState::Unspecified) => Condition::Unknown,
+            Some(_) => Condition::Clear,
+        }
+    }
+
+    fn seen(&self, cause: Cause, seen: Option<Sighting>) -> Condition {
+        match seen {
+            Some(seen) => self.sign(cause, &[seen.message], seen.subjects, seen.gateways),
+            None => Condition::Clear,
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    penstock_policy::text::shortened(text, MESSAGE_BYTES_MAX).into_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
+use penstock_policy::model::Consequence;
+use penstock_policy::terms::Enforcement;
+use proptest::prelude::*;
+
+use super::*;
+use crate::alarms::Priority;
+
+const NOW_MS: u64 = 1_800_000_000_000;
+
+fn zone() -> ZoneId {
+    ZoneId::new("boiler").unwrap()
+}
+
+fn gateway(number: usize) -> GatewayId {
+    GatewayId::new(format!("gw-{number}")).unwrap()
+}
+
+fn boundary(gateways: usize) -> Boundary {
+    Boundary {
+        enforcement: Enforcement::Enforce,
+        gateways: (0..gateways).map(gateway).collect(),
+        neighbours: None,
+        assurance: None,
+        consequence: Some(Consequence::Safety),
+        is_safety: true,
+        must_flows: BTreeSet::from(["supply/alarms".to_owned()]),
+    }
+}
+
+fn of(
+    boundary: &Boundary,
+    state: v1::ZoneState,
+    gateways: &BTreeMap<GatewayId, GatewayShown>,
+) -> BTreeMap<Cause, Condition> {
+    let health = v1::PlantHealth {
+        zones: vec![v1::ZoneHealth {
+            zone: zone().to_string(),
+            state: state.into(),
+            reasons: vec!["gw-0: reason".to_owned()],
+            ..v1::ZoneHealth::default()
+        }],
+        ..v1::PlantHealth::default()
+    };
+    let found = conditions(&Evidence {
+        zones: &BTreeMap::from([(zone(), boundary.clone())]),
+        health: &health,
+        gateways,
+        halted: &BTreeMap::new(),
+        sightings: &Sightings::default(),
+        dark: &|_| Duration::from_secs(900),
+        now_ms: NOW_MS,
+    });
+    found
+        .into_iter()
+        .map(|(key, condition)| (key.cause, condition))
+        .collect()
+}
+
+fn fault(flows: &[&str]) -> (BTreeSet<String>, BTreeSet<String>, String) {
+    let flows = flows.iter().map(ToString::to_string).collect();
+    (BTreeSet::new(), flows, "eth2 has no carrier".to_owned())
+}
+
+fn shown() -> impl Strategy<Value = GatewayShown> {
+    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(is_fresh, drift, cut, other)| {
+        let cut = cut.then(|| fault(&["supply/alarms", "supply/trend"]));
+        let other = other.then(|| fault(&["supply/trend"]));
+        GatewayShown {
+            is_fresh,
+            drift,
+            faults: cut.into_iter().chain(other).collect(),
+        }
+    })
+}
+
+proptest! {
+    /// Nothing ends for want of evidence.
+    #[test]
+    fn taking_the_word_of_a_gateway_away_makes_no_condition_clear(
+        all in proptest::collection::vec(shown(), 1..4),
+        state in 1..=6_i32,
+        lost: usize,
+    ) {
+        let boundary = boundary(all.len());
+        let known: BTreeMap<_, _> = all.into_iter().enumerate().map(|(n, shown)| (gateway(n), shown)).collect();
+        let state = v1::ZoneState::try_from(state).unwrap();
+        let before = of(&boundary, state, &known);
+        let lost = gateway(lost % known.len());
+        let mut less = known.clone();
+        less.remove(&lost);
+        let after = of(&boundary, v1::ZoneState::Stale, &less);
+        for cause in [Cause::MustFlow, Cause::Drift, Cause::Unprotected] {
+            prop_assert!(after.get(&cause) != Some(&Condition::Clear), "{cause}");
+        }
+        // And a condition stands exactly where a gateway that was heard lately says so.
+        let says = |look: fn(&GatewayShown) -> bool| known.values().any(|shown| shown.is_fresh && look(shown));
+        let stands = |cause| matches!(before.get(&cause), Some(Condition::Stands(_)));
+        prop_assert_eq!(stands(Cause::Drift), says(|shown| shown.drift));
+        let cut = |shown: &GatewayShown| shown.faults.iter().any(|(_, flows, _)| flows.contains("supply/alarms"));
+        prop_assert_eq!(stands(Cause::MustFlow), says(cut));
+    }
+}
+
+#[test]
+fn a_fault_is_an_alarm_where_it_names_a_flow_that_must_not_stop_and_that_flow_is_what_it_is_about() {
+    let known = |flows: &[&str]| {
+        let shown = GatewayShown {
+            is_fresh: true,
+            drift: false,
+            faults: vec![fault(flows)],
+        };
+        BTreeMap::from([(gateway(0), shown)])
+    };
+    let found = of(&boundary(1), v1::ZoneState::Degraded, &known(&["supply/trend"]));
+    assert_eq!(found.get(&Cause::MustFlow), Some(&Condition::Clear));
+    let found = of(
+        &boundary(1),
+        v1::ZoneState::Degraded,
+        &known(&["supply/alarms", "supply/trend"]),
+    );
+    let Some(Condition::Stands(sign)) = found.get(&Cause::MustFlow) else {
+        panic!("{found:?}");
+    };
+    assert_eq!(sign.subjects, BTreeSet::from(["supply/alarms".to_owned()]));
+    assert_eq!((sign.priority, sign.is_safety), (Priority::High, true));
+    assert_eq!(sign.message, "gw-0: eth2 has no carrier (supply/alarms)");
+}
+
+#[test]
+fn a_zone_at_which_the_document_has_no_gateway_is_no_news_to_a_shift() {
+    let found = of(&boundary(0), v1::ZoneState::Unprotected, &BTreeMap::new());
+    let stands = |condition: &Condition| matches!(condition, Condition::Stands(_));
+    assert!(!found.values().any(stands), "{found:?}");
+}

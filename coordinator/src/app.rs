@@ -43,6 +43,7 @@ use crate::last_admin;
 use crate::metrics;
 use crate::operators::Role;
 use crate::own_certificate::OwnCertificate;
+use crate::query::indexing;
 use crate::releases::Releases;
 use crate::requests::Permit;
 use crate::retention;
@@ -411,6 +412,11 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         retention::follow(store.clone(), kept_journal, config.trail_kept),
     );
     news.start(&mut tasks, &stopping);
+    tasks.spawn(indexing::follow(
+        store.clone(),
+        releases.clone(),
+        stopping.clone(),
+    ));
     let strangers = strangers::follow(reception.turned_away(), journal.clone());
     background(&mut tasks, &stopping, strangers);
     background(&mut tasks, &stopping, own_certificate.keep(server, journal));

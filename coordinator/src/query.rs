@@ -1,14 +1,20 @@
 //! Reading the trails: which events a person asked for, oldest or newest first, and new ones as they come.
 //!
-//! Two steps: the store skips whole blocks by their summary, then each remaining block is decoded, one at a time, and
-//! its events are held against the filter. Memory is bounded by a page of blocks, however long the answer, and by
+//! Two steps: the store skips whole blocks by its index (`terms`, `indexing`) and by their summary, then each remaining block is decoded, one at a time, and
+//! its events are held against the filter (`filter`). Memory is bounded by a page of blocks, however long the answer, and by
 //! [`SEARCHES_MAX`] of one operator; a search ends with its reader, and with one that takes nothing.
 //! What an event's addresses were called is looked up in the release that was in force (`names`): a search finds an asset by
 //! its name, also where the event only says its address.
 //! Order is that of arrival at the coordinator; within one source that is the order of its chain.
 
+mod counts;
+mod cursor;
+mod denials;
+mod filter;
+pub mod indexing;
 mod names;
 mod recent;
+mod terms;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -17,204 +23,100 @@ use std::time::Duration;
 
 use penstock_policy::ids::OperatorId;
 use penstock_proto::audit::read_body;
-use penstock_proto::event::EventKind;
 use penstock_proto::refusal::{Reason, Refusal};
-use penstock_proto::v1::{AuditClock, AuditEvent, AuditRecord, SearchAuditRequest};
+use penstock_proto::v1::{AuditEvent, AuditRecord};
 use tokio::sync::mpsc;
 use tonic::Status;
 
+pub use self::counts::{Counting, counts};
+pub use self::denials::{Grouping, denials};
+pub use self::filter::{Filter, FilterError, LIMIT_DEFAULT, LIMIT_MAX};
 use self::names::{Names, named};
 pub(crate) use self::recent::recent;
 use crate::releases::Releases;
-use crate::store::{BlockFilter, Clock, Cursor, Store, StoreError, StoredBlock};
-use crate::summary::decision;
+use crate::store::{Store, StoreError, StoredBlock};
 
-/// Events that a search gives if it does not say how many.
-pub const LIMIT_DEFAULT: u32 = 100;
-/// Most events of one search.
-pub const LIMIT_MAX: u32 = 100_000;
 /// Blocks read at once.
 const PAGE: usize = 32;
 /// How long a reader may take for the next record.
 const READER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Searches and followed trails of one operator at once.
 pub const SEARCHES_MAX: usize = 8;
-/// Longest text to search for, bytes.
-const TEXT_BYTES_MAX: usize = 256;
 
-/// A search that was checked.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    source: Option<String>,
-    from_ms: u64,
-    until_ms: u64,
-    clock: Clock,
-    kinds: u32,
-    severity_min: i32,
-    decision: i32,
-    /// Lower case; empty: any.
-    text: String,
-    limit: u32,
-    newest_first: bool,
+/// An event that a search found, where it is, and the names of its time.
+pub(crate) struct Met<'m> {
+    block: &'m StoredBlock,
+    index: u32,
+    event: &'m AuditEvent,
+    names: &'m Names,
 }
 
-/// A search that makes no sense: the field, and what is wrong with it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the search cannot be done: {field} {what}")]
-pub struct FilterError {
-    /// Which field.
-    pub field: &'static str,
-    /// What is wrong.
-    pub what: String,
-}
-
-impl TryFrom<SearchAuditRequest> for Filter {
-    type Error = FilterError;
-    fn try_from(request: SearchAuditRequest) -> Result<Self, FilterError> {
-        let fault = |field, what: String| FilterError { field, what };
-        let mut kinds = 0;
-        for kind in &request.kinds {
-            let known = EventKind::of_word(kind).ok_or_else(|| {
-                let known: Vec<_> = EventKind::ALL.iter().map(|kind| kind.word()).collect();
-                fault("kinds", format!("has `{kind}`; known are {}", known.join(", ")))
-            })?;
-            kinds |= known.bit();
-        }
-        if request.limit > LIMIT_MAX {
-            return Err(fault(
-                "limit",
-                format!("is {}, at most {LIMIT_MAX}", request.limit),
-            ));
-        }
-        if request.until_ms != 0 && request.until_ms < request.from_ms {
-            return Err(fault("until_ms", "lies before from_ms".to_owned()));
-        }
-        if request.text.len() > TEXT_BYTES_MAX {
-            return Err(fault("text", format!("is longer than {TEXT_BYTES_MAX} bytes")));
-        }
-        if !(0..=3).contains(&request.decision) {
-            return Err(fault("decision", "is unknown".to_owned()));
-        }
-        if !(0..=4).contains(&request.severity_min) {
-            return Err(fault("severity_min", "is unknown".to_owned()));
-        }
-        let clock = match AuditClock::try_from(request.clock) {
-            Ok(AuditClock::Source) => Clock::Source,
-            Ok(AuditClock::Received) => Clock::Received,
-            Ok(AuditClock::Either) => Clock::Either,
-            Err(_) => return Err(fault("clock", "is unknown".to_owned())),
-        };
-        Ok(Self {
-            clock,
-            source: (!request.source.is_empty()).then_some(request.source),
-            from_ms: request.from_ms,
-            until_ms: request.until_ms,
-            kinds,
-            severity_min: request.severity_min,
-            decision: request.decision,
-            text: request.text.to_lowercase(),
-            limit: if request.limit == 0 {
-                LIMIT_DEFAULT
-            } else {
-                request.limit
-            },
-            newest_first: request.newest_first,
-        })
+/// The event with its place and its names, for its reader.
+fn record(met: &Met<'_>) -> AuditRecord {
+    AuditRecord {
+        source: met.block.source.clone(),
+        epoch: met.block.epoch,
+        sequence: met.block.sequence,
+        index: met.index,
+        received_ms: met.block.received_ms,
+        names: named(met.event, met.names),
+        time_zone: met.names.time_zone(&met.block.source),
+        event: Some(met.event.clone()),
+        cursor: String::new(),
     }
 }
 
-/// Whether `event` is of one of `kinds`; one that its source may not write is of none (an older coordinator took such).
-fn is_of(kinds: u32, source: &str, event: &AuditEvent) -> bool {
-    let rightful = |kind: &EventKind| kind.may_be_written_by(source);
-    kinds == 0
-        || EventKind::of(event)
-            .filter(rightful)
-            .is_some_and(|kind| kinds & kind.bit() != 0)
-}
-
-impl Filter {
-    /// All events of these kinds.
-    pub(crate) fn of_kinds(kinds: &[&str]) -> Self {
-        let known = kinds.iter().filter_map(|kind| EventKind::of_word(kind));
-        Self {
-            kinds: known.fold(0, |kinds, kind| kinds | kind.bit()),
-            ..Self::default()
-        }
-    }
-
-    fn blocks(&self) -> BlockFilter {
-        BlockFilter {
-            source: self.source.clone(),
-            from_ms: self.from_ms,
-            until_ms: self.until_ms,
-            clock: self.clock,
-            kinds: self.kinds,
-            decisions: if self.decision == 0 { 0 } else { 1 << self.decision },
-            severity_min: self.severity_min,
-            newest_first: self.newest_first,
-        }
-    }
-
-    /// Whether an event of `source` that was received then is asked for, whatever text it has.
-    fn matches(&self, source: &str, received_ms: u64, event: &AuditEvent) -> bool {
-        let within = |ms: u64| ms >= self.from_ms && (self.until_ms == 0 || ms <= self.until_ms);
-        let in_time = match self.clock {
-            Clock::Source => within(event.time_ms),
-            Clock::Received => within(received_ms),
-            Clock::Either => within(event.time_ms) || within(received_ms),
-        };
-        in_time
-            && self.source.as_deref().is_none_or(|wanted| wanted == source)
-            && is_of(self.kinds, source, event)
-            && event.severity >= self.severity_min
-            && (self.decision == 0 || decision(event) == self.decision)
-    }
-
-    /// Whether the text that is asked for stands in the event or in the names of its addresses.
-    fn reads(&self, event: &AuditEvent, names: &Names) -> bool {
-        let own = event.described().map(|event| event.texts()).unwrap_or_default();
-        let mut all = own.into_iter().chain(names.texts(event));
-        self.text.is_empty() || all.any(|text| contains(text, &self.text))
-    }
-}
-
-fn contains(text: &str, lower: &str) -> bool {
-    text.to_lowercase().contains(lower)
-}
-
-/// The records of a block that a filter asks for, in chain order, with names.
-async fn records(
+/// Gives the events of a block that a filter asks for to `take`, in chain order.
+async fn events(
     block: &StoredBlock,
-    filter: &Filter,
+    (filter, releases): (&Filter, &Releases),
     names: &mut Names,
-    releases: &Releases,
-) -> Result<Vec<AuditRecord>, Status> {
+    take: &mut (impl FnMut(Met<'_>) + Send),
+) -> Result<(), Status> {
     let body = read_body(&block.body).map_err(|_| {
         Status::data_loss(format!(
             "block {}/{} of {} cannot be read",
             block.epoch, block.sequence, block.source
         ))
     })?;
-    let mut found = Vec::new();
-    for (event, index) in body.events.into_iter().zip(0..) {
-        if !filter.matches(&block.source, block.received_ms, &event) {
+    for (event, index) in body.events.iter().zip(0..) {
+        if !filter.matches(&block.source, block.received_ms, event) {
             continue;
         }
         names.turn_to(event.revision, releases).await?;
-        if filter.reads(&event, names) {
-            found.push(AuditRecord {
-                source: block.source.clone(),
-                epoch: block.epoch,
-                sequence: block.sequence,
+        if filter.reads(&block.source, event, names) {
+            take(Met {
+                block,
                 index,
-                received_ms: block.received_ms,
-                names: named(&event, names),
-                time_zone: names.time_zone(&block.source),
-                event: Some(event),
+                event,
+                names,
             });
         }
     }
-    Ok(found)
+    Ok(())
+}
+
+/// Gives all events that a filter asks for to `take`, whatever its limit. It ends with whoever waits for it.
+async fn each(
+    store: &Store,
+    releases: &Releases,
+    filter: &Filter,
+    mut take: impl FnMut(Met<'_>) + Send,
+) -> Result<(), Status> {
+    let mut names = Names::default();
+    let mut after = None;
+    loop {
+        let page = store.page(filter.blocks(), after, PAGE).await?;
+        for block in &page.blocks {
+            events(block, (filter, releases), &mut names, &mut take).await?;
+            // A long count gives way to what else this thread has to do.
+            tokio::task::yield_now().await;
+        }
+        if !page.more {
+            return Ok(());
+        }
+        after = Some(page.end);
+    }
 }
 
 /// The searches under way, by operator.
@@ -271,17 +173,28 @@ pub async fn search(
     filter: &Filter,
     out: &Out,
 ) -> Result<(), StoreError> {
-    let mut left = filter.limit;
-    let mut after = None;
-    let mut names = Names::default();
+    let mut sending = Sending::new(filter, releases, out, Some(filter.limit));
+    let mut after = match cursor::read(store, filter).await {
+        Ok(None) => None,
+        Ok(Some((block, index))) => {
+            if sending.rest(&block, index).await.is_break() {
+                return Ok(());
+            }
+            Some(block.end)
+        }
+        Err(refusal) => {
+            // Nobody listening is no reason to say it elsewhere.
+            let _ = out.send(Err(refusal.into())).await;
+            return Ok(());
+        }
+    };
     loop {
         let page = tokio::select! {
             page = store.page(filter.blocks(), after, PAGE) => page?,
             // Its scan ends with it.
             () = out.closed() => return Ok(()),
         };
-        let sent = send_all(&page.blocks, (filter, releases), &mut names, Some(&mut left), out).await;
-        if sent.is_break() || !page.more {
+        if sending.all(&page.blocks).await.is_break() || !page.more {
             return Ok(());
         }
         after = Some(page.end);
@@ -313,7 +226,7 @@ pub(crate) async fn tail_from(
         newest_first: false,
         ..filter.clone()
     };
-    let mut names = Names::default();
+    let mut sending = Sending::new(&filter, releases, out, None);
     loop {
         let page = tokio::select! {
             page = store.page(filter.blocks(), Some(after), PAGE) => page?,
@@ -321,8 +234,7 @@ pub(crate) async fn tail_from(
         };
         // Also behind what the summary rules out, so that it is not looked at again.
         after = page.end;
-        let sent = send_all(&page.blocks, (&filter, releases), &mut names, None, out).await;
-        if sent.is_break() {
+        if sending.all(&page.blocks).await.is_break() {
             return Ok(());
         }
         if page.more {
@@ -336,37 +248,73 @@ pub(crate) async fn tail_from(
     }
 }
 
-async fn send_all(
-    page: &[StoredBlock],
-    (filter, releases): (&Filter, &Releases),
-    names: &mut Names,
-    mut left: Option<&mut u32>,
-    out: &Out,
-) -> ControlFlow<()> {
-    for block in page {
+/// Records on their way to whoever searches.
+struct Sending<'s> {
+    filter: &'s Filter,
+    releases: &'s Releases,
+    names: Names,
+    out: &'s Out,
+    /// How many more; `None`: as many as there are.
+    left: Option<u32>,
+    about: [u8; 4],
+}
+
+impl<'s> Sending<'s> {
+    fn new(filter: &'s Filter, releases: &'s Releases, out: &'s Out, left: Option<u32>) -> Self {
+        Self {
+            about: cursor::about(filter),
+            names: Names::default(),
+            filter,
+            releases,
+            out,
+            left,
+        }
+    }
+
+    /// What these blocks hold of it.
+    async fn all(&mut self, blocks: &[StoredBlock]) -> ControlFlow<()> {
+        for block in blocks {
+            self.block(block, None).await?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// What a block holds of it behind the event of this number, in the order asked for.
+    async fn rest(&mut self, block: &StoredBlock, index: u32) -> ControlFlow<()> {
+        self.block(block, Some(index)).await
+    }
+
+    async fn block(&mut self, block: &StoredBlock, behind: Option<u32>) -> ControlFlow<()> {
         // What nobody reads any more is not searched, and compiles no documents for its names.
-        if out.is_closed() {
+        if self.out.is_closed() {
             return ControlFlow::Break(());
         }
-        let mut found = match records(block, filter, names, releases).await {
-            Ok(found) => found,
-            Err(status) => {
-                // Nobody listening is no reason to say it elsewhere; else the search ends with the fault.
-                let _ = out.send(Err(status)).await;
-                return ControlFlow::Break(());
-            }
-        };
-        if filter.newest_first {
+        let mut found = Vec::new();
+        let mut take = |met: Met<'_>| found.push(record(&met));
+        let read = events(block, (self.filter, self.releases), &mut self.names, &mut take).await;
+        if let Err(status) = read {
+            // Nobody listening is no reason to say it elsewhere; else the search ends with the fault.
+            let _ = self.out.send(Err(status)).await;
+            return ControlFlow::Break(());
+        }
+        if self.filter.newest_first {
             found.reverse();
         }
-        for record in found {
-            if let Some(left) = &mut left {
-                if **left == 0 {
-                    return ControlFlow::Break(());
-                }
-                **left -= 1;
+        for mut record in found {
+            let given = behind.is_some_and(|index| match self.filter.newest_first {
+                true => record.index >= index,
+                false => record.index <= index,
+            });
+            if given {
+                continue;
             }
-            match tokio::time::timeout(READER_TIMEOUT, out.send(Ok(record))).await {
+            match &mut self.left {
+                Some(0) => return ControlFlow::Break(()),
+                Some(left) => *left -= 1,
+                None => {}
+            }
+            record.cursor = cursor::behind(self.about, block, record.index);
+            match tokio::time::timeout(READER_TIMEOUT, self.out.send(Ok(record))).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return ControlFlow::Break(()),
                 // A window that is never opened must not keep a page of the trail in memory.
@@ -376,8 +324,8 @@ async fn send_all(
                 }
             }
         }
+        ControlFlow::Continue(())
     }
-    ControlFlow::Continue(())
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod fault;
 mod room;
 mod sqlite;
 pub mod state;
+pub mod terms;
 pub mod trail;
 
 use std::path::Path;
@@ -31,6 +32,7 @@ pub use self::room::DiskReserve;
 use self::sqlite::Sqlite;
 use self::state::Order;
 pub use self::state::{Change, Expect, RecordChange, Silent, StateRecord};
+use self::terms::{Segment, Unindexed};
 pub use self::trail::{
     Append, BlockFilter, BlockSummary, Clock, Cursor, Expired, NewBlock, Note, OwnBody, OwnEvent, Page,
     PurgeReport, StoredBlock, block_bytes,
@@ -45,7 +47,7 @@ pub const BLOB_BYTES_MAX: usize = 128 << 20;
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// What keeps the state and the trails.
-trait Engine: state::State + trail::Trail + std::fmt::Debug + Send + Sync {
+trait Engine: state::State + trail::Trail + terms::TermIndex + std::fmt::Debug + Send + Sync {
     /// What it may still take, bytes.
     fn free_bytes(&self) -> Pending<'_, u64>;
 
@@ -340,6 +342,31 @@ impl Store {
         limit: usize,
     ) -> Result<Page, StoreError> {
         self.engine.page(filter, after, limit).await
+    }
+
+    /// The block that a place stands behind; `None`: there is none, or it was removed.
+    pub(crate) async fn block_before(&self, place: Cursor) -> Result<Option<StoredBlock>, StoreError> {
+        self.engine.block_before(place).await
+    }
+
+    /// Opens the index by terms, whose terms are made by the rules `form`.
+    pub(crate) async fn open_index(&self, form: &str) -> Result<(), StoreError> {
+        self.engine.open_index(form).await
+    }
+
+    /// The blocks of the next segment of the index, at most `blocks_max`; `None`: there are not enough for one yet.
+    pub(crate) async fn unindexed(&self, blocks_max: usize) -> Result<Option<Unindexed>, StoreError> {
+        self.engine.unindexed(blocks_max).await
+    }
+
+    /// Adds a segment to the index.
+    pub(crate) async fn index(&self, segment: Segment) -> Result<(), StoreError> {
+        self.engine.index(segment).await
+    }
+
+    /// Removes from the index what retention removed from the trails.
+    pub(crate) async fn prune_index(&self) -> Result<(), StoreError> {
+        self.engine.prune_index().await
     }
 
     /// Behind the newest durable block, and behind each newer one.

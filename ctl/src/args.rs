@@ -4,6 +4,7 @@
 //! means the same thing everywhere (DESIGN: one word for one thing).
 
 mod alarms;
+mod audit;
 mod devices;
 mod early;
 mod login;
@@ -23,6 +24,7 @@ use jiff::tz::TimeZone;
 use penstock_policy::model::PublicKey;
 
 pub use self::alarms::{Alarms, AlarmsCommand, WhichAlarm};
+pub use self::audit::{AspectArg, Audit, AuditFilter, ClockArg, DecisionArg, OrderArg, PerArg, SeverityArg};
 pub use self::devices::Devices;
 pub use self::early::{Early, parse};
 pub use self::login::{Login, SignIn};

@@ -75,6 +75,8 @@ fn all() -> Vec<(&'static str, Schema)> {
         of::<why::Why>("why"),
         of::<audit::Found>("audit-search"),
         of::<audit::Record>("audit-tail"),
+        of::<audit::Counts>("audit-counts"),
+        of::<audit::DenialList>("audit-denials"),
         of::<health::Change>("health-watch"),
         of::<health::FaultChange>("health-watch-fault"),
         of::<health::NoteChange>("health-watch-note"),
@@ -157,8 +159,10 @@ identity: StandingChanged IdentityLine\n\
 gateways-withdrawn: WithdrawnWritten\n\
 health: Health AssuranceLine CoordinatorFault GatewayBrief ShadowLine StandingLine ZoneLine\n\
 why: Why Ask Party Permitted Refused SmallestFlow\n\
-audit-search: Found Named Record\n\
-audit-tail: Record Named\n\
+audit-search: Found Explained Named Record\n\
+audit-tail: Record Explained Named\n\
+audit-counts: Counts CountLine\n\
+audit-denials: DenialList DenialLine Named\n\
 health-watch: Change AssuranceLine\n\
 health-watch-fault: FaultChange\n\
 health-watch-note: NoteChange\n\

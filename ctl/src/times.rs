@@ -67,6 +67,12 @@ pub fn zone_at(site: &str) -> TimeZone {
     }
 }
 
+/// The IANA name of the zone that a person asked for; `None`: nobody did.
+pub fn chosen_by_person() -> Option<String> {
+    let chosen = ZONE.get().filter(|chosen| chosen.by_person)?;
+    chosen.zone.iana_name().map(str::to_owned)
+}
+
 /// Settles on the zone that a person asked for.
 pub fn choose(zone: TimeZone) {
     settle(zone, true);

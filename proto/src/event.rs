@@ -12,7 +12,7 @@
 use serde_json::Value;
 
 use crate::v1::audit_event::Kind;
-use crate::v1::{AuditBlockBody, AuditEvent, Decision, NamedAddress, Severity};
+use crate::v1::{AuditBlockBody, AuditEvent, Decision, LearnedRange, NamedAddress, Severity};
 
 pub mod agent;
 mod alarm;
@@ -83,6 +83,41 @@ pub trait Described {
     /// What was decided.
     fn decision(&self) -> Decision {
         Decision::Unspecified
+    }
+
+    /// The flows (`conduit/flow`) that it names.
+    fn flows(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    /// The zones that it names.
+    fn zones(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    /// What its writer itself calls the ends.
+    fn ends(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    /// The operation inside a connection.
+    fn operation(&self) -> Option<&str> {
+        None
+    }
+
+    /// The least and the greatest value of a refused write.
+    fn values(&self) -> Option<LearnedRange> {
+        None
+    }
+
+    /// The operator who did it.
+    fn operator(&self) -> Option<&str> {
+        None
+    }
+
+    /// How often what it reports happened.
+    fn times(&self) -> u64 {
+        1
     }
 }
 

@@ -1,5 +1,6 @@
 //! The names of an event's addresses, by the release in force when it happened.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use penstock_policy::ids::Revision;
 use penstock_proto::refusal::Refusal;
 use penstock_proto::v1::{AuditEvent, NamedAddress};
 
+use super::filter::normal;
 use crate::releases::{Directory, Name, Releases};
 
 /// Releases whose names one search keeps at hand: gateways follow a new one at their own pace.
@@ -56,6 +58,50 @@ impl Names {
             .into_iter()
             .flat_map(|name| [Some(name.zone), name.asset])
             .flatten()
+    }
+
+    /// Whether the release that events speak of here is known.
+    pub(super) fn are_known(&self) -> bool {
+        self.directory.is_known()
+    }
+
+    /// The site of a gateway.
+    pub(super) fn site(&self, source: &str) -> Option<&str> {
+        self.directory.site(source)
+    }
+
+    /// The zones of the event's two ends, and those that it names.
+    pub(super) fn zones<'n>(&'n self, event: &'n AuditEvent) -> Vec<&'n str> {
+        let ends = addresses(event).into_iter().flatten();
+        let mut zones: Vec<&str> = ends.filter_map(|end| Some(self.name(end)?.zone)).collect();
+        zones.extend(event.described().map(|event| event.zones()).unwrap_or_default());
+        zones
+    }
+
+    /// The conduits between the zones of the event's two ends.
+    pub(super) fn conduits_between(&self, event: &AuditEvent) -> Vec<&str> {
+        let Some([one, other]) = addresses(event) else {
+            return Vec::new();
+        };
+        let (Some(one), Some(other)) = (self.name(one), self.name(other)) else {
+            return Vec::new();
+        };
+        self.directory.conduits(one.zone, other.zone).collect()
+    }
+
+    /// The event's two ends: their addresses, the assets that have them, and what its writer calls them.
+    pub(super) fn assets<'n>(&'n self, event: &'n AuditEvent) -> Vec<Cow<'n, str>> {
+        let ends = addresses(event).into_iter().flatten();
+        let mut assets: Vec<Cow<'_, str>> = ends
+            .flat_map(|end| {
+                let asset = self.name(end).and_then(|name| name.asset);
+                [Some(normal(end)), asset.map(Cow::Borrowed)]
+            })
+            .flatten()
+            .collect();
+        let own = event.described().map(|event| event.ends()).unwrap_or_default();
+        assets.extend(own.into_iter().map(Cow::Borrowed));
+        assets
     }
 
     /// The time zone of a source's site; empty: not known.

@@ -3,7 +3,7 @@
 use tonic::Status;
 
 use super::names::Names;
-use super::{Filter, PAGE, records};
+use super::{Filter, PAGE, events, record};
 use crate::releases::Releases;
 use crate::store::{BlockFilter, Store};
 
@@ -39,7 +39,7 @@ pub(crate) async fn recent(
     }
     let mut found = Vec::new();
     for block in blocks.iter().rev() {
-        found.extend(records(block, filter, &mut names, releases).await?);
+        events(block, (filter, releases), &mut names, &mut |met| found.push(record(&met))).await?;
     }
     Ok(found)
 }

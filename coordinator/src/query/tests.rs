@@ -1,10 +1,26 @@
 #![allow(clippy::unwrap_used)]
 
+mod indexed;
+
 use super::*;
 use crate::summary::summarize;
 use penstock_proto::v1::audit_event::Kind;
-use penstock_proto::v1::{AgentEvent, AuditBlockBody, OperatorEvent, VerdictEvent};
+use penstock_proto::v1::{
+    AgentEvent, AuditBlockBody, AuditEvent, OperatorEvent, SearchAuditRequest, VerdictEvent,
+};
 use proptest::prelude::*;
+
+/// An empty block.
+pub(super) fn block(source: &str, received_ms: u64) -> StoredBlock {
+    StoredBlock {
+        source: source.to_owned(),
+        epoch: 1,
+        sequence: 0,
+        received_ms,
+        body: bytes::Bytes::new(),
+        end: crate::store::Cursor::new(vec![0; 8]),
+    }
+}
 
 fn event() -> impl Strategy<Value = AuditEvent> {
     (
@@ -65,6 +81,7 @@ fn request() -> impl Strategy<Value = SearchAuditRequest> {
                     limit,
                     newest_first,
                     clock,
+                    ..SearchAuditRequest::default()
                 }
             },
         )
@@ -106,7 +123,7 @@ proptest! {
                 }]).await.unwrap();
                 for (index, event) in (0u32..).zip(events) {
                     let wanted = filter.matches(source, *received_ms, event);
-                    if wanted && filter.reads(event, &Names::default()) {
+                    if wanted && filter.reads(source, event, &Names::default()) {
                         expected.push((source.to_owned(), head.next_sequence, index));
                     }
                 }

@@ -25,6 +25,12 @@ pub struct Directory {
     networks: BTreeMap<IpAddr, (IpNet, Arc<str>)>,
     /// By gateway.
     time_zones: HashMap<String, Arc<str>>,
+    /// By gateway.
+    sites: HashMap<String, Arc<str>>,
+    /// Conduits by their two zones, in order.
+    conduits: HashMap<(Arc<str>, Arc<str>), Vec<Arc<str>>>,
+    /// It is that of a release, not what stands for one that cannot be read.
+    known: bool,
     /// Of all sites.
     all_time_zones: BTreeSet<Arc<str>>,
 }
@@ -42,7 +48,10 @@ impl Directory {
     /// Of a plant.
     pub fn of(plant: &Plant) -> Self {
         let zones: BTreeMap<_, Arc<str>> = plant.zones.keys().map(|id| (id, id.as_str().into())).collect();
-        let mut directory = Self::default();
+        let mut directory = Self {
+            known: true,
+            ..Self::default()
+        };
         for (id, asset) in &plant.assets {
             let (name, zone): (Arc<str>, _) = (id.as_str().into(), zones.get(&asset.zone));
             for (address, zone) in asset.addresses.iter().zip(zone.into_iter().cycle()) {
@@ -63,7 +72,18 @@ impl Directory {
         for site in plant.sites.values() {
             directory.all_time_zones.insert(site.timezone.as_str().into());
         }
+        for (id, conduit) in &plant.conduits {
+            let ends = ordered(conduit.from.as_str().into(), conduit.to.as_str().into());
+            directory
+                .conduits
+                .entry(ends)
+                .or_default()
+                .push(id.as_str().into());
+        }
         for (gateway, placed) in &plant.gateways {
+            directory
+                .sites
+                .insert(gateway.to_string(), placed.site.as_str().into());
             if let Some(site) = plant.sites.get(&placed.site)
                 && let Some(time_zone) = directory.all_time_zones.get(site.timezone.as_str())
             {
@@ -99,10 +119,30 @@ impl Directory {
             .map(|zone| &**zone)
     }
 
+    /// The site of a gateway.
+    pub fn site(&self, gateway: &str) -> Option<&str> {
+        self.sites.get(gateway).map(|site| &**site)
+    }
+
+    /// The conduits between two zones, whichever of them a flow begins in.
+    pub fn conduits<'d>(&'d self, one: &str, other: &str) -> impl Iterator<Item = &'d str> {
+        let between = self.conduits.get(&ordered(one.into(), other.into()));
+        between.into_iter().flatten().map(|conduit| &**conduit)
+    }
+
+    /// Whether a release says this: of one that cannot be read now nobody knows what it calls anything.
+    pub fn is_known(&self) -> bool {
+        self.known
+    }
+
     /// The time zones of all sites.
     pub fn time_zones(&self) -> impl Iterator<Item = &str> {
         self.all_time_zones.iter().map(|zone| &**zone)
     }
+}
+
+fn ordered(one: Arc<str>, other: Arc<str>) -> (Arc<str>, Arc<str>) {
+    if one <= other { (one, other) } else { (other, one) }
 }
 
 /// The directories that were used last, the newest at the end.
@@ -137,6 +177,12 @@ impl Directories {
 }
 
 impl Releases {
+    /// As if a release of this number had been read, for tests.
+    #[cfg(test)]
+    pub(crate) fn know(&self, revision: Revision, directory: Directory) {
+        self.directories.keep(revision, &Arc::new(directory));
+    }
+
     /// What a release calls addresses; nothing of one that is not there or cannot be read.
     ///
     /// # Errors

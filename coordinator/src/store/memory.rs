@@ -14,6 +14,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::conformance::Bench;
 use super::state::{Change, Expect, Order, RecordChange, State, StateRecord};
+use super::terms::TermIndex;
 use super::trail::{
     Append, BlockFilter, Clock, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport, REMOVED,
     StoredBlock, Trail, block_bytes,
@@ -241,7 +242,7 @@ impl Kept {
             .filter_map(|number| Some((number, self.blocks.get(&number)?)))
             .filter(|(_, (source, new))| asked_for(filter, source, new))
             .take(limit)
-            .map(|(number, (source, new))| (number, stored(source, new)))
+            .map(|(number, (source, new))| (number, stored(number, source, new)))
             .collect();
         let more = found.len() >= limit;
         let end = match (more, filter.newest_first) {
@@ -257,13 +258,14 @@ impl Kept {
     }
 }
 
-fn stored(source: &str, new: &NewBlock) -> StoredBlock {
+fn stored(number: u64, source: &str, new: &NewBlock) -> StoredBlock {
     StoredBlock {
         source: source.to_owned(),
         epoch: new.block.epoch,
         sequence: new.block.sequence,
         received_ms: new.received_ms,
         body: new.block.body.clone(),
+        end: cursor(number),
     }
 }
 
@@ -401,6 +403,14 @@ impl Trail for Memory {
         })
     }
 
+    fn block_before(&self, place: Cursor) -> Pending<'_, Option<StoredBlock>> {
+        self.read(|kept| {
+            let number = number(&place)?;
+            let held = kept.blocks.get(&number);
+            Ok(held.map(|(source, new)| stored(number, source, new)))
+        })
+    }
+
     fn appended(&self) -> watch::Receiver<Cursor> {
         self.appended.subscribe()
     }
@@ -469,6 +479,8 @@ impl Trail for Memory {
         })
     }
 }
+
+impl TermIndex for Memory {}
 
 impl Engine for Memory {
     fn free_bytes(&self) -> Pending<'_, u64> {

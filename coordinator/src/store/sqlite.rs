@@ -8,9 +8,11 @@
 
 mod codes;
 mod disk;
+mod lookup;
 mod scan;
 mod schema;
 mod state;
+mod terms;
 mod trail;
 mod writer;
 
@@ -23,11 +25,15 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{broadcast, oneshot, watch};
 
 use self::codes::{cause_of, failed};
+use self::lookup::LookupError;
 use self::writer::{Command, Writer};
 use super::fault::FaultCause;
 use super::room::DiskReserve;
 use super::state::{Change, Order, RecordChange, State, StateRecord};
-use super::trail::{Append, BlockFilter, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport, Trail};
+use super::terms::{Segment, TermIndex, Unindexed};
+use super::trail::{
+    Append, BlockFilter, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport, StoredBlock, Trail,
+};
 use super::{Engine, Pending, StoreError};
 
 /// Read connections kept open.
@@ -48,6 +54,7 @@ struct Inner {
     writer: Writer,
     readers: Mutex<Vec<Connection>>,
     scans: scan::ScanRoom,
+    index: terms::Index,
     changes: broadcast::Sender<RecordChange>,
     appended: watch::Receiver<Cursor>,
 }
@@ -71,6 +78,7 @@ impl Sqlite {
                 writer,
                 readers: Mutex::new(Vec::new()),
                 scans: scan::ScanRoom::default(),
+                index: terms::Index::beside(path),
                 changes,
                 appended,
             }),
@@ -180,8 +188,30 @@ impl Trail for Sqlite {
     fn page(&self, filter: BlockFilter, after: Option<Cursor>, limit: usize) -> Pending<'_, Page> {
         Box::pin(async move {
             let after = after.as_ref().map(trail::number).transpose()?;
-            self.scan(move |connection| trail::page(connection, &filter, after, limit))
-                .await
+            let inner = Arc::clone(&self.inner);
+            self.scan(move |store| {
+                let found = inner
+                    .index
+                    .read(|index| lookup::page(store, index, &filter, after, limit));
+                match found {
+                    Some(Ok(page)) => Ok(page),
+                    Some(Err(LookupError::Store(error))) => Err(error),
+                    Some(Err(LookupError::Index(error))) => {
+                        inner.index.unusable(&error);
+                        trail::page(store, &filter, after, limit)
+                    }
+                    None => trail::page(store, &filter, after, limit),
+                }
+            })
+            .await
+        })
+    }
+
+    fn block_before(&self, place: Cursor) -> Pending<'_, Option<StoredBlock>> {
+        Box::pin(async move {
+            let number = trail::number(&place)?;
+            let found = self.read(move |connection| trail::all_between(connection, number, number));
+            Ok(found.await?.pop().map(|(_, block)| block))
         })
     }
 
@@ -215,6 +245,44 @@ impl Trail for Sqlite {
             epoch_max,
             note,
             reply,
+        }))
+    }
+}
+
+impl Sqlite {
+    /// Runs `work` with the store and its index, off the async threads.
+    async fn on_index<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection, &terms::Index) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        let path = self.inner.index.path().to_owned();
+        let done = self.read(move |store| Ok(work(store, &inner.index)));
+        done.await?.map_err(|error| failed(&path, &error))
+    }
+}
+
+impl TermIndex for Sqlite {
+    fn open_index<'a>(&'a self, form: &'a str) -> Pending<'a, ()> {
+        let form = form.to_owned();
+        Box::pin(self.on_index(move |store, index| index.open(store, &form)))
+    }
+
+    fn unindexed(&self, blocks_max: usize) -> Pending<'_, Option<Unindexed>> {
+        Box::pin(self.on_index(move |store, index| {
+            let covered = index.write(|index| terms::covered(index))?;
+            covered.map_or(Ok(None), |covered| terms::unindexed(store, covered, blocks_max))
+        }))
+    }
+
+    fn index(&self, segment: Segment) -> Pending<'_, ()> {
+        Box::pin(self.on_index(move |_, index| index.write(|index| terms::add(index, &segment)).map(drop)))
+    }
+
+    fn prune_index(&self) -> Pending<'_, ()> {
+        Box::pin(self.on_index(|store, index| {
+            let oldest = trail::first_block(store)?;
+            index.write(|index| terms::prune(index, oldest)).map(drop)
         }))
     }
 }

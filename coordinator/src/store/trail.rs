@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::Pending;
+use super::terms::Term;
 
 /// How long one page may take.
 pub const PAGE_TIME_MAX: Duration = Duration::from_secs(30);
@@ -148,6 +149,8 @@ pub struct BlockFilter {
     pub severity_min: i32,
     /// The newest first.
     pub newest_first: bool,
+    /// Only blocks that have one term of each of these: an engine may give others, too, and never fewer.
+    pub terms: Vec<Vec<Term>>,
 }
 
 /// A block as it is stored.
@@ -163,6 +166,8 @@ pub struct StoredBlock {
     pub received_ms: u64,
     /// The encoded body.
     pub body: Bytes,
+    /// Behind it.
+    pub end: Cursor,
 }
 
 /// A place in the order in which blocks came. What is in it is the engine's.
@@ -171,12 +176,12 @@ pub struct Cursor(Bytes);
 
 impl Cursor {
     /// An engine's own form of it.
-    pub(super) fn new(form: impl Into<Bytes>) -> Self {
+    pub(crate) fn new(form: impl Into<Bytes>) -> Self {
         Self(form.into())
     }
 
     /// What the engine made.
-    pub(super) fn form(&self) -> &[u8] {
+    pub(crate) fn form(&self) -> &[u8] {
         &self.0
     }
 }
@@ -271,6 +276,9 @@ pub trait Trail {
     /// At most `limit` blocks that may hold what `filter` asks for: from the end of another page in the same order, else from
     /// the beginning.
     fn page(&self, filter: BlockFilter, after: Option<Cursor>, limit: usize) -> Pending<'_, Page>;
+
+    /// The block that a place stands behind; `None`: there is none, or it was removed.
+    fn block_before(&self, place: Cursor) -> Pending<'_, Option<StoredBlock>>;
 
     /// Behind the newest durable block, and behind each newer one.
     fn appended(&self) -> watch::Receiver<Cursor>;

@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
-use penstock_proto::event::EventKind;
 
 /// `penstock context`.
 #[derive(Debug, Subcommand)]
@@ -363,97 +361,4 @@ pub struct Why {
     /// At most this many different refusals.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub limit: u32,
-}
-
-/// `penstock audit`.
-#[derive(Debug, Subcommand)]
-pub enum Audit {
-    /// Find records
-    #[command(
-        after_help = "Examples:\n  penstock audit search --decision deny --since 2h\n  \
-                      penstock audit search plc-7 --since 2026-11-28\n  \
-                      penstock audit search --kind policy --source gw-works-a --output json"
-    )]
-    Search {
-        /// What to look for.
-        #[command(flatten)]
-        filter: AuditFilter,
-        /// Until when: RFC 3339 with its offset, a day (all of it), or a span back from now.
-        #[arg(long, value_name = "TIME")]
-        until: Option<String>,
-        /// At most this many.
-        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-        limit: u32,
-        /// Oldest first; default: the newest first.
-        #[arg(long)]
-        oldest_first: bool,
-    },
-    /// Follow the trail as records become durable
-    Tail {
-        /// What to look for.
-        #[command(flatten)]
-        filter: AuditFilter,
-    },
-}
-
-/// What to look for in the trail.
-#[derive(Debug, Args)]
-pub struct AuditFilter {
-    /// Words within addresses, names of assets and zones, flow, reason or message.
-    pub text: Option<String>,
-    /// Only from this gateway, or `coordinator/<name>`.
-    #[arg(long)]
-    pub source: Option<String>,
-    /// Only this kind; may be given several times.
-    #[arg(long, value_parser = kinds())]
-    pub kind: Vec<EventKind>,
-    /// Only verdicts with this decision.
-    #[arg(long, value_enum)]
-    pub decision: Option<DecisionArg>,
-    /// Only this severity and worse.
-    #[arg(long, value_enum)]
-    pub severity: Option<SeverityArg>,
-    /// Since when: RFC 3339 with its offset, a day, or a span back from now (2h).
-    #[arg(long, value_name = "TIME")]
-    pub since: Option<String>,
-    /// Which clock --since and --until mean: a source's may be wrong, and what it said while it was away is received late.
-    #[arg(long, value_enum, default_value_t = ClockArg::Either)]
-    pub clock: ClockArg,
-}
-
-/// Clocks by which a record has a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ClockArg {
-    /// Either of the two.
-    Either,
-    /// The source's.
-    Source,
-    /// The coordinator's, when it received the record.
-    Received,
-}
-
-/// Kinds of audit events, by their words.
-fn kinds() -> impl TypedValueParser<Value = EventKind> {
-    let word = |kind: &EventKind| PossibleValue::new(kind.word()).help(kind.description().meaning);
-    PossibleValuesParser::new(EventKind::ALL.iter().map(word))
-        .try_map(|word| EventKind::of_word(&word).ok_or("not a kind of event"))
-}
-
-/// Decisions of verdict events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs)]
-pub enum DecisionArg {
-    Allow,
-    Deny,
-    WouldDeny,
-}
-
-/// Severities of audit events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs)]
-pub enum SeverityArg {
-    Info,
-    Notice,
-    Warning,
-    Alarm,
 }

@@ -1,12 +1,18 @@
-//! `audit search` and `audit tail`: the trail, record by record, each with its place in its chain.
+//! `audit search` and `audit tail`: the trail, record by record, each with its place in its chain; and its sums (`sums`).
+
+mod explained;
+mod sums;
 
 use penstock_proto::event::{Reading, severity_word};
 use penstock_proto::v1::{
-    AuditClock, AuditRecord, Decision, NamedAddress, SearchAuditRequest, Severity, TailAuditRequest,
+    AuditClock, AuditRecord, Decision, LearnedRange, NamedAddress, SearchAuditRequest, Severity,
+    TailAuditRequest,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use self::explained::Explained;
+pub use self::sums::{Counts, DenialList};
 use super::{Online, refused};
 use crate::args::{self, AuditFilter, ClockArg, DecisionArg, SeverityArg};
 use crate::ask;
@@ -50,6 +56,9 @@ pub struct Record {
     pub summary: String,
     /// The event's own fields.
     pub event: serde_json::Map<String, serde_json::Value>,
+    /// Which rule decided it (`--explain`); absent where it was not asked for, and of what no rule decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub explained: Option<Explained>,
 }
 
 /// An address by the names that it had.
@@ -93,6 +102,7 @@ impl From<AuditRecord> for Record {
             kind: reading.kind.to_owned(),
             summary: reading.sentence,
             event: reading.fields,
+            explained: None,
         }
     }
 }
@@ -118,6 +128,9 @@ impl Report for Record {
         page.line(format!(
             "{time}  {severity}  {source}  {summary}  {place}{received}"
         ));
+        if let Some(explained) = &self.explained {
+            page.paragraph(4, Tone::Dim, &explained.in_words());
+        }
     }
 }
 
@@ -166,8 +179,14 @@ fn request(filter: &AuditFilter, until: Option<&str>) -> Result<SearchAuditReque
             Some(DecisionArg::WouldDeny) => Decision::WouldDeny,
         } as i32,
         text: filter.text.clone().unwrap_or_default(),
-        limit: 0,
-        newest_first: false,
+        sites: filter.site.clone(),
+        zones: filter.zone.clone(),
+        conduits: filter.conduit.clone(),
+        assets: filter.asset.clone(),
+        operations: filter.operation.clone(),
+        values: filter.value.map(|(first, last)| LearnedRange { first, last }),
+        operators: filter.operator.clone(),
+        ..SearchAuditRequest::default()
     })
 }
 
@@ -178,6 +197,8 @@ pub struct Found {
     pub records: Vec<Record>,
     /// Whether the limit was reached, so that there may be more.
     pub may_be_more: bool,
+    /// Where the same search goes on (`--after`); absent where there is no more.
+    pub next: Option<String>,
 }
 
 impl Report for Found {
@@ -188,15 +209,41 @@ impl Report for Found {
         }
         if self.records.is_empty() {
             page.line("no records match");
-        } else if self.may_be_more {
+        } else if let Some(next) = &self.next {
             let more = format!(
-                "the first {} records; there may be more (--limit)",
+                "{} records; there may be more: the same search with --after {next}",
                 self.records.len()
             );
             let more = page.paint(Tone::Dim, &more);
             page.line(more);
         }
     }
+}
+
+/// Whether it asks for what coordinators have not always known.
+fn is_newer(request: &SearchAuditRequest) -> bool {
+    let names = [
+        &request.sites,
+        &request.zones,
+        &request.conduits,
+        &request.assets,
+        &request.operations,
+        &request.operators,
+    ];
+    !request.after.is_empty() || request.values.is_some() || names.iter().any(|names| !names.is_empty())
+}
+
+/// Refuses what an older coordinator found, which does not know what it was asked for and gives everything instead. Since then each
+/// record has a cursor.
+fn understood(asks_newer: bool, record: &AuditRecord) -> Result<(), Failure> {
+    if asks_newer && record.cursor.is_empty() {
+        return Err(Failure::usage(
+            "this coordinator is older than this program and cannot search by site, zone, conduit, asset, operation, value or operator, \
+             nor go on behind a cursor",
+        )
+        .help("search by words (`penstock audit search WORDS`), or upgrade the coordinator"));
+    }
+    Ok(())
 }
 
 /// `penstock audit …`.
@@ -207,6 +254,8 @@ pub(crate) async fn audit(out: &Output, context: Option<&str>, args: &args::Audi
             until,
             limit,
             oldest_first,
+            after,
+            explain,
         } => {
             // What cannot be meant is refused before anybody is asked.
             request(filter, until.as_deref())?;
@@ -215,25 +264,69 @@ pub(crate) async fn audit(out: &Output, context: Option<&str>, args: &args::Audi
             let request = SearchAuditRequest {
                 limit: *limit,
                 newest_first: !oldest_first,
+                after: after.clone().unwrap_or_default(),
                 ..request(filter, until.as_deref())?
             };
             let waiting = ask::waiting(out, "searching the trail");
+            let asks_newer = is_newer(&request);
             let found = online.search(request).await?;
-            let records: Vec<Record> = found.into_iter().map(Record::from).collect();
+            found
+                .iter()
+                .try_for_each(|record| understood(asks_newer, record))?;
+            let may_be_more = found.len() == *limit as usize;
+            let cursor = found.last().map(|last| last.cursor.clone());
+            let records = if *explain {
+                explained::all(&mut online, found, out).await?
+            } else {
+                found.into_iter().map(Record::from).collect()
+            };
             drop(waiting);
             out.show(&Found {
-                may_be_more: records.len() == *limit as usize,
+                may_be_more,
+                next: cursor.filter(|cursor| may_be_more && !cursor.is_empty()),
                 records,
             })?;
+            Ok(Exit::Done)
+        }
+        args::Audit::Counts {
+            filter,
+            until,
+            per,
+            by,
+        } => {
+            request(filter, until.as_deref())?;
+            let mut online = Online::connect(context).await?;
+            online.settle_zone().await;
+            let request = request(filter, until.as_deref())?;
+            let waiting = ask::waiting(out, "counting");
+            let counts = sums::counts(&mut online, request, *per, *by).await?;
+            drop(waiting);
+            out.show(&counts)?;
+            Ok(Exit::Done)
+        }
+        args::Audit::Denials {
+            filter,
+            until,
+            limit,
+            order,
+        } => {
+            request(filter, until.as_deref())?;
+            let mut online = Online::connect(context).await?;
+            online.settle_zone().await;
+            let request = request(filter, until.as_deref())?;
+            let waiting = ask::waiting(out, "reading the trail");
+            let denials = sums::denials(&mut online, request, *limit, *order).await?;
+            drop(waiting);
+            out.show(&denials)?;
             Ok(Exit::Done)
         }
         args::Audit::Tail { filter } => {
             request(filter, None)?;
             let mut online = Online::connect(context).await?;
             online.settle_zone().await;
-            let request = TailAuditRequest {
-                filter: Some(request(filter, None)?),
-            };
+            let filter = request(filter, None)?;
+            let asks_newer = is_newer(&filter);
+            let request = TailAuditRequest { filter: Some(filter) };
             let mut stream = online
                 .client
                 .tail_audit(request)
@@ -246,7 +339,10 @@ pub(crate) async fn audit(out: &Output, context: Option<&str>, args: &args::Audi
                     _ = tokio::signal::ctrl_c() => return Ok(Exit::Done),
                 };
                 match next {
-                    Some(record) => out.show_next(&Record::from(record))?,
+                    Some(record) => {
+                        understood(asks_newer, &record)?;
+                        out.show_next(&Record::from(record))?;
+                    }
                     None => return Err(super::unreachable("the coordinator ended the connection")),
                 }
             }
@@ -255,70 +351,4 @@ pub(crate) async fn audit(out: &Output, context: Option<&str>, args: &args::Audi
 }
 
 #[cfg(test)]
-mod tests {
-    use penstock_proto::event::EventKind;
-    use penstock_proto::v1::audit_event::Kind;
-    use penstock_proto::v1::{AuditEvent, VerdictEvent};
-
-    use super::*;
-
-    #[test]
-    fn a_record_has_its_sentence_its_fields_and_the_names_of_its_addresses() {
-        let event = AuditEvent {
-            time_ms: 1_700_000_000_000,
-            severity: Severity::Warning as i32,
-            revision: 3,
-            kind: Some(Kind::Verdict(VerdictEvent {
-                decision: Decision::Deny as i32,
-                source: "10.1.0.9".into(),
-                destination: "10.20.4.7".into(),
-                protocol: 6,
-                port: 502,
-                count: 4,
-                reason: "no rule matches".into(),
-                ..VerdictEvent::default()
-            })),
-        };
-        let record = Record::from(AuditRecord {
-            source: "gw-a".into(),
-            event: Some(event),
-            names: vec![NamedAddress {
-                address: "10.1.0.9".into(),
-                asset: String::new(),
-                zone: "office".into(),
-            }],
-            ..AuditRecord::default()
-        });
-        assert_eq!(
-            record.summary,
-            "deny 10.1.0.9 (zone office) → 10.20.4.7 tcp/502 ×4: no rule matches"
-        );
-        assert_eq!(
-            (record.kind.as_str(), record.severity.as_str()),
-            ("verdict", "warning")
-        );
-        assert_eq!(record.event.get("decision"), Some(&serde_json::json!("deny")));
-        assert_eq!(record.names.first().and_then(|named| named.asset.clone()), None);
-    }
-
-    #[test]
-    fn an_event_of_the_future_is_shown_rather_than_hidden() {
-        let record = Record::from(AuditRecord {
-            event: Some(AuditEvent::default()),
-            ..AuditRecord::default()
-        });
-        assert_eq!(
-            (record.kind.as_str(), record.severity.as_str()),
-            ("unknown", "unknown")
-        );
-        assert!(!record.summary.is_empty());
-    }
-
-    #[test]
-    fn the_schema_names_each_kind_of_event() {
-        let schema = serde_json::to_string(&schemars::schema_for!(Record)).unwrap_or_default();
-        for kind in EventKind::ALL {
-            assert!(schema.contains(&format!("`{}`", kind.word())), "{kind:?}");
-        }
-    }
-}
+mod tests;

@@ -89,6 +89,7 @@ pub(crate) async fn learn(out: &Output, context: Option<&str>, args: &args::Lear
                 newest_first: false,
                 // A gateway's clock alone does not say when: one that is wrong would keep all of it out.
                 clock: AuditClock::Either.into(),
+                ..SearchAuditRequest::default()
             };
             let mut take = |record, ms| gathered.take(record, ms);
             let gaps = trail::read(&mut online, &request, BUDGET, &mut take).await?;

@@ -21,7 +21,8 @@ use penstock_policy::plan::{Grant, Plan, opened_by};
 use penstock_policy::verdict::{Reason, matching};
 use penstock_proto::v1::{AuditClock, Decision, SearchAuditRequest};
 
-use self::gather::{Group, Refusals};
+pub(super) use self::gather::Group;
+use self::gather::Refusals;
 pub use self::report::{Ask, Refused, Why};
 use super::Online;
 use super::releases::{FetchedPlant, fetched_plant};
@@ -55,7 +56,7 @@ pub(crate) async fn why(out: &Output, context: Option<&str>, args: &args::Why) -
             from_ms: since_ms,
             kinds: ["verdict", "operation"].map(str::to_owned).to_vec(),
             decision: decision.into(),
-            text: subject.clone(),
+            assets: vec![subject.clone()],
             limit: RECORDS_MAX,
             newest_first: true,
             clock: AuditClock::Either.into(),
@@ -95,7 +96,7 @@ pub(crate) async fn why(out: &Output, context: Option<&str>, args: &args::Why) -
 }
 
 /// A release that was fetched, and the plans of its gateways, each compiled once.
-struct Judging {
+pub(super) struct Judging {
     fetched: FetchedPlant,
     plans: RefCell<BTreeMap<GatewayId, Option<Rc<Plan>>>>,
 }
@@ -116,13 +117,13 @@ impl Judging {
 
 /// The releases that are asked about, each read once.
 #[derive(Default)]
-struct Plants {
+pub(super) struct Plants {
     read: BTreeMap<u64, Option<Rc<Judging>>>,
 }
 
 impl Plants {
     /// A release, 0 for the current one; `None` if there is none, or it cannot be read any more.
-    async fn of(
+    pub(super) async fn of(
         &mut self,
         online: &mut Online,
         revision: u64,
@@ -186,8 +187,8 @@ fn judged(group: Group, then: Option<&Judging>, current: Option<&Judging>, now_m
 }
 
 /// What a release says of something that was refused.
-struct ReleaseJudgement {
-    told: GatewayVerdict,
+pub(super) struct ReleaseJudgement {
+    pub(super) told: GatewayVerdict,
     /// What no flow would change about it: where it was seen, or a grant that opens it for a time.
     hindrance: Option<String>,
     /// It permits all of it.
@@ -195,7 +196,7 @@ struct ReleaseJudgement {
 }
 
 /// What a release says of it at the gateway that refused it, by the interfaces at which it was seen, as of a moment.
-fn verdict(release: &Judging, group: &Group, at_ms: u64) -> Option<ReleaseJudgement> {
+pub(super) fn verdict(release: &Judging, group: &Group, at_ms: u64) -> Option<ReleaseJudgement> {
     let plan = release.plan(&group.gateway)?;
     if plan.grants.is_empty() {
         return by_plan(release, group, &plan);

@@ -35,6 +35,14 @@ impl Described for FaultEvent {
             .collect()
     }
 
+    fn flows(&self) -> Vec<&str> {
+        self.flows.iter().map(String::as_str).collect()
+    }
+
+    fn zones(&self) -> Vec<&str> {
+        self.zones.iter().map(String::as_str).collect()
+    }
+
     fn sentence(&self, _: &[NamedAddress]) -> String {
         format!(
             "fault {} {}: {}{}",

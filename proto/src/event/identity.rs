@@ -65,6 +65,10 @@ impl Described for IdentityEvent {
         }
     }
 
+    fn operator(&self) -> Option<&str> {
+        self.subject.strip_prefix("operator/")
+    }
+
     fn fields(&self) -> Value {
         json!({ "step": self.step, "subject": self.subject, "address": self.address, "message": self.message })
     }

@@ -93,6 +93,30 @@ impl Described for OperationEvent {
     fn decision(&self) -> Decision {
         Decision::try_from(self.decision).unwrap_or_default()
     }
+
+    fn flows(&self) -> Vec<&str> {
+        Some(self.flow.as_str())
+            .filter(|flow| !flow.is_empty())
+            .into_iter()
+            .collect()
+    }
+
+    fn ends(&self) -> Vec<&str> {
+        let named = [self.client_name.as_str(), self.server_name.as_str()];
+        named.into_iter().filter(|name| !name.is_empty()).collect()
+    }
+
+    fn operation(&self) -> Option<&str> {
+        (self.subject == "operation").then_some(self.operation.as_str())
+    }
+
+    fn values(&self) -> Option<LearnedRange> {
+        self.values
+    }
+
+    fn times(&self) -> u64 {
+        self.count
+    }
 }
 
 impl OperationEvent {

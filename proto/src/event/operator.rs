@@ -45,6 +45,10 @@ impl Described for OperatorEvent {
         )
     }
 
+    fn operator(&self) -> Option<&str> {
+        Some(&self.operator)
+    }
+
     fn fields(&self) -> Value {
         json!({
             "operator": self.operator, "role": self.role, "action": self.action, "target": self.target,

@@ -85,4 +85,15 @@ impl Described for VerdictEvent {
     fn decision(&self) -> Decision {
         Decision::try_from(self.decision).unwrap_or_default()
     }
+
+    fn flows(&self) -> Vec<&str> {
+        Some(self.flow.as_str())
+            .filter(|flow| !flow.is_empty())
+            .into_iter()
+            .collect()
+    }
+
+    fn times(&self) -> u64 {
+        self.count
+    }
 }

@@ -47,6 +47,14 @@ async fn call(control: &mut Control, action: Action) -> Result<(), Status> {
             .tail_audit(v1::TailAuditRequest::default())
             .await
             .map(drop),
+        Action::CountAudit => control
+            .count_audit(v1::CountAuditRequest::default())
+            .await
+            .map(drop),
+        Action::ListDenials => control
+            .list_denials(v1::ListDenialsRequest::default())
+            .await
+            .map(drop),
         Action::ProposeRelease => control
             .propose_release(v1::ProposeReleaseRequest::default())
             .await

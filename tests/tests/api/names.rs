@@ -8,6 +8,7 @@ use prost::Message as _;
 use serde_json::Value;
 
 use crate::person::Person;
+use crate::why::refused_write;
 use crate::world::{World, built, document, now_ms, people, release};
 
 /// A refused connection to that address.
@@ -142,4 +143,130 @@ async fn a_wrong_clock_of_a_source_hides_nothing_from_a_search_by_time() {
         let asked = [&["audit", "search"], &stretch[..]].concat();
         assert_eq!(viewer.fails(&asked).await, "usage", "{stretch:?}");
     }
+}
+
+#[tokio::test]
+async fn each_filter_finds_its_records_pages_go_on_by_their_cursor_and_each_hit_names_its_rule() {
+    let world = World::start().await;
+    let mut people = people(&world).await;
+    release(&mut people, &built(&document(2, 9), 1, None, "anna")).await;
+    let now = now_ms();
+    let events = vec![
+        denied(now - 9_000, 1, "10.20.4.7"),
+        denied(now - 8_000, 1, "10.20.9.9"),
+        refused_write(now - 7_000, 1, (5, 9)),
+        denied(now - 6_000, 1, "10.20.4.7"),
+    ];
+    report(&world, "gw-a", events).await;
+    let viewer = Person::new(&world, "vic", "viewer", v1::Role::Viewer).await;
+    let since = ["--since", "1h", "--clock", "source"];
+    let search = async |options: &[&str]| {
+        viewer
+            .done(&[&["audit", "search", "--oldest-first"], options, &since].concat())
+            .await
+    };
+    for (options, places) in [
+        (&["--site", "works", "--kind", "verdict"][..], &[0, 1, 3][..]),
+        (&["--zone", "safety"], &[1]),
+        // Of the denials the event names no flow: the conduit is that between the zones.
+        (&["--conduit", "watch"], &[0, 2, 3]),
+        (&["--asset", "plc"], &[0, 2, 3]),
+        (&["--asset", "10.20.9.9"], &[1]),
+        (&["--operation", "write-single-register"], &[2]),
+        (&["--value", "8-12"], &[2]),
+        (&["--value", "10"], &[]),
+        (
+            &["--conduit", "watch", "--verdict", "deny", "--kind", "verdict"],
+            &[0, 3],
+        ),
+    ] {
+        let found = search(options).await;
+        let records = found["records"].as_array().unwrap();
+        let indexes: Vec<_> = records
+            .iter()
+            .map(|record| record["index"].as_u64().unwrap())
+            .collect();
+        assert_eq!(indexes, places, "{options:?}: {found}");
+    }
+    let by_anna = search(&["--operator", "anna", "--kind", "operator"]).await;
+    let records = by_anna["records"].as_array().unwrap();
+    assert!(!records.is_empty());
+    assert!(
+        records.iter().all(|record| record["event"]["operator"] == "anna"),
+        "{by_anna}"
+    );
+
+    let denials = ["--decision", "deny", "--limit", "3"];
+    let first = search(&denials).await;
+    assert_eq!(first["records"].as_array().unwrap().len(), 3);
+    let next = first["next"].as_str().unwrap();
+    let second = search(&[&denials[..], &["--after", next]].concat()).await;
+    assert_eq!(second["records"][0]["index"], 3);
+    assert_eq!(second["next"], Value::Null);
+    let other = viewer
+        .fails(&["audit", "search", "--decision", "allow", "--after", next])
+        .await;
+    assert!(
+        other.contains("belongs to a search with other filters"),
+        "{other}"
+    );
+
+    let explained = search(&["--decision", "deny", "--explain"]).await;
+    let explained = explained["records"].as_array().unwrap();
+    assert_eq!(explained[0]["explained"]["flow"], "watch/poll");
+    assert_eq!(explained[0]["explained"]["decision"], "deny");
+    assert!(
+        explained[0]["explained"]["differs"][0]
+            .as_str()
+            .unwrap()
+            .contains("source"),
+        "{explained:?}"
+    );
+    assert_eq!(explained[2]["explained"]["decision"], "deny");
+
+    let counts = viewer
+        .done(
+            &[
+                &[
+                    "audit",
+                    "counts",
+                    "--per",
+                    "hour",
+                    "--by",
+                    "conduit",
+                    "--decision",
+                    "deny",
+                ][..],
+                &since,
+            ]
+            .concat(),
+        )
+        .await;
+    assert_eq!(counts["records"], 4);
+    let of_watch = counts["counts"].as_array().unwrap().iter();
+    let of_watch = of_watch.filter(|count| count["what"] == "watch");
+    assert_eq!(
+        of_watch
+            .map(|count| count["records"].as_u64().unwrap())
+            .sum::<u64>(),
+        3
+    );
+    let denials = viewer
+        .done(&[&["audit", "denials", "--order", "count"][..], &since].concat())
+        .await;
+    let lines = denials["denials"].as_array().unwrap();
+    assert_eq!(lines.len(), 3);
+    let to_plc = lines
+        .iter()
+        .find(|line| line["operation"] == Value::Null && line["destination"] == "10.20.4.7");
+    let to_plc = to_plc.unwrap();
+    assert_eq!(
+        (&to_plc["times"], &to_plc["service"]),
+        (&2.into(), &"tcp/502".into())
+    );
+    assert_eq!(
+        (&to_plc["first_ms"], &to_plc["last_ms"]),
+        (&(now - 9_000).into(), &(now - 6_000).into())
+    );
+    assert_eq!(to_plc["names"][1]["asset"], "plc");
 }

@@ -42,7 +42,8 @@ fn with(document: &str, flow: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-fn refused_write(time_ms: u64, revision: u64, values: (u32, u32)) -> v1::AuditEvent {
+/// A write that was refused, of values from one to another.
+pub fn refused_write(time_ms: u64, revision: u64, values: (u32, u32)) -> v1::AuditEvent {
     v1::AuditEvent {
         time_ms,
         severity: v1::Severity::Warning.into(),

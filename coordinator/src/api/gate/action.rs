@@ -13,6 +13,8 @@ pub enum Action {
     WatchHealth,
     SearchAudit,
     TailAudit,
+    CountAudit,
+    ListDenials,
     ProposeRelease,
     ApproveRelease,
     RejectRelease,
@@ -49,7 +51,7 @@ pub enum Action {
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 41] = [
         Self::WhoAmI,
         Self::ListReleases,
         Self::GetRelease,
@@ -57,6 +59,8 @@ impl Action {
         Self::WatchHealth,
         Self::SearchAudit,
         Self::TailAudit,
+        Self::CountAudit,
+        Self::ListDenials,
         Self::ProposeRelease,
         Self::ApproveRelease,
         Self::RejectRelease,
@@ -101,6 +105,8 @@ impl Action {
             | Self::WatchHealth
             | Self::SearchAudit
             | Self::TailAudit
+            | Self::CountAudit
+            | Self::ListDenials
             | Self::GetWithdrawn
             | Self::GetTrust
             | Self::WatchRollout
@@ -185,6 +191,8 @@ impl Action {
             | Self::WatchHealth
             | Self::SearchAudit
             | Self::TailAudit
+            | Self::CountAudit
+            | Self::ListDenials
             | Self::ListOperators
             | Self::ListDevices
             | Self::GetWithdrawn
@@ -208,6 +216,8 @@ impl Action {
             Self::WatchHealth => "watch-health",
             Self::SearchAudit => "search-audit",
             Self::TailAudit => "tail-audit",
+            Self::CountAudit => "count-audit",
+            Self::ListDenials => "list-denials",
             Self::ProposeRelease => "propose-release",
             Self::ApproveRelease => "approve-release",
             Self::RejectRelease => "reject-release",

@@ -399,26 +399,74 @@ pub(super) fn page(
     after: Option<i64>,
     limit: usize,
 ) -> rusqlite::Result<Page> {
-    let (beyond, order, first) = if filter.newest_first {
-        ("b.id < ?1", "DESC", i64::MAX)
-    } else {
-        ("b.id > ?1", "ASC", 0)
-    };
-    let after = after.unwrap_or(first);
     // Before the blocks are read: what is committed in between is looked at by the next page.
     let newest = last_block(connection)?;
+    let numbers = if filter.newest_first {
+        (0, after.unwrap_or(i64::MAX))
+    } else {
+        (after.unwrap_or(0), i64::MAX)
+    };
+    let found = between(connection, filter, numbers, limit)?;
+    Ok(paged(found, filter, after, newest, limit))
+}
+
+/// What was found as a page; `newest`: the newest block before it was looked for.
+pub(super) fn paged(
+    found: Vec<(i64, StoredBlock)>,
+    filter: &BlockFilter,
+    after: Option<i64>,
+    newest: i64,
+    limit: usize,
+) -> Page {
+    let more = found.len() >= limit;
+    let first = if filter.newest_first { i64::MAX } else { 0 };
+    let last = found.last().map_or(after.unwrap_or(first), |(number, _)| *number);
+    let end = match (more, filter.newest_first) {
+        (true, _) => last,
+        (false, true) => 0,
+        (false, false) => last.max(newest),
+    };
+    Page {
+        blocks: found.into_iter().map(|(_, block)| block).collect(),
+        end: cursor(end),
+        more,
+    }
+}
+
+const COLUMNS: &str = "SELECT b.id, s.name, b.epoch, b.sequence, b.received_ms, b.body FROM block b JOIN source s ON s.id = b.source";
+
+fn stored(row: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, StoredBlock)> {
+    let number = row.get(0)?;
+    let block = StoredBlock {
+        source: row.get(1)?,
+        epoch: unsigned(row, 2)?,
+        sequence: unsigned(row, 3)?,
+        received_ms: unsigned(row, 4)?,
+        body: row.get::<_, Vec<u8>>(5)?.into(),
+        end: cursor(number),
+    };
+    Ok((number, block))
+}
+
+/// Blocks between two numbers, both excluded, that the filter's summary lets through.
+pub(super) fn between(
+    connection: &Connection,
+    filter: &BlockFilter,
+    (low, high): (i64, i64),
+    limit: usize,
+) -> rusqlite::Result<Vec<(i64, StoredBlock)>> {
+    let order = if filter.newest_first { "DESC" } else { "ASC" };
     let sql = format!(
-        "SELECT b.id, s.name, b.epoch, b.sequence, b.received_ms, b.body FROM block b JOIN source s ON s.id = b.source \
-         WHERE {beyond} AND (?2 IS NULL OR s.name = ?2) \
+        "{COLUMNS} WHERE b.id > ?1 AND b.id < ?11 AND (?2 IS NULL OR s.name = ?2) \
          AND ((?9 AND b.last_ms >= ?3 AND (?4 = 0 OR b.first_ms <= ?4)) \
          OR (?10 AND b.received_ms >= ?3 AND (?4 = 0 OR b.received_ms <= ?4))) AND (?5 = 0 OR b.kinds & ?5 <> 0) AND (?6 = 0 OR b.decisions & ?6 <> 0) AND b.severity >= ?7 \
          ORDER BY b.id {order} LIMIT ?8"
     );
-    let found: Vec<(i64, StoredBlock)> = connection
+    connection
         .prepare_cached(&sql)?
         .query_map(
             (
-                after,
+                low,
                 &filter.source,
                 filter.from_ms.min(i64::MAX.cast_unsigned()).cast_signed(),
                 filter.until_ms.min(i64::MAX.cast_unsigned()).cast_signed(),
@@ -428,29 +476,26 @@ pub(super) fn page(
                 i64::try_from(limit).unwrap_or(i64::MAX),
                 filter.clock != Clock::Received,
                 filter.clock != Clock::Source,
+                high,
             ),
-            |row| {
-                let block = StoredBlock {
-                    source: row.get(1)?,
-                    epoch: unsigned(row, 2)?,
-                    sequence: unsigned(row, 3)?,
-                    received_ms: unsigned(row, 4)?,
-                    body: row.get::<_, Vec<u8>>(5)?.into(),
-                };
-                Ok((row.get(0)?, block))
-            },
+            stored,
         )?
-        .collect::<rusqlite::Result<_>>()?;
-    let more = found.len() >= limit;
-    let last = found.last().map_or(after, |(number, _)| *number);
-    let end = match (more, filter.newest_first) {
-        (true, _) => last,
-        (false, true) => 0,
-        (false, false) => last.max(newest),
-    };
-    Ok(Page {
-        blocks: found.into_iter().map(|(_, block)| block).collect(),
-        end: cursor(end),
-        more,
-    })
+        .collect()
+}
+
+/// All blocks from one number to another, both included.
+pub(super) fn all_between(
+    connection: &Connection,
+    first: i64,
+    last: i64,
+) -> rusqlite::Result<Vec<(i64, StoredBlock)>> {
+    connection
+        .prepare_cached(&format!("{COLUMNS} WHERE b.id BETWEEN ?1 AND ?2 ORDER BY b.id"))?
+        .query_map((first, last), stored)?
+        .collect()
+}
+
+/// The number of the oldest block; 0: there is none.
+pub(super) fn first_block(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("SELECT coalesce(min(id), 0) FROM block", [], |row| row.get(0))
 }

@@ -16,7 +16,7 @@ const GROUPS_MAX: usize = 1_000;
 
 /// One end of what was refused.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct RefusedEnd {
+pub(in crate::online) struct RefusedEnd {
     pub(super) address: String,
     /// Its names by the release in force then.
     pub(super) asset: Option<String>,
@@ -36,7 +36,7 @@ struct Key {
 
 /// One thing that was refused, and when.
 #[derive(Debug, Clone)]
-pub(super) struct Group {
+pub(in crate::online) struct Group {
     /// It passed, as its zones only observe.
     pub(super) observed: bool,
     pub(super) from: RefusedEnd,
@@ -50,10 +50,10 @@ pub(super) struct Group {
     pub(super) values: Option<LearnedRange>,
     pub(super) count: u64,
     pub(super) first_ms: u64,
-    pub(super) last_ms: u64,
+    pub(in crate::online) last_ms: u64,
     pub(super) severity: i32,
     /// Of the last time: the release in force, the gateway, its site's zone, and its words.
-    pub(super) revision: u64,
+    pub(in crate::online) revision: u64,
     pub(super) gateway: String,
     pub(super) time_zone: String,
     pub(super) reason: String,
@@ -116,59 +116,10 @@ impl Refusals {
 
     /// Takes one record, if it is about the subject.
     pub(super) fn take(&mut self, record: AuditRecord) {
-        let event = record.event.unwrap_or_default();
-        let end = |address: &str| named(address, &record.names);
-        // What was dropped where it came in has none on the other side.
-        let known = |sides: &[String; 2]| sides.iter().all(|side| !side.is_empty());
-        let (key, group, own) = match event.kind {
-            Some(Kind::Verdict(verdict)) => {
-                let group = Group {
-                    observed: verdict.decision() == Decision::WouldDeny,
-                    from: end(&verdict.source),
-                    to: end(&verdict.destination),
-                    protocol: verdict.protocol,
-                    port: verdict.port,
-                    operation: None,
-                    values: None,
-                    count: verdict.count,
-                    first_ms: verdict.first_ms,
-                    last_ms: event.time_ms,
-                    severity: event.severity,
-                    revision: event.revision,
-                    gateway: record.source,
-                    time_zone: record.time_zone,
-                    reason: verdict.reason,
-                    interfaces: Some([verdict.ingress, verdict.egress]).filter(known),
-                };
-                (key_of(&group), group, [String::new(), String::new()])
-            }
-            Some(Kind::Operation(operation)) => {
-                let group = Group {
-                    observed: operation.decision() == Decision::WouldDeny,
-                    from: end(&operation.client),
-                    to: end(&operation.server),
-                    protocol: 6,
-                    port: operation.port,
-                    operation: Some(operation.operation),
-                    values: operation.values,
-                    count: operation.count,
-                    first_ms: operation.first_ms,
-                    last_ms: event.time_ms,
-                    severity: event.severity,
-                    revision: event.revision,
-                    gateway: record.source,
-                    time_zone: record.time_zone,
-                    reason: operation.reason,
-                    interfaces: None,
-                };
-                (
-                    key_of(&group),
-                    group,
-                    [operation.client_name, operation.server_name],
-                )
-            }
-            _ => return,
+        let Some((group, own)) = Group::of(record) else {
+            return;
         };
+        let key = key_of(&group);
         let [client, server] = own;
         if !self.is_subject(&group.from, &client) && !self.is_subject(&group.to, &server) {
             return;
@@ -211,6 +162,59 @@ fn named(address: &str, names: &[NamedAddress]) -> RefusedEnd {
 }
 
 impl Group {
+    /// What one record says was decided, and what its gateway itself calls the two ends.
+    pub(in crate::online) fn of(record: AuditRecord) -> Option<(Self, [String; 2])> {
+        let event = record.event.unwrap_or_default();
+        let end = |address: &str| named(address, &record.names);
+        // What was dropped where it came in has none on the other side.
+        let known = |sides: &[String; 2]| sides.iter().all(|side| !side.is_empty());
+        Some(match event.kind {
+            Some(Kind::Verdict(verdict)) => {
+                let group = Self {
+                    observed: verdict.decision() == Decision::WouldDeny,
+                    from: end(&verdict.source),
+                    to: end(&verdict.destination),
+                    protocol: verdict.protocol,
+                    port: verdict.port,
+                    operation: None,
+                    values: None,
+                    count: verdict.count,
+                    first_ms: verdict.first_ms,
+                    last_ms: event.time_ms,
+                    severity: event.severity,
+                    revision: event.revision,
+                    gateway: record.source,
+                    time_zone: record.time_zone,
+                    reason: verdict.reason,
+                    interfaces: Some([verdict.ingress, verdict.egress]).filter(known),
+                };
+                (group, [String::new(), String::new()])
+            }
+            Some(Kind::Operation(operation)) => {
+                let group = Self {
+                    observed: operation.decision() == Decision::WouldDeny,
+                    from: end(&operation.client),
+                    to: end(&operation.server),
+                    protocol: 6,
+                    port: operation.port,
+                    operation: Some(operation.operation),
+                    values: operation.values,
+                    count: operation.count,
+                    first_ms: operation.first_ms,
+                    last_ms: event.time_ms,
+                    severity: event.severity,
+                    revision: event.revision,
+                    gateway: record.source,
+                    time_zone: record.time_zone,
+                    reason: operation.reason,
+                    interfaces: None,
+                };
+                (group, [operation.client_name, operation.server_name])
+            }
+            _ => return None,
+        })
+    }
+
     /// The same thing at another time.
     fn and(&mut self, other: Group) {
         let (count, first_ms) = (

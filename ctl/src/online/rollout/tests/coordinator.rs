@@ -182,6 +182,20 @@ impl Control for Fake {
         Ok(stream(self.with(|script| script.records.clone())))
     }
 
+    async fn count_audit(
+        &self,
+        _: Request<v1::CountAuditRequest>,
+    ) -> Result<Response<v1::AuditCounts>, Status> {
+        no()
+    }
+
+    async fn list_denials(
+        &self,
+        _: Request<v1::ListDenialsRequest>,
+    ) -> Result<Response<v1::Denials>, Status> {
+        no()
+    }
+
     async fn tail_audit(
         &self,
         _: Request<v1::TailAuditRequest>,

@@ -68,15 +68,16 @@ pub async fn follow(store: Store, releases: Releases, stopping: CancellationToke
 }
 
 async fn keep(store: &Store, releases: &Releases) {
-    while let Err(error) = store.open_index(&form()).await {
-        tracing::warn!(error = %sentence(&error), "the index of the trails cannot be opened: searches look at every block; it is tried again in a minute");
-        tokio::time::sleep(AGAIN).await;
-    }
     let mut appended = store.appended();
     let mut names = Names::default();
     loop {
         appended.borrow_and_update();
-        match index_all(store, releases, &mut names, SEGMENT_BLOCKS_MAX).await {
+        // Again each time: one whose bytes turn out to be wrong is given up, and made anew here.
+        let grown = async {
+            store.open_index(&form()).await?;
+            index_all(store, releases, &mut names, SEGMENT_BLOCKS_MAX).await
+        };
+        match grown.await {
             Ok(()) => {}
             Err(error) => {
                 tracing::warn!(error = %sentence(&error), "the index of the trails does not grow: searches look at what it lacks block by block; it is tried again in a minute");

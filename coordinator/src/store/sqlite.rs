@@ -197,7 +197,7 @@ impl Trail for Sqlite {
                     Some(Ok(page)) => Ok(page),
                     Some(Err(LookupError::Store(error))) => Err(error),
                     Some(Err(LookupError::Index(error))) => {
-                        inner.index.unusable(&error);
+                        inner.index.failed(&error);
                         trail::page(store, &filter, after, limit)
                     }
                     None => trail::page(store, &filter, after, limit),

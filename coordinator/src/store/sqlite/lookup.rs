@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::{terms, trail};
 use crate::store::terms::{Members, Term};
@@ -71,8 +71,11 @@ fn indexed(
     limit: usize,
     found: &mut Vec<(i64, StoredBlock)>,
 ) -> Result<(), LookupError> {
+    if high - low <= 1 {
+        return Ok(());
+    }
     let mut window = WINDOW.0;
-    let mut place = if filter.newest_first { i64::MAX } else { 0 };
+    let mut place = beginning(index, filter, (low, high)).map_err(LookupError::Index)?;
     loop {
         let segments = segments(index, filter, (low, high), place, window).map_err(LookupError::Index)?;
         let (Some(one), Some(other)) = (segments.first(), segments.last()) else {
@@ -118,6 +121,18 @@ fn indexed(
         }
         window = (window * 4).min(WINDOW.1);
     }
+}
+
+/// The number of the segment before the first one that reaches between two blocks, in the order asked for.
+fn beginning(index: &Connection, filter: &BlockFilter, (low, high): (i64, i64)) -> rusqlite::Result<i64> {
+    let (sql, bound, beside) = if filter.newest_first {
+        ("SELECT id FROM segment WHERE first < ?1 ORDER BY first DESC LIMIT 1", high, 1)
+    } else {
+        ("SELECT id FROM segment WHERE last > ?1 ORDER BY last LIMIT 1", low, -1)
+    };
+    let first: Option<i64> = index.prepare_cached(sql)?.query_row([bound], |row| row.get(0)).optional()?;
+    // Where there is none, no segment lies beyond it either.
+    Ok(first.map_or(if filter.newest_first { 0 } else { i64::MAX }, |id| id + beside))
 }
 
 /// The next segments behind the one of number `place`, in the order asked for.

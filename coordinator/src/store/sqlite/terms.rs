@@ -2,7 +2,7 @@
 //!
 //! Only blocks that are committed in the store go into it, one segment in one transaction, so that after a loss of power it holds
 //! less than the store and never something else. At its opening it is held against the store: after a restore from a backup the same numbers
-//! belong to other blocks, and it is made again. Where it cannot be opened or read, searches look at every block.
+//! belong to other blocks, and it is made again, as when its bytes are wrong. Where it cannot be opened or read, searches look at every block.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+use super::codes::cause_of;
 use super::{lock, schema, trail};
+use crate::store::fault::FaultCause;
 use crate::store::terms::{
     Members, SEGMENT_BLOCKS_MAX, SEGMENT_BYTES, Segment, SegmentBounds, Term, Unindexed,
 };
@@ -32,6 +34,8 @@ const TABLES: &str = "
         last_received  INTEGER NOT NULL,
         digest         BLOB NOT NULL
     );
+    CREATE UNIQUE INDEX IF NOT EXISTS segment_first ON segment (first);
+    CREATE UNIQUE INDEX IF NOT EXISTS segment_last ON segment (last);
     -- Its terms, four bytes each, by which it is removed.
     CREATE TABLE IF NOT EXISTS content (segment INTEGER PRIMARY KEY, terms BLOB NOT NULL);
     CREATE TABLE IF NOT EXISTS posting (
@@ -47,9 +51,18 @@ const TABLES: &str = "
 pub(super) struct Index {
     path: PathBuf,
     writer: Mutex<Option<Connection>>,
-    readers: Mutex<Vec<Connection>>,
+    readers: Mutex<Readers>,
     /// It is open and was held against the store.
     ready: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Readers {
+    kept: Vec<Connection>,
+    /// Raised when the index is given up: what was opened before reads a file that is no more.
+    generation: u64,
+    /// It has to be made anew.
+    damaged: bool,
 }
 
 impl Index {
@@ -74,6 +87,9 @@ impl Index {
         if writer.is_some() {
             return Ok(());
         }
+        if lock(&self.readers).damaged {
+            self.remove();
+        }
         let held = prepared(&self.path, form).and_then(|index| {
             let fits = fits(&index, store)?;
             Ok(fits.then_some(index))
@@ -89,6 +105,7 @@ impl Index {
             }
         };
         *writer = Some(index);
+        lock(&self.readers).damaged = false;
         self.ready.store(true, Ordering::Release);
         Ok(())
     }
@@ -107,27 +124,38 @@ impl Index {
         if !self.ready.load(Ordering::Acquire) {
             return None;
         }
-        let pooled = lock(&self.readers).pop();
+        let (pooled, generation) = {
+            let mut readers = lock(&self.readers);
+            (readers.kept.pop(), readers.generation)
+        };
         let connection = match pooled.map_or_else(|| open_reader(&self.path), Ok) {
             Ok(connection) => connection,
             Err(error) => {
-                self.unusable(&error);
+                self.failed(&error);
                 return None;
             }
         };
         let outcome = read(&connection);
         let mut readers = lock(&self.readers);
-        if readers.len() < READERS_MAX {
-            readers.push(connection);
+        if readers.generation == generation && readers.kept.len() < READERS_MAX {
+            readers.kept.push(connection);
         }
         Some(outcome)
     }
 
-    /// It cannot be read: searches go on without it, and after the next start it is made again if it has to be.
-    pub(super) fn unusable(&self, error: &rusqlite::Error) {
-        tracing::warn!(%error, path = %self.path.display(), "the index of the trails cannot be read: searches look at every block");
+    /// It could not be read, and the search goes on without it. Where its bytes are wrong, it is given up and made again.
+    pub(super) fn failed(&self, error: &rusqlite::Error) {
+        tracing::warn!(%error, path = %self.path.display(), "the index of the trails cannot be read: the search looks at every block");
+        if !matches!(cause_of(error), FaultCause::Damaged | FaultCause::NotAStore | FaultCause::Internal) {
+            return;
+        }
         self.ready.store(false, Ordering::Release);
-        lock(&self.readers).clear();
+        let mut writer = lock(&self.writer);
+        *writer = None;
+        let mut readers = lock(&self.readers);
+        readers.kept.clear();
+        readers.generation += 1;
+        readers.damaged = true;
     }
 
     /// Runs `write` on its writing connection, if it is open.

@@ -16,6 +16,7 @@ pub mod convert;
 pub mod dumps;
 pub mod est;
 pub mod event;
+pub mod export;
 pub mod fault;
 pub mod https;
 pub mod issuing;

@@ -26,6 +26,7 @@ use crate::alarms::desk::AlarmSettings;
 use crate::allowance::Share;
 use crate::ca::Lifetimes;
 use crate::enrolment::AttemptsLimits;
+use crate::export::{self, ExportFile, ExportSettings};
 use crate::files::{self, FileError};
 use crate::oidc::{OidcFile, OidcSettings};
 use crate::pkcs11::KeyUri;
@@ -83,6 +84,9 @@ pub struct ConfigFile {
     /// What is logged, and how.
     #[serde(default)]
     pub log: LogFile,
+    /// Where the trail goes, beside the store.
+    #[serde(default, rename = "export")]
+    pub exports: Vec<ExportFile>,
 }
 
 /// Section `listen`.
@@ -211,6 +215,8 @@ pub struct Config {
     pub alarms: AlarmSettings,
     /// The plant's MQTT broker; `None`: there is none.
     pub scada: Option<ScadaSettings>,
+    /// Where the trail goes, beside the store.
+    pub exports: Vec<ExportSettings>,
 }
 
 /// Why a configuration cannot be used.
@@ -291,6 +297,7 @@ impl ConfigFile {
             alarms: AlarmsFile::default(),
             scada: ScadaFile::default(),
             log: LogFile::default(),
+            exports: Vec::new(),
         }
     }
 
@@ -401,6 +408,7 @@ impl ConfigFile {
                 .scada
                 .check()
                 .map_err(|(key, what)| ConfigError::Value { key, what })?,
+            exports: export::check(&self.exports).map_err(|(key, what)| ConfigError::Value { key, what })?,
             plant: self.plant.clone(),
             name: self.name.clone(),
             data: self.data.clone(),

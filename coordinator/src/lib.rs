@@ -30,6 +30,7 @@ pub mod config;
 pub mod devices;
 pub mod enrolment;
 pub(crate) mod est;
+pub mod export;
 pub mod files;
 mod frame;
 pub mod health;

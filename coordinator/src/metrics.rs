@@ -76,6 +76,26 @@ fn describe() {
         "penstock_coordinator_faults",
         "What is wrong with the coordinator itself: store, disk, clock, certificates"
     );
+    metrics::describe_gauge!(
+        "penstock_export_waiting",
+        "1 while an export of the trail waits for its receiver"
+    );
+    metrics::describe_gauge!(
+        "penstock_export_lag_seconds",
+        "How long ago the coordinator received what an export sends next; 0: it sent everything"
+    );
+    metrics::describe_counter!(
+        "penstock_export_records_total",
+        "Records that a receiver acknowledged"
+    );
+    metrics::describe_counter!(
+        "penstock_export_rejected_total",
+        "Records that a receiver rejected for good"
+    );
+    metrics::describe_counter!(
+        "penstock_export_missing_blocks_total",
+        "Blocks that were removed or unreadable before an export sent them"
+    );
     metrics::describe_counter!("penstock_offers_total", "Offers sent to gateways");
     metrics::describe_counter!(
         "penstock_slow_gateways_total",

@@ -15,6 +15,7 @@ pub mod indexing;
 mod names;
 mod recent;
 mod terms;
+mod reader;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -33,6 +34,7 @@ pub use self::denials::{Grouping, denials};
 pub use self::filter::{Filter, FilterError, LIMIT_DEFAULT, LIMIT_MAX};
 use self::names::{Names, named};
 pub(crate) use self::recent::recent;
+pub(crate) use self::reader::{BlockReader, Unread};
 use crate::releases::Releases;
 use crate::store::{Store, StoreError, StoredBlock};
 

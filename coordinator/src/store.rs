@@ -35,7 +35,7 @@ pub use self::state::{Change, Expect, RecordChange, Silent, StateRecord};
 use self::terms::{Segment, Unindexed};
 pub use self::trail::{
     Append, BlockFilter, BlockSummary, Clock, Cursor, Expired, NewBlock, Note, OwnBody, OwnEvent, Page,
-    PurgeReport, StoredBlock, block_bytes,
+    PurgeReport, Removed, StoredBlock, block_bytes,
 };
 
 /// Largest state record, bytes; larger things are blobs.
@@ -367,6 +367,16 @@ impl Store {
     /// Removes from the index what retention removed from the trails.
     pub(crate) async fn prune_index(&self) -> Result<(), StoreError> {
         self.engine.prune_index().await
+    }
+
+    /// What was removed directly behind a place; `None`: nothing.
+    pub(crate) async fn removed_behind(&self, after: Cursor) -> Result<Option<Removed>, StoreError> {
+        self.engine.removed_behind(after).await
+    }
+
+    /// Before the oldest block that is stored.
+    pub(crate) async fn beginning(&self) -> Result<Cursor, StoreError> {
+        self.engine.beginning().await
     }
 
     /// Behind the newest durable block, and behind each newer one.

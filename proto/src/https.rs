@@ -1,4 +1,4 @@
-//! Asking a web server that is not of the plant: the identity provider of its people (OpenID Connect).
+//! Asking a web server that is not of the plant: the identity provider of its people (OpenID Connect), or a collector of logs (OTLP).
 //!
 //! Every other connection of Penstock ends at a peer that the plant's own root names. Here the server is somebody else's, so that it
 //! is verified as a browser would: by its name, against roots that the coordinator's configuration gives, and no others. TLS 1.3, HTTP/1.1. An
@@ -30,6 +30,8 @@ use crate::tls::provider;
 pub const TIME_MAX: Duration = Duration::from_secs(10);
 /// Largest body that is read, bytes.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
+/// What a form is.
+const FORM: &str = "application/x-www-form-urlencoded";
 /// Largest head that is read, bytes.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 
@@ -167,9 +169,14 @@ impl Asking {
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_root_certificates(store)
             .with_no_client_auth();
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         tls.resumption = rustls::client::Resumption::disabled();
-        Ok(Self { tls: Arc::new(tls) })
+        Ok(Self::with(tls))
+    }
+
+    /// Asks by this TLS, which decides whom to believe.
+    pub fn with(mut tls: ClientConfig) -> Self {
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Self { tls: Arc::new(tls) }
     }
 
     /// Fetches a document.
@@ -177,7 +184,7 @@ impl Asking {
     /// # Errors
     /// No whole answer came in time. Whatever its status is, it is an answer.
     pub async fn get(&self, address: &Address) -> Result<Answer, HttpsError> {
-        self.ask(address, Method::GET, String::new()).await
+        self.ask(address, Method::GET, FORM, Vec::new()).await
     }
 
     /// Sends a form.
@@ -185,17 +192,38 @@ impl Asking {
     /// # Errors
     /// As [`Self::get`].
     pub async fn post(&self, address: &Address, form: &[(&str, &str)]) -> Result<Answer, HttpsError> {
-        self.ask(address, Method::POST, encoded(form)).await
+        self.ask(address, Method::POST, FORM, encoded(form).into_bytes())
+            .await
     }
 
-    async fn ask(&self, address: &Address, method: Method, body: String) -> Result<Answer, HttpsError> {
-        let answered = tokio::time::timeout(TIME_MAX, self.asked(address, method, body));
+    /// Sends bytes of this type, and takes an answer of the same.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn send(&self, address: &Address, kind: &str, body: Vec<u8>) -> Result<Answer, HttpsError> {
+        self.ask(address, Method::POST, kind, body).await
+    }
+
+    async fn ask(
+        &self,
+        address: &Address,
+        method: Method,
+        kind: &str,
+        body: Vec<u8>,
+    ) -> Result<Answer, HttpsError> {
+        let answered = tokio::time::timeout(TIME_MAX, self.asked(address, method, kind, body));
         answered
             .await
             .unwrap_or_else(|_| Err(HttpsError::Slow { host: address.host() }))
     }
 
-    async fn asked(&self, address: &Address, method: Method, body: String) -> Result<Answer, HttpsError> {
+    async fn asked(
+        &self,
+        address: &Address,
+        method: Method,
+        kind: &str,
+        body: Vec<u8>,
+    ) -> Result<Answer, HttpsError> {
         let failed = |source| HttpsError::Connect {
             host: address.host(),
             source,
@@ -203,20 +231,20 @@ impl Asking {
         let stream = TcpStream::connect((address.name.as_str(), address.port));
         let stream = stream.await.map_err(failed)?;
         if !address.is_tls {
-            return over(stream, address, method, body).await;
+            return over(stream, address, (method, kind), body).await;
         }
         let name = ServerName::try_from(address.name.clone())
             .map_err(|_| HttpsError::Address(address.uri.to_string()))?;
         let stream = TlsConnector::from(self.tls.clone()).connect(name, stream);
-        over(stream.await.map_err(failed)?, address, method, body).await
+        over(stream.await.map_err(failed)?, address, (method, kind), body).await
     }
 }
 
 async fn over(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     address: &Address,
-    method: Method,
-    body: String,
+    (method, kind): (Method, &str),
+    body: Vec<u8>,
 ) -> Result<Answer, HttpsError> {
     let failed = |source| HttpsError::Http {
         host: address.host(),
@@ -234,9 +262,9 @@ async fn over(
         .method(&method)
         .uri(path)
         .header(HOST, address.uri.authority().map_or("", |host| host.as_str()))
-        .header(ACCEPT, "application/json");
+        .header(ACCEPT, if kind == FORM { "application/json" } else { kind });
     if method == Method::POST {
-        request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        request = request.header(CONTENT_TYPE, kind);
     }
     let request = request
         .body(Full::new(Bytes::from(body)))

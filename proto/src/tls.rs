@@ -8,13 +8,14 @@
 //! connection proves possession of its key again, so that nobody outlives their certificate.
 //!
 //! Between gateways, operators and coordinators [`server`] accepts and [`client`] connects; devices and brokers meet
-//! the gateway by [`data_path`]. Strangers are met by [`handshakes`], on threads of their own; how much a certificate may
+//! the gateway by [`data_path`]; receivers of logs are met by [`foreign`]. Strangers are met by [`handshakes`], on threads of their own; how much a certificate may
 //! cost before it is believed stands in `verifier`, by whose key it is issued in `chains`. This file holds what all share.
 
 mod chains;
 pub mod client;
 pub mod crowd;
 pub mod data_path;
+pub mod foreign;
 pub mod handshakes;
 pub mod names;
 pub(crate) mod refused;

@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
 use crate::clock;
+use crate::export::ExportFaults;
 use crate::store::{Change, Expect, Silent, Store, StoreError};
 
 /// How often the coordinator looks at itself.
@@ -59,6 +60,8 @@ pub struct OwnFacts {
     pub restored: Option<String>,
     /// Why nothing can be issued.
     pub issuing: Option<String>,
+    /// What is wrong with exports of the trail.
+    pub exports: Vec<Fault>,
     /// Validity of our own certificate, milliseconds since 1970; `None`: it cannot be read.
     pub certificate_ms: Option<(u64, u64)>,
     /// The same of the plant's root.
@@ -116,6 +119,7 @@ impl OwnHealth {
                 ),
             ));
         }
+        faults.extend(facts.exports.iter().cloned());
         match facts.free_bytes {
             Some(free) if free <= facts.reserve_bytes => faults.push(Fault::new(
                 "disk-low",
@@ -290,10 +294,11 @@ pub struct CertificateFiles {
 }
 
 /// Looks at the coordinator itself until nobody wants to know.
-pub async fn follow(
+pub(crate) async fn follow(
     probe: Arc<Probe>,
     files: CertificateFiles,
     [mut untaken, mut behind, mut restored, mut issuing]: [watch::Receiver<Option<String>>; 4],
+    mut exports: ExportFaults,
     faults: watch::Sender<Vec<Fault>>,
 ) {
     let mut seen = OwnHealth::default();
@@ -324,6 +329,7 @@ pub async fn follow(
             withdrawn: behind.borrow_and_update().clone(),
             restored: restored.borrow_and_update().clone(),
             issuing: issuing.borrow_and_update().clone(),
+            exports: exports.now(clock::now_ms()),
             reserve_bytes: probe.store.reserve_bytes(),
             certificate_ms,
             root_ms,
@@ -346,6 +352,7 @@ pub async fn follow(
             Ok(()) = behind.changed() => {}
             Ok(()) = restored.changed() => {}
             Ok(()) = issuing.changed() => {}
+            () = exports.changed() => {}
             () = faults.closed() => return,
         }
     }
@@ -382,6 +389,7 @@ mod tests {
             withdrawn: None,
             restored: None,
             issuing: None,
+            exports: Vec::new(),
             free_bytes: Some(10 << 30),
             reserve_bytes: 1 << 30,
             certificate_ms: Some((NOW_MS - YEAR_MS, NOW_MS + YEAR_MS)),

@@ -65,6 +65,7 @@ engines! {
     what_is_said_to_have_come_at_an_unlikely_time_is_as_old_as_what_came_next,
     nothing_is_stored_behind_a_block_that_is_refused,
     a_place_in_the_trail_outlives_everything_that_was_before_it,
+    whoever_reads_on_from_a_place_gets_each_block_or_its_number_among_those_that_were_removed,
     another_engines_place_in_the_trail_is_refused,
     what_was_acknowledged_is_there_after_a_restart_and_watchers_see_changes,
     each_failure_has_its_error_and_what_was_acknowledged_stays,

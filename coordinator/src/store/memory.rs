@@ -17,7 +17,7 @@ use super::state::{Change, Expect, Order, RecordChange, State, StateRecord};
 use super::terms::TermIndex;
 use super::trail::{
     Append, BlockFilter, Clock, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport, REMOVED,
-    StoredBlock, Trail, block_bytes,
+    Removed, StoredBlock, Trail, block_bytes,
 };
 use super::{Engine, EngineError, FaultCause, Pending, Store, StoreError};
 
@@ -409,6 +409,21 @@ impl Trail for Memory {
             let held = kept.blocks.get(&number);
             Ok(held.map(|(source, new)| stored(number, source, new)))
         })
+    }
+
+    fn removed_behind(&self, after: Cursor) -> Pending<'_, Option<Removed>> {
+        self.read(|kept| {
+            let after = number(&after)?;
+            let oldest = kept.blocks.range(after + 1..).next().map(|(oldest, _)| *oldest);
+            Ok(oldest.filter(|oldest| *oldest > after + 1).map(|oldest| Removed {
+                blocks: oldest - after - 1,
+                end: cursor(oldest - 1),
+            }))
+        })
+    }
+
+    fn beginning(&self) -> Pending<'_, Cursor> {
+        self.read(|kept| Ok(cursor(kept.blocks.keys().next().map_or(0, |oldest| oldest - 1))))
     }
 
     fn appended(&self) -> watch::Receiver<Cursor> {

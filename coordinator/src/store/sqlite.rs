@@ -32,7 +32,7 @@ use super::room::DiskReserve;
 use super::state::{Change, Order, RecordChange, State, StateRecord};
 use super::terms::{Segment, TermIndex, Unindexed};
 use super::trail::{
-    Append, BlockFilter, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport, StoredBlock, Trail,
+    Append, BlockFilter, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport, Removed, StoredBlock, Trail,
 };
 use super::{Engine, Pending, StoreError};
 
@@ -213,6 +213,18 @@ impl Trail for Sqlite {
             let found = self.read(move |connection| trail::all_between(connection, number, number));
             Ok(found.await?.pop().map(|(_, block)| block))
         })
+    }
+
+    fn removed_behind(&self, after: Cursor) -> Pending<'_, Option<Removed>> {
+        Box::pin(async move {
+            let after = trail::number(&after)?;
+            self.read(move |connection| trail::removed_behind(connection, after))
+                .await
+        })
+    }
+
+    fn beginning(&self) -> Pending<'_, Cursor> {
+        Box::pin(self.read(trail::beginning))
     }
 
     fn appended(&self) -> watch::Receiver<Cursor> {

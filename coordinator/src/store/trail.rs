@@ -184,6 +184,16 @@ impl Cursor {
     pub(crate) fn form(&self) -> &[u8] {
         &self.0
     }
+
+    /// As it is kept in a record.
+    pub(crate) fn kept(&self) -> String {
+        hex::encode(&self.0)
+    }
+
+    /// As it was kept; the engine says whether it is its own.
+    pub(crate) fn of_kept(kept: &str) -> Option<Self> {
+        hex::decode(kept).ok().map(Self::new)
+    }
 }
 
 /// Blocks in the order asked for, and how far was looked.
@@ -196,6 +206,15 @@ pub struct Page {
     pub end: Cursor,
     /// Whether it ended at its limit, so that there may be more.
     pub more: bool,
+}
+
+/// Blocks that were removed directly behind a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    /// How many.
+    pub blocks: u64,
+    /// The place behind them, before the oldest block that is left.
+    pub end: Cursor,
 }
 
 /// Which blocks are old, by the order in which they came and by the times at which they are said to have come.
@@ -279,6 +298,13 @@ pub trait Trail {
 
     /// The block that a place stands behind; `None`: there is none, or it was removed.
     fn block_before(&self, place: Cursor) -> Pending<'_, Option<StoredBlock>>;
+
+    /// What was removed directly behind `after`, in the order in which blocks came; `None`: nothing. Who reads page by page asks
+    /// behind each page: what the page did not see since it was removed meanwhile is counted, never passed over.
+    fn removed_behind(&self, after: Cursor) -> Pending<'_, Option<Removed>>;
+
+    /// Before the oldest block that is stored, also where there is none yet.
+    fn beginning(&self) -> Pending<'_, Cursor>;
 
     /// Behind the newest durable block, and behind each newer one.
     fn appended(&self) -> watch::Receiver<Cursor>;

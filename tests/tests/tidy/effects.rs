@@ -19,6 +19,8 @@ const SILENT: &[(&str, &str, usize)] = &[
     ("coordinator/src/rollout/run/store.rs", "Derived", 1),
     // How far trails have aged.
     ("coordinator/src/retention.rs", "Observed", 1),
+    // How far an export of the trail came.
+    ("coordinator/src/export/place.rs", "Observed", 1),
     // How far the list of withdrawn keys goes that a gateway holds.
     ("coordinator/src/subjects/list.rs", "Observed", 1),
     // When a gateway was last connected, and which trust bundle it holds.

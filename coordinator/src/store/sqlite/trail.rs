@@ -15,7 +15,7 @@ use super::state::{self, unsigned};
 use crate::store::StoreError;
 use crate::store::trail::{
     Append, BlockFilter, Clock, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport, REMOVED,
-    StoredBlock, block_bytes, bytes_with,
+    Removed, StoredBlock, block_bytes, bytes_with,
 };
 
 /// Behind the block of this number.
@@ -32,6 +32,29 @@ pub(super) fn number(cursor: &Cursor) -> Result<i64, StoreError> {
 /// The number of the newest block; 0: there is none.
 pub(super) fn last_block(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("SELECT coalesce(max(id), 0) FROM block", [], |row| row.get(0))
+}
+
+/// The number of the oldest block behind the one of number `after`.
+fn oldest_behind(connection: &Connection, after: i64) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT min(id) FROM block WHERE id > ?1")?
+        .query_row([after], |row| row.get(0))
+}
+
+/// Numbers are given without a gap, so that one that is missing is that of a block that was removed.
+pub(super) fn removed_behind(connection: &Connection, after: i64) -> rusqlite::Result<Option<Removed>> {
+    let oldest = oldest_behind(connection, after)?;
+    Ok(oldest.filter(|oldest| *oldest > after + 1).map(|oldest| Removed {
+        blocks: (oldest - after - 1).cast_unsigned(),
+        end: cursor(oldest - 1),
+    }))
+}
+
+/// Before the oldest block that is stored.
+pub(super) fn beginning(connection: &Connection) -> rusqlite::Result<Cursor> {
+    Ok(cursor(
+        oldest_behind(connection, 0)?.map_or(0, |oldest| oldest - 1),
+    ))
 }
 
 fn digest(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<[u8; 32]> {

@@ -82,7 +82,6 @@ impl Exporter {
         let name = &self.settings.name;
         let mut place = Place::load(&self.store, &self.settings).await?;
         let mut receiver = Receiver::open(&self.settings.to).await?;
-        self.standings.goes_on(name);
         let mut window = Window::new(receiver.hold());
         let mut appended = self.store.appended();
         let mut reader = BlockReader::new(
@@ -113,6 +112,8 @@ impl Exporter {
                     (page.more, page.end)
                 }
             };
+            // Not before: a receiver that can be reached need not take anything.
+            self.standings.goes_on(name);
             if end != sent {
                 sent = end;
                 window.acknowledged(sent.clone(), Instant::now());

@@ -1,8 +1,11 @@
 //! `penstock audit`: what to look for in the trail, and how to show it.
 
+use std::path::PathBuf;
+
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
 use penstock_proto::event::EventKind;
+use penstock_proto::export::{Format as ExportFormat, Position};
 
 /// `penstock audit`.
 #[derive(Debug, Subcommand)]
@@ -71,6 +74,30 @@ pub enum Audit {
         /// The last one first, or the most frequent one.
         #[arg(long, value_enum, default_value_t = OrderArg::Last)]
         order: OrderArg,
+    },
+    /// Write records in a format that programs of others read
+    #[command(
+        after_help = "The coordinator also exports continuously: [[export]] in its configuration (docs/export.md).\n\nExamples:\n  \
+                      penstock audit export --since 2026-11-28 --until 2026-11-28 --out day.jsonl\n  \
+                      penstock audit export --format ocsf --decision deny --since 7d\n  \
+                      penstock audit export --from-position gw-works-a/3/1200/0"
+    )]
+    Export {
+        /// What to look for.
+        #[command(flatten)]
+        filter: AuditFilter,
+        /// Until when: RFC 3339 with its offset, a day (all of it), or a span back from now.
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+        /// The format.
+        #[arg(long, default_value = "jsonl", value_parser = formats())]
+        format: ExportFormat,
+        /// From this record on, as its source has them: SOURCE/EPOCH/SEQUENCE/INDEX, as each record has it.
+        #[arg(long, value_name = "POSITION")]
+        from_position: Option<Position>,
+        /// Where it goes; never overwritten; default: standard output.
+        #[arg(short, long, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
     /// Follow the trail as records become durable
     Tail {
@@ -178,6 +205,12 @@ fn kinds() -> impl TypedValueParser<Value = EventKind> {
     let word = |kind: &EventKind| PossibleValue::new(kind.word()).help(kind.description().meaning);
     PossibleValuesParser::new(EventKind::ALL.iter().map(word))
         .try_map(|word| EventKind::of_word(&word).ok_or("not a kind of event"))
+}
+
+/// Formats of exports, by their words.
+fn formats() -> impl TypedValueParser<Value = ExportFormat> {
+    PossibleValuesParser::new(ExportFormat::ALL.iter().map(|format| format.word()))
+        .try_map(|word| ExportFormat::of_word(&word).ok_or("not a format of exports"))
 }
 
 /// Decisions of verdict events.

@@ -11,6 +11,7 @@ use penstock_proto::v1::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::export::{ExportTarget, export};
 use self::explained::Explained;
 pub use self::sums::{Counts, DenialList};
 use super::{Online, refused};
@@ -319,6 +320,22 @@ pub(crate) async fn audit(out: &Output, context: Option<&str>, args: &args::Audi
             drop(waiting);
             out.show(&denials)?;
             Ok(Exit::Done)
+        }
+        args::Audit::Export {
+            filter,
+            until,
+            format,
+            from_position,
+            out: file,
+        } => {
+            // What cannot be meant is refused before anybody is asked.
+            request(filter, until.as_deref())?;
+            let target = ExportTarget {
+                format: *format,
+                out: file.as_deref(),
+                from: from_position.as_ref(),
+            };
+            export(out, context, || request(filter, until.as_deref()), target).await
         }
         args::Audit::Tail { filter } => {
             request(filter, None)?;

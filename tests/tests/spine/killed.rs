@@ -10,10 +10,10 @@ use serde_json::Value;
 use super::world::{PATIENCE, SOMETIMES, World, test};
 
 /// Milliseconds below `bound`, by a seed that is printed (SplitMix64).
-struct Moments(u64);
+pub struct Moments(u64);
 
 impl Moments {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let seed = std::env::var("PENSTOCK_SEED")
             .ok()
             .and_then(|text| text.parse().ok());
@@ -22,7 +22,7 @@ impl Moments {
         Self(seed)
     }
 
-    fn wait(&mut self, below_ms: u64) {
+    pub fn wait(&mut self, below_ms: u64) {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

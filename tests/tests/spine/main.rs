@@ -15,5 +15,6 @@ mod killed;
 mod overrides;
 mod panel;
 mod restored;
+mod trail;
 mod trials;
 mod world;

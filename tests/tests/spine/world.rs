@@ -151,12 +151,17 @@ impl World {
     }
 
     pub fn start_coordinator(&self) -> Daemon {
+        let daemon = self.spawn_coordinator();
+        self.headquarters.wait_for_tcp(COORDINATOR, PATIENCE).unwrap();
+        daemon
+    }
+
+    /// The same, though it takes no connections yet.
+    pub fn spawn_coordinator(&self) -> Daemon {
         let config = self.path("coordinator/coordinator.toml");
         let mut command = self.headquarters.command(&program("penstock-coordinator"));
         command.args(["serve", "--config", &config]);
-        let daemon = self.headquarters.spawn_command("coordinator", command).unwrap();
-        self.headquarters.wait_for_tcp(COORDINATOR, PATIENCE).unwrap();
-        daemon
+        self.headquarters.spawn_command("coordinator", command).unwrap()
     }
 
     /// A backup, as a person makes it while the coordinator runs.

@@ -4,7 +4,8 @@
 //! The number is the kernel's counter `logged` of all our tables; beside it stands how many packets their log's limit left out, as far as that was
 //! reported, so that the next agent does not report those of standing tables once more. What is kept is never ahead of what is durable in the trail. After a
 //! crash it is up to ten seconds old, so that too much may be reported then; what lay in the socket, logged and not yet taken, is
-//! missing from it.
+//! missing from it. That nobody had heard is kept as soon as its report is durable, so that an agent that is killed again and again
+//! does not report the same messages each time.
 
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,8 @@ pub(in crate::enforce) struct Account {
     left_out: u64,
     /// What is on the disk: both.
     kept: Option<(u64, u64)>,
+    /// It was reported that nobody had heard, and that is not kept yet.
+    is_owed: bool,
 }
 
 impl Account {
@@ -38,6 +41,7 @@ impl Account {
             reported: kept.map(|(reported, _)| reported),
             left_out: kept.map_or(0, |(_, left_out)| left_out),
             kept,
+            is_owed: false,
         }
     }
 
@@ -51,7 +55,14 @@ impl Account {
     pub(in crate::enforce) fn unheard(&mut self, logged: u64) -> u64 {
         let before = self.reported.filter(|reported| *reported <= logged);
         self.reported = Some(logged);
-        logged - before.unwrap_or(0)
+        let unheard = logged - before.unwrap_or(0);
+        self.is_owed |= unheard > 0;
+        unheard
+    }
+
+    /// Whether what nobody had heard was reported, and that is not kept yet.
+    pub(in crate::enforce) fn is_owed(&self) -> bool {
+        self.is_owed
     }
 
     /// Of `left_out` packets that the log of the tables which an agent before left has left out, how many that agent reported. Counters
@@ -71,6 +82,8 @@ impl Account {
     /// are lost.
     pub(in crate::enforce) fn keep(&mut self, (pending, pending_left_out): (u64, u64)) {
         let Some(reported) = self.reported else { return };
+        // Also where the disk refuses: it is tried again as always.
+        self.is_owed = false;
         let durable = (
             reported.saturating_sub(pending),
             self.left_out.saturating_sub(pending_left_out),
@@ -117,8 +130,12 @@ mod tests {
         account.keep((31, 0));
         assert_eq!(Account::read(&path).unheard(31), 31, "the next agent reports it");
         assert_eq!(account.unheard(31), 0, "this one does not do it again");
+        assert!(!account.is_owed(), "it was tried, and waits for the next time");
+        assert_eq!(account.unheard(32), 1);
+        assert!(account.is_owed());
         account.keep((0, 0));
-        assert_eq!(Account::read(&path).unheard(31), 0);
+        assert!(!account.is_owed());
+        assert_eq!(Account::read(&path).unheard(32), 0);
     }
 
     #[test]

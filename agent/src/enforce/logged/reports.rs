@@ -164,6 +164,17 @@ impl VerdictReports {
         account.keep((counted + self.outbox.pending(), self.outbox.pending_left_out()));
     }
 
+    /// The same as soon as the report of what nobody had heard is durable.
+    pub(in crate::enforce) fn keep_owed_account(&self) {
+        let is_owed = self
+            .account
+            .as_ref()
+            .is_some_and(|account| lock(account).is_owed());
+        if is_owed && self.outbox.pending() == 0 {
+            self.keep_account();
+        }
+    }
+
     /// Hands on what is due.
     pub(in crate::enforce) fn report_due(&self) {
         let (batch, overflow) = {

@@ -89,6 +89,7 @@ async fn hand_on(table: &Table) {
     loop {
         tick.tick().await;
         table.verdicts.report_due();
+        table.verdicts.keep_owed_account();
         if counted.elapsed() >= table.settings.count {
             let after = std::mem::replace(&mut counted, Instant::now()).elapsed();
             // Before the totals: what comes between the two is not taken for reported.

@@ -4,6 +4,8 @@
 //! agents kept in it before ([`crate::audit`]). Nothing that was acknowledged rests on it alone: when it flushes, it waits until the
 //! system has written its bytes (`sync_file_range`), which neither empties the disk's own cache nor makes a file's new length durable.
 //!
+//! The evidence, by `store::tests::killed`: @EVIDENCE@
+//!
 //! Not here: what is kept in it, and what becomes of a database that is damaged. Whether it is, is said here: a disk that
 //! is full, read-only or reports errors is no damage, and nothing is set aside for it.
 

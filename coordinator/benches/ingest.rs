@@ -9,7 +9,7 @@ use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use penstock_coordinator::ingest::Ingest;
 use penstock_coordinator::journal::Journal;
-use penstock_coordinator::store::Store;
+use penstock_coordinator::store::{BlockFilter, Store};
 use penstock_policy::ids::CoordinatorId;
 use penstock_proto::audit::{GENESIS, block_digest};
 use penstock_proto::v1::audit_event::Kind;
@@ -78,7 +78,7 @@ fn events_verified_and_stored(bencher: Bencher<'_, '_>, gateways: u64) {
         .unwrap();
     let store = Store::open(&dir.path().join("bench.db")).unwrap();
     let journal = Journal::new(store.clone(), &CoordinatorId::new("c1").unwrap());
-    let ingest = Ingest::new(store, journal);
+    let ingest = Ingest::new(store.clone(), journal);
     let trail = trail();
     let bytes: usize = trail.iter().map(|block| block.body.len()).sum();
     let round = AtomicU64::new(0);
@@ -106,4 +106,11 @@ fn events_verified_and_stored(bencher: Bencher<'_, '_>, gateways: u64) {
                 }
             });
         });
+    // What was acknowledged is found.
+    let first = BlockFilter {
+        source: Some("gw-0-0".to_owned()),
+        ..BlockFilter::default()
+    };
+    let found = runtime.block_on(store.blocks(first, usize::MAX >> 1)).unwrap();
+    assert_eq!(found.len() as u64, BLOCKS);
 }

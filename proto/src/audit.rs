@@ -173,6 +173,9 @@ pub fn read_body(body: &[u8]) -> Result<AuditBlockBody, prost::DecodeError> {
 }
 
 #[cfg(test)]
+mod kept;
+
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 

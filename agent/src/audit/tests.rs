@@ -1,7 +1,9 @@
 //! The spool against a reference that is nothing but a list, with crashes at any point; and the writer around it.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod astray;
 mod faults;
+mod kept;
 mod model;
 mod settled;
 mod trail;

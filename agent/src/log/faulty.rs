@@ -2,7 +2,9 @@
 //!
 //! What was written is durable after its file's sync, a name after its folder's. At one chosen operation it fails: with a full
 //! disk, with a sync that fails (and what was written since is lost, whatever later syncs say), or with a power cut. After a cut each
-//! sector of what was not synced is the old or the new one, each file as long as before or as written, each name there or not.
+//! sector of what was not synced is the old or the new one, each file as long as before or as written, each name there or not: so
+//! writes reach it in any order. One read may fail with an error. And one write may go astray, though the disk says that it is done and
+//! synced: it is nowhere, or somewhere else.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::missing_errors_doc)]
 
 use std::collections::BTreeMap;
@@ -27,6 +29,15 @@ pub enum Fault {
     Sync,
 }
 
+/// What becomes of a write that the disk says it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stray {
+    /// It is nowhere.
+    Lost,
+    /// It is in another place, or another file, as the seed says, over what was there.
+    Misdirected(u64),
+}
+
 #[derive(Debug, Clone, Default)]
 struct Node {
     live: Vec<u8>,
@@ -42,6 +53,11 @@ struct World {
     durable: BTreeMap<PathBuf, usize>,
     /// Operations that are left before the fault.
     left: Option<(u32, Fault)>,
+    /// Writes that are left before the one that goes astray.
+    straying: Option<(u32, Stray)>,
+    strayed: Vec<PathBuf>,
+    /// Reads that are left before the one that fails.
+    unreadable: Option<u32>,
     is_cut: bool,
 }
 
@@ -74,6 +90,53 @@ impl World {
             None => Ok(None),
         }
     }
+
+    /// Counts a read.
+    fn reads(&mut self) -> io::Result<()> {
+        match &mut self.unreadable {
+            Some(0) => {
+                self.unreadable = None;
+                Err(Errno::IO.into())
+            }
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Counts a write; whether it went astray.
+    fn strays(&mut self, node: usize, bytes: &[u8], offset: usize) -> bool {
+        let stray = match &mut self.straying {
+            Some((0, stray)) => *stray,
+            Some((left, _)) => {
+                *left -= 1;
+                return false;
+            }
+            None => return false,
+        };
+        self.straying = None;
+        // How long a file is, is written elsewhere.
+        let live = &mut self.nodes[node].live;
+        live.resize(live.len().max(offset + bytes.len()), 0);
+        let mut touched = vec![node];
+        if let Stray::Misdirected(seed) = stray {
+            let mut dice = Dice(seed);
+            let files: Vec<_> = self.live.values().copied().collect();
+            let other = files[dice.below(files.len())];
+            let Node { live, durable, .. } = &mut self.nodes[other];
+            let at = dice.below(live.len() / SECTOR_BYTES + 1) * SECTOR_BYTES;
+            for held in [live, durable] {
+                let over = held.iter_mut().skip(at);
+                over.zip(bytes).for_each(|(held, byte)| *held = *byte);
+            }
+            touched.push(other);
+        }
+        let paths = self.live.iter().filter(|(_, node)| touched.contains(node));
+        self.strayed = paths.map(|(path, _)| path.clone()).collect();
+        true
+    }
 }
 
 fn error(fault: Fault) -> io::Error {
@@ -101,6 +164,32 @@ impl FaultyDisk {
     /// Fails at the operation after so many others.
     pub fn fail_after(&self, operations: u32, fault: Fault) {
         self.0.lock().unwrap().left = Some((operations, fault));
+    }
+
+    /// The write after so many others goes astray.
+    pub fn stray_after(&self, writes: u32, stray: Stray) {
+        self.0.lock().unwrap().straying = Some((writes, stray));
+    }
+
+    /// From now on none goes astray; the files that do not hold what they should since one did.
+    pub fn strayed(&self) -> Vec<PathBuf> {
+        let mut world = self.0.lock().unwrap();
+        world.straying = None;
+        world.strayed.clone()
+    }
+
+    /// The read after so many others fails.
+    pub fn fail_read_after(&self, reads: u32) {
+        self.0.lock().unwrap().unreadable = Some(reads);
+    }
+
+    /// What the files hold.
+    pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let world = self.0.lock().unwrap();
+        let files = world.live.iter();
+        files
+            .map(|(path, node)| (path.clone(), world.nodes[*node].live.clone()))
+            .collect()
     }
 
     /// Damages one place of one file, as `seed` says: a byte, the bytes of a sector, or all from there on. Says which file, and
@@ -250,7 +339,8 @@ impl DiskFile for FaultyFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let world = self.0.lock().unwrap();
+        let mut world = self.0.lock().unwrap();
+        world.reads()?;
         let held = world.nodes[self.1]
             .live
             .get(offset as usize..)
@@ -263,6 +353,9 @@ impl DiskFile for FaultyFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut world = self.0.lock().unwrap();
         let fault = world.operation(false)?;
+        if fault.is_none() && world.strays(self.1, bytes, offset as usize) {
+            return Ok(());
+        }
         let written = if fault.is_some() {
             bytes.len() / 2
         } else {

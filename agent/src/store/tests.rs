@@ -1,6 +1,8 @@
 //! The store held to its promise: the newest whole copy serves, and nothing that may be whole is written over.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod killed;
+
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;

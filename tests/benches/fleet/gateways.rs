@@ -1,7 +1,7 @@
 //! The gateways: each connects, says hello, reports, takes what it is offered, and comes back when its session ends.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use penstock_policy::release::Statement;
@@ -19,14 +19,24 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::PATIENCE;
 use super::coordinator::Coordinator;
 use super::document::gateway;
+use super::upload::Trail;
+
+/// How often each looks whether it is to upload.
+const LOOK: Duration = Duration::from_millis(250);
 
 #[derive(Default)]
-struct Counts {
+pub(super) struct Counts {
     connected: AtomicU32,
     lost: AtomicU64,
     reports: AtomicU64,
     /// The newest release that each gateway was offered: one that comes back is offered it again.
     offered: Vec<AtomicU64>,
+    /// When each was offered that, microseconds since the fleet was started.
+    offered_at: Vec<AtomicU64>,
+    /// All upload audit as fast as it is taken.
+    pub(super) uploads: AtomicBool,
+    /// Events that the coordinator acknowledged.
+    acknowledged: AtomicU64,
     /// When the last session of each ended, microseconds since the fleet was started; 0: none did.
     ended: Vec<AtomicU64>,
 }
@@ -52,6 +62,7 @@ impl Fleet {
     pub(super) fn start(coordinator: &Coordinator, identities: Vec<ClientTls>) -> Self {
         let counts = Arc::new(Counts {
             offered: identities.iter().map(|_| AtomicU64::new(0)).collect(),
+            offered_at: identities.iter().map(|_| AtomicU64::new(0)).collect(),
             ended: identities.iter().map(|_| AtomicU64::new(0)).collect(),
             ..Counts::default()
         });
@@ -63,10 +74,9 @@ impl Fleet {
                 // Kept as an agent keeps it on its disk.
                 let mut ticket = Bytes::new();
                 loop {
-                    let line = (&address, &tls);
+                    let line = (&address, &tls, began);
                     if session(line, &mut ticket, number, &counts).await.is_some() {
-                        let ended = u64::try_from(began.elapsed().as_micros()).unwrap();
-                        counts.ended[number as usize].store(ended, Ordering::Relaxed);
+                        counts.ended[number as usize].store(since(began), Ordering::Relaxed);
                     }
                     // Between half a second and a second and a half, as an agent's first wait.
                     tokio::time::sleep(Duration::from_millis(500 + u64::from(number) * 7919 % 1000)).await;
@@ -104,6 +114,11 @@ impl Fleet {
         self.counts.reports.load(Ordering::Relaxed)
     }
 
+    /// How many gateways it has.
+    pub(super) fn size(&self) -> usize {
+        self.counts.offered.len()
+    }
+
     /// How many gateways were offered this release, or a later one.
     pub(super) fn offered(&self, revision: u64) -> usize {
         let newest = self
@@ -112,6 +127,24 @@ impl Fleet {
             .iter()
             .map(|newest| newest.load(Ordering::Relaxed));
         newest.filter(|newest| *newest >= revision).count()
+    }
+
+    /// How long after `since` each gateway was offered the release that it was offered last.
+    pub(super) fn offered_after(&self, since: Instant) -> Vec<Duration> {
+        let since = since.duration_since(self.began);
+        let offered = self.counts.offered_at.iter();
+        let offered = offered.map(|at| Duration::from_micros(at.load(Ordering::Relaxed)));
+        offered.map(|at| at.saturating_sub(since)).collect()
+    }
+
+    /// All upload audit from now on, or no more.
+    pub(super) fn upload(&self, uploads: bool) {
+        self.counts.uploads.store(uploads, Ordering::Relaxed);
+    }
+
+    /// Events that were uploaded and acknowledged.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.counts.acknowledged.load(Ordering::Relaxed)
     }
 
     pub(super) async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
@@ -134,9 +167,13 @@ impl Fleet {
     }
 }
 
+fn since(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_micros()).unwrap()
+}
+
 /// `None`: it never stood.
 async fn session(
-    (address, tls): (&Address, &ClientTls),
+    (address, tls, began): (&Address, &ClientTls, Instant),
     ticket: &mut Bytes,
     number: u32,
     counts: &Counts,
@@ -166,22 +203,34 @@ async fn session(
         ticket.clone_from(&welcome.ticket);
         let _ = up.send(message(Up::TicketHeld(welcome.ticket))).await;
     }
+    let mut trail = Trail::after(welcome.audit.as_ref());
     let interval = Duration::from_millis(u64::from(welcome.health_interval_ms));
     counts.connected.fetch_add(1, Ordering::Relaxed);
     let first = interval * (number % 100) / 100;
     let mut report = tokio::time::interval_at(tokio::time::Instant::now() + first, interval);
+    let mut look = tokio::time::interval(LOOK);
     let mut policy = v1::PolicyState::default();
     loop {
         tokio::select! {
             message = stream.message() => match message {
-                Ok(Some(message)) => if let Some(Down::Offer(offer)) = message.message {
-                    policy = took(&offer);
-                    let revision = policy.effective.as_ref().map_or(0, |mark| mark.revision);
-                    counts.offered[number as usize].fetch_max(revision, Ordering::Relaxed);
-                    let _ = up.send(self::message(Up::Policy(policy.clone()))).await;
+                Ok(Some(message)) => match message.message {
+                    Some(Down::Offer(offer)) => {
+                        policy = took(&offer);
+                        let revision = policy.effective.as_ref().map_or(0, |mark| mark.revision);
+                        counts.offered_at[number as usize].store(since(began), Ordering::Relaxed);
+                        counts.offered[number as usize].fetch_max(revision, Ordering::Relaxed);
+                        let _ = up.send(self::message(Up::Policy(policy.clone()))).await;
+                    }
+                    Some(Down::AuditAck(ack)) => {
+                        let events = trail.acknowledge(&ack);
+                        counts.acknowledged.fetch_add(events, Ordering::Relaxed);
+                        trail.send(&up, counts).await;
+                    }
+                    _ => {}
                 },
                 _ => break,
             },
+            _ = look.tick() => trail.send(&up, counts).await,
             _ = report.tick() => {
                 let health = v1::HealthReport { policy: Some(policy.clone()), ..v1::HealthReport::default() };
                 let _ = up.send(self::message(Up::Health(health))).await;
@@ -208,7 +257,7 @@ fn took(offer: &v1::PolicyOffer) -> v1::PolicyState {
     }
 }
 
-fn message(message: Up) -> v1::GatewayMessage {
+pub(super) fn message(message: Up) -> v1::GatewayMessage {
     v1::GatewayMessage {
         message: Some(message),
     }

@@ -5,8 +5,11 @@
 //! - what it writes to its disk while they only report: a page or two in half a minute, by which it proves that its store can be written;
 //! - what a release for all of them takes: proposed, approved, offered to the last; what its memory is after each of several
 //!   proposals; and whether a session was lost meanwhile;
+//! - what all upload at once, and how long a release for all of them takes meanwhile, from its last signature to each gateway;
 //! - how long all take to be back after kill -9;
 //! - how long after an admin asked for it a revoked gateway has lost its session.
+//!
+//! PENSTOCK_BENCH=upload: only what needs no kill.
 //!
 //! Run by `make bench`, or `PENSTOCK_FLEET=3000 cargo bench -p penstock-tests --bench fleet` after
 //! `cargo bench --no-run -p penstock-coordinator`. It and the coordinator need a file open for each gateway (`ulimit -Hn`).
@@ -21,18 +24,24 @@ mod coordinator;
 mod document;
 mod gateways;
 mod plant;
+mod upload;
 
 use std::time::{Duration, Instant};
 
-use coordinator::Coordinator;
+use coordinator::{Coordinator, People};
 use gateways::Fleet;
 use penstock_proto::v1;
+use plant::Built;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// How many, where PENSTOCK_FLEET does not say it.
 const SIZES: &[u32] = &[3_000, 10_000];
 /// Proposals for all, one after the other.
 const PROPOSALS: u64 = 4;
+/// Proposals behind these: one while none uploads, and others while all do.
+const UPLOADED: u64 = 4;
+/// How long all upload before such a release, and behind it.
+const UPLOADING: Duration = Duration::from_secs(5);
 /// Gateways that are revoked, one after the other.
 const REVOKED: u32 = 200;
 /// How long the fleet only reports, three times each.
@@ -103,9 +112,13 @@ async fn measure(size: u32) {
 
     let lost = fleet.lost();
     let mut parent = None;
-    for number in 1..=PROPOSALS {
+    for number in 1..=PROPOSALS + UPLOADED {
         let release = plant::release(document::document(size, number), number, parent);
         parent = Some(release.digest());
+        if number > PROPOSALS {
+            upload(&fleet, &mut people, &release, number).await;
+            continue;
+        }
         let began = Instant::now();
         people
             .anna
@@ -141,6 +154,10 @@ async fn measure(size: u32) {
         coordinator.resident_mb()
     );
 
+    if std::env::var("PENSTOCK_BENCH").is_ok_and(|part| part == "upload") {
+        fleet.stop();
+        return;
+    }
     coordinator.kill();
     fleet
         .until("none connected", |fleet| fleet.connected() == 0)
@@ -154,6 +171,48 @@ async fn measure(size: u32) {
     );
     revoke(&coordinator, &fleet, size.min(REVOKED)).await;
     fleet.stop();
+}
+
+/// All gateways upload at once, and a release for all of them is made in the middle of it.
+async fn upload(fleet: &Fleet, people: &mut People, release: &Built, number: u64) {
+    let uploads = number > PROPOSALS + 1;
+    fleet.upload(uploads);
+    tokio::time::sleep(UPLOADING).await;
+    people
+        .anna
+        .propose_release(release.request.clone())
+        .await
+        .unwrap();
+    people.bob.approve_release(release.approval("bob")).await.unwrap();
+    let (began, before) = (Instant::now(), fleet.acknowledged());
+    people
+        .carol
+        .approve_release(release.approval("carol"))
+        .await
+        .unwrap();
+    let signed = Instant::now();
+    fleet
+        .until("all offered", |fleet| fleet.offered(number) == fleet.size())
+        .await;
+    let mut after = fleet.offered_after(signed);
+    after.sort();
+    tokio::time::sleep(UPLOADING).await;
+    let events = fleet.acknowledged() - before;
+    fleet.upload(false);
+    let at = |part: usize| after[(after.len() * part / 100).min(after.len() - 1)].as_secs_f64() * 1000.0;
+    println!(
+        "  {}: {:.0} events/s acknowledged; release {number} offered {:.0} ms (median), {:.0} ms (p99), {:.0} ms (at most) \
+         after its last signature was answered",
+        if uploads {
+            "all upload at once"
+        } else {
+            "none uploads"
+        },
+        events as f64 / began.elapsed().as_secs_f64(),
+        at(50),
+        at(99),
+        at(100),
+    );
 }
 
 /// Revokes gateways while all the others report.

@@ -1,12 +1,16 @@
 //! How fast the audit spool takes events for good (DESIGN §12), on a real disk with its own fsyncs: first as fast as it goes
 //! in commits of the writer's size, then through the handle that everybody records with, at a given rate, where what
 //! comes too fast is counted as lost. A process of its own opens and reads what the first part wrote: what that costs with a backlog.
+//! Each pace has one, too: what the whole path takes of memory. Of all it is said how much was written for each byte of the trail. In the
+//! same run rsyslog's disk queue takes the same events as text, on the same disk.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing
 )]
+
+mod rsyslog;
 
 use std::time::{Duration, Instant};
 
@@ -19,11 +23,13 @@ use penstock_proto::v1::{AuditEvent, Decision, Severity, VerdictEvent, audit_eve
 const EVENTS: u64 = 400_000;
 /// Events of one commit: what the writer takes at most.
 const COMMIT_EVENTS: u64 = 4096;
-/// Paces, events a second, and how long each is kept.
-const PACES: [u64; 3] = [50_000, 100_000, 150_000];
+/// Paces, events a second, and how long each is kept. At the first, each commit holds one or two.
+const PACES: [u64; 4] = [100, 50_000, 100_000, 150_000];
 const PACE_SECONDS: u64 = 4;
 /// What the process that opens is started with, before the folder.
 const OPEN: &str = "--open";
+/// What the process that keeps a pace is started with, before the pace.
+const PACE: &str = "--pace";
 const LIMITS: SpoolLimits = SpoolLimits {
     bytes_max: 1024 * 1024 * 1024,
     block_bytes: BLOCK_BYTES,
@@ -35,14 +41,47 @@ fn main() {
         println!("this is a bench: cargo bench -p penstock-agent --bench spool");
         return;
     }
-    if let Some(folder) = std::env::args().skip_while(|argument| argument != OPEN).nth(1) {
+    let behind = |word: &str| std::env::args().skip_while(|argument| argument != word).nth(1);
+    if let Some(folder) = behind(OPEN) {
         opened(std::path::Path::new(&folder));
+        return;
+    }
+    if let Some(pace) = behind(PACE) {
+        paced(pace.parse().unwrap());
         return;
     }
     unpaced();
     for pace in PACES {
-        paced(pace);
+        child(PACE, pace.to_string().as_ref());
     }
+    rsyslog::measure();
+}
+
+/// Goes on in a process of its own.
+fn child(word: &str, argument: &std::ffi::OsStr) {
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    let status = child.arg("--bench").arg(word).arg(argument).status().unwrap();
+    assert!(status.success());
+}
+
+/// What this process wrote so far: by its calls, and to the disk, in whole pages.
+fn written(process: &str) -> [u64; 2] {
+    let text = std::fs::read_to_string(format!("/proc/{process}/io")).unwrap();
+    ["wchar:", "write_bytes:"].map(|name| {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    })
+}
+
+/// How much was written since, for each byte of `payload`, in words.
+fn amplified(process: &str, before: [u64; 2], payload: u64) -> String {
+    let now = written(process);
+    let times = |place: usize| (now[place] - before[place]) as f64 / payload as f64;
+    format!(
+        "{:.2} bytes written for each of the events, {:.2} to the disk",
+        times(0),
+        times(1)
+    )
 }
 
 /// On the disk that is built on, not on a memory file system.
@@ -84,26 +123,21 @@ fn unpaced() {
         })
         .collect();
     let count = commits.iter().map(Vec::len).sum::<usize>();
-    let began = Instant::now();
+    let (began, before) = (Instant::now(), written("self"));
     for (now_ms, commit) in (1..).zip(commits) {
         spool.append(commit, now_ms).unwrap();
     }
     let took = began.elapsed().as_secs_f64();
+    let amplified = amplified("self", before, payload(&mut spool));
     let (events, lost) = stored(&mut spool);
     assert_eq!((events, lost), (count as u64, 0));
     println!(
-        "audit spool, commits of {COMMIT_EVENTS} events as fast as it goes: {:.0} events/s durable (budget 100,000)",
+        "audit spool, commits of {COMMIT_EVENTS} events as fast as it goes: {:.0} events/s durable (budget 100,000), \
+         {amplified} (budget 1.5)",
         count as f64 / took
     );
     spool.close().unwrap();
-    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-    let status = child
-        .arg("--bench")
-        .arg(OPEN)
-        .arg(folder.path())
-        .status()
-        .unwrap();
-    assert!(status.success());
+    child(OPEN, folder.path().as_ref());
 }
 
 /// Opens a spool, and reads it as an upload does.
@@ -146,6 +180,7 @@ fn paced(pace: u64) {
         .build()
         .unwrap();
     runtime.block_on(async {
+        let (resident, before) = (resident_kib(), written("self"));
         let (trail, writer) = audit::start(folder.path().to_owned(), LIMITS);
         let mut state = trail.state();
         state.wait_for(|state| state.next.sequence > 0 || state.next.epoch > 0).await.unwrap();
@@ -162,18 +197,30 @@ fn paced(pace: u64) {
         trail.close().await;
         let took = began.elapsed().as_secs_f64();
         drop(writer);
+        let resident = resident_kib() - resident;
+        let end = written("self");
         let (mut spool, _) = Spool::open(folder.path(), LIMITS, 1).unwrap();
         // What was lost in the last second is kept, and told with what comes next.
         let later = record::event(u64::MAX, Severity::Info, 0, record::agent("measured", ""));
         spool.append(vec![later], u64::MAX).unwrap();
         let (events, lost) = stored(&mut spool);
         assert_eq!(events + lost, sent, "every event is in the trail or counted as lost");
+        let payload = payload(&mut spool);
+        let times = |place: usize| (end[place] - before[place]) as f64 / payload as f64;
         println!(
             "audit spool, {pace} events/s offered for {PACE_SECONDS} s: {:.0} events/s durable, {lost} of {sent} counted \
-             as lost",
-            events as f64 / took
+             as lost; {resident} KiB of memory at most (budget 16,384); {:.2} bytes written for each of the events, {:.2} to the disk",
+            events as f64 / took,
+            times(0),
+            times(1),
         );
     });
+}
+
+/// What the blocks hold, bytes.
+fn payload(spool: &mut Spool) -> u64 {
+    let blocks = spool.read(Position::default(), usize::MAX, usize::MAX).unwrap();
+    blocks.iter().map(|block| block.body.len() as u64).sum()
 }
 
 /// Verdicts in the spool, and how many its loss records count.

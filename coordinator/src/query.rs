@@ -36,7 +36,7 @@ use self::names::{Names, named};
 pub(crate) use self::recent::recent;
 pub(crate) use self::reader::{BlockReader, Unread};
 use crate::releases::Releases;
-use crate::store::{Store, StoreError, StoredBlock};
+use crate::store::{Cursor, Store, StoreError, StoredBlock};
 
 /// Blocks read at once.
 const PAGE: usize = 32;

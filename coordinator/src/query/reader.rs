@@ -5,7 +5,7 @@ use penstock_proto::v1::AuditRecord;
 use tonic::Code;
 
 use super::names::Names;
-use super::{Filter, records};
+use super::{Filter, events, record};
 use crate::releases::Releases;
 use crate::store::StoredBlock;
 
@@ -59,8 +59,10 @@ impl BlockReader {
 
     /// Such events of a block.
     pub(crate) async fn records(&mut self, block: &StoredBlock) -> Result<Vec<AuditRecord>, Unread> {
-        let read = records(block, &self.filter, &mut self.names, &self.releases).await;
-        read.map_err(|status| {
+        let mut found = Vec::new();
+        let asked = (&self.filter, &self.releases);
+        let read = events(block, asked, &mut self.names, &mut |met| found.push(record(&met))).await;
+        read.map(|()| found).map_err(|status| {
             let why = status.message().to_owned();
             match status.code() {
                 Code::DataLoss => Unread::Damaged(why),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use penstock_agent::enforce::{EnforceSettings, Enforcer};
+use penstock_agent::enforce::{ApplyMethod, EnforceSettings, Enforcer};
 use penstock_agent::observed::{Observation, REPORT_AFTER, VerdictSeen};
 use penstock_lab as lab;
 use penstock_policy::terms::GatewayMode;
@@ -391,6 +391,56 @@ fn what_the_kernel_logs_while_another_program_hears_its_log_is_counted_as_lost()
                     (told, lost) = (told + report.told(), lost + report.lost);
                 }
                 assert_eq!(told + lost, u64::from(sent));
+            });
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn what_the_logs_limit_left_out_is_counted_once_and_not_again_by_the_agent_that_takes_the_tables_over() {
+    lab::sandbox::test(
+        "bursts::what_the_logs_limit_left_out_is_counted_once_and_not_again_by_the_agent_that_takes_the_tables_over",
+        |lab| {
+            let world = World::new(lab, GatewayMode::Routed, &SIDES);
+            let folder = tempfile::tempdir().unwrap();
+            let account = folder.path().join("logged");
+            let start = || {
+                let (sender, observed) = mpsc::channel(OBSERVED_MAX);
+                let settings = EnforceSettings {
+                    account_path: Some(account.clone()),
+                    ..settings()
+                };
+                Agent {
+                    enforcer: Enforcer::start(settings, sender).unwrap(),
+                    observed,
+                }
+            };
+            world.at_gateway(async || {
+                let plan = two_flows(GatewayMode::Routed);
+                let mut agent = start();
+                agent.apply(&plan, 1).await;
+                // More than the log takes at once, fewer than are followed at once.
+                let probes: Vec<Probe> = openings(7000).collect();
+                send(&world, &probes);
+                let report = Report::until(&mut agent, |report| report.told() + report.lost >= 7000).await;
+                assert!(report.lost > 0, "the log took all of them");
+                assert_eq!(report.told() + report.lost, 7000);
+                let kept = || std::fs::read_to_string(&account).unwrap_or_default();
+                let reported = format!(" {}\n", report.lost);
+                let begun = Instant::now();
+                while !kept().ends_with(&reported) {
+                    assert!(begun.elapsed() < PATIENCE, "{:?} does not end in {reported:?}", kept());
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                drop(agent);
+                let mut agent = start();
+                let applied = agent.apply(&plan, 1).await;
+                assert_eq!(applied.change, ApplyMethod::Adopted);
+                // It has counted twice by then.
+                let counted = 3 * settings().count;
+                let again = Report::until(&mut agent, |report| report.lost > 0);
+                assert!(tokio::time::timeout(counted, again).await.is_err(), "it is counted again");
             });
         },
     )

@@ -14,7 +14,7 @@
 //!
 //! Nothing here changes what a gateway enforces, and nothing that is enforced waits for it.
 
-pub(crate) mod common;
+pub(crate) mod common_causes;
 pub(crate) mod conditions;
 pub(crate) mod desk;
 pub(crate) mod load;

@@ -6,9 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use penstock_policy::ids::{GatewayId, ZoneId};
-use penstock_policy::protocol::modbus_tcp::functions::{
-    ENGINEERING, modbus_function, modbus_function_number,
-};
+use penstock_policy::protocol::Protocol;
+use penstock_policy::protocol::vocabulary::Effect;
 use penstock_proto::event::COORDINATOR_PREFIX;
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{AuditRecord, Decision, LossEvent, NamedAddress, OperationEvent, TrailEvent};
@@ -54,16 +53,19 @@ pub(crate) struct Sighting {
 /// Whether a refused operation would have written or programmed.
 fn writes(event: &OperationEvent) -> bool {
     let name = event.operation.split(' ').next().unwrap_or_default();
-    let programs = |code: u8| ENGINEERING.iter().any(|member| member.code == code);
-    event.values.is_some()
-        || match event.protocol.as_str() {
-            "mqtt" => name == "publish",
-            _ => {
-                modbus_function(name)
-                    .is_some_and(|function| function.writes || function.files || programs(function.code))
-                    || modbus_function_number(name).is_some()
-            }
-        }
+    let changes = |protocol: Protocol| {
+        let operation = protocol
+            .operations
+            .iter()
+            .find(|operation| operation.name == name);
+        // What has a number and no name is the vendors' own, by which they program.
+        let is_numbered = protocol
+            .numbered
+            .as_ref()
+            .is_some_and(|numbered| (numbered.is)(name));
+        is_numbered || operation.is_some_and(|operation| operation.effect >= Effect::Write)
+    };
+    event.values.is_some() || Protocol::of(&event.protocol).is_some_and(changes)
 }
 
 fn named<'a>(names: &'a [NamedAddress], address: &str) -> Option<&'a NamedAddress> {
@@ -114,7 +116,7 @@ impl Sightings {
         let stranger = if is_known {
             ""
         } else {
-            ", which is no asset of the document,"
+            ", which is not an asset of the document,"
         };
         let server = match event.server_name.as_str() {
             "" => &event.server,

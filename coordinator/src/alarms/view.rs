@@ -6,7 +6,7 @@ use bytes::Bytes;
 use penstock_proto::v1;
 
 use super::AlarmKey;
-use super::common::{CommonCause, common_causes};
+use super::common_causes::{CommonCause, common_causes};
 use super::load::Counts;
 use super::machine::{AlarmRecord, Machine, Step};
 use crate::frame::frame;

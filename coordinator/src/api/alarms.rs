@@ -84,7 +84,7 @@ impl ControlService {
             bad(
                 "cause",
                 format!(
-                    "`{}` of `{}` is no alarm: a zone, and one of the seven causes",
+                    "`{}` of `{}` is not an alarm: a zone, and one of the seven causes",
                     message.cause, message.zone
                 ),
             )

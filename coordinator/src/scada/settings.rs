@@ -136,15 +136,24 @@ impl ScadaFile {
             return Err(("scada.roots", what.to_owned()));
         }
         if !is_level(&self.prefix, true) {
-            return Err(("scada.prefix", "is no beginning of a topic".to_owned()));
+            return Err((
+                "scada.prefix",
+                "cannot begin a topic: it has a wildcard, begins with `$` or `/`, or is empty".to_owned(),
+            ));
         }
         let sparkplug = match self.sparkplug_group.as_str() {
             "" => None,
             group if !is_level(group, false) => {
-                return Err(("scada.sparkplug_group", "is no level of a topic".to_owned()));
+                return Err((
+                    "scada.sparkplug_group",
+                    "cannot be one level of a topic".to_owned(),
+                ));
             }
             _ if !is_level(&self.sparkplug_node, false) => {
-                return Err(("scada.sparkplug_node", "is no level of a topic".to_owned()));
+                return Err((
+                    "scada.sparkplug_node",
+                    "cannot be one level of a topic".to_owned(),
+                ));
             }
             group => Some(SparkplugNode {
                 group: group.to_owned(),

@@ -36,6 +36,8 @@ pub(crate) struct Node {
     /// What hosts know of it since the last birth.
     known: BTreeMap<String, Value>,
     is_birth_due: bool,
+    /// A host asked for a birth, which comes when the one before is old enough.
+    is_birth_wanted: bool,
     born_ms: u64,
     next: Option<(Outgoing, BTreeMap<String, Value>)>,
 }
@@ -49,6 +51,7 @@ impl Node {
             newest: BTreeMap::new(),
             known: BTreeMap::new(),
             is_birth_due: false,
+            is_birth_wanted: false,
             born_ms: 0,
             next: None,
         }
@@ -173,8 +176,10 @@ impl Script for Node {
         if let Some((next, _)) = &self.next {
             return Some(next.clone());
         }
-        let next = if self.is_birth_due {
-            self.is_birth_due = false;
+        // Asked for again and again it is one birth a second.
+        let is_old = now_ms.abs_diff(self.born_ms) >= REBIRTH_EVERY_MS;
+        let next = if self.is_birth_due || self.is_birth_wanted && is_old {
+            (self.is_birth_due, self.is_birth_wanted) = (false, false);
             self.seq = 0;
             self.born_ms = now_ms;
             (self.born(now_ms), self.newest.clone())
@@ -203,17 +208,14 @@ impl Script for Node {
         }
     }
 
-    fn take(&mut self, topic: &str, payload: &[u8], now_ms: u64) -> Option<Acknowledgement> {
+    fn take(&mut self, topic: &str, payload: &[u8], _: u64) -> Option<Acknowledgement> {
         let is_command = topic == self.topic("NCMD");
         let wants = |payload: Payload| {
             let mut metrics = payload.metrics.iter();
             metrics.any(|metric| metric.name.as_deref() == Some(REBIRTH) && metric.is_true())
         };
         let is_wanted = is_command && Payload::decode(payload).is_ok_and(wants);
-        // Asked for again and again it is one birth a second.
-        if is_wanted && now_ms.abs_diff(self.born_ms) >= REBIRTH_EVERY_MS {
-            self.is_birth_due = true;
-        }
+        self.is_birth_wanted |= is_wanted;
         None
     }
 

@@ -150,7 +150,21 @@ async fn call(control: &mut Control, action: Action) -> Result<(), Status> {
             .list_rollouts(v1::ListRolloutsRequest::default())
             .await
             .map(drop),
+        Action::WatchAlarms => control
+            .watch_alarms(v1::WatchAlarmsRequest { once: true })
+            .await
+            .map(drop),
+        Action::AcknowledgeAlarm => alarm(control, v1::change_alarm_request::Change::Acknowledge(true)).await,
+        Action::ShelveAlarm => alarm(control, v1::change_alarm_request::Change::Unshelve(true)).await,
     }
+}
+
+async fn alarm(control: &mut Control, change: v1::change_alarm_request::Change) -> Result<(), Status> {
+    let request = v1::ChangeAlarmRequest {
+        change: Some(change),
+        ..v1::ChangeAlarmRequest::default()
+    };
+    control.change_alarm(request).await.map(drop)
 }
 
 async fn change(control: &mut Control, change: v1::StandingChange) -> Result<(), Status> {

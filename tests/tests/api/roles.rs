@@ -76,6 +76,7 @@ fn the_comment_of_each_method_names_the_roles_that_the_gate_asks_for() {
             Action::StopRollout | Action::ResumeRollout => "SteerRollout".to_owned(),
             Action::ThawRollouts => "FreezeRollouts".to_owned(),
             Action::ConfirmRequest | Action::RejectRequest => "DecideRequest".to_owned(),
+            Action::AcknowledgeAlarm | Action::ShelveAlarm => "ChangeAlarm".to_owned(),
             other => format!("{other:?}"),
         };
         expected.entry(method).or_default().extend(roles(action));

@@ -310,9 +310,9 @@ async fn an_event_of_a_kind_that_is_not_known_is_kept_found_and_shown_as_such() 
         revision: 0,
         kind: None,
     });
-    // An event whose kind is of a later version: field 900 of `AuditEvent`, in field 1 of the body.
+    // An event whose kind is of a later version: field 9000 of `AuditEvent`, in field 1 of the body.
     let unknown = FieldDescriptorProto {
-        number: Some(900),
+        number: Some(9000),
         ..FieldDescriptorProto::default()
     };
     let events = FieldDescriptorProto {

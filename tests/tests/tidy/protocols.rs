@@ -59,6 +59,8 @@ const NAMES_PROTOCOLS: &[(&str, &str)] = &[
         "the bridge's users and passwords",
     ),
     ("agent/src/config/scada.rs", "the user at the SCADA's broker"),
+    ("coordinator/src/scada/line.rs", "the plant's own broker"),
+    ("coordinator/src/scada/settings.rs", "the same"),
     ("policy/src/waterworks.rs", "the example plant"),
     ("policy/src/diagnostics/codes.rs", "texts with examples"),
     ("policy/src/check/codes.rs", "texts with examples"),

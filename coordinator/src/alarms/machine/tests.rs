@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::alarms::Cause;
-use crate::alarms::common::common_causes;
+use crate::alarms::common_causes::common_causes;
 use crate::alarms::load::Load;
 use penstock_policy::ids::ZoneId;
 

@@ -141,7 +141,7 @@ proptest! {
     fn whatever_a_broker_brings_is_no_command_but_rebirth(topic in "[A-Za-z0-9./]{0,40}", payload: Vec<u8>) {
         let mut node = node();
         node.take(&topic, &payload, 1_800_000_000_000);
-        prop_assert!(!node.is_birth_due);
+        prop_assert!(!node.is_birth_due && !node.is_birth_wanted);
     }
 }
 

@@ -1,5 +1,6 @@
 //! A broker and its readers, all of them programs that others wrote.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -174,6 +175,7 @@ pub struct Reader {
     lines: Lines,
     /// All that was read but who is online, as JSON.
     read: Vec<Value>,
+    newest: BTreeMap<String, Value>,
 }
 
 impl Reader {
@@ -186,13 +188,17 @@ impl Reader {
         Self {
             lines: Lines::of(command),
             read: Vec::new(),
+            newest: BTreeMap::new(),
         }
     }
 
-    /// The first message of a topic that is as wanted.
+    /// What a topic says, as soon as it is as wanted.
     pub async fn until(&mut self, topic: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let until = Instant::now() + PATIENCE;
         loop {
+            if let Some(newest) = self.newest.get(topic).filter(|newest| wanted(newest)) {
+                return newest.clone();
+            }
             let line = tokio::task::block_in_place(|| self.lines.next(until));
             let (of, said) = line.split_once(' ').unwrap();
             if of.ends_with("/ack") {
@@ -202,9 +208,7 @@ impl Reader {
             if !said.is_boolean() {
                 self.read.push(said.clone());
             }
-            if of == topic && wanted(&said) {
-                return said;
-            }
+            self.newest.insert(of.to_owned(), said);
         }
     }
 
@@ -233,20 +237,24 @@ const HOST: &str = r#"
 import json, sys, time
 import pysparkplug as spb
 port, ca, cert, key, group, node = int(sys.argv[1]), *sys.argv[2:]
+def topic_of(kind):
+    return spb.Topic(group_id=group, message_type=kind, edge_node_id=node)
 def seen(client, message):
     payload, kind = message.payload, message.topic.message_type.value
     said = {"kind": kind, "seq": getattr(payload, "seq", None), "bd_seq": getattr(payload, "bd_seq", None)}
     said["metrics"] = {metric.name: metric.value for metric in getattr(payload, "metrics", ())}
+    # What changed is read by the birth before it.
+    if kind == "NBIRTH":
+        client.subscribe(topic_of(spb.MessageType.NDATA), spb.QoS.AT_LEAST_ONCE, seen)
     print(json.dumps(said), flush=True)
 client = spb.Client("host", transport_config=spb.TLSConfig(ca_certs=ca, certfile=cert, keyfile=key))
-for kind in (spb.MessageType.NDEATH, spb.MessageType.NDATA, spb.MessageType.NBIRTH):
-    topic = spb.Topic(group_id=group, message_type=kind, edge_node_id=node)
-    client.subscribe(topic, spb.QoS.AT_LEAST_ONCE, seen)
+for kind in (spb.MessageType.NDEATH, spb.MessageType.NBIRTH):
+    client.subscribe(topic_of(kind), spb.QoS.AT_LEAST_ONCE, seen)
 def connected(client):
     now = spb.get_current_timestamp()
     rebirth = spb.Metric(timestamp=now, name="Node Control/Rebirth", datatype=spb.DataType.BOOLEAN, value=True)
-    topic = spb.Topic(group_id=group, message_type=spb.MessageType.NCMD, edge_node_id=node)
     payload = spb.NCmd(timestamp=now, metrics=(rebirth,))
+    topic = topic_of(spb.MessageType.NCMD)
     client.publish(spb.Message(topic=topic, payload=payload, qos=spb.QoS.AT_MOST_ONCE, retain=False), include_dtypes=True)
 client.connect("localhost", port=port, callback=connected, blocking=True)
 "#;

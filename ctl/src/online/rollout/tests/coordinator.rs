@@ -210,10 +210,7 @@ impl Control for Fake {
         no()
     }
 
-    async fn change_alarm(
-        &self,
-        _: Request<v1::ChangeAlarmRequest>,
-    ) -> Result<Response<v1::Alarm>, Status> {
+    async fn change_alarm(&self, _: Request<v1::ChangeAlarmRequest>) -> Result<Response<v1::Alarm>, Status> {
         no()
     }
 

@@ -108,7 +108,7 @@ async fn each(
     let mut names = Names::default();
     let mut after = None;
     loop {
-        let page = store.page(filter.blocks(), after, PAGE).await?;
+        let page = store.page(terms::blocks(filter), after, PAGE).await?;
         for block in &page.blocks {
             events(block, (filter, releases), &mut names, &mut take).await?;
             // A long count gives way to what else this thread has to do.
@@ -192,7 +192,7 @@ pub async fn search(
     };
     loop {
         let page = tokio::select! {
-            page = store.page(filter.blocks(), after, PAGE) => page?,
+            page = store.page(terms::blocks(filter), after, PAGE) => page?,
             // Its scan ends with it.
             () = out.closed() => return Ok(()),
         };
@@ -231,7 +231,7 @@ pub(crate) async fn tail_from(
     let mut sending = Sending::new(&filter, releases, out, None);
     loop {
         let page = tokio::select! {
-            page = store.page(filter.blocks(), Some(after), PAGE) => page?,
+            page = store.page(terms::blocks(&filter), Some(after), PAGE) => page?,
             () = out.closed() => return Ok(()),
         };
         // Also behind what the summary rules out, so that it is not looked at again.

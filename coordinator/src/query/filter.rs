@@ -1,13 +1,12 @@
 //! What a search asks for, checked; and whether an event is it.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 
 use penstock_proto::event::EventKind;
 use penstock_proto::v1::{AuditClock, AuditEvent, SearchAuditRequest};
 
-use super::names::Names;
-use crate::store::{BlockFilter, Clock};
+use super::names::{Names, normal};
+use crate::store::Clock;
 use crate::summary::decision;
 
 /// Events that a search gives if it does not say how many.
@@ -177,14 +176,6 @@ impl TryFrom<SearchAuditRequest> for Filter {
     }
 }
 
-/// A text as it is compared with others of its kind: an IPv6 address has many spellings.
-pub(super) fn normal(text: &str) -> Cow<'_, str> {
-    match text.parse::<IpAddr>() {
-        Ok(address) => Cow::Owned(address.to_canonical().to_string()),
-        Err(_) => Cow::Borrowed(text),
-    }
-}
-
 /// The kind of `event`, if its source may write such; an older coordinator took others, too.
 pub(super) fn rightful(source: &str, event: &AuditEvent) -> Option<EventKind> {
     EventKind::of(event).filter(|kind| kind.may_be_written_by(source))
@@ -226,25 +217,6 @@ impl Filter {
         Self {
             refused: true,
             ..self
-        }
-    }
-
-    pub(super) fn blocks(&self) -> BlockFilter {
-        let decisions = match (self.decision, self.refused) {
-            (0, true) => (1 << 2) | (1 << 3),
-            (0, false) => 0,
-            (decision, _) => 1 << decision,
-        };
-        BlockFilter {
-            source: self.source.clone(),
-            from_ms: self.from_ms,
-            until_ms: self.until_ms,
-            clock: self.clock,
-            kinds: self.kinds,
-            decisions,
-            severity_min: self.severity_min,
-            newest_first: self.newest_first,
-            terms: super::terms::of_filter(self),
         }
     }
 

@@ -9,7 +9,6 @@ use penstock_policy::ids::Revision;
 use penstock_proto::refusal::Refusal;
 use penstock_proto::v1::{AuditEvent, NamedAddress};
 
-use super::filter::normal;
 use crate::releases::{Directory, Name, Releases};
 
 /// Releases whose names one search keeps at hand: gateways follow a new one at their own pace.
@@ -107,6 +106,14 @@ impl Names {
     /// The time zone of a source's site; empty: not known.
     pub(super) fn time_zone(&self, source: &str) -> String {
         self.directory.time_zone(source).unwrap_or_default().to_owned()
+    }
+}
+
+/// A text as it is compared with others of its kind: an IPv6 address has many spellings.
+pub(super) fn normal(text: &str) -> Cow<'_, str> {
+    match text.parse::<IpAddr>() {
+        Ok(address) => Cow::Owned(address.to_canonical().to_string()),
+        Err(_) => Cow::Borrowed(text),
     }
 }
 

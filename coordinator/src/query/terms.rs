@@ -12,8 +12,8 @@ use penstock_proto::v1::{AuditEvent, Decision};
 
 use super::filter::{Filter, conduits, rightful};
 use super::names::Names;
-use crate::store::Clock;
 use crate::store::terms::{TEXT_TERMS, Term};
+use crate::store::{BlockFilter, Clock};
 use crate::summary::decision;
 
 /// Raised with each change of what has which terms.
@@ -172,8 +172,28 @@ impl<'b> BlockTerms<'b> {
     }
 }
 
+/// What the store passes over for a search.
+pub(super) fn blocks(filter: &Filter) -> BlockFilter {
+    let decisions = match (filter.decision, filter.refused) {
+        (0, true) => (1 << 2) | (1 << 3),
+        (0, false) => 0,
+        (decision, _) => 1 << decision,
+    };
+    BlockFilter {
+        source: filter.source.clone(),
+        from_ms: filter.from_ms,
+        until_ms: filter.until_ms,
+        clock: filter.clock,
+        kinds: filter.kinds,
+        decisions,
+        severity_min: filter.severity_min,
+        newest_first: filter.newest_first,
+        terms: of_filter(filter),
+    }
+}
+
 /// What a block needs to hold what is asked for: one term of each of these.
-pub(super) fn of_filter(filter: &Filter) -> Vec<Vec<Term>> {
+fn of_filter(filter: &Filter) -> Vec<Vec<Term>> {
     let decided = match (filter.decision, filter.refused) {
         (0, true) => vec![Decision::Deny as i32, Decision::WouldDeny as i32],
         (decided @ 2.., _) => vec![decided],

@@ -13,10 +13,8 @@
 use std::collections::HashMap;
 
 use super::trail::StoredBlock;
+pub use super::trail::Term;
 use super::{Pending, StoreError};
-
-/// The number of something that events name.
-pub type Term = u32;
 
 /// Terms below this stand for three bytes of text each; there the index knows [`TEXT_BLOCKS`] blocks at once, and not each of
 /// them.

@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::Pending;
-use super::terms::Term;
 
 /// How long one page may take.
 pub const PAGE_TIME_MAX: Duration = Duration::from_secs(30);
@@ -129,6 +128,9 @@ pub enum Clock {
     /// Either of them.
     Either,
 }
+
+/// The number of something that events name, by which an index knows blocks.
+pub type Term = u32;
 
 /// Which blocks to read.
 #[derive(Debug, Clone, Default)]

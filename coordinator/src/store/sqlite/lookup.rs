@@ -126,11 +126,22 @@ fn indexed(
 /// The number of the segment before the first one that reaches between two blocks, in the order asked for.
 fn beginning(index: &Connection, filter: &BlockFilter, (low, high): (i64, i64)) -> rusqlite::Result<i64> {
     let (sql, bound, beside) = if filter.newest_first {
-        ("SELECT id FROM segment WHERE first < ?1 ORDER BY first DESC LIMIT 1", high, 1)
+        (
+            "SELECT id FROM segment WHERE first < ?1 ORDER BY first DESC LIMIT 1",
+            high,
+            1,
+        )
     } else {
-        ("SELECT id FROM segment WHERE last > ?1 ORDER BY last LIMIT 1", low, -1)
+        (
+            "SELECT id FROM segment WHERE last > ?1 ORDER BY last LIMIT 1",
+            low,
+            -1,
+        )
     };
-    let first: Option<i64> = index.prepare_cached(sql)?.query_row([bound], |row| row.get(0)).optional()?;
+    let first: Option<i64> = index
+        .prepare_cached(sql)?
+        .query_row([bound], |row| row.get(0))
+        .optional()?;
     // Where there is none, no segment lies beyond it either.
     Ok(first.map_or(if filter.newest_first { 0 } else { i64::MAX }, |id| id + beside))
 }

@@ -146,7 +146,10 @@ impl Index {
     /// It could not be read, and the search goes on without it. Where its bytes are wrong, it is given up and made again.
     pub(super) fn failed(&self, error: &rusqlite::Error) {
         tracing::warn!(%error, path = %self.path.display(), "the index of the trails cannot be read: the search looks at every block");
-        if !matches!(cause_of(error), FaultCause::Damaged | FaultCause::NotAStore | FaultCause::Internal) {
+        if !matches!(
+            cause_of(error),
+            FaultCause::Damaged | FaultCause::NotAStore | FaultCause::Internal
+        ) {
             return;
         }
         self.ready.store(false, Ordering::Release);

@@ -95,10 +95,21 @@ proptest! {
         verify(&blocks);
         let kept = held(&blocks, &appended);
         let missing: Vec<_> = appended.iter().filter(|(number, _)| !kept.contains(number)).collect();
-        // What was misdirected into the accounts can take with it what only they knew.
         let counted = spool.state().lost_events;
+        let lost = missing.len() as u64;
+        let of_last = missing.iter().filter(|(_, (_, _, batch))| batch + 1 == batches.len());
+        let of_last = of_last.count() as u64;
         match begun {
-            None => prop_assert_eq!(missing.len() as u64, counted, "{:?} in {:?}", missing, strayed),
+            // Where one write took the newest accounts and the newest block, nothing on this disk knows of that block: the mark does, a few
+            // seconds later, and the coordinator.
+            None if misdirected && folders.contains("accounts") => {
+                let uncounted = lost.checked_sub(counted);
+                prop_assert!(
+                    uncounted.is_some_and(|events| events <= of_last),
+                    "{missing:?} in {strayed:?}, {counted} counted"
+                );
+            }
+            None => prop_assert_eq!(lost, counted, "{:?} in {:?}", missing, strayed),
             Some(_) => prop_assert!(folders.contains("accounts"), "{begun:?} after {strayed:?}"),
         }
         // Only what lay in these files.

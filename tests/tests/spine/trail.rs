@@ -281,7 +281,9 @@ fn agent_and_coordinator_killed_again_and_again_lose_and_invent_nothing_of_what_
             })
             .unwrap_or_else(|error| panic!("{error}: {}", agent.log()));
             // It is found by who searches, too.
-            let search = ["audit", "search", "--source", "gw-1", "--kind", "policy", "--limit", "100000"];
+            let search = [
+                "audit", "search", "--source", "gw-1", "--kind", "policy", "--limit", "100000",
+            ];
             let found = world.penstock("engineer", &search);
             let found = found["records"].as_array().unwrap();
             let found = found

@@ -1,6 +1,7 @@
 //! One export, as long as the coordinator runs: reads behind its place, sends, and notes what certainly arrived. Whatever fails is
 //! tried again after a pause, from the place that is noted.
 
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use penstock_proto::backoff::Backoff;
@@ -63,7 +64,11 @@ pub(crate) async fn follow(exporter: Exporter) {
     let mut tries = 0;
     loop {
         let began = Instant::now();
-        let Err(error) = exporter.run(tries).await;
+        let mut arrived = false;
+        let Err(error) = exporter.run(tries, &mut arrived).await;
+        if arrived {
+            pause.worked();
+        }
         tries = match &error {
             ExportError::Names(_) => tries + 1,
             _ => 0,
@@ -77,8 +82,9 @@ pub(crate) async fn follow(exporter: Exporter) {
 }
 
 impl Exporter {
-    /// Sends from the noted place on until something fails. `tries`: how often names could not be looked up there.
-    async fn run(&self, tries: u32) -> Result<std::convert::Infallible, ExportError> {
+    /// Sends from the noted place on until something fails. `tries`: how often names could not be looked up there; `arrived`: whether
+    /// the place went on.
+    async fn run(&self, tries: u32, arrived: &mut bool) -> Result<Infallible, ExportError> {
         let name = &self.settings.name;
         let mut place = Place::load(&self.store, &self.settings).await?;
         let mut receiver = Receiver::open(&self.settings.to).await?;
@@ -119,7 +125,7 @@ impl Exporter {
                 window.acknowledged(sent.clone(), Instant::now());
             }
             if !more || noted.elapsed() >= NOTE {
-                self.note(&mut place, window.settled(Instant::now())).await?;
+                *arrived |= self.note(&mut place, window.settled(Instant::now())).await?;
                 noted = Instant::now();
             }
             if more {
@@ -130,7 +136,7 @@ impl Exporter {
                 _ = appended.changed() => {}
                 error = receiver.ended() => return Err(error.into()),
                 () = until(window.due()) => {
-                    self.note(&mut place, window.settled(Instant::now())).await?;
+                    *arrived |= self.note(&mut place, window.settled(Instant::now())).await?;
                 }
             }
         }
@@ -206,10 +212,14 @@ impl Exporter {
         self.send_batch(receiver, vec![record]).await
     }
 
-    async fn note(&self, place: &mut Place, settled: Option<Cursor>) -> Result<(), ExportError> {
+    /// Notes what is certain by now; whether there was anything.
+    async fn note(&self, place: &mut Place, settled: Option<Cursor>) -> Result<bool, ExportError> {
         match settled {
-            Some(cursor) if cursor != place.cursor => Ok(place.note(&self.store, cursor).await?),
-            _ => Ok(()),
+            Some(cursor) if cursor != place.cursor => {
+                place.note(&self.store, cursor).await?;
+                Ok(true)
+            }
+            _ => Ok(false),
         }
     }
 

@@ -26,6 +26,7 @@ mod disk;
 mod effects;
 mod emergencies;
 mod est;
+mod exports;
 mod foreign;
 mod forks;
 mod history;

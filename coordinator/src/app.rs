@@ -35,7 +35,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::enrolment::{Attempts, GATEWAY_PREFIX, GatewayRecord, NewToken, TokenWish, create_token};
 use crate::est::EstDesk;
-use crate::export::{self, Exporter, Standings};
+use crate::export;
 use crate::files::{self, FileError};
 use crate::health::{self, own::Probe};
 use crate::health_watch::{self, PublishedHealth, Standard};
@@ -357,18 +357,13 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     let probe = Arc::new(Probe::new(store.clone()));
     let (own, own_faults) = watch::channel(Vec::new());
     let (untaken, behind, restored) = (releases.untaken(), subjects.behind(), subjects.restored());
-    let reasons = [untaken, behind, restored, issuing];
-    let standings = Standings::default();
+    let (exports, export_faults) = export::all(&config.exports, &config.plant, &store, &releases);
+    let reasons = ([untaken, behind, restored, issuing], export_faults);
+    background(&mut tasks, &stopping, exports);
     background(
         &mut tasks,
         &stopping,
-        health::own::follow(
-            probe.clone(),
-            certificate_files(config),
-            reasons,
-            standings.watch(),
-            own,
-        ),
+        health::own::follow(probe.clone(), certificate_files(config), reasons, own),
     );
     background(
         &mut tasks,
@@ -425,16 +420,6 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         releases.clone(),
         stopping.clone(),
     ));
-    for settings in &config.exports {
-        let exporter = Exporter {
-            settings: settings.clone(),
-            plant: config.plant.to_string(),
-            store: store.clone(),
-            releases: releases.clone(),
-            standings: standings.clone(),
-        };
-        background(&mut tasks, &stopping, export::follow(exporter));
-    }
     let strangers = strangers::follow(reception.turned_away(), journal.clone());
     background(&mut tasks, &stopping, strangers);
     background(&mut tasks, &stopping, own_certificate.keep(server, journal));

@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
 use crate::clock;
-use crate::export::ExportFaults;
+use crate::health::exports::ExportFaults;
 use crate::store::{Change, Expect, Silent, Store, StoreError};
 
 /// How often the coordinator looks at itself.
@@ -297,10 +297,10 @@ pub struct CertificateFiles {
 pub(crate) async fn follow(
     probe: Arc<Probe>,
     files: CertificateFiles,
-    [mut untaken, mut behind, mut restored, mut issuing]: [watch::Receiver<Option<String>>; 4],
-    mut exports: ExportFaults,
+    (reasons, mut exports): ([watch::Receiver<Option<String>>; 4], ExportFaults),
     faults: watch::Sender<Vec<Fault>>,
 ) {
+    let [mut untaken, mut behind, mut restored, mut issuing] = reasons;
     let mut seen = OwnHealth::default();
     loop {
         let store = probe.fault(PROVED).await;

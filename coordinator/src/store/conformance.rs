@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod changes;
+mod removed;
 mod trails;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use penstock_proto::v1::AuditBlock;
 use proptest::prelude::*;
 
 use self::changes::*;
+use self::removed::*;
 use self::trails::*;
 use super::*;
 

@@ -414,11 +414,8 @@ impl Trail for Memory {
     fn removed_behind(&self, after: Cursor) -> Pending<'_, Option<Removed>> {
         self.read(|kept| {
             let after = number(&after)?;
-            let oldest = kept.blocks.range(after + 1..).next().map(|(oldest, _)| *oldest);
-            Ok(oldest.filter(|oldest| *oldest > after + 1).map(|oldest| Removed {
-                blocks: oldest - after - 1,
-                end: cursor(oldest - 1),
-            }))
+            let end = (kept.blocks.range(after + 1..).next()).map_or(after, |next| next.0 - 1);
+            Ok(Removed::some(end - after, cursor(end)))
         })
     }
 

@@ -219,6 +219,13 @@ pub struct Removed {
     pub end: Cursor,
 }
 
+impl Removed {
+    /// So many blocks before `end`, if there are any.
+    pub(super) fn some(blocks: u64, end: Cursor) -> Option<Self> {
+        (blocks > 0).then_some(Self { blocks, end })
+    }
+}
+
 /// Which blocks are old, by the order in which they came and by the times at which they are said to have come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expired {

@@ -43,11 +43,8 @@ fn oldest_behind(connection: &Connection, after: i64) -> rusqlite::Result<Option
 
 /// Numbers are given without a gap, so that one that is missing is that of a block that was removed.
 pub(super) fn removed_behind(connection: &Connection, after: i64) -> rusqlite::Result<Option<Removed>> {
-    let oldest = oldest_behind(connection, after)?;
-    Ok(oldest.filter(|oldest| *oldest > after + 1).map(|oldest| Removed {
-        blocks: (oldest - after - 1).cast_unsigned(),
-        end: cursor(oldest - 1),
-    }))
+    let end = oldest_behind(connection, after)?.map_or(after, |oldest| oldest - 1);
+    Ok(Removed::some((end - after).cast_unsigned(), cursor(end)))
 }
 
 /// Before the oldest block that is stored.

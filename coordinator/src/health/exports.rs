@@ -1,4 +1,4 @@
-//! How exports stand, for health and metrics.
+//! How exports of the trail stand, as they say it themselves, for health and metrics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ impl Default for Standings {
 
 impl Standings {
     /// An export sends nothing at the moment.
-    pub(super) fn waits(&self, name: &str, now_ms: u64, why: String) {
+    pub(crate) fn waits(&self, name: &str, now_ms: u64, why: String) {
         metrics::gauge!("penstock_export_waiting", "export" => name.to_owned()).set(1.0);
         self.change(name, |standing| {
             let since_ms = standing.waits.as_ref().map_or(now_ms, |(since_ms, _)| *since_ms);
@@ -40,13 +40,13 @@ impl Standings {
     }
 
     /// What it sent arrived.
-    pub(super) fn goes_on(&self, name: &str) {
+    pub(crate) fn goes_on(&self, name: &str) {
         metrics::gauge!("penstock_export_waiting", "export" => name.to_owned()).set(0.0);
         self.change(name, |standing| standing.waits = None);
     }
 
     /// It does not bring something, for good.
-    pub(super) fn is_short(&self, name: &str, now_ms: u64, what: String) {
+    pub(crate) fn is_short(&self, name: &str, now_ms: u64, what: String) {
         self.change(name, |standing| standing.short = Some((now_ms, what)));
     }
 

@@ -342,6 +342,7 @@ fn acknowledge(head: Head) -> AuditAck {
         epoch: head.epoch,
         next_sequence: head.next_sequence,
         digest: head.digest.to_vec().into(),
+        witness: None,
     }
 }
 

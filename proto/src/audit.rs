@@ -11,7 +11,15 @@
 //! predecessor, and a later `LossEvent` says how many blocks and events are missing; so a gap is legal on the
 //! chain, and [`AcceptedBlock::missing`] is what a reader holds against the loss records.
 //!
-//! Not here: storing (agent and coordinator, each its own way) and the signing of checkpoints.
+//! Heads are signed in the trail itself ([`seal`]), and what that proves is judged in one place ([`chain`], [`verify`]).
+//! Not here: storing (agent and coordinator, each its own way).
+
+pub mod chain;
+pub mod keys;
+pub mod note;
+pub mod seal;
+pub mod verify;
+pub mod witness;
 
 use prost::Message as _;
 use sha2::Digest as _;

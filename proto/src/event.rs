@@ -26,6 +26,7 @@ mod operation;
 mod operator;
 mod policy;
 mod reading;
+mod seal;
 mod trail;
 mod verdict;
 mod words;
@@ -165,6 +166,7 @@ kinds! {
     Fault in fault,
     Trail in trail,
     Identity in identity,
+    Seal in seal,
     Alarm in alarm,
 }
 

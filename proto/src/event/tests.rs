@@ -35,6 +35,7 @@ fn a_stored_bit_keeps_its_meaning() {
             ("fault", 256),
             ("trail", 512),
             ("identity", 1024),
+            ("seal", 2048),
             ("alarm", 1 << 20),
         ]
     );
@@ -57,7 +58,8 @@ fn what_the_coordinator_alone_knows_no_gateway_may_write() {
             "agent",
             "operation",
             "learned",
-            "fault"
+            "fault",
+            "seal"
         ]
     );
     assert!(

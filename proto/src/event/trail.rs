@@ -13,16 +13,16 @@ pub(super) const KIND: KindDescription = KindDescription {
     severities: &[
         (
             Severity::Alarm,
-            "a gap, a refusal, a trail that was taken back or waits",
+            "a gap, a refusal, seals that do not fit, a trail that was taken back or waits",
         ),
-        (Severity::Notice, "removed because of its age"),
+        (Severity::Notice, "removed because of its age; its seals begin"),
     ],
 };
 
 impl Described for TrailEvent {
     fn severity(&self) -> Severity {
         match self.step.as_str() {
-            "expired" => Severity::Notice,
+            "expired" | "sealed" => Severity::Notice,
             _ => Severity::Alarm,
         }
     }
@@ -36,6 +36,8 @@ impl Described for TrailEvent {
         match self.step.as_str() {
             "gap" => format!("the trail of {source} has a gap: {message}"),
             "refused" => format!("part of the trail of {source} was not taken: {message}"),
+            "seals" => format!("the seals of the trail of {source} do not fit: {message}"),
+            "sealed" => format!("the seals of the trail of {source}: {message}"),
             "rewound" => format!("the trail of {source} was taken back: {message}"),
             "waits" | "expired" if !message.is_empty() => message.clone(),
             other => format!("trail of {source}, {other}: {message}"),

@@ -93,7 +93,7 @@ impl Default for AcceptLimits {
 /// The server's certificate, which can be replaced while it serves.
 #[derive(Debug)]
 pub struct ServerCredentials {
-    current: RwLock<Arc<CertifiedKey>>,
+    current: RwLock<(Arc<CertifiedKey>, Credentials)>,
 }
 
 impl ServerCredentials {
@@ -102,7 +102,7 @@ impl ServerCredentials {
     /// # Errors
     /// Key and certificate do not fit, or cannot be used for TLS.
     pub fn new(credentials: &Credentials) -> Result<Arc<Self>, TlsError> {
-        let current = RwLock::new(credentials.certified()?);
+        let current = RwLock::new((credentials.certified()?, credentials.clone()));
         Ok(Arc::new(Self { current }))
     }
 
@@ -115,8 +115,15 @@ impl ServerCredentials {
         *self
             .current
             .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = key;
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = (key, credentials.clone());
         Ok(())
+    }
+
+    /// Those with which new connections are served now.
+    pub fn held(&self) -> Credentials {
+        let current = self.current.read();
+        let current = current.unwrap_or_else(std::sync::PoisonError::into_inner);
+        current.1.clone()
     }
 }
 
@@ -126,7 +133,7 @@ impl ResolvesServerCert for ServerCredentials {
             .current
             .read()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        Some(current.clone())
+        Some(current.0.clone())
     }
 }
 

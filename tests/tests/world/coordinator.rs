@@ -355,5 +355,6 @@ fn acknowledge(head: Head) -> AuditAck {
         epoch: head.epoch,
         next_sequence: head.next_sequence,
         digest: head.digest.to_vec().into(),
+        witness: None,
     }
 }

@@ -19,6 +19,7 @@ fn ack(head: Head) -> AuditAck {
         epoch: head.epoch,
         next_sequence: head.next_sequence,
         digest: head.digest.to_vec().into(),
+        witness: None,
     }
 }
 
@@ -228,6 +229,7 @@ fn a_coordinator_that_claims_an_absurd_epoch_is_not_believed() {
         epoch: u64::MAX,
         next_sequence: u64::MAX,
         digest: vec![0; 3].into(),
+        witness: None,
     };
     assert!(spool.resume(&lie).is_err());
     assert_eq!(spool.next(), before);

@@ -283,6 +283,7 @@ fn ack(head: Option<Head>) -> AuditAck {
         epoch: head.epoch,
         next_sequence: head.next_sequence,
         digest: head.digest.to_vec().into(),
+        witness: None,
     })
 }
 

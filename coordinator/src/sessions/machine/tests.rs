@@ -154,6 +154,7 @@ fn upto(next_sequence: u64) -> AuditAck {
         epoch: 1,
         next_sequence,
         digest: Vec::new().into(),
+        witness: None,
     }
 }
 

@@ -26,6 +26,7 @@ fn ack(next_sequence: u64) -> Option<Inbound> {
         epoch: 1,
         next_sequence,
         digest: vec![0; 32].into(),
+        witness: None,
     }))
 }
 

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::shown::show_health;
+use crate::audit::word::Voucher;
 use crate::audit::{Audit, Unwritten, record};
 use crate::bridge::{self, supervisor::Supervisor};
 use crate::carried::CarriedTaker;
@@ -224,6 +225,10 @@ pub async fn run<K: Kernel>(
         started,
     };
     let health = show_health(&config, keeper, [panel_in, scada_in]);
+    let voucher = Voucher {
+        audit: audit.clone(),
+        identity: identity.clone(),
+    };
     let link = Link {
         identity,
         bridges: bridge_states,
@@ -259,6 +264,7 @@ pub async fn run<K: Kernel>(
     parts.spawn(local.run(stop.clone()));
     parts.spawn(key_watch.run(stop.clone()));
     parts.spawn(guard.run(stop.clone()));
+    parts.spawn(voucher.run(stop.clone()));
     parts.spawn(reconciler.run(inbox, nudge, stop.clone()));
     parts.spawn(site.run(policy.clone(), stop.clone()));
     parts.spawn(asker.run(stop.clone()));

@@ -12,6 +12,7 @@
 
 mod accounts;
 mod change;
+pub mod check;
 mod engine;
 pub mod layout;
 pub mod mark;
@@ -19,10 +20,12 @@ mod opening;
 mod reading;
 pub mod record;
 mod resume;
+pub mod sealer;
 mod shed;
 mod shelf;
 pub mod spool;
 mod takeover;
+pub mod word;
 mod writer;
 
 #[cfg(test)]
@@ -33,7 +36,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use penstock_proto::v1::{AuditAck, AuditBlock, AuditEvent, Fault, Severity, SpoolState, audit_event::Kind};
+use penstock_proto::audit::seal::SealText;
+use penstock_proto::v1::{
+    AuditAck, AuditBlock, AuditEvent, Fault, SealEvent, Severity, SpoolState, audit_event::Kind,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -54,6 +60,8 @@ pub struct AuditState {
     pub spool: SpoolState,
     /// The position that the next block will have.
     pub next: Position,
+    /// What the newest seal says, since the agent began.
+    pub seal: Option<SealText>,
     /// What a person should know: the disk is full, the spool fills, it cannot be opened.
     pub fault: Option<Fault>,
 }
@@ -86,6 +94,7 @@ pub(crate) enum Command {
         answer: oneshot::Sender<Result<Vec<AuditBlock>, AuditError>>,
     },
     Acknowledge(Position),
+    Witness(SealEvent),
     Close(oneshot::Sender<()>),
 }
 
@@ -113,6 +122,7 @@ pub struct Audit {
     overflow: Arc<Overflow>,
     progress: Arc<Progress>,
     revision: Arc<AtomicU64>,
+    seal_name: Arc<watch::Sender<Option<String>>>,
     state: watch::Receiver<AuditState>,
 }
 
@@ -123,6 +133,7 @@ pub struct Unwritten {
     commands: mpsc::Receiver<Command>,
     overflow: Arc<Overflow>,
     progress: Arc<Progress>,
+    seal_name: watch::Receiver<Option<String>>,
     state: watch::Sender<AuditState>,
 }
 
@@ -132,12 +143,14 @@ pub fn queue() -> (Audit, Unwritten) {
     let (commands_in, commands) = mpsc::channel(COMMANDS_MAX);
     let (state_in, state) = watch::channel(AuditState::default());
     let (overflow, progress) = (Arc::<Overflow>::default(), Arc::<Progress>::default());
+    let (name_in, seal_name) = watch::channel(None);
     let audit = Audit {
         events: events_in,
         commands: commands_in,
         overflow: Arc::clone(&overflow),
         progress: Arc::clone(&progress),
         revision: Arc::default(),
+        seal_name: Arc::new(name_in),
         state,
     };
     let unwritten = Unwritten {
@@ -145,6 +158,7 @@ pub fn queue() -> (Audit, Unwritten) {
         commands,
         overflow,
         progress,
+        seal_name,
         state: state_in,
     };
     (audit, unwritten)
@@ -153,7 +167,8 @@ pub fn queue() -> (Audit, Unwritten) {
 impl Unwritten {
     /// Starts the writer on `folder`. It opens the spool by itself, again and again if it has to.
     pub fn write_to(self, folder: PathBuf, limits: SpoolLimits) -> JoinHandle<()> {
-        let writer = writer::Writer::new(folder, limits, self.overflow, self.progress, self.state);
+        let counts = (self.overflow, self.progress);
+        let writer = writer::Writer::new(folder, limits, self.seal_name, counts, self.state);
         tokio::spawn(writer.run(self.events, self.commands))
     }
 }
@@ -175,6 +190,7 @@ impl Audit {
             overflow: Arc::default(),
             progress: Arc::default(),
             revision: Arc::default(),
+            seal_name: Arc::new(watch::channel(None).0),
             state: watch::channel(AuditState::default()).1,
         };
         (audit, recorded)
@@ -244,6 +260,12 @@ impl Audit {
         self.revision.store(revision, Ordering::Relaxed);
     }
 
+    /// From now on the trail is sealed by this name of plant and gateway.
+    pub fn seal_as(&self, name: String) {
+        let is_other = |held: &mut Option<String>| held.replace(name.clone()).as_ref() != Some(&name);
+        self.seal_name.send_if_modified(is_other);
+    }
+
     /// The spool's state, as it changes.
     pub fn state(&self) -> watch::Receiver<AuditState> {
         self.state.clone()
@@ -281,6 +303,12 @@ impl Audit {
     pub async fn acknowledge(&self, to: Position) {
         // A closed writer has nothing left to shed.
         let _ = self.commands.send(Command::Acknowledge(to)).await;
+    }
+
+    /// Keeps the coordinator's word for a seal, which was verified.
+    pub async fn witness(&self, word: SealEvent) {
+        // A closed writer keeps nothing any more.
+        let _ = self.commands.send(Command::Witness(word)).await;
     }
 
     /// Writes what is queued and closes the spool.

@@ -1,6 +1,7 @@
-//! Commands of `penstock-agent` that have more to do than to ask: who asks whom, overrides, withdrawn keys, and trust bundles. Nothing else of the library needs them.
+//! Commands of `penstock-agent` that have more to do than to ask: who asks whom, overrides, withdrawn keys, trust bundles, and the audit trail. Nothing else of the library needs them.
 
 pub mod asking;
+pub mod audit;
 mod brought;
 pub mod overrides;
 pub mod trust;

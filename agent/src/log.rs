@@ -21,10 +21,12 @@ mod disk;
 #[cfg(test)]
 pub mod faulty;
 pub mod frame;
+mod read_only;
 mod scan;
 mod segments;
 
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use frame::LogId;
+pub use read_only::ReadOnlyDisk;
 pub use scan::{Scan, Step};
 pub use segments::{Found, Segment, Segments, numbered, read_header};

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use penstock_agent::commands::asking::{Asking, CONFIG_PATH};
+use penstock_agent::commands::audit::AuditCommand;
 use penstock_agent::commands::overrides::OverrideCommand;
 use penstock_agent::commands::trust::TrustCommand;
 use penstock_agent::commands::withdrawn::WithdrawnCommand;
@@ -149,6 +150,11 @@ enum Command {
     Trust {
         #[command(subcommand)]
         command: TrustCommand,
+    },
+    /// What this gateway's own audit trail proves.
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
     },
     /// Take this gateway's disk for the newest of itself, after it was set back or its TPM was cleared.
     ///
@@ -297,6 +303,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Override { command } => command.execute(),
         Command::Withdrawn { command } => command.execute(),
         Command::Trust { command } => command.execute(),
+        Command::Audit { command } => command.execute(),
         Command::AcceptDisk { config, reason } => {
             let config = Config::load(&config)?;
             let identity = config.identity();

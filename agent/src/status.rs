@@ -73,6 +73,8 @@ pub struct Status {
     pub unanswered: Option<String>,
     /// The audit trail's position as last noted: epoch and next sequence.
     pub trail: Option<(u64, u64)>,
+    /// How far it is proved; absent: it was never sealed.
+    pub proof: Option<audit::sealer::Proof>,
     /// The bridges between brokers, as a running agent last left their state.
     pub bridges: Vec<BridgeState>,
     /// The tunnels to other gateways, likewise.
@@ -384,6 +386,7 @@ pub fn read(config: &Config) -> Status {
             .ok()
             .flatten()
             .map(|at| (at.epoch, at.sequence)),
+        proof: audit::sealer::Proof::read(state_folder),
         faults,
     }
 }
@@ -456,6 +459,9 @@ impl fmt::Display for Status {
         match self.trail {
             Some((epoch, next)) => writeln!(f, "audit        epoch {epoch}, about {next} blocks written")?,
             None => writeln!(f, "audit        nothing yet")?,
+        }
+        if let Some(proof) = &self.proof {
+            writeln!(f, "sealed       {}", proof.words(self.time_ms))?;
         }
         for bridge in &self.bridges {
             let side = |side: &SideState| match (&side.problem, side.connected) {

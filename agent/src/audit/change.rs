@@ -1,5 +1,6 @@
 //! Events become blocks, and blocks become a change of the spool that is real only when it is committed.
 
+use penstock_proto::audit::seal::BlocksSince;
 use penstock_proto::audit::{BODY_BYTES_MAX, Head, block_digest};
 use penstock_proto::v1::{AuditBlockBody, AuditEvent, audit_event::Kind};
 use prost::Message as _;
@@ -16,6 +17,8 @@ pub(super) struct Change {
     /// What all segments take when it is done, in bytes.
     pub(super) bytes: u64,
     pub(super) plans: BySeverity<Plan>,
+    /// The blocks that it puts at the head and that want to be sealed: their severities and digests.
+    pub(super) pushed: Vec<(u8, [u8; 32])>,
 }
 
 impl Change {
@@ -28,7 +31,17 @@ impl Change {
             next_sequence: head.next_sequence.saturating_add(1),
             digest: block_digest(&head.digest, at.epoch, at.sequence, &body),
         };
+        if !facts.is_of_seals() {
+            self.pushed.push((facts.severity, self.accounts.head.digest));
+        }
         self.keep(shelf, at, facts, head.digest, body);
+    }
+
+    /// Adds the blocks that it puts at the head to those that no seal names yet.
+    pub(super) fn add_to(&self, since: &mut BlocksSince) {
+        for (severity, digest) in &self.pushed {
+            since.take(usize::from(*severity), digest);
+        }
     }
 
     /// Puts a block that is part of the chain behind the others of its severity.
@@ -107,7 +120,9 @@ pub(super) fn cut(events: Vec<AuditEvent>, block_bytes: usize) -> Vec<(BlockFact
     for event in events {
         // A field's tag and length take at most 6 bytes more.
         let bytes = event.encoded_len() + 6;
-        let other = open.first().is_some_and(|first| first.severity != event.severity);
+        let other = open
+            .first()
+            .is_some_and(|first| kept_as(first) != kept_as(&event));
         if !open.is_empty() && (other || open_bytes + bytes > block_bytes.min(BODY_BYTES_MAX)) {
             blocks.push(close_block(std::mem::take(&mut open)));
             open_bytes = 0;
@@ -121,11 +136,17 @@ pub(super) fn cut(events: Vec<AuditEvent>, block_bytes: usize) -> Vec<(BlockFact
     blocks
 }
 
+/// The severity as which an event is kept. Seals, which are nothing grave, go last.
+pub(super) fn kept_as(event: &AuditEvent) -> u8 {
+    match &event.kind {
+        Some(Kind::Seal(_)) => SEVERITY_MAX,
+        _ => u8::try_from(event.severity).unwrap_or(0).min(SEVERITY_MAX),
+    }
+}
+
 fn close_block(events: Vec<AuditEvent>) -> (BlockFacts, Vec<u8>) {
     let mut facts = BlockFacts {
-        severity: events.first().map_or(0, |event| {
-            u8::try_from(event.severity).unwrap_or(0).min(SEVERITY_MAX)
-        }),
+        severity: events.first().map_or(0, kept_as),
         first_ms: events.iter().map(|event| event.time_ms).min().unwrap_or(0),
         last_ms: events.iter().map(|event| event.time_ms).max().unwrap_or(0),
         ..BlockFacts::default()
@@ -136,6 +157,7 @@ fn close_block(events: Vec<AuditEvent>) -> (BlockFacts, Vec<u8>) {
                 facts.carried_events = facts.carried_events.saturating_add(loss.events);
                 facts.carried_blocks = facts.carried_blocks.saturating_add(loss.blocks);
             }
+            Some(Kind::Seal(_)) => {}
             _ => facts.events += 1,
         }
     }

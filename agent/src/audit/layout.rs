@@ -41,7 +41,7 @@ impl Position {
 pub(crate) struct BlockFacts {
     /// The severity that all its events share.
     pub(crate) severity: u8,
-    /// Its events, without loss records.
+    /// Its events, without loss records and seals.
     pub(crate) events: u64,
     /// Events and blocks that its loss records account for: shedding it must not forget them.
     pub(crate) carried_events: u64,
@@ -52,6 +52,11 @@ pub(crate) struct BlockFacts {
 }
 
 impl BlockFacts {
+    /// Whether it holds nothing but seals, which need none.
+    pub(super) fn is_of_seals(&self) -> bool {
+        (self.events, self.carried_events, self.carried_blocks) == (0, 0, 0)
+    }
+
     /// The block, counted.
     fn sum(&self) -> Sum {
         Sum {

@@ -16,6 +16,7 @@ use super::spool::{Spool, SpoolError, SpoolLimits, mark_failed};
 use crate::durable::FileError;
 use crate::log::{Disk, LogId, Scan, Segments, Step};
 
+const TRAIL: &str = "trail";
 const ACCOUNTS: &LogId = b"penstock account";
 /// A segment's largest size.
 const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -46,15 +47,9 @@ pub(super) fn find<D: Disk + Clone>(
     folder: &Path,
     limits: &SpoolLimits,
 ) -> Result<SpoolFiles<D>, FileError> {
-    let trail = folder.join("trail");
-    let segment_bytes = SEGMENT_BYTES_MAX.min(limits.bytes_max / SEGMENTS);
-    let open = |severity: u8| {
-        let folder = trail.join(severity.to_string());
-        Shelf::open(disk.clone(), &folder, severity, segment_bytes)
-    };
-    let shelves = BySeverity([open(0)?, open(1)?, open(2)?, open(3)?, open(4)?]);
-    let (ledger, _) = Segments::open(disk.clone(), &trail.join("accounts"), *ACCOUNTS)?;
-    for folder in [&trail, folder] {
+    let shelves = shelves_in(disk, folder, limits)?;
+    let ledger = ledger_in(disk, folder)?;
+    for folder in [folder.join(TRAIL).as_path(), folder] {
         disk.sync_folder(folder).map_err(|source| FileError {
             verb: "write",
             path: folder.to_owned(),
@@ -70,8 +65,28 @@ pub(super) fn find<D: Disk + Clone>(
     })
 }
 
+/// The logs of blocks in `folder`.
+pub(super) fn shelves_in<D: Disk + Clone>(
+    disk: &D,
+    folder: &Path,
+    limits: &SpoolLimits,
+) -> Result<BySeverity<Shelf<D>>, FileError> {
+    let trail = folder.join(TRAIL);
+    let segment_bytes = SEGMENT_BYTES_MAX.min(limits.bytes_max / SEGMENTS);
+    let open = |severity: u8| {
+        let folder = trail.join(severity.to_string());
+        Shelf::open(disk.clone(), &folder, severity, segment_bytes)
+    };
+    Ok(BySeverity([open(0)?, open(1)?, open(2)?, open(3)?, open(4)?]))
+}
+
+/// The log of the accounts in `folder`.
+pub(super) fn ledger_in<D: Disk + Clone>(disk: &D, folder: &Path) -> Result<Segments<D>, FileError> {
+    Ok(Segments::open(disk.clone(), &folder.join(TRAIL).join("accounts"), *ACCOUNTS)?.0)
+}
+
 /// The newest accounts that can be read, and whether something that cannot be stands behind them.
-fn read_accounts<D: Disk>(ledger: &Segments<D>) -> Result<(Option<Accounts>, bool), FileError> {
+pub(super) fn read_accounts<D: Disk>(ledger: &Segments<D>) -> Result<(Option<Accounts>, bool), FileError> {
     let (mut accounts, mut is_torn) = (None, false);
     let mut newest_first: Vec<_> = ledger.iter().collect();
     newest_first.reverse();

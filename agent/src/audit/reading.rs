@@ -69,7 +69,7 @@ impl<D: Disk> Spool<D> {
         Ok(gathered?.0)
     }
 
-    fn merge(&mut self, wanted: &ReadRange) -> Result<(Vec<StoredBlock>, Vec<Gap>), FileError> {
+    pub(super) fn merge(&mut self, wanted: &ReadRange) -> Result<(Vec<StoredBlock>, Vec<Gap>), FileError> {
         let (mut blocks, mut gaps, mut bytes) = (Vec::new(), Vec::new(), 0_usize);
         let mut next = BySeverity::default();
         for severity in SEVERITIES {

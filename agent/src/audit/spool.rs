@@ -11,7 +11,7 @@
 //!
 //! Invariants:
 //! - [`Spool::append`] returns after the blocks are durable, and after them the accounts that make them count, all or none;
-//! - blocks form one chain per epoch (`penstock_proto::audit`); a block holds events of one severity;
+//! - blocks form one chain per epoch (`penstock_proto::audit`); a block holds events of one severity, and seals are kept as the gravest;
 //! - segments never take more than [`SpoolLimits::bytes_max`], but for the moment between a commit and the removal of what it gave
 //!   up; acknowledged blocks go first, then the least severe, among those the oldest ([`shed`](super::shed)); each loss is reported by a
 //!   later loss record;
@@ -19,17 +19,19 @@
 //! - what cannot be read is counted and reported, and hides nothing of what can;
 //! - a spool that is behind its mark was rolled back or damaged: it begins a new epoch and says so.
 //!
-//! Not here: signing of checkpoints, and the upload.
+//! Not here: when it is sealed and with which keys ([`sealer`](super::sealer)), and the upload.
 
 use std::path::{Path, PathBuf};
 
 use penstock_policy::text;
 use penstock_proto::audit::Head;
-use penstock_proto::v1::{AuditEvent, SpoolState};
+use penstock_proto::audit::seal::{BlocksSince, SealText};
+use penstock_proto::v1::{AuditEvent, Severity, SpoolState, audit_event::Kind};
 
 use super::accounts::{Accounts, BySeverity, SEVERITIES};
-use super::change::{Change, cut};
+use super::change::{Change, cut, kept_as};
 use super::layout::{BlockFacts, Cause, Loss, Position, Totals, cost_of};
+use super::sealer::SealOrder;
 use super::shelf::{HeldSegment, Plan, Shelf};
 use super::{mark, record};
 use crate::database;
@@ -84,6 +86,15 @@ pub enum SpoolError {
     AbsurdEpoch(u64),
 }
 
+/// What an append put into the trail.
+#[derive(Debug)]
+pub struct Appended {
+    /// Blocks that want to be sealed.
+    pub blocks: u64,
+    /// What the seal behind them says, if there is one.
+    pub seal: Option<SealText>,
+}
+
 /// The spool. Dropping it without [`Spool::close`] loses nothing that `append` returned for.
 #[derive(Debug)]
 pub struct Spool<D: Disk = RealDisk> {
@@ -92,6 +103,8 @@ pub struct Spool<D: Disk = RealDisk> {
     pub(super) shelves: BySeverity<Shelf<D>>,
     pub(super) accounts: Accounts,
     pub(super) ledger: Segments<D>,
+    /// Blocks that no seal names yet, as far as they were written since this was opened.
+    pub(super) since: BlocksSince,
     pub(super) marked: Position,
     marked_ms: u64,
     /// Why the mark says nothing now: it could not be read at opening, or not be written since.
@@ -107,12 +120,14 @@ impl<D: Disk> Spool<D> {
         ledger: Segments<D>,
         accounts: Accounts,
     ) -> Self {
+        let since = BlocksSince::new(accounts.head.next_sequence);
         Self {
             folder: folder.to_owned(),
             limits,
             shelves,
             accounts,
             ledger,
+            since,
             marked: Position::default(),
             marked_ms: 0,
             mark_fault: None,
@@ -126,6 +141,19 @@ impl<D: Disk> Spool<D> {
     /// The file system is too full to write safely, or the disk refused. None of these events is then in the
     /// trail.
     pub fn append(&mut self, events: Vec<AuditEvent>, now_ms: u64) -> Result<(), SpoolError> {
+        self.append_sealed(events, now_ms, None).map(drop)
+    }
+
+    /// The same, and seals the trail with them, if so ordered, in the same commit.
+    ///
+    /// # Errors
+    /// As [`Spool::append`].
+    pub fn append_sealed(
+        &mut self,
+        events: Vec<AuditEvent>,
+        now_ms: u64,
+        order: Option<SealOrder<'_>>,
+    ) -> Result<Appended, SpoolError> {
         self.require_free_space()?;
         let mut change = self.change();
         let mut all = self.losses_to_tell(now_ms);
@@ -133,7 +161,7 @@ impl<D: Disk> Spool<D> {
         all.extend(events);
         // Severe events first, so that they find room before the others ask for it. The sort is stable: the loss
         // records, which are alarms, lie together in the first block.
-        all.sort_by_key(|event| std::cmp::Reverse(event.severity));
+        all.sort_by_key(|event| std::cmp::Reverse(kept_as(event)));
         let mut tells = told;
         for (facts, body) in cut(all, self.limits.block_bytes) {
             // The spool's own loss records stay owed; others' are lost with the block and have to be counted.
@@ -152,12 +180,40 @@ impl<D: Disk> Spool<D> {
                 };
             }
         }
+        let blocks = change.pushed.len() as u64;
+        let seal = match order {
+            Some(order) => self.seal(&mut change, &order, now_ms)?,
+            None => None,
+        };
         self.commit(change)?;
+        if let Some(seal) = &seal {
+            self.since = BlocksSince::new(seal.head.next_sequence);
+        }
         if told {
             self.told_ms = now_ms;
         }
         self.keep_mark(now_ms, false);
-        Ok(())
+        Ok(Appended { blocks, seal })
+    }
+
+    /// Puts a seal of all before it at the head, if there is room.
+    fn seal(
+        &self,
+        change: &mut Change,
+        order: &SealOrder<'_>,
+        now_ms: u64,
+    ) -> Result<Option<SealText>, SpoolError> {
+        let mut since = self.since.clone();
+        change.add_to(&mut since);
+        let (text, seal) = order
+            .keys
+            .seal(order.name, change.accounts.head, since.named(), now_ms);
+        let event = record::event(now_ms, Severity::Info, 0, Kind::Seal(seal));
+        let mut blocks = cut(vec![event], self.limits.block_bytes).into_iter();
+        let Some((facts, body)) = blocks.next() else {
+            return Ok(None);
+        };
+        Ok(self.put(change, facts, body, false)?.then_some(text))
     }
 
     /// Puts a block at the head if there is room, or can be made; else it is lost, and with it, if so asked, what its loss records
@@ -263,11 +319,17 @@ impl<D: Disk> Spool<D> {
             accounts: self.accounts.clone(),
             bytes: self.bytes(),
             plans: BySeverity::default(),
+            pushed: Vec::new(),
         }
     }
 
     /// Makes a change real: its blocks first, then the accounts. What it gave up goes after that.
     pub(super) fn commit(&mut self, change: Change) -> Result<(), SpoolError> {
+        let mut since = self.since.clone();
+        if change.accounts.head.epoch != self.accounts.head.epoch {
+            since = BlocksSince::new(0);
+        }
+        change.add_to(&mut since);
         let Change {
             mut accounts,
             mut plans,
@@ -280,7 +342,7 @@ impl<D: Disk> Spool<D> {
             }
             return Err(error.into());
         }
-        self.accounts = accounts;
+        (self.accounts, self.since) = (accounts, since);
         for severity in SEVERITIES {
             let account = self.accounts.logs.of(severity);
             self.shelves.of_mut(severity).sweep(account);

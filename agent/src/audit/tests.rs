@@ -5,6 +5,7 @@ mod astray;
 mod faults;
 mod kept;
 mod model;
+mod seals;
 mod settled;
 mod trail;
 mod writing;

@@ -5,8 +5,8 @@
 //! the failure showed), never retried: memory stays bounded, and order stays true.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use penstock_proto::event::AgentStep;
@@ -19,6 +19,7 @@ use super::layout::Cause;
 use super::opening::EpochReason;
 use super::record;
 use super::resume::Resume;
+use super::sealer::{self, Sealer};
 use super::spool::SpoolLimits;
 use super::{AuditError, AuditState, Command, Overflow, Progress};
 use crate::clock;
@@ -35,7 +36,10 @@ const MOVE_BLOCKS: usize = 64;
 const HIGH_WATER_PERCENT: u64 = 80;
 
 pub(super) struct Writer {
+    folder: PathBuf,
     engine: Engine,
+    /// Lives on where the spool is opened again.
+    sealer: Arc<Mutex<Sealer>>,
     overflow: Arc<Overflow>,
     progress: Arc<Progress>,
     /// Events of the queue that were taken to be committed and are not durable, nor is their loss.
@@ -51,11 +55,13 @@ impl Writer {
     pub(super) fn new(
         folder: PathBuf,
         limits: SpoolLimits,
-        overflow: Arc<Overflow>,
-        progress: Arc<Progress>,
+        seal_name: watch::Receiver<Option<String>>,
+        (overflow, progress): (Arc<Overflow>, Arc<Progress>),
         state: watch::Sender<AuditState>,
     ) -> Self {
         Self {
+            sealer: Arc::new(Mutex::new(Sealer::new(&folder, seal_name))),
+            folder: folder.clone(),
             engine: Engine::new(folder, limits),
             overflow,
             progress,
@@ -85,6 +91,7 @@ impl Writer {
                             batch.push(event);
                         }
                         self.commit_queued(std::mem::take(&mut batch)).await;
+                        self.seal().await;
                         self.engine.close().await;
                         let _ = done.send(());
                         return;
@@ -121,11 +128,13 @@ impl Writer {
             };
             self.say(step, &message).await;
         }
+        let sealer = self.sealer.clone();
         let moved = self
             .engine
-            .with(|spool| {
+            .with(move |spool| {
                 if spool.has_blocks_to_move() {
                     spool.move_blocks(MOVE_BLOCKS)?;
+                    locked(&sealer).grew(MOVE_BLOCKS as u64, false);
                 }
                 Ok(())
             })
@@ -154,6 +163,7 @@ impl Writer {
         let dropped_first = self.overflow.first_ms.load(Ordering::Relaxed);
         let dropped_last = self.overflow.last_ms.load(Ordering::Relaxed);
         let failed = std::mem::take(&mut self.failed);
+        let sealer = self.sealer.clone();
         let written = self
             .engine
             .with(move |spool| {
@@ -163,14 +173,23 @@ impl Writer {
                 if dropped > 0 {
                     spool.count_lost(Cause::QueueFull, dropped, dropped_first, dropped_last);
                 }
-                if batch.is_empty() && !spool.owes_loss_record(now_ms) {
+                let mut sealer = locked(&sealer);
+                let (is_due, has_grave) = (sealer.is_due(&batch), batch.iter().any(sealer::is_grave));
+                if batch.is_empty() && !spool.owes_loss_record(now_ms) && !is_due {
                     // A full disk stays a fault until it has room again, also while nothing happens.
                     spool.require_free_space()?;
                     spool.keep_mark(now_ms, false);
                     return Ok(false);
                 }
-                match spool.append(batch, now_ms) {
-                    Ok(()) => Ok(true),
+                let order = if is_due { sealer.order() } else { None };
+                match spool.append_sealed(batch, now_ms, order) {
+                    Ok(appended) => {
+                        sealer.grew(appended.blocks, has_grave);
+                        if let Some(text) = appended.seal {
+                            sealer.sealed(text);
+                        }
+                        Ok(true)
+                    }
                     // The spool lives on and keeps what was counted above; only this batch is lost.
                     Err(error) => {
                         spool.count_lost(Cause::DiskError, count, first_ms, last_ms);
@@ -198,6 +217,27 @@ impl Writer {
         self.publish().await;
     }
 
+    /// Seals what no seal covers yet, at the end.
+    async fn seal(&mut self) {
+        let sealer = self.sealer.clone();
+        let now_ms = clock::now_ms();
+        let sealed = self.engine.with(move |spool| {
+            let mut sealer = locked(&sealer);
+            if !sealer.has_unsealed() {
+                return Ok(());
+            }
+            let order = sealer.order();
+            let appended = spool.append_sealed(Vec::new(), now_ms, order)?;
+            if let Some(text) = appended.seal {
+                sealer.sealed(text);
+            }
+            Ok(())
+        });
+        if sealed.await.is_ok() {
+            self.publish().await;
+        }
+    }
+
     async fn serve(&mut self, command: Command) {
         match command {
             Command::Resume(ack, answer) => {
@@ -208,6 +248,11 @@ impl Writer {
                         match resumed {
                             Resume::From(at) => Ok(at),
                             Resume::Reseated(at, why) => {
+                                let sealer = self.sealer.clone();
+                                let begun =
+                                    tokio::task::spawn_blocking(move || locked(&sealer).begin_again());
+                                // The thread ends otherwise only with the program.
+                                let _ = begun.await;
                                 self.say(AgentStep::TrailForked, &why).await;
                                 Ok(at)
                             }
@@ -246,6 +291,13 @@ impl Writer {
                     })
                     .await;
             }
+            Command::Witness(word) => {
+                let folder = self.folder.clone();
+                let kept = tokio::task::spawn_blocking(move || sealer::keep_witness(&folder, &word));
+                if let Ok(Err(error)) = kept.await {
+                    tracing::warn!(%error, "the coordinator's word for the audit trail is not kept");
+                }
+            }
             // Handled by the loop, which ends with it.
             Command::Close(done) => drop(done),
         }
@@ -261,6 +313,10 @@ impl Writer {
                 (last.spool, last.next, None)
             });
         let (mut spool, next, mark_fault) = known;
+        let (seal, seal_fault) = {
+            let sealer = locked(&self.sealer);
+            (sealer.newest().cloned(), sealer.fault().map(seal_failed))
+        };
         spool.lost_events = spool.lost_events.saturating_add(self.failed.0);
         let fault = self
             .engine
@@ -272,13 +328,34 @@ impl Writer {
                 ..Fault::default()
             })
             .or_else(|| fills(&spool))
-            .or_else(|| mark_fault.map(mark_failed));
-        let state = AuditState { spool, next, fault };
+            .or_else(|| mark_fault.map(mark_failed))
+            .or(seal_fault);
+        let state = AuditState {
+            spool,
+            next,
+            seal,
+            fault,
+        };
         self.state.send_if_modified(|current| {
             let changed = *current != state;
             *current = state;
             changed
         });
+    }
+}
+
+fn locked(sealer: &Mutex<Sealer>) -> std::sync::MutexGuard<'_, Sealer> {
+    sealer.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn seal_failed(why: &str) -> Fault {
+    Fault {
+        code: "seal-key-unkept".to_owned(),
+        message: format!(
+            "the audit trail is written, and its seals do not hold against whoever takes this machine now: the key of the next seal cannot be made or \
+             kept: {why}"
+        ),
+        ..Fault::default()
     }
 }
 

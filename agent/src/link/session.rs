@@ -19,6 +19,7 @@ mod end;
 mod given;
 pub mod machine;
 mod talk;
+mod witness;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -307,7 +308,8 @@ impl<K: Kernel> Link<K> {
             }
             tokio::select! {
                 message = stream.message() => {
-                    let Some(message) = message? else { return Ok(()) };
+                    let Some(mut message) = message? else { return Ok(()) };
+                    witness::take(&mut message.message, identity, &self.audit).await;
                     machine.received(message.message, now())?;
                 }
                 room = outbound.reserve(), if machine.has_outgoing() => {

@@ -320,6 +320,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         tickets,
         journal: journal.clone(),
         authority,
+        server: server.clone(),
         releases: releases.clone(),
         rollouts: rollouts.clone(),
         fleet: fleet.clone(),

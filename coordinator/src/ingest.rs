@@ -4,11 +4,13 @@
 //! Delivery is at least once, storage exactly once by (source, epoch, sequence). What contradicts the chain is not
 //! stored and not acknowledged, and becomes an alarm in the coordinator's own trail; so does a block in which a gateway
 //! writes what only a coordinator may ([`unrightful`]). A gap (blocks that the source shed) is lawful, but never silent: it
-//! is an alarm too, to be held against the source's loss record.
+//! is an alarm too, to be held against the source's loss record. What the seals in a block show is judged as it is stored ([`seals`]).
 //!
 //! Reading a block's body happens here, on the session's side; only storing waits for the one writer.
 
-use std::sync::Arc;
+mod seals;
+
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use penstock_proto::audit::{BODY_BYTES_MAX, EPOCH_FOLLOWED_MAX, Head, read_body};
@@ -16,6 +18,8 @@ use penstock_proto::event::unrightful;
 use penstock_proto::v1::{AuditAck, AuditBlock, TrailEvent};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::seals::SealedBlock;
+pub use self::seals::{SealJudge, SealReport};
 use crate::allowance::{Allowance, Share};
 use crate::journal::Journal;
 use crate::store::{Append, NewBlock, Store, StoreError, block_bytes};
@@ -37,6 +41,7 @@ pub struct Ingest {
     journal: Journal,
     room: Arc<Semaphore>,
     share: Arc<Allowance>,
+    judge: Option<Arc<SealJudge>>,
 }
 
 /// What each trail may grow, if nothing else is configured.
@@ -62,7 +67,7 @@ pub enum Room {
 }
 
 /// What came of some blocks of one source.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct IngestReport {
     /// Up to where the trail is durable; `None`: nothing of it is held.
     pub ack: Option<AuditAck>,
@@ -70,6 +75,8 @@ pub struct IngestReport {
     pub events: u64,
     /// What does not fit, in words; from there on nothing was stored.
     pub fault: Option<String>,
+    /// What came of the seals among them; `None`: there were none.
+    pub seals: Option<SealReport>,
 }
 
 impl Ingest {
@@ -80,6 +87,16 @@ impl Ingest {
             journal,
             room: Arc::new(Semaphore::new(ROOM_KIB)),
             share: Arc::new(Allowance::new(SHARE)),
+            judge: None,
+        }
+    }
+
+    /// The same, which judges the seals of what comes, and vouches for what is stored.
+    #[must_use]
+    pub fn with_judge(self, judge: SealJudge) -> Self {
+        Self {
+            judge: Some(Arc::new(judge)),
+            ..self
         }
     }
 
@@ -187,7 +204,13 @@ impl Ingest {
         blocks: Vec<AuditBlock>,
         received_ms: u64,
     ) -> Result<IngestReport, StoreError> {
-        let BlocksRead { new, events, fault } = read(source, blocks, received_ms);
+        let BlocksRead {
+            new,
+            events,
+            sealed,
+            fault,
+        } = read(source, blocks, received_ms);
+        let mut seals = None;
         let outcomes = if new.is_empty() {
             if let Some(fault) = &fault {
                 self.journal.trail(fault.alarm(source)).await?;
@@ -197,13 +220,19 @@ impl Ingest {
             let sequences: Vec<_> = new.iter().map(|new| new.block.sequence).collect();
             let (gateway, unread) = (source.to_owned(), fault.clone());
             let found = move |outcomes: &[Append]| alarms(&gateway, outcomes, &sequences, unread.as_ref());
-            let note = self.journal.alarms_with(found);
+            let mut note = self.journal.alarms_with(found);
+            if let Some(judge) = self.judge.as_ref().filter(|_| !sealed.is_empty()) {
+                let (followed, report) = judge.follow(source, sealed, &self.journal, note);
+                note = followed;
+                seals = Some((judge, report));
+            }
             self.store.append_noted(source, new, note).await?
         };
         let mut ingested = IngestReport {
             ack: None,
             events: 0,
             fault: refused(&outcomes).or(fault).map(|fault| fault.words),
+            seals: None,
         };
         for (outcome, events) in outcomes.into_iter().zip(events) {
             match outcome {
@@ -216,6 +245,13 @@ impl Ingest {
                 Append::Held { head } => ingested.ack = Some(acknowledge(head)),
                 Append::Refused(_) => break,
             }
+        }
+        if let Some((judge, report)) = seals {
+            let report = report.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(ack) = &mut ingested.ack {
+                ack.witness = judge.witness(&report);
+            }
+            ingested.seals = Some(report);
         }
         metrics::counter!("penstock_audit_events_total").increment(ingested.events);
         if ingested.fault.is_some() {
@@ -230,6 +266,8 @@ struct BlocksRead {
     new: Vec<NewBlock>,
     /// How many are in each.
     events: Vec<u64>,
+    /// Those with seals among them.
+    sealed: Vec<SealedBlock>,
     /// What is wrong with that one.
     fault: Option<BlockFault>,
 }
@@ -259,6 +297,7 @@ fn read(source: &str, blocks: Vec<AuditBlock>, received_ms: u64) -> BlocksRead {
     let mut all = BlocksRead {
         new: Vec::with_capacity(blocks.len()),
         events: Vec::with_capacity(blocks.len()),
+        sealed: Vec::new(),
         fault: None,
     };
     for block in blocks {
@@ -268,6 +307,7 @@ fn read(source: &str, blocks: Vec<AuditBlock>, received_ms: u64) -> BlocksRead {
         let words = match body {
             Some(Ok(body)) => match unrightful(source, &body) {
                 None => {
+                    all.sealed.extend(SealedBlock::of(all.new.len(), &block, &body));
                     all.events.push(body.events.len() as u64);
                     all.new.push(NewBlock {
                         summary: summarize(&body),

@@ -233,6 +233,12 @@ impl Journal {
         })
     }
 
+    /// What is found about a gateway's trail, as bodies for a change of it; counted as [`Journal::trail`] does.
+    pub(crate) fn bodies_of(&self, found: impl Iterator<Item = TrailEvent>) -> Vec<OwnBody> {
+        let counted = found.filter_map(|event| counted_alarm(&self.trails, event));
+        counted.map(|event| own_body(Kind::Trail(event))).collect()
+    }
+
     /// What the coordinator itself does to trails: written with it, each time, also when the disk is short.
     pub(crate) fn change_with<T: ?Sized>(&self, tell: impl Fn(&T) -> TrailEvent + Send + 'static) -> Note<T> {
         Note::new(self.source.clone(), move |outcome| {

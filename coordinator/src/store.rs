@@ -34,8 +34,8 @@ use self::state::Order;
 pub use self::state::{Change, Expect, RecordChange, Silent, StateRecord};
 use self::terms::{Segment, Unindexed};
 pub use self::trail::{
-    Append, BlockFilter, BlockSummary, Clock, Cursor, Expired, NewBlock, Note, OwnBody, OwnEvent, Page,
-    PurgeReport, Removed, StoredBlock, block_bytes,
+    Append, BlockFilter, BlockSummary, Clock, Cursor, Expired, Followed, NewBlock, Note, OwnBody, OwnEvent,
+    Page, PurgeReport, Removed, StoredBlock, block_bytes,
 };
 
 /// Largest state record, bytes; larger things are blobs.

@@ -6,6 +6,7 @@ use penstock_proto::channel::{
     GATEWAY_MESSAGE_BYTES_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, OPERATOR_REQUEST_BYTES_MAX,
     OPERATOR_RESPONSE_BYTES_MAX,
 };
+use penstock_proto::tls::server::ServerCredentials;
 use penstock_proto::v1;
 use penstock_proto::v1::control_server::ControlServer;
 use penstock_proto::v1::enrolment_server::EnrolmentServer;
@@ -31,7 +32,7 @@ use crate::enrolment::Attempts;
 use crate::est::EstDesk;
 use crate::health_watch::PublishedHealth;
 use crate::identities::Identities;
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, SealJudge};
 use crate::journal::Journal;
 use crate::oidc::Oidc;
 use crate::query::Searches;
@@ -67,6 +68,8 @@ pub(super) struct Services<'a> {
     pub(super) tickets: Tickets,
     pub(super) journal: Journal,
     pub(super) authority: Arc<Authority>,
+    /// The coordinator's own certificate and key.
+    pub(super) server: Arc<ServerCredentials>,
     pub(super) releases: Releases,
     pub(super) rollouts: Rollouts,
     pub(super) fleet: Arc<Fleet>,
@@ -124,13 +127,21 @@ impl Services<'_> {
             oidc,
         })
         .max_decoding_message_size(64 * 1024);
+        let judge = SealJudge::new(
+            self.config.plant.clone(),
+            self.authority.roots(),
+            &self.config.name,
+            self.server,
+        );
         let link = GatewayLinkServer::new(LinkService {
             sessions: Arc::new(Sessions {
                 authority: self.authority.clone(),
                 coordinator: self.config.name.clone(),
                 fleet: self.fleet,
                 releases: self.releases,
-                ingest: Ingest::new(self.store.clone(), self.journal.clone()).with_share(self.config.trail),
+                ingest: Ingest::new(self.store.clone(), self.journal.clone())
+                    .with_share(self.config.trail)
+                    .with_judge(judge),
                 store: self.store.clone(),
                 subjects: self.subjects.clone(),
                 tickets: self.tickets.clone(),

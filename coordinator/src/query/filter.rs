@@ -50,6 +50,14 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Whether it is of one of the kinds that are asked for. Seals are for verifiers, and shown to whoever asks for them.
+    fn is_kind(&self, source: &str, event: &AuditEvent) -> bool {
+        match self.kinds {
+            0 => EventKind::of(event) != Some(EventKind::Seal),
+            kinds => rightful(source, event).is_some_and(|kind| kinds & kind.bit() != 0),
+        }
+    }
+
     /// All events of these kinds.
     pub(crate) fn of_kinds(kinds: &[&str]) -> Self {
         let known = kinds.iter().filter_map(|kind| EventKind::of_word(kind));
@@ -230,7 +238,7 @@ impl Filter {
         };
         in_time
             && self.source.as_deref().is_none_or(|wanted| wanted == source)
-            && (self.kinds == 0 || rightful(source, event).is_some_and(|kind| self.kinds & kind.bit() != 0))
+            && self.is_kind(source, event)
             && event.severity >= self.severity_min
             && self.decides(decision(event))
             && self.says(event)

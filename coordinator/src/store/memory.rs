@@ -226,6 +226,19 @@ impl Kept {
                 self.append_own(source, own)?;
             }
         }
+        if let Some((note, (source, key))) = note.and_then(|note| Some((note, note.follows()?))) {
+            let held = self.records.get(key).map(|held| held.value.as_slice());
+            let followed = note.follow(outcome, held);
+            if let Some(value) = followed.value {
+                self.revision += 1;
+                let revision = self.revision;
+                self.records
+                    .insert(key.to_owned(), StateRecord { revision, value });
+            }
+            for own in followed.bodies {
+                self.append_own(source, own)?;
+            }
+        }
         Ok(())
     }
 

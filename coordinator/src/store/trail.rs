@@ -79,9 +79,25 @@ pub struct Note<T: ?Sized> {
     /// The coordinator's own trail.
     source: String,
     bodies: Bodies<T>,
+    follower: Option<Follower<T>>,
 }
 
 type Bodies<T> = Box<dyn Fn(&T) -> Vec<OwnBody> + Send>;
+
+/// A record that follows a trail, and is changed with it.
+struct Follower<T: ?Sized> {
+    key: String,
+    step: Box<dyn Fn(&T, Option<&[u8]>) -> Followed + Send>,
+}
+
+/// What comes of a change of a trail for the record that follows it.
+#[derive(Debug, Default)]
+pub struct Followed {
+    /// What the record says from now on; `None`: what it said.
+    pub value: Option<Vec<u8>>,
+    /// What the coordinator's own trail says of it.
+    pub bodies: Vec<OwnBody>,
+}
 
 impl<T: ?Sized> Note<T> {
     /// In the trail `source`, what `bodies` makes of what came of the change.
@@ -89,7 +105,33 @@ impl<T: ?Sized> Note<T> {
         Self {
             source,
             bodies: Box::new(bodies),
+            follower: None,
         }
+    }
+
+    /// The same, and with it the record `key`, by what `step` makes of the change and of what the record said.
+    pub(crate) fn followed_by(
+        self,
+        key: String,
+        step: impl Fn(&T, Option<&[u8]>) -> Followed + Send + 'static,
+    ) -> Self {
+        let step = Box::new(step);
+        Self {
+            follower: Some(Follower { key, step }),
+            ..self
+        }
+    }
+
+    /// Whose trail what follows is noted in, and which record follows.
+    pub(super) fn follows(&self) -> Option<(&str, &str)> {
+        let follower = self.follower.as_ref()?;
+        Some((&self.source, &follower.key))
+    }
+
+    /// What comes of the change for the record, which said `held`.
+    pub(super) fn follow(&self, outcome: &T, held: Option<&[u8]>) -> Followed {
+        let follower = self.follower.as_ref();
+        follower.map_or_else(Followed::default, |follower| (follower.step)(outcome, held))
     }
 
     /// Whose trail, and what is appended to it.

@@ -36,10 +36,20 @@ fn now_ns() -> u64 {
     now.map(|t| u64::from(t.subsec_nanos())).unwrap_or_default()
 }
 
-/// Holds every chain of a trail to having each block from the first on.
-fn assert_whole(trail: &[Value]) {
+/// Holds every chain of the gateway's trail to having each block from the first on, and its seals to show nothing wrong.
+fn assert_whole(world: &World) {
+    let wrong = world.records("coordinator/c1", &["--kind", "trail"]);
+    let wrong: Vec<_> = wrong.iter().filter(|r| r["event"]["step"] == "seals").collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
     let mut chains: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
-    for record in trail {
+    // Those that came since the first look are in the second.
+    let seals = world.seals();
+    let trail = world.trail();
+    let last = trail.last().map(|record| record["sequence"].as_u64());
+    let seals = seals
+        .iter()
+        .filter(|record| Some(record["sequence"].as_u64()) < last);
+    for record in trail.iter().chain(seals) {
         let sequence = record["sequence"].as_u64().unwrap();
         chains
             .entry(record["epoch"].as_u64().unwrap())
@@ -95,7 +105,16 @@ fn an_agent_killed_at_any_moment_keeps_its_policy_and_its_trail_is_one_whole_cha
                     .any(|r| r["event"]["step"] == "effective" && r["event"]["revision"] == rounds + 1)
             };
             wait_until("the last release in the trail", PATIENCE, || told(&world.trail())).unwrap();
-            assert_whole(&world.trail());
+            assert_whole(&world);
+            let proved = |said: &str| {
+                said.contains("identity key vouches for it") && said.contains("coordinator has witnessed it")
+            };
+            wait_until("a trail that is proved and witnessed", PATIENCE, || {
+                let (code, said) = world.at_the_cabinet(&["audit", "check"]);
+                assert_eq!(code, Some(0), "{said}");
+                proved(&said)
+            })
+            .unwrap();
         },
     );
 }
@@ -133,7 +152,7 @@ fn a_coordinator_killed_at_any_moment_forgets_nothing_it_has_answered() {
                 })
             })
             .unwrap();
-            assert_whole(&world.trail());
+            assert_whole(&world);
         },
     );
 }

@@ -315,15 +315,18 @@ impl World {
 
     /// The gateway's audit records, oldest first.
     pub fn trail(&self) -> Vec<Value> {
-        let arguments = [
-            "audit",
-            "search",
-            "--source",
-            "gw-1",
-            "--limit",
-            "100000",
-            "--oldest-first",
-        ];
+        self.records("gw-1", &[])
+    }
+
+    /// The seals in its trail.
+    pub fn seals(&self) -> Vec<Value> {
+        self.records("gw-1", &["--kind", "seal"])
+    }
+
+    /// Records of a source, oldest first.
+    pub fn records(&self, source: &str, more: &[&str]) -> Vec<Value> {
+        let limit = ["audit", "search", "--source", source, "--limit", "100000"];
+        let arguments = [&limit, ["--oldest-first"].as_slice(), more].concat();
         self.penstock("engineer", &arguments)["records"]
             .as_array()
             .unwrap()

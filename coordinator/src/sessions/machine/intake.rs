@@ -43,6 +43,10 @@ pub(super) struct Intake {
     random: u64,
     /// Whether health knows of something wrong with the trail.
     faulty: bool,
+    /// What it heard last.
+    reported: Option<String>,
+    /// What does not fit among its seals, though it is stored.
+    unproved: Option<String>,
     let_go: Option<LetGo>,
 }
 
@@ -93,6 +97,8 @@ impl Intake {
             pause: Backoff::between(STORE_RETRY_MIN, STORE_RETRY_MAX),
             random,
             faulty: false,
+            reported: None,
+            unproved: None,
             let_go: None,
         }
     }
@@ -110,7 +116,11 @@ impl Intake {
     /// The gateway hears it.
     pub(super) fn acknowledged(&mut self) -> AuditAck {
         self.acknowledges = false;
-        self.held.clone()
+        let witness = self.held.witness.take();
+        AuditAck {
+            witness,
+            ..self.held.clone()
+        }
     }
 
     /// Whether one more block can be taken. If not, the gateway's stream fills up behind those that are here, and no other's.
@@ -259,8 +269,14 @@ impl Intake {
     fn stored(&mut self, report: IngestReport, actions: &mut Vec<Action>) -> Result<(), Refusal> {
         self.pause.worked();
         if let Some(held) = report.ack {
+            // A word that the gateway did not hear yet goes with the next acknowledgement.
+            let witness = self.held.witness.take();
             self.held = held;
+            self.held.witness = self.held.witness.take().or(witness);
             self.acknowledges = true;
+        }
+        if let Some(seals) = report.seals {
+            self.unproved = seals.fault;
         }
         if let Some(fault) = report.fault {
             // Behind a block that was refused, all are.
@@ -270,8 +286,16 @@ impl Intake {
             self.report(format!("audit trail: {fault}"), actions);
             return Err(Refusal::new(Reason::AuditFork, fault));
         }
-        if self.faulty && self.let_go.is_none() {
-            self.faulty = false;
+        if self.let_go.is_some() {
+            return Ok(());
+        }
+        if let Some(unproved) = &self.unproved {
+            let words = format!("audit trail: {unproved}");
+            if self.reported.as_ref() != Some(&words) {
+                self.report(words, actions);
+            }
+        } else if self.faulty {
+            (self.faulty, self.reported) = (false, None);
             actions.push(Action::Learn(News::TrailFault(None)));
         }
         Ok(())
@@ -313,6 +337,7 @@ impl Intake {
 
     fn report(&mut self, fault: String, actions: &mut Vec<Action>) {
         self.faulty = true;
+        self.reported = Some(fault.clone());
         actions.push(Action::Learn(News::TrailFault(Some(fault))));
     }
 }

@@ -349,6 +349,7 @@ impl World {
             ack: Some(upto(self.durable)),
             events: 0,
             fault,
+            seals: None,
         }
     }
 
@@ -450,6 +451,7 @@ impl World {
                         ack: Some(upto(u64::MAX)),
                         events: 0,
                         fault: None,
+                        seals: None,
                     })),
                     _ => Answer::Position(Ok((Some(upto(u64::MAX)), Box::default()))),
                 };

@@ -275,6 +275,16 @@ pub(super) fn append_note<T: ?Sized>(
             append_own(connection, source, own)?;
         }
     }
+    if let Some((note, (source, key))) = note.and_then(|note| Some((note, note.follows()?))) {
+        let held = state::get(connection, key)?;
+        let followed = note.follow(outcome, held.as_ref().map(|held| held.value.as_slice()));
+        if let Some(value) = followed.value {
+            state::put(connection, key, Some(&value))?;
+        }
+        for own in &followed.bodies {
+            append_own(connection, source, own)?;
+        }
+    }
     Ok(())
 }
 

@@ -175,13 +175,13 @@ impl Writer {
                 }
                 let mut sealer = locked(&sealer);
                 let (is_due, has_grave) = (sealer.is_due(&batch), batch.iter().any(sealer::is_grave));
-                if batch.is_empty() && !spool.owes_loss_record(now_ms) && !is_due {
+                let order = if is_due { sealer.order() } else { None };
+                if batch.is_empty() && !spool.owes_loss_record(now_ms) && order.is_none() {
                     // A full disk stays a fault until it has room again, also while nothing happens.
                     spool.require_free_space()?;
                     spool.keep_mark(now_ms, false);
                     return Ok(false);
                 }
-                let order = if is_due { sealer.order() } else { None };
                 match spool.append_sealed(batch, now_ms, order) {
                     Ok(appended) => {
                         sealer.grew(appended.blocks, has_grave);

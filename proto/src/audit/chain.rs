@@ -425,7 +425,7 @@ impl SealChain {
         let subject = match &named.subject {
             Subject::Gateway(name) => name.to_string(),
             Subject::Coordinator(_) => named.subject.to_string(),
-            Subject::Operator(_) | Subject::Device(_) => return Err("its certificate is no gateway's"),
+            Subject::Operator(_) | Subject::Device(_) => return Err("its certificate is not a gateway's"),
         };
         if named.plant != *trust.plant || subject != trust.source {
             return Err("its certificate names somebody else");

@@ -27,7 +27,7 @@ pub enum WrongWitness {
     #[error("it is about another trail")]
     Foreign,
     /// Not a coordinator of this plant.
-    #[error("its certificate is no coordinator's of this plant, or none of the plant's roots issued it")]
+    #[error("its certificate is not that of a coordinator of this plant, or none of the plant's roots issued it")]
     Certificate,
     /// The key did not sign it.
     #[error("the certificate's key did not sign it")]

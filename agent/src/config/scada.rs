@@ -73,7 +73,7 @@ impl TypedScada {
 
     fn trust(&self) -> Result<ScadaTrust, (&'static str, String)> {
         let other = !self.authorities.as_os_str().is_empty();
-        if other == !self.asset.is_empty() {
+        if other != self.asset.is_empty() {
             return Err((
                 "scada.asset",
                 "or `scada.authorities` must say how the broker proves who it is, and only one of them can"

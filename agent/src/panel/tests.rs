@@ -147,7 +147,7 @@ async fn an_address_that_cannot_be_had_and_a_client_in_no_zone_are_faults() {
         .policy
         .send_modify(|view| view.plan = Some(Arc::clone(&plan)));
     let elsewhere = |faults: &Vec<Fault>| faults.iter().any(|fault| fault.code == "panel-client-elsewhere");
-    assert!(elsewhere(&*world.faults.wait_for(elsewhere).await.unwrap()));
+    assert!(elsewhere(&world.faults.wait_for(elsewhere).await.unwrap()));
 
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut second = World::start(taken.local_addr().unwrap(), &["127.0.0.1"]);

@@ -22,7 +22,7 @@ use crate::store::{BlockFilter, Cursor, Page, Store, StoreError};
 const PAGE: usize = 16;
 /// Records sent at once.
 const BATCH: usize = 1000;
-/// Between two notes of the place, while there is more to send.
+/// Between two notes of the place, each of which is a write to the disk.
 const NOTE: Duration = Duration::from_secs(1);
 /// Between two attempts.
 const PAUSE: Backoff = Backoff::between(Duration::from_millis(500), Duration::from_secs(15));
@@ -96,7 +96,7 @@ impl Exporter {
             self.releases.clone(),
         );
         let mut names_left = NAMES_TRIES.saturating_sub(tries);
-        let (mut sent, mut noted) = (place.cursor.clone(), Instant::now());
+        let (mut sent, mut noted) = (place.cursor.clone(), None::<Instant>);
         loop {
             appended.borrow_and_update();
             // Each block is read, whatever the filter: a page is then bounded, and a rare kind in a long trail still gets on.
@@ -124,9 +124,10 @@ impl Exporter {
                 sent = end;
                 window.acknowledged(sent.clone(), Instant::now());
             }
-            if !more || noted.elapsed() >= NOTE {
-                *arrived |= self.note(&mut place, window.settled(Instant::now())).await?;
-                noted = Instant::now();
+            if noted.is_none_or(|noted| noted.elapsed() >= NOTE)
+                && self.note(&mut place, window.settled(Instant::now())).await?
+            {
+                (*arrived, noted) = (true, Some(Instant::now()));
             }
             if more {
                 continue;
@@ -135,9 +136,8 @@ impl Exporter {
                 // A store that closed appends nothing any more, and the next page says so.
                 _ = appended.changed() => {}
                 error = receiver.ended() => return Err(error.into()),
-                () = until(window.due()) => {
-                    *arrived |= self.note(&mut place, window.settled(Instant::now())).await?;
-                }
+                // The next turn notes it.
+                () = until(window.due().map(|due| noted.map_or(due, |noted| due.max(noted + NOTE)))) => {}
             }
         }
     }

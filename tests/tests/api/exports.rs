@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use penstock_coordinator::config::ConfigFile;
 use penstock_coordinator::store::{BlockFilter, Store};
 use penstock_proto::audit::{GENESIS, block_digest, read_body};
 use penstock_proto::export::{ExportRecord, LineFormat};
@@ -346,22 +347,21 @@ async fn a_collector_reads_by_opentelemetrys_own_messages_what_the_store_holds_i
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_are_read_by_jq_and_fit_ocsfs_schema_and_the_command_writes_the_same_lines() {
-    let mut world = World::start().await;
-    let person = Person::new(&world, "vic", "desk", v1::Role::Viewer).await;
-    let folder = world.dir.path().to_owned();
-    let path = |name: &str| folder.join(name);
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
     let section = |format: &str| {
         let to = format!("file:{}", path(&format!("trail.{format}")).display());
         toml::from_str(&format!("name = {format:?}\nformat = {format:?}\nto = {to:?}")).unwrap()
     };
-    let mut typed = penstock_coordinator::config::ConfigFile::with_defaults(
-        world.config.plant.clone(),
-        world.config.name.clone(),
-        world.config.data.clone(),
-    );
-    typed.exports = ["jsonl", "cef", "ocsf"].map(section).to_vec();
-    world.config.exports = typed.check().unwrap().exports;
-    world.restart().await;
+    let exports = ["jsonl", "cef", "ocsf"].map(section).to_vec();
+    let world = World::start_with(|config| {
+        let (plant, name) = (config.plant.clone(), config.name.clone());
+        let mut typed = ConfigFile::with_defaults(plant, name, config.data.clone());
+        typed.exports = exports;
+        config.exports = typed.check().unwrap().exports;
+    })
+    .await;
+    let person = Person::new(&world, "vic", "desk", v1::Role::Viewer).await;
     let mut session = world.session("gw-a", v1::PolicyState::default()).await;
     session.send(Up::Audit(block_of_all_kinds())).await;
     acknowledged(&mut session, 1).await;

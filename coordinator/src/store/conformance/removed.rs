@@ -5,7 +5,7 @@ use super::*;
 pub(super) fn whoever_reads_on_from_a_place_gets_each_block_or_its_number_among_those_that_were_removed<
     B: Bench,
 >() {
-    let steps = prop::collection::vec((0_u8..4, 1_u64..6), 1..40);
+    let steps = prop::collection::vec((0_u8..4, 1_u64..6), 1..16);
     proptest!(some_cases(), |(steps in steps)| {
         run(async {
             let bench = B::default();

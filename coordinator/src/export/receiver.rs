@@ -82,7 +82,7 @@ pub(super) struct Rejected {
 #[derive(Debug)]
 pub(super) enum Receiver {
     File(FileReceiver),
-    Syslog(SyslogReceiver),
+    Syslog(Box<SyslogReceiver>),
     Otlp(OtlpReceiver),
 }
 
@@ -99,7 +99,8 @@ impl Receiver {
                 tls,
             } => {
                 let (host, server) = ((host.as_str(), *port), server.clone());
-                Self::Syslog(SyslogReceiver::connect(host, server, *format, tls).await?)
+                let connected = SyslogReceiver::connect(host, server, *format, tls).await?;
+                Self::Syslog(Box::new(connected))
             }
             Destination::Otlp { address, tls } => Self::Otlp(OtlpReceiver::new(address, tls).await?),
         })

@@ -259,7 +259,8 @@ impl<'a> ZonePlace<'a> {
     fn seen(&self, cause: Cause, seen: Option<Sighting>) -> Condition {
         match seen {
             Some(seen) => self.sign(cause, &[seen.message], seen.subjects, seen.gateways),
-            None => Condition::Clear,
+            None if self.evidence.sightings.is_whole => Condition::Clear,
+            None => Condition::Unknown,
         }
     }
 }

@@ -252,13 +252,10 @@ impl Alarms {
         let Some(release) = sources.in_force.borrow().clone() else {
             return;
         };
-        if let Ok(record) = record {
-            self.shared
-                .desk
-                .lock()
-                .await
-                .sightings
-                .take(record, &release.detail.zones);
+        let mut desk = self.shared.desk.lock().await;
+        match record {
+            Ok(record) => desk.sightings.take(record, &release.detail.zones),
+            Err(_) => desk.sightings.is_whole = true,
         }
     }
 
@@ -323,6 +320,8 @@ async fn follow_trails(
             tracing::warn!(%status, "what the trails say of the last hour cannot be read; alarms know of what comes from now on");
         }
     }
+    // Behind all of it: from here on, what was not seen did not happen.
+    let _ = out.send(Err(tonic::Status::ok("the last hour is read"))).await;
     while !out.is_closed() {
         if let Err(error) = query::tail_from(store, releases, &filter, after, &out).await {
             tracing::warn!(error = %crate::chain(&error), "the trails cannot be followed for alarms; it is tried again");

@@ -38,6 +38,8 @@ struct TrailSeen {
 /// What was seen lately.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Sightings {
+    /// What happened before the coordinator started was read: what is not here did not happen.
+    pub(crate) is_whole: bool,
     /// Refused writes into a zone, by who tried.
     refused: BTreeMap<ZoneId, BTreeMap<String, Seen>>,
     trails: BTreeMap<GatewayId, TrailSeen>,

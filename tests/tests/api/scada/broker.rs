@@ -241,7 +241,7 @@ def topic_of(kind):
     return spb.Topic(group_id=group, message_type=kind, edge_node_id=node)
 def seen(client, message):
     payload, kind = message.payload, message.topic.message_type.value
-    said = {"kind": kind, "seq": getattr(payload, "seq", None), "bd_seq": getattr(payload, "bd_seq", None)}
+    said = {"kind": kind, "seq": getattr(payload, "seq", None), "bd_seq": getattr(getattr(payload, "bd_seq_metric", None), "value", None)}
     said["metrics"] = {metric.name: metric.value for metric in getattr(payload, "metrics", ())}
     # What changed is read by the birth before it.
     if kind == "NBIRTH":

@@ -17,6 +17,7 @@ mod oidc;
 mod requests;
 mod rollouts;
 mod sign_ins;
+mod sums;
 mod until;
 mod views;
 mod watching;

@@ -416,11 +416,8 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         retention::follow(store.clone(), kept_journal, config.trail_kept),
     );
     news.start(&mut tasks, &stopping);
-    tasks.spawn(indexing::follow(
-        store.clone(),
-        releases.clone(),
-        stopping.clone(),
-    ));
+    let indexed = indexing::follow(store.clone(), releases.clone(), stopping.clone());
+    tasks.spawn(indexed);
     let strangers = strangers::follow(reception.turned_away(), journal.clone());
     background(&mut tasks, &stopping, strangers);
     background(&mut tasks, &stopping, own_certificate.keep(server, journal));

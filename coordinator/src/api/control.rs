@@ -24,7 +24,7 @@ use crate::enrolment::{self, GATEWAY_PREFIX};
 use crate::health_watch::PublishedHealth;
 use crate::identities::Identities;
 use crate::oidc::Oidc;
-use crate::query::{self, Counting, Filter, FilterError, Grouping, Searches};
+use crate::query::{self, Filter, FilterError, Searches};
 use crate::releases::{ProposalEndKind, Releases, carried as carried_with, targets};
 use crate::requests::Requests;
 use crate::rollout::run::Rollouts;
@@ -98,7 +98,7 @@ impl ControlService {
     }
 
     /// A request about the trail, checked.
-    fn checked<R, F: TryFrom<R, Error = FilterError>>(request: R) -> Result<F, Refusal> {
+    pub(super) fn checked<R, F: TryFrom<R, Error = FilterError>>(request: R) -> Result<F, Refusal> {
         F::try_from(request).map_err(|error| {
             Refusal::new(Reason::BadRequest, error.to_string()).field(error.field, error.what)
         })
@@ -493,31 +493,18 @@ impl Control for ControlService {
         });
         Ok(Response::new(ReceiverStream::new(records)))
     }
+
     async fn count_audit(
         &self,
         request: Request<v1::CountAuditRequest>,
     ) -> Result<Response<v1::AuditCounts>, Status> {
-        let caller = self
-            .gate
-            .operator(request.extensions(), Action::CountAudit)
-            .await?;
-        let _search = self.searches.begin(&caller.operator)?;
-        let counting: Counting = Self::checked(request.into_inner())?;
-        let counts = query::counts(&self.store, &self.releases, &counting).await?;
-        Ok(Response::new(counts))
+        self.counted(request).await
     }
 
     async fn list_denials(
         &self,
         request: Request<v1::ListDenialsRequest>,
     ) -> Result<Response<v1::Denials>, Status> {
-        let caller = self
-            .gate
-            .operator(request.extensions(), Action::ListDenials)
-            .await?;
-        let _search = self.searches.begin(&caller.operator)?;
-        let grouping: Grouping = Self::checked(request.into_inner())?;
-        let denials = query::denials(&self.store, &self.releases, &grouping).await?;
-        Ok(Response::new(denials))
+        self.denied(request).await
     }
 }

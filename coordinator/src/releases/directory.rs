@@ -17,6 +17,9 @@ use super::Releases;
 /// Directories that are kept; about 100 bytes for each address of a plant.
 const KEPT_MAX: usize = 4;
 
+/// Two zones, in order.
+type ZonePair = (Arc<str>, Arc<str>);
+
 /// What one release calls addresses.
 #[derive(Debug, Default)]
 pub struct Directory {
@@ -28,7 +31,7 @@ pub struct Directory {
     /// By gateway.
     sites: HashMap<String, Arc<str>>,
     /// Conduits by their two zones, in order.
-    conduits: HashMap<(Arc<str>, Arc<str>), Vec<Arc<str>>>,
+    conduits: HashMap<ZonePair, Vec<Arc<str>>>,
     /// It is that of a release, not what stands for one that cannot be read.
     known: bool,
     /// Of all sites.
@@ -141,7 +144,7 @@ impl Directory {
     }
 }
 
-fn ordered(one: Arc<str>, other: Arc<str>) -> (Arc<str>, Arc<str>) {
+fn ordered(one: Arc<str>, other: Arc<str>) -> ZonePair {
     if one <= other { (one, other) } else { (other, one) }
 }
 

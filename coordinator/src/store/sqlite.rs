@@ -293,7 +293,7 @@ impl TermIndex for Sqlite {
 
     fn prune_index(&self) -> Pending<'_, ()> {
         Box::pin(self.on_index(|store, index| {
-            let oldest = trail::first_block(store)?;
+            let oldest = terms::oldest(store)?;
             index.write(|index| terms::prune(index, oldest)).map(drop)
         }))
     }

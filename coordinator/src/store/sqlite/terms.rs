@@ -287,6 +287,11 @@ pub(super) fn unindexed(
     Ok(Some(Unindexed { blocks, bounds }))
 }
 
+/// The number of the oldest block; 0: there is none.
+pub(super) fn oldest(store: &Connection) -> rusqlite::Result<i64> {
+    store.query_row("SELECT coalesce(min(id), 0) FROM block", [], |row| row.get(0))
+}
+
 /// Adds a segment behind what is covered.
 pub(super) fn add(index: &mut Connection, segment: &Segment) -> rusqlite::Result<()> {
     let transaction = index.transaction()?;

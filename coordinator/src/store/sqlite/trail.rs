@@ -524,8 +524,3 @@ pub(super) fn all_between(
         .query_map((first, last), stored)?
         .collect()
 }
-
-/// The number of the oldest block; 0: there is none.
-pub(super) fn first_block(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.query_row("SELECT coalesce(min(id), 0) FROM block", [], |row| row.get(0))
-}

@@ -297,7 +297,7 @@ impl Report for DenialList {
         }
         if self.further_records > 0 {
             let further = format!(
-                "and {} records of yet other refusals, more than are told apart: narrow the search",
+                "and {} records of yet other refusals, more than are kept apart: narrow the search",
                 self.further_records
             );
             let further = page.paint(Tone::Warn, &further);

@@ -4,7 +4,12 @@
 //!
 //! `PENSTOCK_EVENTS` sets how many events (10 million), `PENSTOCK_DIR` where the store is made and removed.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::indexing_slicing
+)]
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -29,7 +29,6 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 pub use self::error::TokenError;
-pub(crate) use self::module::aside;
 pub use self::objects::TokenPublicKey;
 pub use self::uri::{KeyUri, UriError};
 

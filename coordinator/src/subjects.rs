@@ -361,8 +361,8 @@ impl Subjects {
     }
 
     /// What whoever holds `held` lacks of the list, signed; `None`: nothing. (With number 0: all of it.)
-    pub(crate) fn lacking(&self, held: Held) -> Option<Arc<SignedList>> {
-        self.0.lists.lacking(held, clock::now_ms())
+    pub(crate) async fn lacking(&self, held: Held) -> Option<Arc<SignedList>> {
+        self.0.lists.lacking(held, clock::now_ms()).await
     }
 
     /// Whatever could not be signed for gateways can be now.

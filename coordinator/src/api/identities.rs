@@ -154,7 +154,7 @@ impl ControlService {
             .operator(request.extensions(), Action::GetWithdrawn)
             .await?;
         let answer = self.answers.begin(&caller.operator, request.extensions())?;
-        let all = self.subjects.lacking(Withdrawn::default().held());
+        let all = self.subjects.lacking(Withdrawn::default().held()).await;
         let list = match all {
             Some(all) => v1::WithdrawnList::from(&*all),
             // By it, whoever proposes a release knows that it may name a list.
@@ -162,6 +162,7 @@ impl ControlService {
                 held: self
                     .subjects
                     .signed_held()
+                    .await
                     .map_or_else(Vec::new, |held| held.payload)
                     .into(),
                 ..v1::WithdrawnList::default()

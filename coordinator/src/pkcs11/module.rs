@@ -131,7 +131,7 @@ pub(super) fn ask_patiently<T: Send + 'static>(
 }
 
 /// Waits for something while the other tasks of a runtime go on.
-pub(crate) fn aside<T>(waits: impl FnOnce() -> T) -> T {
+fn aside<T>(waits: impl FnOnce() -> T) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(waits),

@@ -257,16 +257,13 @@ impl Machine {
         self.intake.unjudged(answer, has_room)
     }
 
-    /// The list that was to be sent cannot be signed now: it is sent when it is heard of again.
-    pub fn list_unsigned(&mut self) {
-        self.lists.unsigned();
-    }
-
     /// Whether a message waits for the gateway.
     pub fn has_message(&self) -> bool {
         match self.stage {
             Stage::Greeting { .. } | Stage::Positioning => false,
             Stage::Welcoming => true,
+            // What comes after a list waits for it, and so for its signature.
+            Stage::Standing if self.lists.are_awaited() => false,
             Stage::Standing => {
                 self.trust.is_some()
                     || self.lists.lacking().is_some()

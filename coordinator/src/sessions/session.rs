@@ -14,7 +14,7 @@ use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::crowd::Crowd;
 use penstock_proto::v1;
 use penstock_proto::v1::coordinator_message::Message as Down;
-use penstock_proto::withdrawn::Held;
+use penstock_proto::withdrawn::{Held, SignedList};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -101,6 +101,8 @@ struct Session {
     standing: Option<Box<Standing>>,
     /// The store's answer.
     answer: Awaited<Answer>,
+    /// What the gateway lacks of the list of withdrawn keys, while it is signed; `None`: it cannot be now.
+    list: Awaited<Option<Arc<SignedList>>>,
     /// Room in memory for one more block; `None`: there is none.
     admission: Awaited<Option<OwnedSemaphorePermit>>,
     /// Room in memory for the blocks that are here.
@@ -142,6 +144,7 @@ impl Session {
             peer,
             standing: None,
             answer: None,
+            list: None,
             admission: None,
             room: None,
         }
@@ -156,6 +159,14 @@ impl Session {
                 Ok(permit) = out.reserve(), if self.machine.has_message() => {
                     if let Some(message) = self.machine.message(now()).and_then(|next| self.write(next)) {
                         permit.send(Box::new(message));
+                    }
+                    continue;
+                }
+                list = arrival(&mut self.list) => {
+                    self.machine.list_made(list.is_some());
+                    // There is room: there was when it was asked for, and nothing was sent meanwhile.
+                    if let Some(list) = list {
+                        let _ = out.try_send(Box::new(message(Down::Withdrawn(list.as_ref().into()))));
                     }
                     continue;
                 }
@@ -284,7 +295,7 @@ impl Session {
         }
     }
 
-    /// A message as it goes over the wire. `None`: of a target that is another one by now, which follows.
+    /// A message as it goes over the wire. `None`: of a target that is another one by now, which follows; or one that is signed first.
     fn write(&mut self, message: Outgoing) -> Option<ToGateway> {
         let message = match message {
             Outgoing::Welcome(held, greeting) => {
@@ -322,20 +333,17 @@ impl Session {
                 }
                 Down::Trust(lacking.into())
             }
-            Outgoing::Withdrawn(held) => match self.all.subjects.lacking(held) {
-                Some(list) => Down::Withdrawn(list.as_ref().into()),
-                None => {
-                    self.machine.list_unsigned();
-                    return None;
-                }
-            },
+            Outgoing::Withdrawn(held) => {
+                let subjects = self.all.subjects.clone();
+                self.list = Some(Box::pin(async move { subjects.lacking(held).await }));
+                self.machine.list_awaited();
+                return None;
+            }
             Outgoing::Order => Down::Order(self.standing.as_ref()?.target.as_ref()?.0.to_wire()?),
             Outgoing::Word(word) => word.to_wire(),
             Outgoing::Acknowledgement(held) => Down::AuditAck(held),
         };
-        Some(ToGateway::Message(v1::CoordinatorMessage {
-            message: Some(message),
-        }))
+        Some(self::message(message))
     }
 
     async fn end(mut self, end: Result<(), Refusal>, out: Out) {
@@ -408,6 +416,12 @@ impl Session {
             self.all.answer(&self.peer, question).await;
         }
     }
+}
+
+fn message(message: Down) -> ToGateway {
+    ToGateway::Message(v1::CoordinatorMessage {
+        message: Some(message),
+    })
 }
 
 fn now() -> Instant {

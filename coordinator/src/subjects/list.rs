@@ -10,13 +10,12 @@ use penstock_policy::ids::GatewayId;
 use penstock_policy::text;
 use penstock_proto::peer::{Epoch, Subject};
 use penstock_proto::v1;
-use penstock_proto::withdrawn::{Held, List, ListError, SignedHeld, SignedList, SnapshotError, Withdrawn};
+use penstock_proto::withdrawn::{Held, ListError, SignedHeld, SignedList, SnapshotError, Withdrawn};
 use rustls::pki_types::CertificateDer;
-use tokio::sync::watch;
+use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::written_at;
 use crate::ca::{Authority, CaError};
-use crate::pkcs11::aside;
 use crate::store::{Change, Expect, RecordChange, Silent, Store, StoreError};
 
 /// The record.
@@ -81,7 +80,10 @@ pub(super) struct Lists {
     /// At which revision the record is. Held by whoever writes it.
     stored: tokio::sync::Mutex<Expect>,
     published: watch::Sender<Arc<PublishedList>>,
+    /// Held to look and to put down, never while something is signed.
     signed: Mutex<HashMap<Follows, Option<Arc<SignedList>>>>,
+    /// Held by whoever signs: what all wait for is signed once, and of all that wait for a token one keeps a thread.
+    signs: Arc<tokio::sync::Mutex<()>>,
     behind: watch::Sender<Option<String>>,
     /// The highest number that a gateway claimed and none has proved, if it is one to believe; 0: there is none. Written by whoever holds `stored`.
     claimed: AtomicU64,
@@ -109,6 +111,7 @@ impl Lists {
             stored: tokio::sync::Mutex::new(expect),
             published: watch::Sender::new(PublishedList::of(withdrawn)),
             signed: Mutex::default(),
+            signs: Arc::default(),
             behind: watch::Sender::new(None),
             claimed: AtomicU64::new(0),
             restored: watch::Sender::new(None),
@@ -182,11 +185,40 @@ impl Lists {
         self.published.send_replace(PublishedList::of(list));
     }
 
-    pub(super) fn lacking(&self, held: Held, now_ms: u64) -> Option<Arc<SignedList>> {
-        match self.authority.token() {
-            // It may take its time.
-            Some(_) => aside(|| self.signed_since(held, now_ms)),
-            None => self.signed_since(held, now_ms),
+    /// What whoever holds this lacks, signed. A token may take its time: nobody's thread waits meanwhile but one.
+    pub(super) async fn lacking(&self, held: Held, now_ms: u64) -> Option<Arc<SignedList>> {
+        if let Some(made) = self.known(held) {
+            return made;
+        }
+        let signs = self.signs.clone().lock_owned().await;
+        if let Some(made) = self.known(held) {
+            return made;
+        }
+        let list = self.published.borrow().clone();
+        let Some(lacking) = list.withdrawn.since(held, self.authority.plant(), now_ms) else {
+            self.keep(held, &list, None);
+            return None;
+        };
+        let whole = list.held;
+        // A list, and how far whoever takes it holds it then, if nobody else gave them more.
+        let signed = self.by_authority(signs, move |authority| {
+            Ok(SignedList {
+                held: Some(authority.sign_held(whole)?),
+                ..authority.sign_list(&lacking)?
+            })
+        });
+        let (signed, _signs) = signed.await;
+        match signed {
+            Ok(made) => {
+                let made = Arc::new(made);
+                self.keep(held, &list, Some(made.clone()));
+                Some(made)
+            }
+            // Not kept: by a token that is back, it is signed.
+            Err(error) => {
+                tracing::error!(error = %crate::chain(&error), "the list of withdrawn keys cannot be signed");
+                None
+            }
         }
     }
 
@@ -195,49 +227,50 @@ impl Lists {
         self.published.send_modify(|_| ());
     }
 
-    fn signed_since(&self, held: Held, now_ms: u64) -> Option<Arc<SignedList>> {
-        let follows = (held.number, held.digest.0);
+    /// What was signed of the list that counts.
+    fn known(&self, held: Held) -> Option<Option<Arc<SignedList>>> {
+        let signed = self.signed.lock().unwrap_or_else(PoisonError::into_inner);
+        signed.get(&(held.number, held.digest.0)).cloned()
+    }
+
+    /// Keeps what was made of `list` for whoever else holds this, unless another list counts by now.
+    fn keep(&self, held: Held, list: &Arc<PublishedList>, made: Option<Arc<SignedList>>) {
         let mut signed = self.signed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(made) = signed.get(&follows) {
-            return made.clone();
+        if self.published.borrow().held != list.held {
+            return;
         }
-        let list = self.published.borrow().clone();
-        let made = list
-            .withdrawn
-            .since(held, self.authority.plant(), now_ms)
-            .map(|made| self.sign(&made, list.held).map(Arc::new))
-            .transpose();
-        let made = match made {
-            Ok(made) => made,
-            // Not kept: by a token that is back, it is signed.
-            Err(error) => {
-                tracing::error!(error = %crate::chain(&error), "the list of withdrawn keys cannot be signed");
-                return None;
-            }
-        };
         if signed.len() >= SIGNED_MAX {
             signed.clear();
         }
-        signed.insert(follows, made.clone());
-        made
+        signed.insert((held.number, held.digest.0), made);
     }
 
-    /// A list, and how far whoever takes it holds it then, if nobody else told them more.
-    fn sign(&self, list: &List, held: Held) -> Result<SignedList, CaError> {
-        Ok(SignedList {
-            held: Some(self.authority.sign_held(held)?),
-            ..self.authority.sign_list(list)?
-        })
+    /// Signs; whoever comes meanwhile waits for `signs`, which comes back with what was signed, and is held to the end also where nobody waits for that
+    /// any more.
+    async fn by_authority<T: Send + 'static>(
+        &self,
+        signs: OwnedMutexGuard<()>,
+        sign: impl FnOnce(&Authority) -> Result<T, CaError> + Send + 'static,
+    ) -> (Result<T, CaError>, OwnedMutexGuard<()>) {
+        if self.authority.token().is_none() {
+            return (sign(&self.authority), signs);
+        }
+        let authority = self.authority.clone();
+        let signed = tokio::task::spawn_blocking(move || (sign(&authority), signs));
+        match signed.await.map_err(tokio::task::JoinError::try_into_panic) {
+            Ok(signed) => signed,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // The runtime ends.
+            Err(Err(_)) => std::future::pending().await,
+        }
     }
 
     /// How far the list goes, signed; `None`: the authority does not sign.
-    pub(super) fn signed_held(&self) -> Option<SignedHeld> {
+    pub(super) async fn signed_held(&self) -> Option<SignedHeld> {
+        let signs = self.signs.clone().lock_owned().await;
         let held = self.published.borrow().held;
-        let sign = || self.authority.sign_held(held).ok();
-        match self.authority.token() {
-            Some(_) => aside(sign),
-            None => sign(),
-        }
+        let signed = self.by_authority(signs, move |authority| authority.sign_held(held));
+        signed.await.0.ok()
     }
 
     /// Why what is so may surprise whoever runs this coordinator: a backup was older than what gateways hold.

@@ -30,8 +30,8 @@ impl Subjects {
     }
 
     /// How far the list goes, signed; `None`: the authority does not sign.
-    pub(crate) fn signed_held(&self) -> Option<SignedHeld> {
-        self.0.lists.signed_held()
+    pub(crate) async fn signed_held(&self) -> Option<SignedHeld> {
+        self.0.lists.signed_held().await
     }
 
     /// Why a person should look through what is recorded: this coordinator was restored from an older backup.

@@ -160,15 +160,15 @@ async fn what_is_decided_holds_at_once_and_after_a_restart_and_stands_in_the_lis
         let refused = subjects.judge(&certified("gateway/gw-1", 1, 1)).unwrap_err();
         assert!(refused.message.contains("was revoked on "), "{refused}");
         assert_eq!(subjects.list().borrow().held.number, 1);
-        let signed = subjects.lacking(Withdrawn::default().held()).unwrap();
+        let signed = subjects.lacking(Withdrawn::default().held()).await.unwrap();
         let roots = world.authority.roots();
         let list = signed.verify(world.authority.plant(), &roots).unwrap();
         let mut gateway = Withdrawn::default();
         gateway.take(&list).unwrap();
         assert!(gateway.is_over(&subject("gateway/gw-1"), Epoch(1)));
-        assert!(subjects.lacking(gateway.held()).is_none());
+        assert!(subjects.lacking(gateway.held()).await.is_none());
         // Signed once for all that hold the same.
-        let again = subjects.lacking(Withdrawn::default().held()).unwrap();
+        let again = subjects.lacking(Withdrawn::default().held()).await.unwrap();
         assert!(Arc::ptr_eq(&signed, &again));
     }
     let next = world.enrol("gateway/gw-1", 2).await.unwrap();
@@ -182,22 +182,22 @@ async fn a_device_that_gets_another_key_goes_on_with_the_first_until_an_admin_en
     let plc = subject("device/plc-7");
     assert_eq!(world.enrol("device/plc-7", 1).await, Ok(Epoch(1)));
     assert_eq!(world.enrol("device/plc-7", 2).await, Ok(Epoch(2)));
-    let over = |epoch| {
+    let over = async |epoch| {
         let mut gateway = Withdrawn::default();
-        if let Some(signed) = world.subjects.lacking(gateway.held()) {
+        if let Some(signed) = world.subjects.lacking(gateway.held()).await {
             let roots = world.authority.roots();
             let list = signed.verify(world.authority.plant(), &roots).unwrap();
             gateway.take(&list).unwrap();
         }
         gateway.is_over(&plc, Epoch(epoch))
     };
-    assert!(!over(1));
+    assert!(!over(1).await);
     world.decide("device/plc-7", StandingChange::RevokeEarlier).await;
-    assert!(over(1) && !over(2));
+    assert!(over(1).await && !over(2).await);
     assert_eq!(world.enrol("device/plc-7", 1).await, Err(Reason::KeyWithdrawn));
     assert_eq!(world.enrol("device/plc-7", 2).await, Ok(Epoch(2)), "renewed");
     world.decide("device/plc-7", StandingChange::Revoke).await;
-    assert!(over(2));
+    assert!(over(2).await);
 }
 
 #[tokio::test]
@@ -267,7 +267,7 @@ async fn a_gateway_that_holds_a_longer_list_is_noted_and_gets_what_is_said_from_
 
     world.enrol("device/plc-77", 1).await.unwrap();
     world.decide("device/plc-77", StandingChange::Revoke).await;
-    let signed = world.subjects.lacking(gateway.held()).unwrap();
+    let signed = world.subjects.lacking(gateway.held()).await.unwrap();
     let list = signed
         .verify(world.authority.plant(), &world.authority.roots())
         .unwrap();
@@ -299,8 +299,8 @@ async fn a_gateway_that_holds_a_longer_list_is_noted_and_gets_what_is_said_from_
 }
 
 /// What a gateway holds that was brought all of the list, and how it proves that.
-fn gateway_of(subjects: &Subjects, authority: &Authority) -> (Withdrawn, v1::WithdrawnProof) {
-    let signed = subjects.lacking(Withdrawn::default().held()).unwrap();
+async fn gateway_of(subjects: &Subjects, authority: &Authority) -> (Withdrawn, v1::WithdrawnProof) {
+    let signed = subjects.lacking(Withdrawn::default().held()).await.unwrap();
     let list = signed.verify(authority.plant(), &authority.roots()).unwrap();
     let mut gateway = Withdrawn::default();
     gateway.take(&list).unwrap();
@@ -322,7 +322,7 @@ async fn a_coordinator_that_was_restored_from_a_backup_learns_from_a_gateway_who
     world.decide("operator/carla", StandingChange::Retire).await;
     // A new key took the place of another: that life goes on.
     assert_eq!(world.enrol("gateway/gw-2", 4).await, Ok(Epoch(2)));
-    let (gateway, proof) = gateway_of(&world.subjects, &world.authority);
+    let (gateway, proof) = gateway_of(&world.subjects, &world.authority).await;
 
     let store = Store::open(&backup).unwrap();
     let journal = Journal::new(store.clone(), &CoordinatorId::new("c1").unwrap());
@@ -372,9 +372,12 @@ async fn a_coordinator_that_was_restored_from_a_backup_learns_from_a_gateway_who
             !counts("gateway/gw-1", 1, 1) && !counts("operator/carla", 1, 3) && !counts("gateway/gw-2", 1, 2)
         );
         assert!(counts("gateway/gw-2", 2, 4), "the key that took its place counts");
-        assert!(!subjects.asks(&name, gateway_of(&subjects, &world.authority).0.held()));
+        assert!(!subjects.asks(&name, gateway_of(&subjects, &world.authority).await.0.held()));
         // Whoever held what the backup knew hears of all of it.
-        assert!(says_all(&gateway_of(&subjects, &world.authority).0, &gateway));
+        assert!(says_all(
+            &gateway_of(&subjects, &world.authority).await.0,
+            &gateway
+        ));
     }
     assert_eq!(restored.enrol("gateway/gw-1", 1).await, Err(Reason::KeyWithdrawn));
     restored.admitted("gateway/gw-2", 2, 4).await.unwrap();

@@ -1,5 +1,7 @@
 //! The list of withdrawn keys, as a gateway's session brings it.
 
+use std::time::{Duration, Instant};
+
 use penstock_policy::ids::Digest;
 use penstock_proto::keys::certificate_request;
 use penstock_proto::peer::{Certified, Epoch, Subject};
@@ -12,6 +14,8 @@ use crate::bounds::until;
 use crate::devices::issue as issue_device;
 use crate::identities::{decide, enrolled};
 use crate::person::Person;
+use crate::pkcs11::hsm::{Hsm, watched_module};
+use crate::pkcs11::on_token;
 use crate::world::{Control, Session, World, built, document, file_key, people, release};
 
 /// A gateway's list of withdrawn keys.
@@ -40,7 +44,11 @@ impl ListKept {
     }
 
     async fn session(&self, world: &World) -> Session {
-        let own = world.certificate("gateway/gw-b");
+        self.session_of(world, "gw-b").await
+    }
+
+    async fn session_of(&self, world: &World, gateway: &str) -> Session {
+        let own = world.certificate(&format!("gateway/{gateway}"));
         let channel = world.channel(world.roots(), Some(own)).await.unwrap();
         let hello = v1::Hello {
             withdrawn: Some(self.held()),
@@ -98,6 +106,64 @@ async fn gateways_learn_within_their_session_whose_keys_no_longer_count() {
     // The next key begins a life that counts.
     let third = issue(&mut admin).await;
     assert!(!kept.0.is_over(&plc, third.epoch));
+}
+
+/// Threads of this process.
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_a_slow_token_signs_a_list_for_a_hundred_gateways_one_thread_waits_and_people_are_answered() {
+    let hsm = Hsm::new("slow");
+    let module = watched_module(hsm.folder.path());
+    let world = on_token(&hsm.uri_by("issuing", &module), "127.0.96.9").await;
+    let mut gateways = Vec::new();
+    for number in 0..100 {
+        let kept = ListKept(Withdrawn::default());
+        let session = kept.session_of(&world, &format!("gw-{number}")).await;
+        gateways.push((kept, session));
+    }
+    let stolen: Subject = "gateway/stolen".parse().unwrap();
+    drop(ListKept(Withdrawn::default()).session_of(&world, "stolen").await);
+    let mut admin = world.admin();
+    let answered = async |admin: &mut Control| {
+        let asked = Instant::now();
+        admin.list_devices(v1::ListDevicesRequest {}).await.unwrap();
+        asked.elapsed()
+    };
+    answered(&mut admin).await;
+    let before = threads();
+    std::fs::write(hsm.folder.path().join("slow"), "").unwrap();
+    decide(&mut admin, "gateway/stolen", v1::StandingChange::Revoke)
+        .await
+        .unwrap();
+    let begun = Instant::now();
+    let lists = async {
+        for (kept, session) in &mut gateways {
+            kept.take(&world, session).await;
+            assert!(kept.0.is_over(&stolen, Epoch(0)));
+        }
+        begun.elapsed()
+    };
+    tokio::pin!(lists);
+    let (mut slowest, mut most) = (Duration::ZERO, before);
+    let all = loop {
+        tokio::select! {
+            all = &mut lists => break all,
+            took = answered(&mut admin) => slowest = slowest.max(took),
+        }
+        most = most.max(threads());
+    };
+    // The list, and how far it goes: once for all of them.
+    let signed = std::fs::read(hsm.folder.path().join("signed")).unwrap();
+    assert_eq!(signed.len(), 2);
+    assert!(all >= Duration::from_secs(1), "the token took its time: {all:?}");
+    assert!(
+        slowest < Duration::from_millis(500),
+        "somebody waited for {slowest:?}"
+    );
+    assert!(most <= before + 8, "{before} threads, then {most}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The key by which the coordinator issues is on a token: SoftHSM's here, looked at with OpenSC's tool, and what it issues with OpenSSL.
 
-mod hsm;
+pub mod hsm;
 mod keys;
 
 use std::path::Path;
@@ -37,7 +37,7 @@ fn openssl(arguments: &[&str], folder: &Path) -> String {
 }
 
 /// A plant whose coordinator issues by this key, and listens at a port of `host`, which must be the test's own.
-async fn on_token(key: &str, host: &str) -> World {
+pub async fn on_token(key: &str, host: &str) -> World {
     let listen = std::net::TcpListener::bind((host, 0))
         .unwrap()
         .local_addr()

@@ -4,6 +4,8 @@ use penstock_proto::v1::WithdrawnHeld;
 use penstock_proto::v1::gateway_message::Message;
 use penstock_proto::withdrawn::{Held, Withdrawn};
 
+use super::Machine;
+
 /// How far the list of withdrawn keys goes here and there.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
@@ -17,6 +19,24 @@ pub(super) struct Lists {
     unproven: bool,
     /// It gave its own list, and its trust bundles.
     gave: (bool, bool),
+    /// What is to be sent is being signed.
+    awaited: bool,
+}
+
+impl Machine {
+    /// The list that is to be sent is signed first: nothing waits for the gateway until [`Self::list_made`].
+    pub fn list_awaited(&mut self) {
+        self.lists.awaited = true;
+        self.taken_by = None;
+    }
+
+    /// The list was signed, and is sent; or it cannot be now, and is sent when it is heard of again.
+    pub fn list_made(&mut self, is_signed: bool) {
+        self.lists.awaited = false;
+        if !is_signed {
+            self.lists.unsigned();
+        }
+    }
 }
 
 impl Lists {
@@ -54,8 +74,13 @@ impl Lists {
         (self.sent.unwrap_or(held) != ours).then_some(held)
     }
 
+    /// Whether a signature is waited for.
+    pub(super) fn are_awaited(&self) -> bool {
+        self.awaited
+    }
+
     /// What was to be sent cannot be signed now: what there is to send is not known until it is heard of again.
-    pub(super) fn unsigned(&mut self) {
+    fn unsigned(&mut self) {
         (self.ours, self.sent) = (None, None);
     }
 }

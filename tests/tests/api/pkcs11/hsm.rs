@@ -138,7 +138,7 @@ impl Hsm {
     }
 }
 
-/// A module that passes everything on to SoftHSM, but hangs in signatures while the file `hangs` is in `folder`, and writes each login into `logins`.
+/// A module that passes everything on to SoftHSM, but hangs in signatures while the file `hangs` is in `folder`, takes its time while `slow` is, and writes each login into `logins`.
 pub fn watched_module(folder: &Path) -> PathBuf {
     let (source, made) = (folder.join("watched.c"), folder.join("watched.so"));
     std::fs::write(&source, include_str!("watched.c")).unwrap();

@@ -1,5 +1,5 @@
-/* A PKCS #11 module that passes everything on to another one. While the file "hangs" is there, signatures hang; each login adds a byte to
-   the file "logins". While the file "mute" is there, it does not say whether a key is sensitive or extractable. */
+/* A PKCS #11 module that passes everything on to another one. While the file "hangs" is there, signatures hang; while "slow" is, each takes half a
+   second and adds a byte to the file "signed". Each login adds a byte to the file "logins". While the file "mute" is there, it does not say whether a key is sensitive or extractable. */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <string.h>
@@ -19,24 +19,42 @@ struct attribute {
 typedef unsigned long rv;
 static struct list own, *other;
 
-static rv login(unsigned long session, unsigned long user, void *pin, unsigned long length) {
-  int file = open(FOLDER "/logins", O_CREAT | O_APPEND | O_WRONLY, 0600);
-  if (file < 0 || write(file, "x", 1) != 1) return 5;
+static int noted(const char *path) {
+  int file = open(path, O_CREAT | O_APPEND | O_WRONLY, 0600);
+  if (file < 0) return 0;
+  int written = write(file, "x", 1) == 1;
   close(file);
+  return written;
+}
+
+static rv login(unsigned long session, unsigned long user, void *pin, unsigned long length) {
+  if (!noted(FOLDER "/logins")) return 5;
   return ((rv(*)(unsigned long, unsigned long, void *, unsigned long))other->functions[LOGIN])(session, user, pin, length);
 }
 
 static rv attributes(unsigned long session, unsigned long object, struct attribute *wanted, unsigned long count) {
-  for (unsigned long i = 0; access(FOLDER "/mute", F_OK) == 0 && i < count; i++)
-    if (wanted[i].type == 0x103 || wanted[i].type == 0x162) {
+  rv (*ask)(unsigned long, unsigned long, struct attribute *, unsigned long) =
+      (rv(*)(unsigned long, unsigned long, struct attribute *, unsigned long))other->functions[ATTRIBUTES];
+  if (access(FOLDER "/mute", F_OK) != 0) return ask(session, object, wanted, count);
+  rv said = 0;
+  for (unsigned long i = 0; i < count; i++) {
+    rv one = 0x12;
+    if (wanted[i].type == 0x103 || wanted[i].type == 0x162)
       wanted[i].length = (unsigned long)-1;
-      return 0x12;
-    }
-  return ((rv(*)(unsigned long, unsigned long, struct attribute *, unsigned long))other->functions[ATTRIBUTES])(session, object, wanted, count);
+    else
+      one = ask(session, object, wanted + i, 1);
+    if (one) said = one;
+  }
+  return said;
 }
 
 static rv sign(unsigned long session, void *data, unsigned long length, void *signature, void *signed_length) {
   while (access(FOLDER "/hangs", F_OK) == 0) usleep(10000);
+  /* Without room for it, only its length is asked for. */
+  if (signature && access(FOLDER "/slow", F_OK) == 0) {
+    usleep(500000);
+    if (!noted(FOLDER "/signed")) return 5;
+  }
   return ((rv(*)(unsigned long, void *, unsigned long, void *, void *))other->functions[SIGN])(session, data, length, signature,
                                                                                                  signed_length);
 }

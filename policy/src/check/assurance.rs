@@ -1,14 +1,15 @@
 //! What a plan denies for want of assurance is exactly what proves too little; and `PC0163`: what must flow is not among it.
 //!
-//! Derived a second time, from the plant and from what the plan binds.
+//! Derived a second time, from the plant and from what the plan binds. What a plan takes for bound beyond a tunnel is compared with the plan of
+//! the gateway there: a document cannot make the two differ, but they may have been made by other software.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::{Findings, Severity};
-use crate::ids::ConduitId;
+use crate::ids::{ConduitId, GatewayId};
 use crate::model::{Asset, Conduit, Flow, FlowEnd, Plant};
 use crate::plan::{FlowSide, Plan, PlanInterface, Unproven};
 use crate::terms::{Assurance, Enforcement, OnAgentLoss, Tls};
@@ -69,6 +70,40 @@ pub(super) fn faults<'a>(
         }
     }
     faults
+}
+
+/// Where the plan takes an address beyond a tunnel for bound, and the plan of the gateway there does not bind it; in words. (Of a gateway without
+/// a plan, that is said.)
+pub(super) fn taken_on_trust(plan: &Plan, plans: &BTreeMap<GatewayId, Plan>) -> Vec<String> {
+    let tunnels = plan.tunnels.iter().flat_map(|tunnels| &tunnels.peers);
+    let vouched = tunnels.filter_map(|tunnel| Some((tunnel, plans.get(&tunnel.peer)?)));
+    let vouched = vouched.flat_map(|(tunnel, peer)| tunnel.vouched.iter().map(move |at| (tunnel, peer, *at)));
+    vouched
+        .filter(|(_, peer, address)| !binds(peer, *address))
+        .map(|(tunnel, _, address)| {
+            format!(
+                "{address} counts as bound beyond the tunnel to gateway {}, whose plan does not bind it",
+                tunnel.peer
+            )
+        })
+        .collect()
+}
+
+/// Whether a gateway binds an address wherever it meets it itself.
+fn binds(plan: &Plan, address: IpAddr) -> bool {
+    let tunnels = plan.tunnels.iter().flat_map(|tunnels| &tunnels.peers);
+    let devices: BTreeSet<&String> = tunnels.map(|tunnel| &tunnel.device).collect();
+    let own = plan
+        .interfaces
+        .iter()
+        .filter(|side| !devices.contains(&side.name));
+    let mut own = own.filter(|side| side.holds(address)).peekable();
+    own.peek().is_some() && own.all(|side| binds_on(plan, side, address))
+}
+
+fn binds_on(plan: &Plan, side: &PlanInterface, address: IpAddr) -> bool {
+    let mut here = plan.bound.get(&side.name).into_iter().flatten();
+    here.any(|one| one.address == address) || side.networks == [IpNet::from(address)]
 }
 
 /// Whether nothing of a flow is left when its weak ends are taken out.
@@ -142,8 +177,7 @@ fn by_address(plan: &Plan, network: IpNet) -> Assurance {
         if tunnels.peek().is_some() {
             return tunnels.all(|tunnel| tunnel.vouched.contains(&address));
         }
-        let here = plan.bound.get(&side.name).into_iter().flatten();
-        here.map(|one| one.address).any(|one| one == address) || side.networks == [IpNet::from(address)]
+        binds_on(plan, side, address)
     });
     match bound && !holding.is_empty() && network == IpNet::from(address) {
         true => Assurance::D1,

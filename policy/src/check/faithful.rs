@@ -108,6 +108,9 @@ pub(super) fn fleet(plant: &Plant, plans: &BTreeMap<GatewayId, Plan>, findings: 
             );
             findings.error("PC0112", words, RECOMPILE);
         }
+        for words in assurance::taken_on_trust(plan, plans) {
+            findings.error("PC0113", format!("at gateway {gateway}, {words}"), RECOMPILE);
+        }
     }
 }
 

@@ -168,6 +168,51 @@ fn beyond_a_tunnel_counts_what_the_other_gateway_binds() {
     }
 }
 
+/// The two plans may be of different documents, as if other software had made one of them; the checker has both, and the one that counts.
+#[test]
+fn what_a_plan_takes_for_bound_beyond_a_tunnel_is_held_against_the_plan_of_the_gateway_there() {
+    for minimum in ["D0", "D1", "D3"] {
+        let text = asking(&tunnelled(), minimum).replace("[10.2.0.20, \"fd00:2::20\"]", "[10.2.0.20]");
+        let both = with_macs(&text);
+        let all = [(true, true), (true, false), (false, true), (false, false)];
+        let texts = all.map(|(plc, hmi)| {
+            let mut text = both.clone();
+            for (mac, is_known) in [("00:1d:9c:00:47:09", plc), ("00:1d:9c:00:47:07", hmi)] {
+                if !is_known {
+                    text = text.replace(&format!(", mac: \"{mac}\""), "");
+                }
+            }
+            text
+        });
+        let counts = load_text(&texts[0]).plant.unwrap();
+        let plans = |name: &str| texts.each_ref().map(|text| plan(text, name));
+        let (ones, twos) = (plans("gw-1"), plans("gw-2"));
+        for ((at_one, one), (at_two, two)) in all
+            .iter()
+            .zip(&ones)
+            .flat_map(|one| all.iter().zip(&twos).map(move |two| (one, two)))
+        {
+            let plans = [one, two].map(|plan| (plan.gateway.clone(), plan.clone()));
+            let found = check(&counts, &plans.into(), None);
+            let found = found.iter().filter(|one| one.code.starts_with("PC011"));
+            let found: Vec<String> = found.map(ToString::to_string).collect();
+            // gw-1 takes gw-2's word for the controller's address, and gw-2 takes gw-1's for the panel's.
+            let lies = [
+                ("10.3.0.7", at_one.0 && !at_two.0),
+                ("10.2.0.20", at_two.1 && !at_one.1),
+            ];
+            let lies = lies.iter().filter(|(_, lies)| *lies && minimum == "D1");
+            let lies: Vec<String> = lies
+                .map(|(address, _)| format!("{address} counts as bound"))
+                .collect();
+            assert_eq!(found.len(), lies.len(), "{at_one:?} {at_two:?}: {found:?}");
+            for lie in lies {
+                assert!(found.iter().any(|words| words.contains(&lie)), "{lie}: {found:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_change_that_denies_a_flow_by_its_assurance_says_so_and_one_that_must_flow_is_not_released() {
     let old = load_text(BASE).plant.unwrap();

@@ -4,10 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use penstock_policy::ids::Digest;
 use penstock_policy::model::ApproverSet;
-use penstock_proto::keys::{FileKey, certificate_request};
+use penstock_proto::keys::{FileKey, certificate_request, has_signed};
 use penstock_proto::peer::{PeerIdentity, Subject};
 use penstock_proto::tls::Credentials;
 use penstock_proto::v1::EnrolResponse;
@@ -16,6 +18,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsa
 use super::*;
 use crate::identity::{Enrolment, Identity};
 use crate::store::Store;
+use crate::tpm::{KeyPlace, Tpm, TpmAddress};
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -75,17 +78,19 @@ fn public(identity: &Identity) -> Vec<u8> {
         identity.credentials().key().subject_public_key_info(),
         "its certificate is for its key"
     );
+    let signature = identity.credentials().key().sign(b"a message").unwrap();
+    assert!(has_signed(leaf, b"a message", &signature), "its key signs");
     certified_key(leaf).unwrap()
 }
 
-#[test]
-fn whenever_it_is_killed_while_it_gets_a_new_key_there_is_a_usable_identity_and_the_next_attempt_ends_with_the_new_one()
- {
+/// Killed between each two steps, with the old key in the one place and the new one in the other.
+fn killed_at_each_step(from: KeyPlace, to: KeyPlace, tpm: &Tpm) {
     let mut killed = Vec::new();
     for seam in 0.. {
         let (authority, state) = (Authority::new(), tempfile::tempdir().unwrap());
-        let folder = IdentityFolder::new(state.path());
-        let old_key = folder.key().unwrap();
+        let keeping = |place| IdentityFolder::new(state.path()).with_keys(place, tpm.clone());
+        let old_key = keeping(from).key().unwrap();
+        let folder = keeping(to);
         folder.store_issued(&authority.check(&folder, &old_key)).unwrap();
         // Several certificates of the old key are there.
         folder.store_issued(&authority.check(&folder, &old_key)).unwrap();
@@ -131,6 +136,7 @@ fn whenever_it_is_killed_while_it_gets_a_new_key_there_is_a_usable_identity_and_
             new_key.subject_public_key_info()
         );
         assert!(!folder.resume_new_key().unwrap() && !folder.next("key.pem").exists());
+        assert_eq!(folder.key_place().unwrap(), Some(to));
         if done.is_ok() {
             break;
         }
@@ -146,6 +152,68 @@ fn whenever_it_is_killed_while_it_gets_a_new_key_there_is_a_usable_identity_and_
             "what belonged to the old key is gone",
         ]
     );
+}
+
+#[test]
+fn whenever_it_is_killed_while_it_gets_a_new_key_there_is_a_usable_identity_and_the_next_attempt_ends_with_the_new_one()
+ {
+    let nowhere = Tpm::at(TpmAddress::Socket("/nowhere/tpm".into()));
+    killed_at_each_step(KeyPlace::File, KeyPlace::File, &nowhere);
+}
+
+#[test]
+fn so_it_is_where_the_new_key_is_in_a_tpm_or_the_old_one_or_both() {
+    let swtpm = Swtpm::start();
+    let tpm = Tpm::at(TpmAddress::Socket(swtpm.socket()));
+    for (from, to) in [
+        (KeyPlace::File, KeyPlace::Tpm),
+        (KeyPlace::Tpm, KeyPlace::Tpm),
+        (KeyPlace::Tpm, KeyPlace::File),
+    ] {
+        killed_at_each_step(from, to, &tpm);
+    }
+}
+
+/// A TPM that others wrote, in a folder of its own.
+struct Swtpm {
+    folder: tempfile::TempDir,
+    running: Child,
+}
+
+impl Swtpm {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().display();
+        let child = Command::new("swtpm")
+            .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"])
+            .arg(format!("--tpmstate=dir={at}"))
+            .arg(format!("--server=type=unixio,path={at}/tpm"))
+            .arg(format!("--ctrl=type=unixio,path={at}/tpm.ctrl"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let started = Self {
+            running: child.expect("scripts/setup installs swtpm"),
+            folder,
+        };
+        let began = Instant::now();
+        while !started.socket().exists() {
+            assert!(began.elapsed() < Duration::from_secs(20), "swtpm did not start");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        started
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("tpm")
+    }
+}
+
+impl Drop for Swtpm {
+    fn drop(&mut self) {
+        let _ = self.running.kill();
+        let _ = self.running.wait();
+    }
 }
 
 /// The steps at which a certificate is stored.

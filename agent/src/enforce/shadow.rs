@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use penstock_policy::ids::Revision;
 use penstock_policy::plan::{Plan, Rule};
+use penstock_policy::terms::GatewayMode;
 
 use super::table::shadow::ShadowReading;
 use super::{EnforceError, Enforcer, make_policy};
@@ -168,12 +169,12 @@ fn not_judged(reading: &ShadowReading, names: &Names<'_>, unread: &ByFlow, reset
         );
     }
     let bound = |plan: &Plan| plan.bound.clone();
-    if reading.in_force.as_deref().map(bound).unwrap_or_default() != reading.judged.bound {
-        words.push(
-            "from which MAC addresses packets come: this release holds addresses to other ones than now, and whatever has one of these addresses \
+    let is_other = reading.in_force.as_deref().map(bound).unwrap_or_default() != reading.judged.bound;
+    if let Some(of) = unknown_senders(&reading.judged).filter(|_| is_other) {
+        words.push(format!(
+            "from which MAC addresses {of} come: this release holds addresses to other ones than now, and whatever has one of these addresses \
              and another MAC address is cut off then, also from flows that must flow"
-                .to_owned(),
-        );
+        ));
     }
     let bridges = |plan: &Plan| plan.bridges.clone();
     if reading.in_force.as_deref().map(bridges).unwrap_or_default() != reading.judged.bridges {
@@ -183,6 +184,18 @@ fn not_judged(reading: &ShadowReading, names: &Names<'_>, unread: &ByFlow, reset
         );
     }
     words.join("; ")
+}
+
+/// Of which packets a shadow does not ask from which MAC address they come; `None`: there are none.
+fn unknown_senders(judged: &Plan) -> Option<&'static str> {
+    let is_read = judged.rules.iter().any(Rule::is_carried);
+    match judged.mode {
+        GatewayMode::Bridged => Some("packets"),
+        GatewayMode::Routed if is_read || judged.management.is_some() => {
+            Some("packets of inspected flows and packets to the gateway itself")
+        }
+        GatewayMode::Routed => None,
+    }
 }
 
 /// The flows in force by number.

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use penstock_agent::observed::Observation;
 use penstock_lab as lab;
+use penstock_policy::ids::Revision;
 use penstock_policy::plan::{Hardware, Plan};
 use penstock_policy::terms::{GatewayMode, Mac, Proof};
 use penstock_policy::verdict::{Carried, Decision};
@@ -122,6 +123,48 @@ fn a_bound_address_counts_only_from_its_mac_address_in_both_directions_and_the_d
                     agent.apply(&two_flows(mode), 3).await;
                     let free = probe("10.1.0.5", "10.2.0.9", Carried::Tcp(502), 8000);
                     assert!(passes(&world, &free, Part::Opening, Some(FORGER), true), "{mode:?}");
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_release_that_binds_addresses_counts_in_its_shadow_what_comes_from_other_mac_addresses_and_drops_nothing()
+{
+    lab::sandbox::test(
+        "bound::a_release_that_binds_addresses_counts_in_its_shadow_what_comes_from_other_mac_addresses_and_drops_nothing",
+        |lab| {
+            for mode in MODES {
+                let world = World::new(lab, mode, &SIDES);
+                world.at_gateway(async || {
+                    let agent = Agent::start();
+                    agent.apply(&two_flows(mode), 1).await;
+                    let next = bound(&world, mode);
+                    agent.enforcer.shadow(Some((next.into(), Revision(2)))).await.unwrap();
+                    let real = probe("10.1.0.5", "10.2.0.9", Carried::Tcp(502), 9000);
+                    let forged = [Part::Opening, Part::Data];
+                    for (part, from) in [
+                        (Part::Opening, None),
+                        (Part::Answer, None),
+                        (Part::Data, None),
+                        (forged[0], Some(FORGER)),
+                        (forged[1], Some(FORGER)),
+                    ] {
+                        assert!(passes(&world, &real, part, from, true), "{mode:?} {part:?} {from:?}");
+                    }
+                    let report = agent.enforcer.shadowed().await.unwrap();
+                    let says = report.not_judged.contains("from which MAC addresses packets come");
+                    match mode {
+                        GatewayMode::Routed => {
+                            assert_eq!(report.would_deny_packets, forged.len() as u64, "{report:?}");
+                            assert_eq!(report.flows, ["conduit7/flow7"]);
+                            assert_eq!(report.would_cut_connections, 1);
+                            assert!(!says, "{report:?}");
+                        }
+                        GatewayMode::Bridged => assert!(report.would_deny_packets == 0 && says, "{report:?}"),
+                    }
                 });
             }
         },

@@ -123,20 +123,50 @@ pub(super) fn routed(script: &mut String, structure: &Structure, group: u16) {
     );
     unbound(script);
     asked(script, structure);
-    let ways: Vec<String> = structure
-        .bound
-        .keys()
-        .map(|interface| format!("\"{interface}\" : jump {}", of_side(interface)))
-        .collect();
     let _ = write!(
         script,
         "chain bound {{
          type filter hook prerouting priority -290; policy accept;
-         iifname vmap {{ {} }}
-         }}
+         {}}}
         ",
-        ways.join(", ")
+        by_way_in(structure)
     );
+}
+
+/// What leads to the chain of the side by which a packet comes in.
+fn by_way_in(structure: &Structure) -> String {
+    let sides = structure.bound.keys();
+    let ways = sides.map(|interface| format!("\"{interface}\" : jump {}", of_side(interface)));
+    format!("iifname vmap {{ {} }}\n", ways.collect::<Vec<_>>().join(", "))
+}
+
+/// The chains by which a shadow counts what would come from another MAC address, and what leads to them from what a routed gateway forwards. On a
+/// bridge only the rules of the bridge itself know the port that a frame came in by.
+pub(super) fn shadowed(script: &mut String, structure: &Structure) -> String {
+    if structure.bound.is_empty() || structure.mode != GatewayMode::Routed {
+        return String::new();
+    }
+    script.push_str(
+        "chain refused_bound {
+         meta l4proto tcp ct state established update @cut { ct id . meta mark }
+         goto refused_again
+         }
+        ",
+    );
+    for family in &FAMILIES {
+        let (n, ip) = (family.number, family.header);
+        let _ = write!(
+            script,
+            "chain unbound{n} {{
+             {ip} saddr @passive{n} {ip} daddr @passive{n} return
+             {ip} saddr @passive{n} {ip} daddr != @plant{n} return
+             goto refused_bound
+             }}
+            "
+        );
+    }
+    asked(script, structure);
+    by_way_in(structure)
 }
 
 /// The chains of a bridged gateway, within its table, behind those of its claims.

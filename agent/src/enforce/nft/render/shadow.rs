@@ -13,7 +13,7 @@
 //!
 //! Not judged here: what the inspector carries (it passes none of these hooks), what goes to it from the next plan on
 //! (`unread`: counted, and standing connections that would be reset for it), what only the tables of a bridge know: the port
-//! that a frame came in by, and neighbours' questions.
+//! that a frame came in by, the MAC address that it should have there, and neighbours' questions.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -27,7 +27,7 @@ use super::inet::{ANSWERS, LEASES, from_management, peers};
 use super::lines::list;
 use super::shape::{self, by_side, chains_by_side};
 use super::turned::OPENING;
-use super::{family, intercept, mode, named, own, removal};
+use super::{bound, family, intercept, mode, named, own, removal};
 use crate::enforce::nft::maps::MAPS_SHADOWED;
 use crate::enforce::nft::names::{MARK_OPENED, MARK_ROUTED, TABLE, TABLE_SHADOW};
 use crate::enforce::shape::lower::Elements;
@@ -183,6 +183,8 @@ fn chains(structure: &Structure) -> String {
     for family in &FAMILIES {
         judge(&mut script, family, structure);
     }
+    // Of each packet: one under way may come from elsewhere than the one before.
+    let by_mac = bound::shadowed(&mut script, structure);
     let bound = if bridged {
         // It stays on its side, or on the gateway.
         format!("meta mark & {MARK_ROUTED:#x} != 0 accept\n")
@@ -194,7 +196,7 @@ fn chains(structure: &Structure) -> String {
         "chain forward {{
          type filter hook forward priority filter + 2; policy accept;
          counter name judged
-         meta mark @kept accept
+         {by_mac}meta mark @kept accept
          {tcp} jump known
          {udp} jump known
          {bound}meta nfproto ipv4 goto judge4

@@ -291,6 +291,9 @@ impl Session {
             seat,
             ..
         } = self;
+        let now = super::now();
+        pace.heard(side, now);
+        *heard = now;
         let connection = match inspection {
             Inspection::Passing => {
                 if count > 0 && side == Sender::Client {
@@ -306,9 +309,6 @@ impl Session {
             }
             Inspection::Following(connection) => connection,
         };
-        let now = super::now();
-        pace.heard(side, now);
-        *heard = now;
         let at_once = connection.observes();
         let mut end = Ok(());
         let mut closed: Option<bool> = None;

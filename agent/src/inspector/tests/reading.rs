@@ -23,9 +23,9 @@ fn leg() -> (Leg, TcpStream) {
     (Leg::plain(tokio::net::TcpStream::from_std(own).unwrap()), other)
 }
 
-#[tokio::test]
-async fn what_comes_without_end_lets_other_connections_have_their_turn_and_is_taken_up_again() {
-    let ((client_leg, mut client), (server_leg, mut server)) = (leg(), leg());
+/// A connection of which nothing is read, between these two ends.
+fn passing() -> (Session, TcpStream, TcpStream) {
+    let ((client_leg, client), (server_leg, server)) = (leg(), leg());
     let at: SocketAddr = "127.0.0.1:502".parse().unwrap();
     let tuple = Tuple {
         client: at.ip(),
@@ -38,7 +38,36 @@ async fn what_comes_without_end_lets_other_connections_have_their_turn_and_is_ta
         .take_or_pass(at, claim, now())
         .unwrap();
     let legs = (client_leg, server_leg);
-    let mut session = Session::new((at, tuple), legs, Inspection::Passing, Rc::default(), seat);
+    let session = Session::new((at, tuple), legs, Inspection::Passing, Rc::default(), seat);
+    (session, client, server)
+}
+
+/// Else each turn costs it an interrupt that connections which are read are spared.
+#[tokio::test]
+async fn a_thread_stays_awake_for_quick_turns_of_a_connection_that_passes_unread_too() {
+    let (mut session, client, server) = passing();
+    let mut scratch = Scratch::default();
+    let awaited = async {
+        while !session.is_awaited(&scratch) {
+            for (mut from, mut to) in [(&client, &server), (&server, &client)] {
+                from.write_all(b"x").unwrap();
+                std::future::poll_fn(|cx| {
+                    assert!(session.poll(cx, &mut scratch).is_pending());
+                    match to.read(&mut [0]) {
+                        Ok(1) => Poll::Ready(()),
+                        _ => Poll::Pending,
+                    }
+                })
+                .await;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, awaited).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_comes_without_end_lets_other_connections_have_their_turn_and_is_taken_up_again() {
+    let (mut session, mut client, mut server) = passing();
     // A read ends before urgent data: no wake-up announces the bytes behind it.
     client.write_all(b"before").unwrap();
     rustix::net::send(&client, b"!", rustix::net::SendFlags::OOB).unwrap();

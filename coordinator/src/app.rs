@@ -69,8 +69,11 @@ pub enum AppError {
     /// A file of the data folder.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Another coordinator runs on the same data.
-    #[error("the data folder {0} is in use by another coordinator; stop that one first")]
+    /// A coordinator runs on the same data.
+    #[error(
+        "the data folder {0} is in use by a coordinator that runs; stop that one first (systemctl stop penstock-coordinator): gateways go on \
+         enforcing meanwhile, keep their trail, and connect again when it starts"
+    )]
     Locked(String),
     /// The lock cannot be taken.
     #[error("cannot lock the data folder {folder}")]

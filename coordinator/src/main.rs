@@ -247,18 +247,28 @@ fn execute(command: Command) -> anyhow::Result<()> {
         } => {
             let checked = check(&ConfigFile::read(&path)?, &path)?;
             println!("{} can be used", path.display());
-            for uri in &checked.keys {
-                println!(
-                    "authority.keys: the {} on the {} ({})",
-                    uri.key_in_words(),
-                    uri.token_in_words(),
-                    uri.module.display()
-                );
-            }
-            Ok(())
+            keys_in_words(&checked)
+                .with_context(|| format!("nothing can be issued on this machine by {}", path.display()))
         }
         Command::Config { .. } => bail!("say --default, or --check FILE"),
     }
+}
+
+/// Says where each key is by which it issues. No token is asked: its module is only loaded.
+///
+/// # Errors
+/// One cannot be: the coordinator would run, and issue nothing.
+fn keys_in_words(config: &Config) -> anyhow::Result<()> {
+    let mut modules = Ok(());
+    for uri in &config.keys {
+        let (key, token) = (uri.key_in_words(), uri.token_in_words());
+        println!(
+            "authority.keys: the {key} on the {token} ({})",
+            uri.module.display()
+        );
+        modules = modules.and(uri.load_module());
+    }
+    Ok(modules?)
 }
 
 /// All addresses of this machine, on each port by which it is reached.

@@ -254,7 +254,12 @@ impl AuthorityCommand {
                     .with_context(|| format!("{} is not text", file.display()))?;
                 let taken = app::install_trust(&checked, &text, anyway.because.as_deref());
                 let trusted = crate::runtime()?.block_on(taken).context("nothing was changed")?;
-                println!("From the coordinator's next start on: {}", in_words(&trusted));
+                println!(
+                    "From the coordinator's next start on: {}\n\
+                     Start it now (systemctl start penstock-coordinator). Gateways enforce as before, connect again by themselves, and get the bundle with \
+                     their next session; `authority show` says which of them hold it.",
+                    in_words(&trusted)
+                );
                 Ok(())
             }
             Self::Show { config } => {
@@ -276,7 +281,9 @@ impl AuthorityCommand {
                     .block_on(installed)
                     .context("nothing was changed")?;
                 println!(
-                    "The coordinator issues by this certificate from its next start on, {}. What was issued before goes on counting.",
+                    "The coordinator issues by this certificate from its next start on, {}. What was issued before goes on counting.\n\
+                     Start it now (systemctl start penstock-coordinator): gateways and people connect again by themselves, and get certificates by it \
+                     when they renew.",
                     until(&pem)
                 );
                 Ok(())

@@ -4,7 +4,7 @@
 //! that was taken away is found again where it is plugged in next. A PIN that a token refused is not shown to it again.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, SHA384, digest};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
@@ -44,6 +44,28 @@ fn failed(uri: &KeyUri, what: &'static str) -> impl Fn(Error) -> TokenError {
         token: token.clone(),
         what,
         why: error.to_string(),
+    }
+}
+
+fn not_loaded(module: &Path, error: &Error) -> TokenError {
+    TokenError::Module {
+        path: module.to_owned(),
+        why: error.to_string(),
+    }
+}
+
+/// A module before it is initialised: no token is looked for.
+fn load(module: &Path) -> Result<Pkcs11, TokenError> {
+    Pkcs11::new(module).map_err(|error| not_loaded(module, &error))
+}
+
+impl KeyUri {
+    /// Whether the module is there and can be loaded. Nothing is asked of it: who checks a configuration may have no token at hand.
+    ///
+    /// # Errors
+    /// It is not, or it is no PKCS #11 module.
+    pub fn load_module(&self) -> Result<(), TokenError> {
+        load(&self.module).map(drop)
     }
 }
 
@@ -165,14 +187,10 @@ impl Tokens {
         if let Some(context) = &self.context {
             return Ok(context.clone());
         }
-        let cannot = |error: Error| TokenError::Module {
-            path: self.module.clone(),
-            why: error.to_string(),
-        };
-        let context = Pkcs11::new(&self.module).map_err(cannot)?;
+        let context = load(&self.module)?;
         match context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
             Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
-            Err(error) => return Err(cannot(error)),
+            Err(error) => return Err(not_loaded(&self.module, &error)),
         }
         self.context = Some(context.clone());
         Ok(context)

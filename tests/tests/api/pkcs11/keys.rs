@@ -171,6 +171,38 @@ fn a_key_that_cannot_be_told_apart_or_is_of_another_kind_or_could_be_copied_is_r
     assert!(matches!(TokenKey::open(&no_pin), Err(TokenError::NoPin(_))));
 }
 
+#[tokio::test]
+async fn whoever_checks_a_configuration_hears_that_a_module_is_not_there_or_is_none() {
+    let hsm = Hsm::new("checked");
+    let folder = hsm.folder.path();
+    let configured = |key: &str| {
+        let text = format!(
+            "plant = \"water\"\nname = \"c1\"\ndata = \"/nowhere\"\n[listen]\ngrpc = [\"127.0.0.1:7643\"]\n[authority]\nkeys = [{key:?}]\n"
+        );
+        std::fs::write(folder.join("c.toml"), text).unwrap();
+    };
+    let command = "penstock-coordinator config --check c.toml";
+    configured(&hsm.uri("x"));
+    let said = types(command, folder, &[]).await;
+    assert!(
+        said.contains("authority.keys: the key 'x' on the token 'checked'"),
+        "{said}"
+    );
+    let text = folder.join("text.so");
+    std::fs::write(&text, "text").unwrap();
+    for module in ["/nowhere/m.so", text.to_str().unwrap()] {
+        configured(&hsm.uri_by("x", std::path::Path::new(module)));
+        let why = complains(command, folder).await;
+        for words in [
+            "nothing can be issued on this machine by c.toml",
+            &format!("the PKCS #11 module {module} cannot be loaded"),
+            "mend module-path in `authority.keys`",
+        ] {
+            assert!(why.contains(words), "{words}: {why}");
+        }
+    }
+}
+
 #[test]
 fn a_key_of_which_the_module_does_not_say_that_it_stays_is_neither_certified_nor_installed() {
     let hsm = Hsm::new("mute");

@@ -3,7 +3,7 @@
 //! Plants are valid by construction: small, but with everything that makes a difference — IPv4 and IPv6, TCP,
 //! UDP and echo, assets inside and outside their zone's networks, ports and networks that overlap, flows in both
 //! directions of a conduit, several gateways, routed and bridged, zones behind zones, observe and enforce mixed,
-//! flows limited to operations, TLS that ends at the gateway, bridges between brokers, conduits that only grants of remote
+//! flows limited to operations, by their clients' roles too, TLS that ends at the gateway, bridges between brokers, conduits that only grants of remote
 //! access open, people and codes that may override gateways.
 //! Connections are drawn near the edges of a plan's rules, where mistakes live: the address before a network, the
 //! port after a range, the right tuple on the wrong interface.

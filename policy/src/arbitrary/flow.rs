@@ -18,6 +18,9 @@ const SERVICES: u8 = 11;
 const INSPECTED_FIRST: u8 = 3;
 const INSPECTED_LAST: u8 = 6;
 const BRIDGED: u8 = 9;
+/// Where clients of flows with roles connect to, and where their servers listen in the plain.
+const SECURED: u16 = 802;
+const SECURED_SERVER: u16 = 1502;
 
 /// Per flow: direction, ends, service, ports, limits.
 #[derive(Debug, Clone)]
@@ -97,7 +100,20 @@ pub(super) fn build(
     // encrypted.
     let encrypted = service.name == "mqtts";
     let named = destinations.iter().all(|end| matches!(end, FlowEnd::Asset(..)));
-    let operations = operations.filter(|_| !encrypted || (lone.is_some() && named));
+    let ends_here = lone.is_some() && named;
+    let operations = operations.filter(|_| !encrypted || ends_here);
+    let roles = operations
+        .as_ref()
+        .filter(|operations| ends_here && operations.protocol.has_roles && recipe.limits / 2 % 3 == 1)
+        .map(|operations| operations::roles(operations.protocol, recipe.limits));
+    // Clients show their role within TLS, which ends before a server that speaks none: beside those in the plain, at another port.
+    let (service, tls) = match &roles {
+        Some(_) => secured(service),
+        None => {
+            let tls = (encrypted && operations.is_some()).then(Tls::default);
+            (service, tls)
+        }
+    };
     Flow {
         title: None,
         sources: ends(plant, opener, recipe.sources),
@@ -117,11 +133,26 @@ pub(super) fn build(
             }
             _ => Answers::Strict,
         },
-        tls: (encrypted && operations.is_some()).then(Tls::default),
+        tls,
         bridge_source: None,
-        roles: None,
+        roles,
         operations,
     }
+}
+
+/// The service where its clients' TLS ends, at the gateway, before a server in the plain.
+fn secured(service: Service) -> (Service, Option<Tls>) {
+    let name = service.name.split(':').next().unwrap_or_default();
+    let service = Service {
+        name: format!("{name}:{SECURED}"),
+        transport: Transport::Tcp(vec![PortRange::single(SECURED)]),
+        ..service
+    };
+    let tls = Tls {
+        plain_port: Some(SECURED_SERVER),
+        ..Tls::default()
+    };
+    (service, Some(tls))
 }
 
 fn bridge(source: FlowEnd, destination: FlowEnd, recipe: &FlowRecipe) -> Flow {

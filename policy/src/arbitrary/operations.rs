@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::protocol::vocabulary::{Kind, Takes};
-use crate::protocol::{LimitSet, Operations, Permitted, Protocol};
+use crate::protocol::{LimitSet, Operations, Permitted, Protocol, RoleOperations, Roles};
 use crate::terms::NumberRange;
 
 /// One or two permitted operations.
@@ -25,6 +25,23 @@ pub(super) fn some(protocol: Protocol, number: u8) -> Operations {
         permitted.dedup();
     }
     Operations { protocol, permitted }
+}
+
+/// Roles of which one may do everything, one something, and clients without any what one of them may, or nothing.
+pub(super) fn roles(protocol: Protocol, number: u8) -> Roles {
+    let only = RoleOperations::Only(some(protocol, number.wrapping_mul(5) & !1));
+    let named = [("engineer", RoleOperations::All), ("operator", only)];
+    let named = named.map(|(name, operations)| (name.parse().ok(), operations));
+    let by_role = named
+        .into_iter()
+        .filter_map(|(name, operations)| Some((name?, operations)))
+        .collect();
+    let default = match number / 8 % 3 {
+        0 => None,
+        1 => "engineer".parse().ok(),
+        _ => "operator".parse().ok(),
+    };
+    Roles { by_role, default }
 }
 
 /// The set of one limit; `None`: not limited.

@@ -370,6 +370,8 @@ fn add_conduit(plant: &mut Plant, index: usize, numbers: &[u8; 6], flows: &[flow
         })
         .collect();
     let bridged = flows.values().any(Flow::is_bridge);
+    // What ends TLS before a server in the plain never passes without an agent.
+    let in_plain = flows.values().any(|flow| flow.plain_port().is_some());
     let id = name::<ConduitId>(format!("conduit{index}"));
     // Some hang on a grant that lasts at `GRANTED_MS`, some on one that does not, some on none.
     let only_by_grant = !bridged && loss / 2 % 8 > 5;
@@ -402,7 +404,7 @@ fn add_conduit(plant: &mut Plant, index: usize, numbers: &[u8; 6], flows: &[flow
             to,
             via,
             sl_target: None,
-            on_agent_loss: if loss % 2 == 0 {
+            on_agent_loss: if loss % 2 == 0 || in_plain {
                 OnAgentLoss::Block
             } else {
                 OnAgentLoss::Pass

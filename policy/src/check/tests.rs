@@ -438,7 +438,9 @@ proptest! {
     fn what_the_compiler_makes_is_faithful_and_loses_nothing_against_itself(plant in plants()) {
         let plans = compile_all(&plant).unwrap();
         for finding in check(&plant, &plans, Some(&plans)) {
-            let contradicts = finding.code.starts_with("PC011") || finding.code.starts_with("PC013");
+            // Where a last metre is in the plain, it is said for its own sake.
+            let contradicts = finding.code.starts_with("PC011")
+                || (finding.code.starts_with("PC013") && finding.code != "PC0130");
             prop_assert!(!contradicts, "{}", finding);
         }
     }

@@ -129,10 +129,11 @@ fn what_must_flow_into_a_safety_zone_may_pass_unread_with_a_note() {
     assert_eq!([status(true), status(false)], [Severity::Note, Severity::Warning]);
 }
 
-/// What speaks of a contradiction between two declarations, of limits that can be got round, or of what stops: it goes with
-/// what it is about.
-const GOES: [&str; 10] = [
-    "PC0120", "PC0121", "PC0122", "PC0123", "PC0124", "PC0125", "PC0126", "PC0128", "PC0161", "PC0162",
+/// What speaks of a contradiction between two declarations, of limits that can be got round, of where TLS ends, or of what stops: it goes
+/// with what it is about.
+const GOES: [&str; 11] = [
+    "PC0120", "PC0121", "PC0122", "PC0123", "PC0124", "PC0125", "PC0126", "PC0128", "PC0130", "PC0161",
+    "PC0162",
 ];
 
 /// Findings of the same matter under two codes count together, under the first.
@@ -165,6 +166,7 @@ fn widen(plant: &Plant, flow: &mut Flow, way: u8) {
             transport,
         };
         flow.operations = None;
+        flow.roles = None;
         flow.tls = None;
         flow.bridge_source = None;
     };
@@ -183,6 +185,7 @@ fn widen(plant: &Plant, flow: &mut Flow, way: u8) {
     match way % 7 {
         0 => {
             flow.operations = None;
+            flow.roles = None;
             flow.tls = None;
             flow.bridge_source = None;
         }

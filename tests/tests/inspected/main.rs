@@ -8,6 +8,7 @@
     missing_docs
 )]
 
+mod assurance;
 mod interlock;
 mod last_metre;
 mod life;

@@ -68,7 +68,7 @@ pub fn publish(world: &World, topic: &str, more: &[&str]) -> String {
 }
 
 /// What a client hears that speaks plainly.
-fn plain() -> Vec<u8> {
+pub fn plain() -> Vec<u8> {
     let mut stream = TcpStream::connect(format!("{SERVER}:8883")).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream

@@ -255,9 +255,7 @@ impl AuthorityCommand {
                 let taken = app::install_trust(&checked, &text, anyway.because.as_deref());
                 let trusted = crate::runtime()?.block_on(taken).context("nothing was changed")?;
                 println!(
-                    "From the coordinator's next start on: {}\n\
-                     Start it now (systemctl start penstock-coordinator). Gateways enforce as before, connect again by themselves, and get the bundle with \
-                     their next session; `authority show` says which of them hold it.",
+                    "From the coordinator's next start on: {}\nStart it now: gateways, which enforce as before, and people connect again by themselves, and get the bundle.",
                     in_words(&trusted)
                 );
                 Ok(())
@@ -281,9 +279,7 @@ impl AuthorityCommand {
                     .block_on(installed)
                     .context("nothing was changed")?;
                 println!(
-                    "The coordinator issues by this certificate from its next start on, {}. What was issued before goes on counting.\n\
-                     Start it now (systemctl start penstock-coordinator): gateways and people connect again by themselves, and get certificates by it \
-                     when they renew.",
+                    "The coordinator issues by this certificate from its next start on, {}. Start it now; what was issued before goes on counting.",
                     until(&pem)
                 );
                 Ok(())

@@ -249,6 +249,14 @@ fn gate(plan: &Plan, connection: &Connection) -> Gate {
             Permissions::InsideTls(_) => Gate::Sealed {
                 because: format!("{because}; a recording does not show what is inside its TLS"),
             },
+            Permissions::Only(listed) if listed.iter().any(|(rule, _)| rule.roles.is_some()) => {
+                Gate::Sealed {
+                    because: format!(
+                        "{because}; a recording shows neither what is inside its TLS nor the client's role, by which the gateway permits or refuses \
+                     each operation"
+                    ),
+                }
+            }
             Permissions::Only(listed) if listed.iter().any(|(rule, _)| rule.tls.is_some()) => Gate::Sealed {
                 because: format!("{because}; a recording does not show what is inside its TLS"),
             },

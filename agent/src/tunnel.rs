@@ -15,6 +15,7 @@
 //!   withdrawn the tunnel ends. No other end of a certificate, no clock and no coordinator ends one;
 //! - of two gateways one connects, always the same; a newer connection of the peer takes the place of the one before;
 //! - packets are QUIC datagrams, which nobody repeats, orders or holds back: TCP inside the tunnel does that itself, and does it once ([`congestion`]);
+//! - a gateway that comes back without its connections, after a crash, says so to whoever sends on one ([`reset`]);
 //! - strangers cost a stateless answer until they have shown that they are where they say, and then one of a few places ([`station`]);
 //! - a plan that leaves a tunnel as it was does not touch it.
 //!
@@ -28,6 +29,7 @@ mod device;
 mod line;
 mod offload;
 mod piece;
+mod reset;
 pub mod shown;
 mod station;
 pub mod supervisor;

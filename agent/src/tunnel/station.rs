@@ -17,14 +17,14 @@ use penstock_proto::tls::tunnel::{accepting_gateway, connecting_gateway};
 use penstock_proto::withdrawn::Life;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
-    AckFrequencyConfig, Connection, ConnectionError, Endpoint, EndpointConfig, Incoming, TokioRuntime,
-    TransportConfig,
+    AckFrequencyConfig, Connection, ConnectionError, Endpoint, Incoming, TokioRuntime, TransportConfig,
 };
 use rustls::pki_types::CertificateDer;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::congestion::Steady;
+use super::reset::ResetSecret;
 use super::{BEAT, HANDSHAKE_MAX, RECEIVE_BYTES_MAX, SEND_BYTES_MAX, SILENT_MAX};
 use crate::identity::Identity;
 
@@ -40,6 +40,8 @@ const SOCKET_BYTES: usize = 4 * 1024 * 1024;
 const ACKNOWLEDGED_AFTER: u32 = 32;
 /// Why a gateway is not connected to that says nothing.
 pub(super) const NO_ANSWER: &str = "it does not answer";
+/// Why a connection ended that the other gateway no longer knows.
+const RESTARTED: &str = "the other gateway was restarted and knows nothing of it any more";
 /// What a path takes there and back until that is measured.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// The name in the handshake, which decides nothing and says nothing.
@@ -57,9 +59,9 @@ pub(super) struct Station {
 
 impl Station {
     /// Opens the port.
-    pub(super) fn open(port: u16) -> io::Result<Arc<Self>> {
+    pub(super) fn open(port: u16, resets: &ResetSecret) -> io::Result<Arc<Self>> {
         let socket = bind(port)?;
-        let endpoint = Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))?;
+        let endpoint = Endpoint::new(resets.endpoint(), None, socket, Arc::new(TokioRuntime))?;
         Ok(Arc::new(Self {
             endpoint,
             arrivals: Mutex::default(),
@@ -192,6 +194,7 @@ pub(super) fn in_words(error: &ConnectionError) -> String {
         ours.and_then(|ours| ours.strip_suffix("))")).unwrap_or(reason)
     }
     match error {
+        ConnectionError::Reset => RESTARTED.to_owned(),
         ConnectionError::TimedOut => "nothing comes from the other gateway any more".to_owned(),
         ConnectionError::ApplicationClosed(closed) => {
             format!(

@@ -20,6 +20,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::line::{Line, Setup};
+use super::reset::ResetSecret;
 use super::shown::{self, TunnelState};
 use super::station::Station;
 use crate::audit::{Audit, record};
@@ -97,6 +98,8 @@ pub struct Supervisor {
     faults: watch::Sender<Vec<Fault>>,
     /// Where how they stand is left for people; `None`: nowhere.
     folder: Option<PathBuf>,
+    /// By what the port says that it does not know a connection any more.
+    resets: ResetSecret,
     open: Option<Open>,
     laid: BTreeMap<String, Laid>,
     /// The plan that they were compared with last.
@@ -121,6 +124,7 @@ impl Supervisor {
             audit,
             faults,
             folder: None,
+            resets: ResetSecret::default(),
             open: None,
             laid: BTreeMap::new(),
             seen: None,
@@ -129,7 +133,7 @@ impl Supervisor {
         (supervisor, seen)
     }
 
-    /// Leaves in this folder how the tunnels stand.
+    /// Leaves in this folder how the tunnels stand, and keeps there what has to outlive this agent.
     #[must_use]
     pub fn showing_in(mut self, folder: PathBuf) -> Self {
         self.folder = Some(folder);
@@ -138,6 +142,10 @@ impl Supervisor {
 
     /// Runs until `stop`, also where nobody is left who puts another policy in force.
     pub async fn run(mut self, stop: CancellationToken) {
+        if let Some(folder) = self.folder.clone() {
+            let kept = tokio::task::spawn_blocking(move || ResetSecret::kept_in(&folder));
+            self.resets = kept.await.unwrap_or_default();
+        }
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut planned, mut identified) = (true, true);
@@ -231,7 +239,7 @@ impl Supervisor {
         if let Some(open) = &self.open {
             return Ok(open.station.clone());
         }
-        let station = Station::open(port)?;
+        let station = Station::open(port, &self.resets)?;
         let meeting = tokio::spawn(station.clone().meet());
         self.open = Some(Open {
             station: station.clone(),

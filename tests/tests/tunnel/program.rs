@@ -45,6 +45,19 @@ impl<'a> Program<'a> {
         self.daemon.id()
     }
 
+    /// Kills it as nothing but a crash does, and starts it again; how long it was until its policy was in force again.
+    pub fn crash(&mut self) -> Duration {
+        let begun = Instant::now();
+        self.daemon.kill();
+        self.daemon = run(self.world, self.gateway, &self.config);
+        begun.elapsed()
+    }
+
+    /// What it and those before it logged.
+    pub fn log(&self) -> String {
+        self.daemon.log()
+    }
+
     /// Stops it as its service manager does, and starts it again; how long it was until its policy was in force again.
     pub fn restart(&mut self) -> Duration {
         let begun = Instant::now();

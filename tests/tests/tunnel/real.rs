@@ -258,3 +258,39 @@ fn a_restart_of_either_agent_interrupts_its_tunnel_for_less_than_it_takes_to_not
     )
     .unwrap();
 }
+
+#[test]
+fn a_gateway_that_crashed_says_so_once_it_is_back_and_its_tunnel_does_not_wait_for_its_silence() {
+    lab::sandbox::test(
+        "real::a_gateway_that_crashed_says_so_once_it_is_back_and_its_tunnel_does_not_wait_for_its_silence",
+        |lab| {
+            let world = World::new(lab);
+            let connecting = Program::start(&world, "gw-north");
+            let mut accepting = Program::start(&world, "gw-south");
+            world.wait_for_pings(true);
+            let mut gaps = Vec::new();
+            // On a machine that takes longer to start it than the other side has patience, the silence would come first, and says nothing here.
+            let heard = loop {
+                let begun = Instant::now();
+                let before = connecting.log().len();
+                let without_agent = accepting.crash();
+                world.wait_for_pings(true);
+                gaps.push((begun.elapsed(), without_agent));
+                let log = connecting.log().split_off(before);
+                if without_agent < Duration::from_secs(2) || gaps.len() == 10 {
+                    break log;
+                }
+            };
+            println!("whole, and of that until the agent's policy was in force again: {gaps:?}");
+            assert!(
+                heard.contains("was restarted and knows nothing of it"),
+                "{gaps:?}: {heard}"
+            );
+            assert!(
+                !heard.contains("nothing comes from the other gateway"),
+                "{gaps:?}: {heard}"
+            );
+        },
+    )
+    .unwrap();
+}

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use self::shown::show_health;
 use crate::audit::word::Voucher;
 use crate::audit::{Audit, Unwritten, record};
+use crate::bindings::{self, BindingWatch};
 use crate::bridge::{self, supervisor::Supervisor};
 use crate::carried::CarriedTaker;
 use crate::config::Config;
@@ -232,6 +233,7 @@ pub async fn run<K: Kernel>(
     let link = Link {
         identity,
         bridges: bridge_states,
+        tunnels: tunnels.states(),
         coordinators: config.coordinators.clone(),
         audit: audit.clone(),
         inlet: inlet.clone(),
@@ -261,6 +263,12 @@ pub async fn run<K: Kernel>(
         further: vec![key_faults, rollback_faults],
         again: local::serve::AGAIN,
     };
+    let bindings = BindingWatch {
+        policy: policy.clone(),
+        audit: audit.clone(),
+        folder: config.state_folder.join(bindings::shown::FOLDER),
+    };
+    parts.spawn(bindings.run(stop.clone()));
     parts.spawn(local.run(stop.clone()));
     parts.spawn(key_watch.run(stop.clone()));
     parts.spawn(guard.run(stop.clone()));

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use penstock_proto::v1::{Fault, HealthReport, KernelCounters, PolicyState, TimeQuality};
+use penstock_policy::terms::TUNNELS_MAX;
+use penstock_proto::v1::{Fault, HealthReport, KernelCounters, PolicyState, TimeQuality, TunnelHealth};
 
 use crate::audit::AuditState;
 use crate::known_time::ClockState;
@@ -25,6 +26,8 @@ pub struct HealthInputs<'a> {
     pub resident_bytes: u64,
     /// The clock, and how well it is known to be right.
     pub clock: ClockState,
+    /// How the tunnels to other gateways stand.
+    pub tunnels: Vec<TunnelHealth>,
     /// Further faults.
     pub faults: Vec<Fault>,
 }
@@ -49,6 +52,7 @@ pub fn report(facts: HealthInputs<'_>) -> HealthReport {
         faults,
         time_ms: facts.clock.shows_ms,
         time_quality: TimeQuality::from(facts.clock.quality).into(),
+        tunnels: facts.tunnels.into_iter().take(TUNNELS_MAX).collect(),
     }
 }
 
@@ -104,9 +108,13 @@ mod tests {
                     words: "56 years behind the certificate".to_owned(),
                 }),
             },
+            tunnels: vec![TunnelHealth::default(); 100],
             faults: vec![fault("tap-overrun"); 100],
         });
-        assert_eq!(report.faults.len(), FAULTS_MAX);
+        assert_eq!(
+            (report.faults.len(), report.tunnels.len()),
+            (FAULTS_MAX, TUNNELS_MAX)
+        );
         let codes: Vec<_> = report.faults.iter().take(4).map(|f| f.code.as_str()).collect();
         assert_eq!(
             codes,

@@ -9,7 +9,7 @@
 //!        └────────────────────── audit (spool) ◀┴──────────────────────┘
 //! ```
 //!
-//! Beside them `tap` learns what zones do that only observe.
+//! Beside them `tap` learns what zones do that only observe, and `bindings` which MAC address is behind which address.
 //!
 //! Invariants: the stored policy is in force before anything waits for the network; no input from network, disk or
 //! kernel makes anything here panic; every queue is bounded and says what happens when it is full.
@@ -19,6 +19,7 @@
 pub mod allocator;
 pub mod app;
 pub mod audit;
+pub mod bindings;
 pub mod boot;
 pub mod bridge;
 pub mod carried;

@@ -1,17 +1,18 @@
 //! What this machine knows of itself, from files and the kernel: it works while the agent runs, and when it does not.
 
-use std::collections::BTreeMap;
+mod approvers;
+
 use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use penstock_policy::model::ApproverSet;
 use penstock_policy::plan::opened_by;
 use penstock_policy::release::{days_ago, spoken};
 use penstock_policy::text::sentence;
 use penstock_proto::tls::times::instant;
 use serde::Serialize;
 
+use crate::bindings::{self, shown::Binding};
 use crate::bridge::{self, report::BridgeState, report::SideState};
 use crate::config::Config;
 use crate::enforce::nft::readback::RulesetReader;
@@ -24,6 +25,8 @@ use crate::local::change::{Change, hold_in_words, reverted_in_words};
 use crate::policy_store::overrides::StoredOverrides;
 use crate::tunnel::{self, shown::TunnelState};
 use crate::{audit, boot, policy_store, store, withdrawn};
+
+pub use self::approvers::Approvers;
 
 /// How long after a change of rules its note may take: it is written a second later.
 const NOTED_WITHIN: Duration = Duration::from_secs(3);
@@ -79,29 +82,10 @@ pub struct Status {
     pub bridges: Vec<BridgeState>,
     /// The tunnels to other gateways, likewise.
     pub tunnels: Vec<TunnelState>,
+    /// Which MAC address is behind which address, likewise.
+    pub bindings: Vec<Binding>,
     /// What cannot be used.
     pub faults: Vec<String>,
-}
-
-/// Whose signatures a gateway obeys, and how many a release needs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Approvers {
-    /// How many.
-    pub threshold: u8,
-    /// The keys by their owners' names.
-    pub people: BTreeMap<String, String>,
-}
-
-impl From<&ApproverSet> for Approvers {
-    fn from(set: &ApproverSet) -> Self {
-        let people = set.people.iter();
-        Self {
-            threshold: set.threshold,
-            people: people
-                .map(|(name, approver)| (name.to_string(), String::from(approver.key)))
-                .collect(),
-        }
-    }
 }
 
 /// What the kernel holds, against what an agent noted that it left there.
@@ -382,6 +366,7 @@ pub fn read(config: &Config) -> Status {
         unanswered,
         bridges: bridge::supervisor::read_states(&state_folder.join(bridge::FOLDER)),
         tunnels: tunnel::shown::read(&state_folder.join(tunnel::shown::FOLDER)),
+        bindings: bindings::shown::read(&state_folder.join(bindings::shown::FOLDER)),
         trail: audit::mark::read(state_folder)
             .ok()
             .flatten()
@@ -481,6 +466,7 @@ impl fmt::Display for Status {
         for tunnel in &self.tunnels {
             writeln!(f, "tunnel       {tunnel}")?;
         }
+        bindings::shown::list(&self.bindings, f)?;
         if let Some(approvers) = &self.approvers {
             writeln!(f, "approvers    {} of these sign a release:", approvers.threshold)?;
             for (name, key) in &approvers.people {

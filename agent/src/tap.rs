@@ -20,7 +20,7 @@ pub mod filter;
 pub mod gather;
 pub mod legs;
 pub mod scope;
-mod socket;
+pub(crate) mod socket;
 pub mod trail;
 
 use std::time::Duration;

@@ -16,7 +16,7 @@ use crate::clock;
 use crate::frame::frame;
 use crate::health::{Boundary, GatewayEvidence, ZoneJudgement, ZoneState, judge};
 use crate::releases::{CurrentRelease, gauge};
-use crate::sessions::Fleet;
+use crate::sessions::{Fleet, TunnelSeries};
 use crate::subjects::Subjects;
 
 /// Shortest time between two answers.
@@ -65,6 +65,7 @@ pub async fn follow(
     publish: watch::Sender<Arc<PublishedHealth>>,
 ) {
     let mut own_known = true;
+    let mut tunnels = TunnelSeries::default();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     measure(&v1::PlantHealth::default(), &publish.borrow().health);
@@ -73,19 +74,24 @@ pub async fn follow(
         let began = Instant::now();
         let looked = tokio::task::spawn_blocking({
             let (fleet, subjects) = (fleet.clone(), subjects.clone());
+            let mut tunnels = std::mem::take(&mut tunnels);
             move || {
-                look(
+                fleet.inspect(|gateway, facts| tunnels.of(gateway, facts.connected, &facts.tunnels));
+                tunnels.end();
+                let now = look(
                     (&fleet, &subjects),
                     release.as_deref(),
                     standard,
                     clock::now_ms(),
                     stale_after_ms,
-                )
+                );
+                (now, tunnels)
             }
         });
-        let Ok(mut now) = looked.await else {
+        let Ok((mut now, held)) = looked.await else {
             return;
         };
+        tunnels = held;
         now.coordinator = own.borrow_and_update().clone();
         now.notes = notes.borrow_and_update().clone();
         let took = began.elapsed();

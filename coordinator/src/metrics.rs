@@ -72,6 +72,32 @@ fn describe() {
         "penstock_zone_flows",
         "Flows of a zone's conduits, by the assurance of their weakest end, and how many are denied for that"
     );
+    for (name, meaning) in [
+        (
+            "penstock_tunnel_up",
+            "1 while a gateway's tunnel to a peer stands",
+        ),
+        (
+            "penstock_tunnel_round_trip_seconds",
+            "There and back through a tunnel",
+        ),
+        (
+            "penstock_tunnel_sent_packets",
+            "Packets into a tunnel since the gateway's agent started",
+        ),
+        ("penstock_tunnel_sent_bytes", "Their bytes"),
+        (
+            "penstock_tunnel_received_packets",
+            "Packets out of a tunnel since then",
+        ),
+        ("penstock_tunnel_received_bytes", "Their bytes"),
+        (
+            "penstock_tunnel_dropped_packets",
+            "Packets that a tunnel did not take since then",
+        ),
+    ] {
+        metrics::describe_gauge!(name, meaning);
+    }
     metrics::describe_gauge!(
         "penstock_coordinator_faults",
         "What is wrong with the coordinator itself: store, disk, clock, certificates"

@@ -15,6 +15,7 @@ mod fleet;
 pub mod machine;
 mod outbound;
 mod session;
+mod tunnels;
 mod wanted;
 
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub use self::facts::{GatewayFacts, HeldPolicy, News, RefusedRelease, TWO_USERS}
 pub use self::fleet::{BegunSession, Fleet};
 pub use self::outbound::Outbound;
 pub use self::session::{GatewayPeer, Sessions, leaving};
+pub use self::tunnels::TunnelSeries;
 pub use self::wanted::{Directive, Order, Wanted, Word};
 
 /// How sessions behave.

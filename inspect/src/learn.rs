@@ -14,11 +14,12 @@
 //! [`capture::conversations`](crate::capture::conversations) tells it.
 //!
 //! The [`Learner`] follows connections, [`talk`] keeps what they do by the lines that can say it ([`entry`]), [`document`] writes
-//! them down.
+//! them down. Of who sends a frame itself, [`macs`] keeps the MAC address.
 
 mod beside;
 pub mod document;
 pub mod entry;
+pub mod macs;
 mod ranges;
 mod sets;
 pub mod talk;
@@ -134,6 +135,7 @@ impl<'p> Learner<'p> {
     /// Takes a packet.
     pub fn frame(&mut self, frame: &Frame<'_>) {
         self.gathering.learned.packets += 1;
+        self.gathering.learned.macs.frame(frame);
         if frame.number == 1 {
             self.conversations.recording_begins(frame.at);
         }

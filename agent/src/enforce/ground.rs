@@ -5,5 +5,6 @@ pub(super) mod before;
 pub(crate) mod beyond;
 pub(super) mod forwarding;
 pub(super) mod needs;
+pub(crate) mod neighbours;
 pub mod routing;
 pub(super) mod sysctl;

@@ -56,6 +56,7 @@ use crate::reconcile::{CommandRefused, Inlet, PolicyView, StandingState};
 use crate::ticket::TicketKeeper;
 use crate::timepiece;
 use crate::trust::TrustKeeper;
+use crate::tunnel::shown::TunnelState;
 use crate::withdrawn::{Coordinators, WithdrawnKeeper, coordinators_of};
 
 /// Messages under way out of this process.
@@ -101,6 +102,8 @@ pub struct Link<K> {
     pub trust: Arc<TrustKeeper>,
     /// The bridges, for health.
     pub bridges: watch::Receiver<Vec<BridgeState>>,
+    /// The tunnels, for health.
+    pub tunnels: watch::Receiver<Vec<TunnelState>>,
     /// For capabilities and counters.
     pub kernel: Arc<K>,
     /// When the agent started.

@@ -51,6 +51,29 @@ const EQUAL: u16 = 0x15;
 const ANY_BIT: u16 = 0x45;
 const RETURN: u16 = 0x06;
 
+/// ARP, and a neighbour's solicitations and advertisements: what a machine says of its own addresses. Only of frames without a tag in
+/// their data, which is where the first one is not.
+pub fn neighbour_program() -> Vec<Instruction> {
+    let line = |code, operand, then, otherwise| Instruction {
+        code,
+        then,
+        otherwise,
+        operand,
+    };
+    vec![
+        line(LOAD_HALF, 12, 0, 0),
+        line(EQUAL, 0x0806, 6, 0),
+        line(EQUAL, 0x86dd, 0, 6),
+        line(LOAD_BYTE, 20, 0, 0),
+        line(EQUAL, 58, 0, 4),
+        line(LOAD_BYTE, 54, 0, 0),
+        line(EQUAL, 135, 1, 0),
+        line(EQUAL, 136, 0, 1),
+        line(RETURN, ALL, 0, 0),
+        line(RETURN, 0, 0, 0),
+    ]
+}
+
 /// Where a jump goes; all lie ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum To {

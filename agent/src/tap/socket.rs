@@ -1,7 +1,7 @@
 //! The packet socket: copies of what the kernel received, and the kernel's count of those that found no room.
 //!
 //! One socket for all interfaces, because its queue keeps the order in which the two directions of a connection came;
-//! which interfaces, the filter says. It has no way to send: nothing here writes, and it is bound to no interface.
+//! which interfaces, the filter says. Others want one interface each ([`PacketSocket::open_at`]). It has no way to send: nothing here writes.
 #![allow(unsafe_code)] // Five calls for which no safe wrapper is at hand, each with a structure of its own size.
 
 use std::io;
@@ -20,11 +20,16 @@ const EVERYTHING: u16 = 3;
 
 /// An open tap. Tokio has no type for packet sockets; of the one for datagrams only the waiting is used.
 #[derive(Debug)]
-pub(super) struct PacketSocket(UnixDatagram);
+pub(crate) struct PacketSocket(UnixDatagram);
 
 impl PacketSocket {
     /// Opens it behind `filter`: not one packet comes that the filter has not seen.
     pub(super) fn open(filter: &[Instruction]) -> io::Result<Self> {
+        Self::open_at(filter, 0)
+    }
+
+    /// The same for the interface of this number alone; 0: for all.
+    pub(crate) fn open_at(filter: &[Instruction], interface: u32) -> io::Result<Self> {
         // Protocol 0 receives nothing until it is bound.
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let fd = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)?;
@@ -34,7 +39,7 @@ impl PacketSocket {
         let socket = Self(UnixDatagram::from_std(fd.into())?);
         socket.filter(filter)?;
         socket.set(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
-        socket.bind()?;
+        socket.bind(interface)?;
         Ok(socket)
     }
 
@@ -72,11 +77,11 @@ impl PacketSocket {
         checked(done)
     }
 
-    fn bind(&self) -> io::Result<()> {
+    fn bind(&self, interface: u32) -> io::Result<()> {
         let address = libc::sockaddr_ll {
             sll_family: u16::try_from(libc::AF_PACKET).unwrap_or_default(),
             sll_protocol: EVERYTHING.to_be(),
-            sll_ifindex: 0,
+            sll_ifindex: i32::try_from(interface).map_err(|_| io::ErrorKind::InvalidInput)?,
             sll_hatype: 0,
             sll_pkttype: 0,
             sll_halen: 0,
@@ -115,7 +120,7 @@ impl PacketSocket {
     }
 
     /// The next packet's length on the wire; as much of it as fits is in `buffer`.
-    pub(super) fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.try_io(Interest::READABLE, || {
             let (_, bytes) = recv(&self.0, &mut *buffer, RecvFlags::TRUNC)?;
             Ok(bytes)

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use penstock_policy::ids::GatewayId;
+use penstock_proto::v1::TunnelHealth;
 use serde::{Deserialize, Serialize};
 
+use crate::audit::record;
 use crate::clock;
 use crate::durable::{self, FileError};
 
@@ -62,6 +64,23 @@ pub struct Carriage {
 impl Carriage {
     pub(super) fn of(packets: u64, bytes: u64) -> Self {
         Self { packets, bytes }
+    }
+}
+
+impl From<&TunnelState> for TunnelHealth {
+    fn from(state: &TunnelState) -> Self {
+        Self {
+            peer: state.peer.to_string(),
+            stands: state.at.is_some(),
+            since_ms: state.since_ms,
+            problem: state.problem.as_deref().map(record::bounded).unwrap_or_default(),
+            round_trip_us: state.path.as_ref().map_or(0, |path| path.rtt_us),
+            sent_packets: state.sent.packets,
+            sent_bytes: state.sent.bytes,
+            received_packets: state.received.packets,
+            received_bytes: state.received.bytes,
+            dropped_packets: state.dropped,
+        }
     }
 }
 

@@ -96,6 +96,7 @@ pub struct Supervisor {
     withdrawn: WithdrawnView,
     audit: Audit,
     faults: watch::Sender<Vec<Fault>>,
+    states: watch::Sender<Vec<TunnelState>>,
     /// Where how they stand is left for people; `None`: nowhere.
     folder: Option<PathBuf>,
     /// By what the port says that it does not know a connection any more.
@@ -123,6 +124,7 @@ impl Supervisor {
             withdrawn,
             audit,
             faults,
+            states: watch::Sender::default(),
             folder: None,
             resets: ResetSecret::default(),
             open: None,
@@ -138,6 +140,11 @@ impl Supervisor {
     pub fn showing_in(mut self, folder: PathBuf) -> Self {
         self.folder = Some(folder);
         self
+    }
+
+    /// How the tunnels stand, as of the last look.
+    pub fn states(&self) -> watch::Receiver<Vec<TunnelState>> {
+        self.states.subscribe()
     }
 
     /// Runs until `stop`, also where nobody is left who puts another policy in force.
@@ -303,12 +310,13 @@ impl Supervisor {
         }
     }
 
-    /// Leaves how the tunnels stand for people.
+    /// Leaves how the tunnels stand for people, and for health.
     async fn leave(&mut self) {
+        let states: Vec<TunnelState> = self.laid.values().map(|laid| laid.line.shown()).collect();
+        self.states.send_replace(states.clone());
         let Some(folder) = self.folder.clone() else {
             return;
         };
-        let states: Vec<TunnelState> = self.laid.values().map(|laid| laid.line.shown()).collect();
         let left = tokio::task::spawn_blocking(move || shown::write(&folder, &states));
         if let Ok(Err(error)) = left.await {
             tracing::debug!(%error, "how the tunnels stand is not left for `penstock-agent status`");

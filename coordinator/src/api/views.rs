@@ -277,5 +277,6 @@ fn gateway(name: &GatewayId, facts: GatewayFacts) -> v1::Gateway {
         kernel: facts.kernel,
         identity: None,
         time_quality: facts.time_quality,
+        tunnels: facts.tunnels,
     }
 }

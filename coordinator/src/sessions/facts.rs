@@ -128,6 +128,8 @@ pub struct GatewayFacts {
     pub kernel: Option<v1::KernelCounters>,
     /// How well its clock is known to be right.
     pub time_quality: i32,
+    /// Its tunnels, bounded.
+    pub tunnels: Vec<v1::TunnelHealth>,
     /// Faults that it reported, bounded.
     pub faults: Vec<v1::Fault>,
     /// What is wrong with its trail here.
@@ -262,6 +264,7 @@ impl GatewayFacts {
         self.spool = report.spool;
         self.kernel = report.kernel;
         self.time_quality = report.time_quality;
+        self.tunnels = super::tunnels::taken(report);
         // Whether its key has two users is known here.
         let others = report.faults.iter().filter(|fault| fault.code != TWO_USERS);
         self.faults = others.take(ITEMS_MAX).map(bounded_fault).collect();

@@ -1,6 +1,7 @@
 //! `gateways` and `operators`: who belongs to the plant, and tokens to enrol them. What is shown of gateways is in `fleet/lines`.
 
 mod lines;
+mod tunnels;
 
 use std::path::Path;
 

@@ -108,6 +108,10 @@ impl GatheredTalks {
     fn take(&mut self, record: AuditRecord, placed_ms: u64) {
         let event = record.event.unwrap_or_default();
         match event.kind {
+            Some(Kind::Learned(learned)) if learned.binding.is_some() => match events::binding(&learned) {
+                Some((address, macs)) => macs.for_each(|mac| self.learned.macs.add(address, mac)),
+                None => self.unusable += 1,
+            },
             Some(Kind::Learned(learned)) => match events::learned(learned) {
                 Some((ends, talk)) => self.learned.add(ends, talk),
                 None => self.unusable += 1,

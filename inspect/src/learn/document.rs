@@ -4,6 +4,7 @@
 //! into a zone `operations`, servers into a zone `control`, with one gateway between them, as a first sketch.
 
 mod allow;
+mod macs;
 mod place;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use penstock_policy::model::{Asset, Plant};
 use penstock_policy::text::is_hidden;
 
 use self::place::Place;
+use super::macs::SeenMacs;
 use super::{Ends, EntryKey, EntrySeen, Learned, PortCarrier, Talk};
 use crate::replay::Occurrences;
 
@@ -71,6 +73,10 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
         );
     }
     let unread = learned.unread_packets();
+    let seen = &learned.macs;
+    if let Some(plant) = plant {
+        macs::of_known(&mut out, seen, plant);
+    }
     let together = plant.map(|plant| by_asset(learned, plant));
     let learned = together.as_ref().unwrap_or(learned);
     let talks: Vec<(&Ends, &Talk)> = learned
@@ -102,7 +108,7 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
     } else if !talks.is_empty() {
         out.push_str("# Everything below WIDENS the existing plant: it is refused today.\n");
     }
-    assets(&mut out, clients.union(&servers), &place);
+    assets(&mut out, clients.union(&servers), &place, seen);
     conduits(&mut out, &talks, &place, plant, clock);
     out
 }
@@ -162,14 +168,16 @@ fn assets<'a>(
     out: &mut String,
     addresses: impl Iterator<Item = &'a IpAddr>,
     place: &dyn Fn(IpAddr) -> Option<Place>,
+    seen: &SeenMacs,
 ) {
     let mut lines = String::new();
     for address in addresses {
         match place(*address) {
             Some(place) if place.is_new => {
+                let (mac, doubt) = macs::of_new(seen, *address);
                 let _ = writeln!(
                     lines,
-                    "  {}: {{ zone: {}, address: \"{address}\" }}",
+                    "{doubt}  {}: {{ zone: {}, address: \"{address}\"{mac} }}",
                     place.asset, place.zone
                 );
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use penstock_policy::protocol::Protocol;
 
 use super::entry::{EntryKey, EntrySeen, Lesson};
+use super::macs::SeenMacs;
 use crate::capture::SkipReason;
 pub use crate::capture::direction::PortCarrier;
 use crate::operation::Operation;
@@ -97,6 +98,8 @@ pub struct Learned {
     pub left_out: u64,
     /// Sentences that a reader of the proposal should know.
     pub remarks: Vec<String>,
+    /// Which MAC addresses were seen behind which addresses.
+    pub macs: SeenMacs,
     limits: TalkLimits,
     things: usize,
     texts_bytes: usize,

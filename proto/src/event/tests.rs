@@ -236,3 +236,50 @@ fn of_what_was_learned_all_operations_are_counted_and_the_first_three_named() {
     let end = "read-coils of unit 1 \u{d7}2, read-coils of unit 2 \u{d7}2, publish works/a \u{d7}1, 1 more";
     assert!(sentence.ends_with(end), "{sentence}");
 }
+
+#[test]
+fn a_mac_address_is_a_warning_where_somebody_else_may_have_an_assets_address() {
+    let binding = |change: fn(&mut crate::v1::LearnedBinding)| {
+        let mut binding = crate::v1::LearnedBinding {
+            mac: "00:1d:9c:00:00:07".into(),
+            interface: "eth1".into(),
+            asset: "plc-7".into(),
+            ..Default::default()
+        };
+        change(&mut binding);
+        let event = crate::v1::LearnedEvent {
+            source: "10.2.0.9".into(),
+            binding: Some(binding),
+            ..Default::default()
+        };
+        (event.severity(), event.sentence(&[]))
+    };
+    let (severity, sentence) = binding(|_| {});
+    assert_eq!(severity, Severity::Info);
+    assert_eq!(sentence, "plc-7 (10.2.0.9) is behind 00:1d:9c:00:00:07 at eth1");
+    let (severity, sentence) = binding(|one| {
+        one.previous_mac = "00:1d:9c:00:00:08".into();
+        one.previous_interface = "eth1".into();
+    });
+    assert_eq!(severity, Severity::Warning);
+    assert!(
+        sentence.contains("was behind 00:1d:9c:00:00:08 at eth1: another machine"),
+        "{sentence}"
+    );
+    let (severity, sentence) = binding(|one| one.declared_mac = "00:1d:9c:00:00:09".into());
+    assert_eq!(severity, Severity::Warning);
+    assert!(
+        sentence.ends_with("; declared is 00:1d:9c:00:00:09"),
+        "{sentence}"
+    );
+    let (severity, _) = binding(|one| {
+        one.previous_mac.clone_from(&one.mac);
+        one.previous_interface = "eth2".into();
+    });
+    assert_eq!(severity, Severity::Notice);
+    let (severity, _) = binding(|one| {
+        one.asset.clear();
+        one.previous_mac = "00:1d:9c:00:00:08".into();
+    });
+    assert_eq!(severity, Severity::Notice, "of an address that no asset has");
+}

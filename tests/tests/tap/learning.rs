@@ -7,6 +7,11 @@ use penstock_lab::{Lab, sandbox, wait_until};
 use super::traffic::{everything, record};
 use super::world::{BROKER, PATIENCE, PLC, PLC_V6, World};
 
+const DESK: &str = "10.10.0.66";
+/// What the desk gets: its maker's, and not one that a machine chose by itself.
+const MAC: &str = "00:1d:9c:00:00:66";
+const OTHER_MAC: &str = "00:1d:9c:00:00:67";
+
 /// A proposal without what may differ: counts, times, and where it comes from.
 fn essence(proposal: &str) -> Vec<String> {
     let lines = proposal
@@ -26,6 +31,7 @@ fn allowed(proposal: &str) -> BTreeSet<String> {
 
 fn learned_and_enforced(lab: &Lab, routed: bool) {
     let world = World::new(lab, routed);
+    world.give_desk(MAC);
     let mut agent = world.start_agent();
     world.release(&world.document("observe"));
     let recording = world.path("office.pcap");
@@ -41,6 +47,10 @@ fn learned_and_enforced(lab: &Lab, routed: bool) {
         wait_until(server, PATIENCE, || told(server) >= operations)
             .unwrap_or_else(|error| panic!("{error}: {:#?}\n{}", world.trail("learned"), agent.log()));
     }
+    wait_until("the desk's MAC address", PATIENCE, || {
+        world.binding(DESK).is_some()
+    })
+    .unwrap_or_else(|error| panic!("{error}: {:#?}\n{}", world.trail("learned"), agent.log()));
     // UDP is not tapped: the kernel's verdicts tell of it, so nothing counts it twice.
     let by_verdict = |record: &serde_json::Value| {
         let event = &record["event"];
@@ -80,6 +90,15 @@ fn learned_and_enforced(lab: &Lab, routed: bool) {
         essence(&by_gateways),
         essence(&by_recording),
         "{by_gateways}\n{by_recording}"
+    );
+    assert!(
+        by_gateways.contains(&format!("address: \"{DESK}\", mac: \"{MAC}\" }}")),
+        "{by_gateways}"
+    );
+    let doubt = format!("  # No `mac` for {PLC}: ");
+    assert!(
+        by_gateways.contains(&doubt),
+        "the broker has the same: {by_gateways}"
     );
     for expected in [
         "- read-holding-registers: { units: 1, addresses: [5-7, 10-29, 100-104] }",
@@ -142,6 +161,33 @@ fn learned_and_enforced(lab: &Lab, routed: bool) {
         let again = beside(&["--from-gateways"], &of_its_own("again"));
         assert!(allowed(&again).is_empty(), "{again}\n{text}");
     }
+    // The plant's own assets have theirs as comments: what is known of an asset stands in one place.
+    let mac = format!("#   desk: {{ mac: \"{MAC}\" }}\n");
+    let beside = std::fs::read_to_string(world.path("again-observe.yaml")).unwrap();
+    assert!(beside.contains(&mac), "{beside}");
+    // Somebody else has its address.
+    world.give_desk(OTHER_MAC);
+    wait_until("the change in the trail", PATIENCE, || {
+        drop(world.desk.run("ping", &["-c", "1", "-W", "1", PLC]));
+        world
+            .binding(DESK)
+            .is_some_and(|binding| binding["previous_mac"] == MAC)
+    })
+    .unwrap_or_else(|error| panic!("{error}: {:#?}\n{}", world.trail("learned"), agent.log()));
+    let changed = world.binding(DESK).unwrap();
+    assert_eq!(
+        (&changed["mac"], &changed["interface"]),
+        (&OTHER_MAC.into(), &"office".into())
+    );
+    let said = world.agent_says(&["status"]);
+    let line = said
+        .lines()
+        .find(|line| line.starts_with(&format!("mac          {DESK} ")));
+    let line = line.unwrap_or_else(|| panic!("{said}"));
+    assert!(
+        line.contains(OTHER_MAC) && line.ends_with(&format!("changed 1 times, {MAC} before")),
+        "{line}"
+    );
     assert!(agent.ended().is_none(), "{}", agent.log());
 }
 

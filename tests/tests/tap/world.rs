@@ -267,6 +267,27 @@ impl World {
             .clone()
     }
 
+    /// Gives the desk another MAC address.
+    pub fn give_desk(&self, mac: &str) {
+        self.desk.ip(&["link", "set", "eth0", "address", mac]).unwrap();
+    }
+
+    /// What the trail says last of the MAC address behind an address.
+    pub fn binding(&self, address: &str) -> Option<Value> {
+        let records = self.trail("learned");
+        let events = records.iter().map(|record| &record["event"]);
+        let mut found = events.filter(|event| event["source"] == address && !event["binding"].is_null());
+        // The newest comes first.
+        found.next().map(|event| event["binding"].clone())
+    }
+
+    /// What the agent's program says on the gateway.
+    pub fn agent_says(&self, arguments: &[&str]) -> String {
+        let config = self.path("agent.toml");
+        let words = [arguments, &["--config", &config]].concat();
+        run(&self.gateway, &program("penstock-agent"), &words)
+    }
+
     /// `penstock …` as a person; gives its JSON.
     pub fn penstock(&self, person: &str, arguments: &[&str]) -> Value {
         let home = format!("XDG_CONFIG_HOME={}", self.path(person));

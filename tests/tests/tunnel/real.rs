@@ -214,6 +214,12 @@ fn a_release_with_a_tunnel_goes_to_both_gateways_at_once_and_what_crosses_then_i
             let clear = between.packets(INNER);
             assert!(clear.is_empty(), "{clear:?}");
             assert!(between.packets("udp port 4433").len() > 40, "it went somewhere");
+            wait_until("both tunnels in what the coordinator shows", PATIENCE, || {
+                let seen = headquarters.gateways();
+                let carries = |tunnel: &Value| tunnel["stands"] == true && tunnel["sent_packets"].as_u64() > Some(20);
+                seen.iter().all(|gateway| carries(&gateway["tunnels"][0]))
+            })
+            .unwrap_or_else(|error| panic!("{error}: {:?}", headquarters.gateways()));
             for (gateway, agent) in GATEWAYS.iter().zip(&agents) {
                 let config = headquarters.path(&format!("{gateway}.toml"));
                 let shown = || {

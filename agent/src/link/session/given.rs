@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use penstock_proto::v1::HealthReport;
 use penstock_proto::v1::gateway_message::Message as Outbound;
+use penstock_proto::v1::{HealthReport, TunnelHealth};
 
 use super::{Link, as_sent, supervisor};
 use crate::health::{self, HealthInputs};
@@ -44,6 +44,7 @@ impl<K: Kernel> Link<K> {
             uptime: self.started.elapsed(),
             resident_bytes: health::resident_bytes(),
             clock,
+            tunnels: self.tunnels.borrow().iter().map(TunnelHealth::from).collect(),
             faults,
         })
     }

@@ -12,6 +12,7 @@ use super::super::digest;
 use super::super::identities::IdentityLine;
 use super::super::releases::held::contradictions as contradictions_of;
 use super::super::standing::StandingLine;
+use super::tunnels::TunnelLine;
 use super::unused;
 use crate::known::KnownPlant;
 use crate::output::{Page, Report, Tone};
@@ -71,6 +72,9 @@ pub struct GatewayLine {
     pub denied_operations: u64,
     /// How well its clock is known to be right: `synchronised`, `authenticated`, `floor` or `unknown`; absent: its agent does not say.
     pub clock: Option<String>,
+    /// Its tunnels to other gateways, as last reported.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tunnels: Vec<TunnelLine>,
     /// Faults that a person should know.
     pub faults: Vec<String>,
     /// What it can enforce.
@@ -141,6 +145,7 @@ impl From<Gateway> for GatewayLine {
                     false => format!("{}: {}", fault.code, fault.message),
                 })
                 .collect(),
+            tunnels: gateway.tunnels.into_iter().map(TunnelLine::from).collect(),
             capabilities: gateway.capabilities,
             certificate_expires_ms: gateway.certificate_expires_ms,
             token_expires_ms: gateway.token_expires_ms,
@@ -205,6 +210,8 @@ impl GatewayLine {
             remarks.push((Tone::Bad, format!("{} audit events were lost", self.lost_events)));
         }
         remarks.extend(self.faults.iter().map(|fault| (Tone::Bad, fault.clone())));
+        let tunnels = self.tunnels.iter().filter(|_| self.connected);
+        remarks.extend(tunnels.map(|tunnel| tunnel.words(now_ms)));
         remarks
     }
 }

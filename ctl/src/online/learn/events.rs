@@ -8,6 +8,7 @@ use penstock_inspect::capture::link::is_group;
 use penstock_inspect::learn::{Ends, EntryKey, EntrySeen, PortCarrier, Talk};
 use penstock_inspect::replay::Occurrences;
 use penstock_policy::protocol::Protocol;
+use penstock_policy::terms::Mac;
 use penstock_proto::learned::{self, LearnedEntry};
 use penstock_proto::v1::{LearnedEvent, VerdictEvent};
 
@@ -37,6 +38,18 @@ pub(in crate::online) fn learned(event: LearnedEvent) -> Option<(Ends, Talk)> {
     }
     talk.names.extend(event.client_ids);
     Some((ends, talk))
+}
+
+/// Behind which MAC addresses a gateway saw an address.
+pub(in crate::online) fn binding(event: &LearnedEvent) -> Option<(IpAddr, impl Iterator<Item = Mac>)> {
+    let address: IpAddr = event.source.parse().ok()?;
+    let binding = event.binding.as_ref()?;
+    let mac: Mac = binding.mac.parse().ok()?;
+    let before = match binding.previous_mac.as_str() {
+        "" => None,
+        before => Some(before.parse().ok()?),
+    };
+    Some((address, before.into_iter().chain([mac])))
 }
 
 /// What a gateway counted by its verdicts.
@@ -145,6 +158,28 @@ mod tests {
             spoil(&mut event);
             assert!(learned(event.clone()).is_none(), "{event:?}");
         }
+    }
+
+    #[test]
+    fn a_mac_address_that_cannot_be_one_is_none() {
+        let seen = |mac: &str, before: &str| {
+            let event = LearnedEvent {
+                source: "10.1.0.5".into(),
+                binding: Some(penstock_proto::v1::LearnedBinding {
+                    mac: mac.into(),
+                    previous_mac: before.into(),
+                    ..Default::default()
+                }),
+                ..LearnedEvent::default()
+            };
+            binding(&event).map(|(_, macs)| macs.count())
+        };
+        let mac = "00:1d:9c:00:47:07";
+        assert_eq!((seen(mac, ""), seen(mac, mac)), (Some(1), Some(2)));
+        assert_eq!(
+            (seen("", ""), seen(mac, "\" }"), seen("ff:ff:ff:ff:ff:ff", "")),
+            (None, None, None)
+        );
     }
 
     #[test]

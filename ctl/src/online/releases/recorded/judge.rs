@@ -200,6 +200,8 @@ impl Judge {
         match event.kind {
             Some(Kind::Verdict(verdict)) => self.verdict(&gateway, &verdict, placed_ms),
             Some(Kind::Operation(operation)) => self.operation(&gateway, operation, revision, placed_ms),
+            // Which MAC address an address has permits and refuses nothing.
+            Some(Kind::Learned(learned)) if learned.binding.is_some() => {}
             Some(Kind::Learned(learned)) => {
                 let count = learned.connections.max(1);
                 match events::learned(learned) {

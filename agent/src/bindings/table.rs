@@ -1,0 +1,210 @@
+//! What was seen behind each address, and what of it is news. Pure: time and sightings are arguments.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use penstock_policy::plan::{Endpoint, Plan};
+use penstock_policy::terms::Mac;
+use penstock_proto::v1::{LearnedBinding, LearnedEvent};
+
+use super::shown::Binding;
+
+/// Addresses that are kept.
+pub(super) const BINDINGS_MAX: usize = 4096;
+/// Sightings of one look.
+pub(super) const SIGHTINGS_MAX: usize = 16_384;
+/// Events of one look; what they leave out is seen again at the next.
+const EVENTS_MAX: usize = 64;
+/// For how long after a change of one address further ones are only counted: two machines that claim it in turn fill no trail.
+pub(super) const QUIET: Duration = Duration::from_secs(60);
+
+/// An address was seen behind a MAC address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sighting {
+    pub(super) address: IpAddr,
+    pub(super) mac: Mac,
+    pub(super) interface: String,
+    /// When, milliseconds since 1970.
+    pub(super) at_ms: u64,
+}
+
+/// What the plan says of an address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Named {
+    asset: Option<String>,
+    declared: Option<Mac>,
+}
+
+/// The addresses.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    bindings: BTreeMap<IpAddr, Binding>,
+    /// When a change of it was last told.
+    told_ms: BTreeMap<IpAddr, u64>,
+    sides: BTreeMap<String, Vec<IpNet>>,
+    named: BTreeMap<IpAddr, Named>,
+}
+
+impl Table {
+    /// Those that an agent left.
+    pub(super) fn of(left: Vec<Binding>) -> Self {
+        let kept = left.into_iter().take(BINDINGS_MAX);
+        Self {
+            bindings: kept.map(|binding| (binding.address, binding)).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// From now on by this plan. What belongs to none of its sides is forgotten.
+    pub(super) fn follow(&mut self, plan: &Plan) {
+        let sides = plan.interfaces.iter();
+        self.sides = sides
+            .map(|side| (side.name.clone(), side.networks.clone()))
+            .collect();
+        self.named = named(plan);
+        let (sides, named) = (&self.sides, &self.named);
+        self.bindings
+            .retain(|address, binding| holds(sides, &binding.interface, *address));
+        for binding in self.bindings.values_mut() {
+            let known = named.get(&binding.address).cloned().unwrap_or_default();
+            (binding.asset, binding.declared) = (known.asset, known.declared);
+        }
+        let bindings = &self.bindings;
+        self.told_ms.retain(|address, _| bindings.contains_key(address));
+    }
+
+    /// Takes what was seen; what of it is worth telling.
+    pub(super) fn take(&mut self, sightings: Vec<Sighting>, now_ms: u64) -> Vec<LearnedEvent> {
+        let mut events = Vec::new();
+        for seen in sightings {
+            if events.len() >= EVENTS_MAX {
+                break;
+            }
+            if holds(&self.sides, &seen.interface, seen.address) {
+                events.extend(self.one(seen, now_ms));
+            }
+        }
+        events
+    }
+
+    fn one(&mut self, seen: Sighting, now_ms: u64) -> Option<LearnedEvent> {
+        let Some(known) = self.bindings.get_mut(&seen.address) else {
+            return self.first(seen);
+        };
+        // What the kernel remembers of an interface that the machine has left.
+        if seen.at_ms < known.last_ms && (known.mac, &known.interface) != (seen.mac, &seen.interface) {
+            return None;
+        }
+        if (known.mac, &known.interface) == (seen.mac, &seen.interface) {
+            known.last_ms = known.last_ms.max(seen.at_ms);
+            return None;
+        }
+        let before = known.clone();
+        known.changes = known.changes.saturating_add(1);
+        if before.mac != seen.mac {
+            known.previous = Some(before.mac);
+        }
+        (known.mac, known.interface) = (seen.mac, seen.interface);
+        (known.first_ms, known.last_ms) = (seen.at_ms, seen.at_ms);
+        let quiet = u64::try_from(QUIET.as_millis()).unwrap_or(u64::MAX);
+        let told = self.told_ms.get(&seen.address);
+        if told.is_some_and(|told| now_ms.saturating_sub(*told) < quiet) {
+            return None;
+        }
+        self.told_ms.insert(seen.address, now_ms);
+        Some(event(known, Some(&before)))
+    }
+
+    fn first(&mut self, seen: Sighting) -> Option<LearnedEvent> {
+        let known = self.named.get(&seen.address).cloned();
+        if self.bindings.len() >= BINDINGS_MAX && !(known.is_some() && self.make_room()) {
+            return None;
+        }
+        let known = known.unwrap_or_default();
+        let binding = Binding {
+            address: seen.address,
+            asset: known.asset,
+            mac: seen.mac,
+            interface: seen.interface,
+            declared: known.declared,
+            first_ms: seen.at_ms,
+            last_ms: seen.at_ms,
+            changes: 0,
+            previous: None,
+        };
+        let event = event(&binding, None);
+        self.bindings.insert(seen.address, binding);
+        Some(event)
+    }
+
+    /// Forgets the address of no asset that was not seen for the longest time; whether there was one.
+    fn make_room(&mut self) -> bool {
+        let strangers = self.bindings.values().filter(|binding| binding.asset.is_none());
+        let oldest = strangers
+            .min_by_key(|binding| binding.last_ms)
+            .map(|binding| binding.address);
+        if let Some(address) = oldest {
+            self.bindings.remove(&address);
+            self.told_ms.remove(&address);
+        }
+        oldest.is_some()
+    }
+
+    /// All of them, for people: those of assets first.
+    pub(super) fn shown(&self) -> Vec<Binding> {
+        let mut all: Vec<Binding> = self.bindings.values().cloned().collect();
+        all.sort_by_key(|binding| (binding.asset.is_none(), binding.address));
+        all
+    }
+}
+
+fn holds(sides: &BTreeMap<String, Vec<IpNet>>, interface: &str, address: IpAddr) -> bool {
+    let networks = sides.get(interface);
+    networks.is_some_and(|networks| networks.iter().any(|network| network.contains(&address)))
+}
+
+/// The addresses that the plan names, with the MAC addresses that it has for them.
+fn named(plan: &Plan) -> BTreeMap<IpAddr, Named> {
+    let mut named: BTreeMap<IpAddr, Named> = BTreeMap::new();
+    let rules = plan.rules.iter().map(|rule| (&rule.sources, &rule.destinations));
+    let unproven = plan.unproven.iter().map(|one| (&one.sources, &one.destinations));
+    let ends = rules
+        .chain(unproven)
+        .flat_map(|(sources, destinations)| sources.iter().chain(destinations));
+    let single = |end: &&Endpoint| !end.is_zone() && end.network.prefix_len() == end.network.max_prefix_len();
+    for end in ends.filter(single) {
+        named.entry(end.network.addr()).or_default().asset = Some(end.name.to_string());
+    }
+    for broker in plan.bridges.iter().flat_map(|bridge| [&bridge.from, &bridge.to]) {
+        named.entry(broker.address).or_default().asset = Some(broker.asset.to_string());
+    }
+    let hardware = plan.interfaces.iter().flat_map(|side| &side.hardware);
+    for one in plan.bound.values().flatten().chain(hardware) {
+        named.entry(one.address).or_default().declared = Some(one.mac);
+    }
+    named
+}
+
+fn event(binding: &Binding, before: Option<&Binding>) -> LearnedEvent {
+    let text = |mac: &Option<Mac>| mac.map(|mac| mac.to_string()).unwrap_or_default();
+    LearnedEvent {
+        source: binding.address.to_string(),
+        binding: Some(LearnedBinding {
+            mac: binding.mac.to_string(),
+            interface: binding.interface.clone(),
+            previous_mac: before.map(|before| before.mac.to_string()).unwrap_or_default(),
+            previous_interface: before.map(|before| before.interface.clone()).unwrap_or_default(),
+            asset: binding.asset.clone().unwrap_or_default(),
+            declared_mac: text(&binding.declared),
+            first_ms: before.map_or(0, |before| before.first_ms),
+            last_ms: before.map_or(0, |before| before.last_ms),
+            changes: binding.changes,
+        }),
+        ..LearnedEvent::default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

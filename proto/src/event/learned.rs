@@ -65,16 +65,17 @@ impl Described for LearnedEvent {
     }
 
     fn fields(&self) -> Value {
-        if let Some(binding) = &self.binding {
-            return json!({ "source": self.source, "binding": binding.fields() });
-        }
-        json!({
+        let mut fields = json!({
             "source": self.source, "destination": self.destination, "protocol": self.protocol, "port": self.port,
             "application": self.application, "connections": self.connections, "guessed": self.guessed,
             "first_ms": self.first_ms, "last_ms": self.last_ms,
             "operations": learned::count(self), "further": self.further,
             "unread": self.unread, "in_order": self.in_order, "misfits": self.misfits,
-        })
+        });
+        if let (Some(binding), Some(fields)) = (&self.binding, fields.as_object_mut()) {
+            fields.insert("binding".to_owned(), binding.fields());
+        }
+        fields
     }
 
     fn addresses(&self) -> Option<[&str; 2]> {

@@ -346,6 +346,7 @@ impl Trail {
             ack: self.head.map(acknowledge),
             events,
             fault,
+            seals: None,
         }
     }
 }

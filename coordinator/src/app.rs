@@ -43,6 +43,7 @@ use crate::journal::Journal;
 use crate::last_admin;
 use crate::metrics;
 use crate::operators::Role;
+use crate::evidence::Evidence;
 use crate::own_certificate::OwnCertificate;
 use crate::query::indexing;
 use crate::releases::Releases;
@@ -329,6 +330,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         fleet: fleet.clone(),
         est: desk.clone(),
         alarms: news.alarms(),
+        evidence: Evidence::new(store.clone(), (&config.plant, &config.name), server.clone()),
         stopping: stopping.clone(),
         health,
     };

@@ -42,6 +42,7 @@ mod last_admin;
 pub mod metrics;
 pub mod oidc;
 pub mod operators;
+pub mod evidence;
 pub mod own_certificate;
 pub mod pkcs11;
 pub mod query;

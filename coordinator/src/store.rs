@@ -1,9 +1,10 @@
-//! What the coordinator keeps, behind two small interfaces (DESIGN §9):
+//! What the coordinator keeps, behind small interfaces (DESIGN §9):
 //!
 //! - **state** ([`state::State`]): versioned records and blobs, with compare-and-set and watches;
-//! - **trail** ([`trail::Trail`]): blocks of audit, exactly once, read page by page.
+//! - **trail** ([`trail::Trail`]): blocks of audit, exactly once, read page by page;
+//! - **tree** ([`tree::TrailTree`]): what proves that a block is there, and that nothing was taken away.
 //!
-//! An engine implements both; `sqlite` is the one there is, and `conformance` holds any other against the same properties.
+//! An engine implements all of them; `sqlite` is the one there is, and `conformance` holds any other against the same properties.
 //! [`Store`] is what the coordinator's modules use: it adds what is the same on every engine, bounds of size, JSON, and
 //! blobs that are held against their digests.
 //!
@@ -16,12 +17,15 @@ mod sqlite;
 pub mod state;
 pub mod terms;
 pub mod trail;
+pub mod tree;
 
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use penstock_policy::ids::Digest;
+use penstock_policy::merkle::Hash;
+use penstock_policy::merkle::growing::TreeState;
 use penstock_proto::audit::Head;
 use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, watch};
@@ -37,6 +41,7 @@ pub use self::trail::{
     Append, BlockFilter, BlockSummary, Clock, Cursor, Expired, Followed, NewBlock, Note, OwnBody, OwnEvent,
     Page, PurgeReport, Removed, StoredBlock, block_bytes,
 };
+pub use self::tree::BlockInTree;
 
 /// Largest state record, bytes; larger things are blobs.
 pub const RECORD_BYTES_MAX: usize = 4 << 20;
@@ -47,7 +52,8 @@ pub const BLOB_BYTES_MAX: usize = 128 << 20;
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// What keeps the state and the trails.
-trait Engine: state::State + trail::Trail + terms::TermIndex + std::fmt::Debug + Send + Sync {
+trait Engine:
+    state::State + trail::Trail + tree::TrailTree + terms::TermIndex + std::fmt::Debug + Send + Sync {
     /// What it may still take, bytes.
     fn free_bytes(&self) -> Pending<'_, u64>;
 
@@ -382,6 +388,51 @@ impl Store {
     /// Behind the newest durable block, and behind each newer one.
     pub fn appended(&self) -> watch::Receiver<Cursor> {
         self.engine.appended()
+    }
+
+    /// How far the tree over all trails goes.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn tree(&self) -> Result<TreeState, StoreError> {
+        self.engine.tree().await
+    }
+
+    /// The first `size` leaves of it; `None`: it has not so many.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn tree_at(&self, size: u64) -> Result<Option<TreeState>, StoreError> {
+        self.engine.tree_at(size).await
+    }
+
+    /// The path from leaf `index` to the root of the first `size` leaves; `None`: it is not among them.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn inclusion(&self, index: u64, size: u64) -> Result<Option<Vec<Hash>>, StoreError> {
+        self.engine.inclusion(index, size).await
+    }
+
+    /// The proof that the first `size` leaves begin with the first `earlier`; `None`: there are not so many.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn consistency(&self, earlier: u64, size: u64) -> Result<Option<Vec<Hash>>, StoreError> {
+        self.engine.consistency(earlier, size).await
+    }
+
+    /// A stored block by its place in the chain of its source; `None`: it is not there, or not any more.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn block_at(
+        &self,
+        source: &str,
+        epoch: u64,
+        sequence: u64,
+    ) -> Result<Option<BlockInTree>, StoreError> {
+        self.engine.block_at(source, epoch, sequence).await
     }
 
     /// What the store may still take, bytes: on its disk, and in what was removed from it.

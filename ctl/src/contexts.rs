@@ -15,6 +15,8 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 
 use penstock_policy::ids::{OperatorId, PlantId, check_name};
+use penstock_proto::audit::note::Note;
+use penstock_proto::audit::tree_head::TreeHead;
 use penstock_proto::bundle::{self, BundleError, SignedBundle, Trusted};
 use penstock_proto::channel::Address;
 use penstock_proto::keys::{self, FileKey, Key, KeyError};
@@ -302,6 +304,17 @@ impl Contexts {
         Ok(true)
     }
 
+    /// How far the coordinator's trails went when this login saw them last.
+    pub(crate) fn seen_tree(&self, name: &str) -> Option<TreeHead> {
+        let note = files::read(&self.file(name, "tree"), FILE_BYTES_MAX).ok()?;
+        TreeHead::parse(&Note::parse(&note).ok()?.text)
+    }
+
+    /// Remembers that they go so far, by this signed head.
+    pub(crate) fn keep_tree(&self, name: &str, note: &[u8]) -> Result<(), ContextError> {
+        Ok(files::replace(&self.file(name, "tree"), note, Mode::Shared)?)
+    }
+
     /// The plant's roots.
     pub(crate) fn roots(&self, name: &str) -> Result<Vec<CertificateDer<'static>>, ContextError> {
         Ok(self.trusted(name)?.certificates())
@@ -413,8 +426,10 @@ impl Contexts {
         // comes: of a login that is killed between the two, none is left that another root began.
         let (roots, trust) = (self.file(name, "roots"), self.file(name, "trust"));
         let same = std::fs::read(&roots).is_ok_and(|old| old == roots_pem.as_bytes());
-        if !same && trust.exists() {
-            std::fs::remove_file(&trust).map_err(|source| FileError::Write { path: trust, source })?;
+        for path in [trust, self.file(name, "tree")] {
+            if !same && path.exists() {
+                std::fs::remove_file(&path).map_err(|source| FileError::Write { path, source })?;
+            }
         }
         files::replace(&roots, roots_pem.as_bytes(), Mode::Shared)?;
         // Strings and lists of strings cannot fail to be TOML.

@@ -6,7 +6,7 @@ use crate::args;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::offline::{
-    check, explain, init, overrides, plans, reach, records, replay, rollout as rollout_plans, signing,
+    check, evidence, explain, init, overrides, plans, reach, records, replay, rollout as rollout_plans, signing,
 };
 use crate::online::{
     accounts, alarms, audit, batch, devices, fleet, health, identities, login, oidc, releases, requests,
@@ -77,6 +77,7 @@ fn all() -> Vec<(&'static str, Schema)> {
         of::<audit::Record>("audit-tail"),
         of::<audit::Counts>("audit-counts"),
         of::<audit::DenialList>("audit-denials"),
+        of::<evidence::EvidenceProved>("audit-verify"),
         of::<health::Change>("health-watch"),
         of::<health::FaultChange>("health-watch-fault"),
         of::<health::NoteChange>("health-watch-note"),
@@ -163,6 +164,7 @@ audit-search: Found Explained Named Record\n\
 audit-tail: Record Explained Named\n\
 audit-counts: Counts CountLine\n\
 audit-denials: DenialList DenialLine Named\n\
+audit-verify: EvidenceProved TrailProved\n\
 health-watch: Change AssuranceLine\n\
 health-watch-fault: FaultChange\n\
 health-watch-note: NoteChange\n\

@@ -1,4 +1,5 @@
-//! The Merkle tree over all gateway plans of a release (RFC 6962 section 2.1, RFC 9162 section 2.1).
+//! Merkle trees (RFC 6962 section 2.1, RFC 9162 section 2.1): over all gateway plans of a release, and over all that a coordinator
+//! stored of audit trails ([`growing`]).
 //!
 //! One signature thus covers any number of gateways, and each needs only its own plan and about
 //! log₂(gateways) hashes to prove that this plan is the one that was signed.
@@ -6,6 +7,8 @@
 //! Leaves and nodes are hashed with different first bytes (`0x00`, `0x01`), so that a node can never be
 //! passed for a leaf. The tree of no leaves has the root SHA-256 of nothing. A [`Tree`] keeps every level,
 //! so that the proofs of 100,000 gateways cost what 100,000 look-ups cost.
+
+pub mod growing;
 
 use sha2::{Digest as _, Sha256};
 

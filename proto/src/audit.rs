@@ -11,13 +11,17 @@
 //! predecessor, and a later `LossEvent` says how many blocks and events are missing; so a gap is legal on the
 //! chain, and [`AcceptedBlock::missing`] is what a reader holds against the loss records.
 //!
-//! Heads are signed in the trail itself ([`seal`]), and what that proves is judged in one place ([`chain`], [`verify`]).
+//! Heads are signed in the trail itself ([`seal`]), and what that proves is judged in one place ([`chain`], [`verify`]). Over all trails
+//! that a coordinator holds stands a tree ([`leaf`], [`tree_head`]), and [`evidence`] is a file that proves by all of these.
 //! Not here: storing (agent and coordinator, each its own way).
 
 pub mod chain;
+pub mod evidence;
 pub mod keys;
+pub mod leaf;
 pub mod note;
 pub mod seal;
+pub mod tree_head;
 pub mod verify;
 pub mod witness;
 

@@ -23,6 +23,7 @@ use crate::clock;
 use crate::enrolment::{self, GATEWAY_PREFIX};
 use crate::health_watch::PublishedHealth;
 use crate::identities::Identities;
+use crate::evidence::Evidence;
 use crate::oidc::Oidc;
 use crate::query::{self, Filter, FilterError, Searches};
 use crate::releases::{ProposalEndKind, Releases, carried as carried_with, targets};
@@ -39,6 +40,8 @@ const RELEASES_MAX: usize = 1000;
 const TIME_ZONES_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Records that may wait for a slow reader.
 const RECORDS_MAX: usize = 64;
+/// The same, of blocks with their proofs.
+const PIECES_MAX: usize = 8;
 
 /// The service.
 pub struct ControlService {
@@ -70,6 +73,8 @@ pub struct ControlService {
     pub stopping: CancellationToken,
     /// Searches under way.
     pub searches: Searches,
+    /// What proves what the trails hold.
+    pub evidence: Evidence,
     /// Large answers under way.
     pub answers: Answers<OperatorId>,
     /// Watchers of rollouts.
@@ -440,6 +445,7 @@ impl Control for ControlService {
     }
 
     type SearchAuditStream = ReceiverStream<Result<v1::AuditRecord, Status>>;
+    type GetEvidenceStream = ReceiverStream<Result<v1::EvidencePiece, Status>>;
 
     async fn search_audit(
         &self,
@@ -464,6 +470,28 @@ impl Control for ControlService {
     }
 
     type TailAuditStream = ReceiverStream<Result<v1::AuditRecord, Status>>;
+
+    async fn get_evidence(
+        &self,
+        request: Request<v1::GetEvidenceRequest>,
+    ) -> Result<Response<Self::GetEvidenceStream>, Status> {
+        let caller = self
+            .gate
+            .operator(request.extensions(), Action::GetEvidence)
+            .await?;
+        let search = self.searches.begin(&caller.operator)?;
+        let asked = request.into_inner();
+        let (out, pieces) = mpsc::channel(PIECES_MAX);
+        let evidence = self.evidence.clone();
+        tokio::spawn(async move {
+            let _search = search;
+            if let Err(status) = evidence.give(&asked, &out).await {
+                // Nobody listening is no fault.
+                let _ = out.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(pieces)))
+    }
 
     async fn tail_audit(
         &self,

@@ -30,6 +30,7 @@ use crate::ca::Authority;
 use crate::config::Config;
 use crate::enrolment::Attempts;
 use crate::est::EstDesk;
+use crate::evidence::Evidence;
 use crate::health_watch::PublishedHealth;
 use crate::identities::Identities;
 use crate::ingest::{Ingest, SealJudge};
@@ -75,6 +76,7 @@ pub(super) struct Services<'a> {
     pub(super) fleet: Arc<Fleet>,
     pub(super) est: Arc<EstDesk>,
     pub(super) alarms: Alarms,
+    pub(super) evidence: Evidence,
     pub(super) stopping: CancellationToken,
     pub(super) health: watch::Receiver<Arc<PublishedHealth>>,
 }
@@ -108,6 +110,7 @@ impl Services<'_> {
             authority: self.authority.clone(),
             stopping: self.stopping.clone(),
             searches: Searches::default(),
+            evidence: self.evidence,
             answers: Answers::new("large answers", ANSWERS_MAX.0, ANSWERS_MAX.1),
             rollout_watches: Answers::new("watches of rollouts", WATCHES_MAX.0, WATCHES_MAX.1),
             watches: Answers::new("watches of health", WATCHES_MAX.0, WATCHES_MAX.1),

@@ -8,6 +8,7 @@
 mod changes;
 mod removed;
 mod trails;
+mod trees;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ use proptest::prelude::*;
 use self::changes::*;
 use self::removed::*;
 use self::trails::*;
+use self::trees::*;
 use super::*;
 
 /// Somewhere an engine keeps things.
@@ -66,6 +68,8 @@ engines! {
     what_was_removed_is_noted_once_and_whole_whatever_ends_between_two_steps,
     what_is_said_to_have_come_at_an_unlikely_time_is_as_old_as_what_came_next,
     nothing_is_stored_behind_a_block_that_is_refused,
+    the_tree_has_each_block_once_in_the_order_in_which_they_came_and_proves_it_also_over_restarts,
+    a_block_that_goes_stays_in_the_tree_and_one_that_is_not_stored_is_not_in_it,
     a_place_in_the_trail_outlives_everything_that_was_before_it,
     whoever_reads_on_from_a_place_gets_each_block_or_its_number_among_those_that_were_removed,
     another_engines_place_in_the_trail_is_refused,

@@ -3,11 +3,15 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod tree;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use penstock_policy::ids::Digest;
+use penstock_policy::merkle::Hash;
+use penstock_proto::audit::leaf::BlockLeaf;
 use penstock_proto::audit::{ChainError, GENESIS, Head};
 use penstock_proto::v1::AuditBlock;
 use tokio::sync::{broadcast, watch};
@@ -30,6 +34,8 @@ struct Kept {
     heads: BTreeMap<String, Head>,
     /// By their numbers in order of arrival.
     blocks: BTreeMap<u64, (String, NewBlock)>,
+    /// Of all blocks, also those that are gone.
+    leaves: Vec<Hash>,
 }
 
 #[derive(Debug)]
@@ -172,6 +178,8 @@ impl Kept {
         match (Head::accept(held.as_ref(), &new.block), same) {
             (Ok(accepted), None) => {
                 self.heads.insert(source.to_owned(), accepted.head);
+                let leaf = BlockLeaf::new(source, (epoch, sequence), accepted.head.digest, &new.block.body);
+                self.leaves.push(leaf.hash());
                 self.blocks.insert(self.newest() + 1, (source.to_owned(), new));
                 Append::Stored {
                     head: accepted.head,

@@ -14,12 +14,15 @@ mod schema;
 mod state;
 mod terms;
 mod trail;
+mod tree;
 mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use penstock_policy::ids::Digest;
+use penstock_policy::merkle::Hash;
+use penstock_policy::merkle::growing::TreeState;
 use penstock_proto::audit::Head;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{broadcast, oneshot, watch};
@@ -34,6 +37,7 @@ use super::terms::{Segment, TermIndex, Unindexed};
 use super::trail::{
     Append, BlockFilter, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport, Removed, StoredBlock, Trail,
 };
+use super::tree::{BlockInTree, TrailTree};
 use super::{Engine, Pending, StoreError};
 
 /// Read connections kept open.
@@ -258,6 +262,29 @@ impl Trail for Sqlite {
             note,
             reply,
         }))
+    }
+}
+
+impl TrailTree for Sqlite {
+    fn tree(&self) -> Pending<'_, TreeState> {
+        Box::pin(self.read(|connection| Ok(tree::state(connection, None)?.unwrap_or_else(TreeState::empty))))
+    }
+
+    fn tree_at(&self, size: u64) -> Pending<'_, Option<TreeState>> {
+        Box::pin(self.read(move |connection| tree::state(connection, Some(size))))
+    }
+
+    fn inclusion(&self, index: u64, size: u64) -> Pending<'_, Option<Vec<Hash>>> {
+        Box::pin(self.read(move |connection| tree::inclusion(connection, index, size)))
+    }
+
+    fn consistency(&self, earlier: u64, size: u64) -> Pending<'_, Option<Vec<Hash>>> {
+        Box::pin(self.read(move |connection| tree::consistency(connection, earlier, size)))
+    }
+
+    fn block_at<'a>(&'a self, source: &'a str, epoch: u64, sequence: u64) -> Pending<'a, Option<BlockInTree>> {
+        let source = source.to_owned();
+        Box::pin(self.read(move |connection| tree::block_at(connection, &source, epoch, sequence)))
     }
 }
 

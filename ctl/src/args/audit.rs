@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
+use penstock_policy::ids::PlantId;
 use penstock_proto::event::EventKind;
 use penstock_proto::export::{Format as ExportFormat, Position};
 
@@ -98,6 +99,36 @@ pub enum Audit {
         /// Where it goes; never overwritten; default: standard output.
         #[arg(short, long, value_name = "FILE")]
         out: Option<PathBuf>,
+    },
+    /// Take trails with what proves them into one file, for somebody who will verify it without the coordinator
+    #[command(
+        after_help = "Example:\n  penstock audit evidence november.evidence --since 2026-11-01 --until 2026-11-30\n\n\
+                      What the file proves is said when it is written. This login remembers how far the coordinator's trails went: if it\n\
+                      later shows trails that do not begin with that, the command says so (trail-rewritten)."
+    )]
+    Evidence {
+        /// The file; it must not be there.
+        file: PathBuf,
+        /// Only from this gateway, or `coordinator/<name>`.
+        #[arg(long)]
+        source: Option<String>,
+        /// From the first block that the coordinator received then: RFC 3339 with its offset, a day, or a span back from now.
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+        /// Until before the first one behind it that it received later than this; a day: all of it.
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+    },
+    /// Verify a file of evidence without a coordinator, and say what it proves and what it does not
+    Verify {
+        /// The file.
+        file: PathBuf,
+        /// The plant's root certificates (PEM), from a hand that you trust. Default: those of the login.
+        #[arg(long, value_name = "FILE")]
+        roots: Option<PathBuf>,
+        /// The plant, where no login says it.
+        #[arg(long, requires = "roots")]
+        plant: Option<PlantId>,
     },
     /// Follow the trail as records become durable
     Tail {

@@ -14,11 +14,12 @@ use serde::Serialize;
 use super::export::{ExportTarget, export};
 use self::explained::Explained;
 pub use self::sums::{Counts, DenialList};
-use super::{Online, refused};
+use super::{Online, evidence, refused};
 use crate::args::{self, AuditFilter, ClockArg, DecisionArg, SeverityArg};
 use crate::ask;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::offline;
 use crate::output::{Output, Page, Report, Tone};
 use crate::{times, words};
 
@@ -288,6 +289,18 @@ pub(crate) async fn audit(out: &Output, context: Option<&str>, args: &args::Audi
                 records,
             })?;
             Ok(Exit::Done)
+        }
+        args::Audit::Evidence {
+            file,
+            source,
+            since,
+            until,
+        } => {
+            let times = (since.as_deref(), until.as_deref());
+            evidence::take(out, context, file, source.as_deref(), times).await
+        }
+        args::Audit::Verify { file, roots, plant } => {
+            offline::evidence::verify(out, context, file, (roots.as_deref(), plant.as_ref()))
         }
         args::Audit::Counts {
             filter,

@@ -12,6 +12,7 @@
 //!
 //! Pure: no clock, no disk, no randomness. Not here: whether blocks follow one another ([`Head::accept`]).
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use penstock_policy::ids::PlantId;
@@ -56,12 +57,12 @@ impl std::fmt::Display for Place {
 }
 
 /// By what seals are judged.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct SealTrust<'a> {
     /// The plant.
     pub plant: &'a PlantId,
     /// Whose trail it is: a gateway's name, or `coordinator/NAME`.
-    pub source: &'a str,
+    pub source: Cow<'a, str>,
     /// The plant's roots.
     pub roots: &'a [CertificateDer<'static>],
 }
@@ -301,7 +302,7 @@ impl SealChain {
             findings.push(SealFinding::Unreadable { at });
             return;
         };
-        if text.name != signer_name(trust.plant.as_str(), trust.source) {
+        if text.name != signer_name(trust.plant.as_str(), &trust.source) {
             findings.push(SealFinding::Foreign { at, named: text.name });
             return;
         }
@@ -427,7 +428,7 @@ impl SealChain {
             Subject::Coordinator(_) => named.subject.to_string(),
             Subject::Operator(_) | Subject::Device(_) => return Err("its certificate is not a gateway's"),
         };
-        if named.plant != *trust.plant || subject != trust.source {
+        if named.plant != *trust.plant || subject != *trust.source {
             return Err("its certificate names somebody else");
         }
         issuers(trust.plant, &chain, trust.roots)

@@ -202,7 +202,7 @@ impl<'a> TrailVerifier<'a> {
             self.find(Finding::Body(at));
             return;
         };
-        if let Some(kind) = unrightful(self.trust.source, &body) {
+        if let Some(kind) = unrightful(&self.trust.source, &body) {
             self.find(Finding::Forged(at, kind.word()));
         }
         let mut events = 0;

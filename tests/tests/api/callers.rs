@@ -43,6 +43,10 @@ async fn call(control: &mut Control, action: Action) -> Result<(), Status> {
             .search_audit(v1::SearchAuditRequest::default())
             .await
             .map(drop),
+        Action::GetEvidence => control
+            .get_evidence(v1::GetEvidenceRequest::default())
+            .await
+            .map(drop),
         Action::TailAudit => control
             .tail_audit(v1::TailAuditRequest::default())
             .await

@@ -27,6 +27,7 @@ mod effects;
 mod emergencies;
 mod est;
 mod exports;
+mod evidence;
 mod foreign;
 mod forks;
 mod history;

@@ -12,6 +12,7 @@ pub enum Action {
     ListGateways,
     WatchHealth,
     SearchAudit,
+    GetEvidence,
     TailAudit,
     CountAudit,
     ListDenials,
@@ -51,13 +52,14 @@ pub enum Action {
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 42] = [
         Self::WhoAmI,
         Self::ListReleases,
         Self::GetRelease,
         Self::ListGateways,
         Self::WatchHealth,
         Self::SearchAudit,
+        Self::GetEvidence,
         Self::TailAudit,
         Self::CountAudit,
         Self::ListDenials,
@@ -104,6 +106,7 @@ impl Action {
             | Self::ListGateways
             | Self::WatchHealth
             | Self::SearchAudit
+            | Self::GetEvidence
             | Self::TailAudit
             | Self::CountAudit
             | Self::ListDenials
@@ -190,6 +193,7 @@ impl Action {
             | Self::ListGateways
             | Self::WatchHealth
             | Self::SearchAudit
+            | Self::GetEvidence
             | Self::TailAudit
             | Self::CountAudit
             | Self::ListDenials
@@ -215,6 +219,7 @@ impl Action {
             Self::ListGateways => "list-gateways",
             Self::WatchHealth => "watch-health",
             Self::SearchAudit => "search-audit",
+            Self::GetEvidence => "get-evidence",
             Self::TailAudit => "tail-audit",
             Self::CountAudit => "count-audit",
             Self::ListDenials => "list-denials",

@@ -55,6 +55,16 @@ const MIGRATIONS: &[&str] = &[
 ",
     // What a trail holds, counted since stores have this column.
     "ALTER TABLE source ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;",
+    // The tree over all blocks since then: complete subtrees, which stay when blocks go, and each block's leaf.
+    "
+    CREATE TABLE node (
+        level    INTEGER NOT NULL,
+        position INTEGER NOT NULL,
+        hash     BLOB NOT NULL,
+        PRIMARY KEY (level, position)
+    ) WITHOUT ROWID;
+    ALTER TABLE block ADD COLUMN leaf INTEGER;
+",
 ];
 
 /// What [`prepare`] can say before a path is known.

@@ -225,6 +225,7 @@ async fn a_disk_that_is_short_takes_what_must_go_on_and_says_of_the_rest_why_not
 /// The tables as the software that made them wrote them, with a row in each.
 const SCHEMA_1: &str = include_str!("../../../fixtures/store-1.sql");
 const SCHEMA_2: &str = include_str!("../../../fixtures/store-2.sql");
+const SCHEMA_3: &str = include_str!("../../../fixtures/store-3.sql");
 
 /// What `sqlite3 FILE .dump` gives of the tables, their rows and the numbers in the file's head.
 fn dumped(path: &std::path::Path) -> Vec<(String, String)> {
@@ -246,7 +247,7 @@ fn a_store_of_each_schema_there_was_is_read_today_and_becomes_one_of_todays_sche
     let dir = tempfile::tempdir().unwrap();
     drop(open(&dir));
     let today = dumped(&dir.path().join("s.db"));
-    for (number, sql) in [(1, SCHEMA_1), (2, SCHEMA_2)] {
+    for (number, sql) in [(1, SCHEMA_1), (2, SCHEMA_2), (3, SCHEMA_3)] {
         let path = dir.path().join(format!("{number}.db"));
         let connection = Connection::open(&path).unwrap();
         connection.execute_batch(sql).unwrap();
@@ -257,7 +258,7 @@ fn a_store_of_each_schema_there_was_is_read_today_and_becomes_one_of_todays_sche
         let version: i64 = connection
             .query_row("PRAGMA user_version", [], |row| row.get(0))
             .unwrap();
-        assert_eq!(version, 2, "a new schema needs a fixture of its own");
+        assert_eq!(version, 3, "a new schema needs a fixture of its own");
         let held: (Vec<u8>, i64, Vec<u8>) = connection
             .query_row(
                 "SELECT state.value, source.next_sequence, block.body FROM state, source JOIN block ON block.source = source.id",

@@ -7,11 +7,13 @@
 use std::cell::Cell;
 
 use bytes::Bytes;
+use penstock_proto::audit::leaf::BlockLeaf;
 use penstock_proto::audit::{AcceptedBlock, ChainError, GENESIS, Head};
 use penstock_proto::v1::AuditBlock;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::state::{self, unsigned};
+use super::tree;
 use crate::store::StoreError;
 use crate::store::trail::{
     Append, BlockFilter, Clock, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport, REMOVED,
@@ -372,10 +374,11 @@ fn store(
             )?
             .query_row((name, position.0, position.1, head.digest), |row| row.get(0))?,
     };
+    let leaf = tree::size(connection)?;
     let stored = connection
         .prepare_cached(
             "INSERT OR IGNORE INTO block (source, epoch, sequence, previous, digest, received_ms, first_ms, last_ms, kinds, \
-             decisions, severity, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+             decisions, severity, body, leaf) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )?
         .execute((
             id,
@@ -390,10 +393,14 @@ fn store(
             new.summary.decisions,
             new.summary.severity,
             new.block.body.as_ref(),
+            leaf.cast_signed(),
         ))?;
     if stored == 0 {
         return Ok(false);
     }
+    let place = (new.block.epoch, new.block.sequence);
+    let block = BlockLeaf::new(name, place, head.digest, &new.block.body);
+    tree::append(connection, leaf, &block)?;
     let bytes = block_bytes(&new.block.body).cast_signed();
     connection
         .prepare_cached(

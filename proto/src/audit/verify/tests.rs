@@ -56,7 +56,7 @@ impl Plant {
     fn trust(&self) -> SealTrust<'_> {
         SealTrust {
             plant: &self.name,
-            source: "gw-a",
+            source: "gw-a".into(),
             roots: &self.roots,
         }
     }

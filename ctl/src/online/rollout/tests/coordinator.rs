@@ -79,6 +79,7 @@ impl Control for Fake {
     type SearchAuditStream = BoxStream<v1::AuditRecord>;
     type TailAuditStream = BoxStream<v1::AuditRecord>;
     type WatchAlarmsStream = BoxStream<v1::PlantAlarms>;
+    type GetEvidenceStream = BoxStream<v1::EvidencePiece>;
 
     async fn start_rollout(
         &self,
@@ -193,6 +194,13 @@ impl Control for Fake {
         &self,
         _: Request<v1::ListDenialsRequest>,
     ) -> Result<Response<v1::Denials>, Status> {
+        no()
+    }
+
+    async fn get_evidence(
+        &self,
+        _: Request<v1::GetEvidenceRequest>,
+    ) -> Result<Response<Self::GetEvidenceStream>, Status> {
         no()
     }
 

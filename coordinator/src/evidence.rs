@@ -1,0 +1,152 @@
+//! What the coordinator gives somebody who will not take its word: whole blocks of the trails, each with its way to the head of the tree
+//! over all of them, and that head signed by the coordinator's own key (IEC 62443-3-3 SR 6.1, SR 3.9).
+//!
+//! The head is that of the moment of asking; what comes later is not in it. Memory is bounded by a few blocks, however long the answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock_policy::ids::{CoordinatorId, PlantId};
+use penstock_policy::merkle::growing::TreeState;
+use penstock_proto::audit::tree_head::{TreeHead, origin};
+use penstock_proto::tls::server::ServerCredentials;
+use penstock_proto::v1;
+use penstock_proto::v1::evidence_piece::Piece;
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use crate::clock;
+use crate::store::{BlockFilter, BlockInTree, Clock, Store};
+
+/// Blocks read at once.
+const PAGE: usize = 32;
+/// How long a reader may take for the next piece.
+const READER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where pieces go.
+type Out = mpsc::Sender<Result<v1::EvidencePiece, Status>>;
+
+/// Gives evidence.
+#[derive(Debug, Clone)]
+pub struct Evidence {
+    store: Store,
+    origin: String,
+    credentials: Arc<ServerCredentials>,
+}
+
+impl Evidence {
+    /// Of the trails in `store`, signed with what the coordinator is served with.
+    pub fn new(
+        store: Store,
+        (plant, coordinator): (&PlantId, &CoordinatorId),
+        credentials: Arc<ServerCredentials>,
+    ) -> Self {
+        Self {
+            store,
+            origin: origin(plant, coordinator.as_str()),
+            credentials,
+        }
+    }
+
+    /// Gives the head, then the blocks that are asked for.
+    ///
+    /// # Errors
+    /// The store cannot be read, the own key does not sign, or nobody takes the answer.
+    pub(crate) async fn give(&self, asked: &v1::GetEvidenceRequest, out: &Out) -> Result<(), Status> {
+        let tree = self.store.tree().await?;
+        send(out, Piece::Head(self.head(tree, asked.seen_size).await?)).await?;
+        let all = BlockFilter {
+            source: (!asked.source.is_empty()).then(|| asked.source.clone()),
+            ..BlockFilter::default()
+        };
+        // Behind the first one that came then, all follow: a gap in a chain is one of the trail, and none of this answer.
+        let first = BlockFilter {
+            from_ms: asked.from_ms,
+            clock: Clock::Received,
+            ..all.clone()
+        };
+        let mut page = self.store.page(first, None, 1).await?;
+        loop {
+            for stored in &page.blocks {
+                let place = (stored.epoch, stored.sequence);
+                let found = self.store.block_at(&stored.source, place.0, place.1).await?;
+                // One that was removed meanwhile is not given.
+                let Some(found) = found else { continue };
+                let is_later = found.index.is_some_and(|index| index >= tree.size)
+                    || (asked.until_ms != 0 && stored.received_ms > asked.until_ms);
+                if is_later {
+                    return Ok(());
+                }
+                send(out, Piece::Block(self.block(found, tree.size).await?)).await?;
+            }
+            if !page.more {
+                return Ok(());
+            }
+            page = tokio::select! {
+                page = self.store.page(all.clone(), Some(page.end), PAGE) => page?,
+                () = out.closed() => return Ok(()),
+            };
+        }
+    }
+
+    /// The signed head of this tree, with the proof that it begins with the one of `seen` leaves; none if it was larger.
+    async fn head(&self, tree: TreeState, seen: u64) -> Result<v1::EvidenceHead, Status> {
+        let credentials = self.credentials.held();
+        let head = TreeHead {
+            origin: self.origin.clone(),
+            tree,
+            time_ms: clock::now_ms(),
+        };
+        let note = head
+            .sign(&credentials)
+            .map_err(|error| Status::internal(format!("the coordinator's own key does not sign: {error}")))?;
+        let proof = self.store.consistency(seen, tree.size).await?;
+        Ok(v1::EvidenceHead {
+            note: note.to_bytes().into(),
+            certificates: credentials
+                .chain()
+                .iter()
+                .map(|certificate| certificate.to_vec().into())
+                .collect(),
+            consistency: hashes(proof.unwrap_or_default()),
+        })
+    }
+
+    /// A block with its way to the root of the first `size` leaves.
+    async fn block(&self, found: BlockInTree, size: u64) -> Result<v1::EvidenceBlock, Status> {
+        let BlockInTree {
+            block,
+            previous,
+            index,
+        } = found;
+        let path = match index {
+            Some(index) => self.store.inclusion(index, size).await?,
+            None => None,
+        };
+        Ok(v1::EvidenceBlock {
+            source: block.source,
+            block: Some(v1::AuditBlock {
+                epoch: block.epoch,
+                sequence: block.sequence,
+                previous_digest: previous.to_vec().into(),
+                body: block.body,
+            }),
+            received_ms: block.received_ms,
+            index,
+            path: hashes(path.unwrap_or_default()),
+        })
+    }
+}
+
+fn hashes(hashes: Vec<[u8; 32]>) -> Vec<bytes::Bytes> {
+    hashes.into_iter().map(|hash| hash.to_vec().into()).collect()
+}
+
+/// Gives a piece to a reader who takes it in time.
+async fn send(out: &Out, piece: Piece) -> Result<(), Status> {
+    let piece = v1::EvidencePiece { piece: Some(piece) };
+    match out.send_timeout(Ok(piece), READER_TIMEOUT).await {
+        Ok(()) => Ok(()),
+        Err(_) => Err(Status::deadline_exceeded("nobody takes the evidence")),
+    }
+}

@@ -1,0 +1,277 @@
+//! Evidence: a file that proves what it holds of the trails, to somebody who has nothing but the plant's root certificates.
+//!
+//! ```text
+//! "penstock evidence 1" 0a | piece … each behind its length (varint): the head of the tree, then blocks in the order in which they came
+//! ```
+//!
+//! Three things vouch, each of which the others do not need: a block's way to the head of the tree (by the coordinator's key, and
+//! by everybody who holds an earlier head), the chain of its source, and the seals in that chain (by the source's keys). Pure: pieces in, an account out.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+
+use penstock_policy::ids::PlantId;
+use penstock_policy::merkle::Hash;
+use penstock_policy::merkle::growing::TreeState;
+use prost::Message as _;
+use rustls::pki_types::CertificateDer;
+
+use super::chain::SealTrust;
+use super::leaf::{BlockLeaf, InTree};
+use super::tree_head::{TreeHead, TreeHeadError, VerifiedHead};
+use super::verify::{TrailReport, TrailVerifier};
+use super::{BODY_BYTES_MAX, block_digest};
+use crate::v1::evidence_piece::Piece;
+use crate::v1::{AuditBlock, EvidenceBlock, EvidencePiece};
+
+/// The first bytes of a file of evidence.
+pub const MAGIC: &[u8] = b"penstock evidence 1\n";
+
+/// The largest piece, in bytes: a block's body and what stands beside it.
+pub const PIECE_BYTES_MAX: usize = BODY_BYTES_MAX + 16 * 1024;
+
+/// Writes a piece behind [`MAGIC`], or behind another one.
+///
+/// # Errors
+/// What is written to does not take it.
+pub fn write_piece(out: &mut impl Write, piece: &EvidencePiece) -> io::Result<()> {
+    out.write_all(&piece.encode_length_delimited_to_vec())
+}
+
+/// The pieces of a file.
+#[derive(Debug)]
+pub struct Pieces<R>(R);
+
+impl<R: Read> Pieces<R> {
+    /// Of what begins with [`MAGIC`].
+    ///
+    /// # Errors
+    /// It does not ([`io::ErrorKind::InvalidData`]), or cannot be read.
+    pub fn of(mut file: R) -> io::Result<Self> {
+        let mut magic = [0; MAGIC.len()];
+        file.read_exact(&mut magic)?;
+        match magic == *MAGIC {
+            true => Ok(Self(file)),
+            false => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// The next one; `None`: that was all.
+    ///
+    /// # Errors
+    /// It is something else, or larger than [`PIECE_BYTES_MAX`] ([`io::ErrorKind::InvalidData`]); the file ends amid it; it cannot be read.
+    pub fn next(&mut self) -> io::Result<Option<EvidencePiece>> {
+        let wrong = || io::Error::from(io::ErrorKind::InvalidData);
+        let mut length = 0_usize;
+        for shift in [0, 7, 14, 21] {
+            let mut byte = [0];
+            if shift == 0 && self.0.read(&mut byte)? == 0 {
+                return Ok(None);
+            } else if shift > 0 {
+                self.0.read_exact(&mut byte)?;
+            }
+            let [byte] = byte;
+            length |= usize::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        if length > PIECE_BYTES_MAX {
+            return Err(wrong());
+        }
+        let mut bytes = vec![0; length];
+        self.0.read_exact(&mut bytes)?;
+        EvidencePiece::decode(bytes.as_slice()).map(Some).map_err(|_| wrong())
+    }
+}
+
+/// Sources of one plant that are read from one file.
+const SOURCES_MAX: usize = 200_000;
+
+/// Why evidence is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EvidenceError {
+    /// It has another form.
+    #[error("piece {0} is none of evidence: the file was cut off or altered")]
+    Form(u64),
+    /// The head does not count.
+    #[error("the head of the tree does not count")]
+    Head(#[from] TreeHeadError),
+    /// A block is not in the tree.
+    #[error("block {epoch}/{sequence} of {source_name} (piece {piece}) is not in the tree whose head the coordinator signed: it was altered, or put in")]
+    NotInTree {
+        /// Whose block.
+        source_name: String,
+        /// Chain number.
+        epoch: u64,
+        /// Place in the chain.
+        sequence: u64,
+        /// Where it stands in the file.
+        piece: u64,
+    },
+    /// A block does not stand behind the one before it.
+    #[error("piece {0} does not come after the one before it: blocks were put into another order, or are there twice")]
+    Order(u64),
+    /// More sources than any plant has.
+    #[error("the file has blocks of more than {SOURCES_MAX} sources")]
+    Sources,
+}
+
+/// Reads evidence piece by piece.
+#[derive(Debug)]
+pub struct EvidenceReader<'a> {
+    plant: &'a PlantId,
+    roots: &'a [CertificateDer<'static>],
+    pieces: u64,
+    head: VerifiedHead,
+    consistency: Vec<Hash>,
+    trails: BTreeMap<String, TrailVerifier<'a>>,
+    last_index: Option<u64>,
+    blocks: u64,
+    before_tree: u64,
+}
+
+/// What evidence proves.
+#[derive(Debug)]
+pub struct EvidenceReport {
+    /// The head of the tree, and whose key signed it.
+    pub head: VerifiedHead,
+    /// Each trail of which there are blocks.
+    pub trails: BTreeMap<String, TrailReport>,
+    /// All blocks.
+    pub blocks: u64,
+    /// Of those, blocks from before there was a tree: the chains of their sources alone prove them.
+    pub before_tree: u64,
+}
+
+impl EvidenceReport {
+    /// Whether nothing in it contradicts anything.
+    pub fn is_sound(&self) -> bool {
+        self.trails.values().all(TrailReport::is_whole)
+    }
+}
+
+fn hashes(bytes: &[prost::bytes::Bytes]) -> Option<Vec<Hash>> {
+    bytes.iter().map(|hash| hash.as_ref().try_into().ok()).collect()
+}
+
+impl<'a> EvidenceReader<'a> {
+    /// Begins with the head, which has to be signed by a coordinator of `plant`.
+    ///
+    /// # Errors
+    /// It is no head, or does not count.
+    pub fn begin(
+        first: EvidencePiece,
+        plant: &'a PlantId,
+        roots: &'a [CertificateDer<'static>],
+    ) -> Result<Self, EvidenceError> {
+        let Some(Piece::Head(head)) = first.piece else {
+            return Err(EvidenceError::Form(0));
+        };
+        let certificates: Vec<CertificateDer<'static>> = head
+            .certificates
+            .iter()
+            .map(|certificate| CertificateDer::from(certificate.to_vec()))
+            .collect();
+        Ok(Self {
+            plant,
+            roots,
+            pieces: 1,
+            head: TreeHead::verify(&head.note, &certificates, plant, roots)?,
+            consistency: hashes(&head.consistency).ok_or(EvidenceError::Form(0))?,
+            trails: BTreeMap::new(),
+            last_index: None,
+            blocks: 0,
+            before_tree: 0,
+        })
+    }
+
+    /// The head, which counts.
+    pub fn head(&self) -> &VerifiedHead {
+        &self.head
+    }
+
+    /// Whether the tree begins with all of the one that was seen before.
+    pub fn continues(&self, seen: &TreeState) -> bool {
+        self.head.head.tree.continues(seen, &self.consistency)
+    }
+
+    /// Takes the next block.
+    ///
+    /// # Errors
+    /// It is none, or is not where it says.
+    pub fn take(&mut self, piece: EvidencePiece) -> Result<(), EvidenceError> {
+        let number = self.pieces;
+        self.pieces += 1;
+        let form = || EvidenceError::Form(number);
+        let Some(Piece::Block(EvidenceBlock {
+            source,
+            block: Some(block),
+            index,
+            path,
+            ..
+        })) = piece.piece
+        else {
+            return Err(form());
+        };
+        match (self.last_index, index) {
+            (Some(last), Some(index)) if index <= last => return Err(EvidenceError::Order(number)),
+            (Some(_), None) => return Err(EvidenceError::Order(number)),
+            _ => {}
+        }
+        match index {
+            Some(index) => {
+                let in_tree = InTree {
+                    index,
+                    path: hashes(&path).ok_or_else(form)?,
+                };
+                let leaf = leaf_of(&source, &block).ok_or_else(form)?;
+                if !in_tree.proves(&leaf.hash(), &self.head.head.tree) {
+                    return Err(EvidenceError::NotInTree {
+                        source_name: source,
+                        epoch: block.epoch,
+                        sequence: block.sequence,
+                        piece: number,
+                    });
+                }
+            }
+            None => self.before_tree += 1,
+        }
+        self.last_index = index;
+        self.blocks += 1;
+        if self.trails.len() >= SOURCES_MAX && !self.trails.contains_key(&source) {
+            return Err(EvidenceError::Sources);
+        }
+        let (plant, roots) = (self.plant, self.roots);
+        let trail = self.trails.entry(source).or_insert_with_key(|source| {
+            TrailVerifier::new(SealTrust {
+                plant,
+                source: source.clone().into(),
+                roots,
+            })
+        });
+        trail.take(&block, None);
+        Ok(())
+    }
+
+    /// What all of it proves.
+    pub fn report(self) -> EvidenceReport {
+        EvidenceReport {
+            head: self.head,
+            trails: self
+                .trails
+                .into_iter()
+                .map(|(source, trail)| (source, trail.report()))
+                .collect(),
+            blocks: self.blocks,
+            before_tree: self.before_tree,
+        }
+    }
+}
+
+/// A block as the tree has it; `None`: its digest before it is none.
+fn leaf_of(source: &str, block: &AuditBlock) -> Option<BlockLeaf> {
+    let previous: [u8; 32] = block.previous_digest.as_ref().try_into().ok()?;
+    let digest = block_digest(&previous, block.epoch, block.sequence, &block.body);
+    Some(BlockLeaf::new(source, (block.epoch, block.sequence), digest, &block.body))
+}

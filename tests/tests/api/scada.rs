@@ -350,13 +350,17 @@ async fn a_write_refused_into_a_safety_zone_is_an_alarm_that_people_acknowledge_
         reason: String::new(),
     };
     refused(world.admin().change_alarm(again).await, Reason::WrongRole);
-    for _ in 0..2 {
-        let now = alarms.message().await.unwrap().unwrap();
-        let held = now
-            .alarms
-            .into_iter()
-            .find(|alarm| alarm.cause == "refused-write")
-            .unwrap();
+    // It was looked again: the gateway is not back, which is suppressed by design for now.
+    loop {
+        let now = alarms.message().await.unwrap().unwrap().alarms;
+        let find = |cause: &str| {
+            now.iter()
+                .find(|alarm| alarm.zone == "safety" && alarm.cause == cause)
+        };
+        let held = find("refused-write").unwrap();
         assert_eq!((held.state.as_str(), held.by.as_str()), ("acknowledged", "eva"));
+        if find("stale").is_some_and(|stale| stale.state == "suppressed") {
+            break;
+        }
     }
 }

@@ -51,7 +51,7 @@ fn commit(spool: &mut Spool, sealer: &mut Sealer, events: Vec<AuditEvent>, now_m
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 10))]
 
     #[test]
     fn a_trail_goes_on_and_verifies_whatever_step_of_a_seal_the_machine_stops_at(

@@ -292,7 +292,7 @@ fn steps() -> impl Strategy<Value = Vec<(u8, u8)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 5))]
 
     #[test]
     fn what_a_gateway_wrote_is_whole_and_proved_up_to_its_last_seal(steps in steps()) {

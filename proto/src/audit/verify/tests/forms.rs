@@ -7,7 +7,7 @@ use super::*;
 use crate::audit::note::NoteError;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 5))]
 
     #[test]
     fn a_text_and_its_note_are_read_in_their_only_form(

@@ -13,9 +13,9 @@ mod denials;
 mod filter;
 pub mod indexing;
 mod names;
+mod reader;
 mod recent;
 mod terms;
-mod reader;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -33,8 +33,8 @@ pub use self::counts::{Counting, counts};
 pub use self::denials::{Grouping, denials};
 pub use self::filter::{Filter, FilterError, LIMIT_DEFAULT, LIMIT_MAX};
 use self::names::{Names, named};
-pub(crate) use self::recent::recent;
 pub(crate) use self::reader::{BlockReader, Unread};
+pub(crate) use self::recent::recent;
 use crate::releases::Releases;
 use crate::store::{Cursor, Store, StoreError, StoredBlock};
 

@@ -53,7 +53,8 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + S
 
 /// What keeps the state and the trails.
 trait Engine:
-    state::State + trail::Trail + tree::TrailTree + terms::TermIndex + std::fmt::Debug + Send + Sync {
+    state::State + trail::Trail + tree::TrailTree + terms::TermIndex + std::fmt::Debug + Send + Sync
+{
     /// What it may still take, bytes.
     fn free_bytes(&self) -> Pending<'_, u64>;
 

@@ -6,7 +6,8 @@ use crate::args;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::offline::{
-    check, evidence, explain, init, overrides, plans, reach, records, replay, rollout as rollout_plans, signing,
+    check, evidence, explain, init, overrides, plans, reach, records, replay, rollout as rollout_plans,
+    signing,
 };
 use crate::online::{
     accounts, alarms, audit, batch, devices, fleet, health, identities, login, oidc, releases, requests,

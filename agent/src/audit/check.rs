@@ -105,7 +105,7 @@ pub fn check(
 ) -> Result<CheckReport, SpoolError> {
     let mut attempts = 1;
     loop {
-        let read = read(folder, limits, trust, witnessed);
+        let read = read(folder, limits, trust.clone(), witnessed);
         let is_last = attempts >= ATTEMPTS;
         match read {
             Ok((report, firsts)) if is_last || firsts_now(folder)?.is_none_or(|now| now == firsts) => {

@@ -47,7 +47,7 @@ impl AuditCommand {
         let roots = config.identity().held_roots()?;
         let trust = SealTrust {
             plant: &enrolment.plant,
-            source: enrolment.gateway.as_str(),
+            source: enrolment.gateway.as_str().into(),
             roots: &roots,
         };
         let witness = witness_of(&trust, &config, &enrolment.plant);

@@ -85,6 +85,7 @@ impl<K: Kernel> ZoneKeeper<K> {
             resident_bytes: 0,
             clock,
             faults,
+            tunnels: Vec::new(),
         });
         let name = identity.map(|own| {
             let enrolment = &own.enrolment;

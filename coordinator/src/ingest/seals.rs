@@ -136,7 +136,7 @@ impl SealJudge {
     fn trust<'a>(&'a self, source: &'a str) -> SealTrust<'a> {
         SealTrust {
             plant: &self.plant,
-            source,
+            source: source.into(),
             roots: &self.roots,
         }
     }

@@ -39,7 +39,10 @@ pub(crate) async fn recent(
     }
     let mut found = Vec::new();
     for block in blocks.iter().rev() {
-        events(block, (filter, releases), &mut names, &mut |met| found.push(record(&met))).await?;
+        events(block, (filter, releases), &mut names, &mut |met| {
+            found.push(record(&met))
+        })
+        .await?;
     }
     Ok(found)
 }

@@ -35,7 +35,8 @@ use super::room::DiskReserve;
 use super::state::{Change, Order, RecordChange, State, StateRecord};
 use super::terms::{Segment, TermIndex, Unindexed};
 use super::trail::{
-    Append, BlockFilter, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport, Removed, StoredBlock, Trail,
+    Append, BlockFilter, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport, Removed, StoredBlock,
+    Trail,
 };
 use super::tree::{BlockInTree, TrailTree};
 use super::{Engine, Pending, StoreError};
@@ -282,7 +283,12 @@ impl TrailTree for Sqlite {
         Box::pin(self.read(move |connection| tree::consistency(connection, earlier, size)))
     }
 
-    fn block_at<'a>(&'a self, source: &'a str, epoch: u64, sequence: u64) -> Pending<'a, Option<BlockInTree>> {
+    fn block_at<'a>(
+        &'a self,
+        source: &'a str,
+        epoch: u64,
+        sequence: u64,
+    ) -> Pending<'a, Option<BlockInTree>> {
         let source = source.to_owned();
         Box::pin(self.read(move |connection| tree::block_at(connection, &source, epoch, sequence)))
     }

@@ -36,5 +36,6 @@ pub trait TrailTree {
     fn consistency(&self, earlier: u64, size: u64) -> Pending<'_, Option<Vec<Hash>>>;
 
     /// A stored block by its place in the chain of its source; `None`: it is not there, or not any more.
-    fn block_at<'a>(&'a self, source: &'a str, epoch: u64, sequence: u64) -> Pending<'a, Option<BlockInTree>>;
+    fn block_at<'a>(&'a self, source: &'a str, epoch: u64, sequence: u64)
+    -> Pending<'a, Option<BlockInTree>>;
 }

@@ -138,12 +138,20 @@ impl Report for EvidenceProved {
         }
         for trail in &self.trails {
             page.gap();
-            let (tone, mark) = if trail.sound { (Tone::Good, "✓") } else { (Tone::Bad, "✗") };
+            let (tone, mark) = if trail.sound {
+                (Tone::Good, "✓")
+            } else {
+                (Tone::Bad, "✗")
+            };
             let mark = page.paint(tone, mark);
             let source = page.paint(Tone::Name, &trail.source);
             page.line(format!("{mark} {source}"));
             for finding in &trail.findings {
-                let tone = if finding.starts_with("WRONG") { Tone::Bad } else { Tone::Plain };
+                let tone = if finding.starts_with("WRONG") {
+                    Tone::Bad
+                } else {
+                    Tone::Plain
+                };
                 let finding = page.paint(tone, finding);
                 page.line(format!("    {finding}"));
             }
@@ -185,15 +193,14 @@ pub(crate) fn verify(
 }
 
 /// Reads a file of evidence, piece by piece.
-fn read(
-    path: &Path,
-    plant: &PlantId,
-    roots: &[CertificateDer<'static>],
-) -> Result<EvidenceReport, Failure> {
+fn read(path: &Path, plant: &PlantId, roots: &[CertificateDer<'static>]) -> Result<EvidenceReport, Failure> {
     let failed = |source: std::io::Error| match source.kind() {
         ErrorKind::InvalidData | ErrorKind::UnexpectedEof => Failure::altered(
             "evidence-altered",
-            format!("{} is not a whole file of evidence (penstock audit evidence makes them)", path.display()),
+            format!(
+                "{} is not a whole file of evidence (penstock audit evidence makes them)",
+                path.display()
+            ),
         ),
         _ => Failure::from(FileError::Read {
             path: path.to_owned(),

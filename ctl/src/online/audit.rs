@@ -11,9 +11,9 @@ use penstock_proto::v1::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::export::{ExportTarget, export};
 use self::explained::Explained;
 pub use self::sums::{Counts, DenialList};
+use super::export::{ExportTarget, export};
 use super::{Online, evidence, refused};
 use crate::args::{self, AuditFilter, ClockArg, DecisionArg, SeverityArg};
 use crate::ask;

@@ -56,8 +56,7 @@ pub(super) async fn take(
     };
     let mut draft = Draft::begin(file)?;
     draft.add(&first)?;
-    let mut reader =
-        EvidenceReader::begin(first, &plant, &roots).map_err(|error| altered(what, &error))?;
+    let mut reader = EvidenceReader::begin(first, &plant, &roots).map_err(|error| altered(what, &error))?;
     if let Some(seen) = seen.filter(|seen| !reader.continues(&seen.tree)) {
         return Err(rewritten(&seen.origin, seen.tree.size, seen.time_ms));
     }
@@ -112,7 +111,10 @@ impl Draft {
     }
 
     fn finish(mut self, file: &Path) -> Result<(), Failure> {
-        let written = self.writer.flush().and_then(|()| self.writer.get_ref().sync_all());
+        let written = self
+            .writer
+            .flush()
+            .and_then(|()| self.writer.get_ref().sync_all());
         written.map_err(|source| unwritable(&self.path, source))?;
         // Fails where the name is taken by now.
         Ok(std::fs::hard_link(&self.path, file).map_err(|source| unwritable(file, source))?)

@@ -272,7 +272,10 @@ mod tests {
                     let reference = reference_subproof(earlier as usize, &leaves[..size as usize], true);
                     assert_eq!(proof, reference, "{earlier} of {size}");
                 }
-                assert!(now.continues(&state(&nodes, earlier), &proof), "{earlier} of {size}");
+                assert!(
+                    now.continues(&state(&nodes, earlier), &proof),
+                    "{earlier} of {size}"
+                );
             }
             assert_eq!(consistency(size + 1, size, get).unwrap(), None);
         }

@@ -81,7 +81,9 @@ impl<R: Read> Pieces<R> {
         }
         let mut bytes = vec![0; length];
         self.0.read_exact(&mut bytes)?;
-        EvidencePiece::decode(bytes.as_slice()).map(Some).map_err(|_| wrong())
+        EvidencePiece::decode(bytes.as_slice())
+            .map(Some)
+            .map_err(|_| wrong())
     }
 }
 
@@ -98,7 +100,9 @@ pub enum EvidenceError {
     #[error("the head of the tree does not count")]
     Head(#[from] TreeHeadError),
     /// A block is not in the tree.
-    #[error("block {epoch}/{sequence} of {source_name} (piece {piece}) is not in the tree whose head the coordinator signed: it was altered, or put in")]
+    #[error(
+        "block {epoch}/{sequence} of {source_name} (piece {piece}) is not in the tree whose head the coordinator signed: it was altered, or put in"
+    )]
     NotInTree {
         /// Whose block.
         source_name: String,
@@ -110,7 +114,9 @@ pub enum EvidenceError {
         piece: u64,
     },
     /// A block does not stand behind the one before it.
-    #[error("piece {0} does not come after the one before it: blocks were put into another order, or are there twice")]
+    #[error(
+        "piece {0} does not come after the one before it: blocks were put into another order, or are there twice"
+    )]
     Order(u64),
     /// More sources than any plant has.
     #[error("the file has blocks of more than {SOURCES_MAX} sources")]
@@ -273,5 +279,10 @@ impl<'a> EvidenceReader<'a> {
 fn leaf_of(source: &str, block: &AuditBlock) -> Option<BlockLeaf> {
     let previous: [u8; 32] = block.previous_digest.as_ref().try_into().ok()?;
     let digest = block_digest(&previous, block.epoch, block.sequence, &block.body);
-    Some(BlockLeaf::new(source, (block.epoch, block.sequence), digest, &block.body))
+    Some(BlockLeaf::new(
+        source,
+        (block.epoch, block.sequence),
+        digest,
+        &block.body,
+    ))
 }

@@ -146,8 +146,8 @@ impl EventProof {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-    use prost::Message as _;
     use proptest::prelude::*;
+    use prost::Message as _;
 
     use super::*;
     use crate::v1::{AgentEvent, AuditBlockBody, AuditEvent, audit_event::Kind};

@@ -27,7 +27,9 @@ pub enum WrongWitness {
     #[error("it is about another trail")]
     Foreign,
     /// Not a coordinator of this plant.
-    #[error("its certificate is not that of a coordinator of this plant, or none of the plant's roots issued it")]
+    #[error(
+        "its certificate is not that of a coordinator of this plant, or none of the plant's roots issued it"
+    )]
     Certificate,
     /// The key did not sign it.
     #[error("the certificate's key did not sign it")]
@@ -42,7 +44,7 @@ pub fn witnessed(trust: &SealTrust<'_>, word: &SealEvent) -> Result<SealText, Wr
     let note = Note::parse(&word.note).map_err(|_| WrongWitness::Form)?;
     let text = SealText::parse(&note.text).ok_or(WrongWitness::Form)?;
     let plant = trust.plant.as_str();
-    if text.name != signer_name(plant, trust.source) {
+    if text.name != signer_name(plant, &trust.source) {
         return Err(WrongWitness::Foreign);
     }
     let chain = word.certificates.iter();

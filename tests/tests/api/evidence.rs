@@ -62,7 +62,8 @@ async fn what_a_coordinator_gives_is_proved_by_its_root_alone_and_nothing_that_w
     assert!(report.is_sound());
     assert_eq!((report.blocks, report.trails["gw-a"].events), (12, 12));
 
-    let is_believed = |pieces: &[v1::EvidencePiece]| proved(&world, pieces).is_some_and(|report| report.is_sound());
+    let is_believed =
+        |pieces: &[v1::EvidencePiece]| proved(&world, pieces).is_some_and(|report| report.is_sound());
     // Taken out, put into another order, there twice.
     for number in 2..12 {
         let mut cut = pieces.clone();
@@ -134,9 +135,18 @@ async fn an_assessor_verifies_a_file_with_the_root_alone_and_a_login_notices_tra
     let roots = world.dir.path().join("root.pem");
     let pem = penstock_proto::tls::certificates_to_pem(&world.authority.roots());
     std::fs::write(&roots, pem).unwrap();
-    let by_root = ["--roots", roots.to_str().unwrap(), "--plant", world.config.plant.as_str()];
+    let by_root = [
+        "--roots",
+        roots.to_str().unwrap(),
+        "--plant",
+        world.config.plant.as_str(),
+    ];
     let verify = |file: &Path| -> Vec<String> {
-        let mut words = vec!["audit".to_owned(), "verify".to_owned(), file.to_str().unwrap().to_owned()];
+        let mut words = vec![
+            "audit".to_owned(),
+            "verify".to_owned(),
+            file.to_str().unwrap().to_owned(),
+        ];
         words.extend(by_root.iter().map(|word| (*word).to_owned()));
         words
     };
@@ -144,7 +154,10 @@ async fn an_assessor_verifies_a_file_with_the_root_alone_and_a_login_notices_tra
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     assert_eq!(assessor.done(&words).await["sound"], true);
     let read = assessor.reads(&words).await;
-    assert!(read.contains("each block in this file is one of them") && read.contains("6 blocks with 6 events"), "{read}");
+    assert!(
+        read.contains("each block in this file is one of them") && read.contains("6 blocks with 6 events"),
+        "{read}"
+    );
     let mut bytes = std::fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 4;

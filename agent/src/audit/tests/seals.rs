@@ -24,7 +24,7 @@ fn verified(blocks: &[AuditBlock]) -> TrailReport {
     let plant: PlantId = "works".parse().unwrap();
     let mut verifier = TrailVerifier::new(SealTrust {
         plant: &plant,
-        source: "gw-a",
+        source: "gw-a".into(),
         roots: &[],
     });
     for block in blocks {
@@ -179,7 +179,7 @@ fn checked(folder: &Path) -> CheckReport {
     let plant: PlantId = "works".parse().unwrap();
     let trust = SealTrust {
         plant: &plant,
-        source: "gw-a",
+        source: "gw-a".into(),
         roots: &[],
     };
     check(folder, LIMITS, trust, None).unwrap()
@@ -305,7 +305,7 @@ fn the_coordinators_word_is_kept_where_it_goes_further_and_shown() {
     let plant: PlantId = "works".parse().unwrap();
     let trust = SealTrust {
         plant: &plant,
-        source: "gw-a",
+        source: "gw-a".into(),
         roots: &[],
     };
     assert!(

@@ -15,7 +15,7 @@ pub(super) async fn take(message: &mut Option<Inbound>, identity: &Identity, aud
     let Some(word) = ack.witness.take() else { return };
     let trust = SealTrust {
         plant: &identity.enrolment.plant,
-        source: identity.enrolment.gateway.as_str(),
+        source: identity.enrolment.gateway.as_str().into(),
         roots: identity.roots(),
     };
     let reached = audit.state().borrow().next;

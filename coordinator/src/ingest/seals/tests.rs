@@ -179,7 +179,7 @@ async fn a_sealed_trail_is_taken_without_alarm_and_answered_with_the_coordinator
     let name: PlantId = "works".parse().unwrap();
     let trust = SealTrust {
         plant: &name,
-        source: "gw-a",
+        source: "gw-a".into(),
         roots: &roots,
     };
     let word = rest.ack.unwrap().witness.unwrap();

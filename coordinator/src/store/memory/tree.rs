@@ -17,7 +17,15 @@ impl Kept {
 
     fn node(&self, at: NodeAt) -> Hash {
         let first = usize::try_from(at.position << at.level).unwrap();
-        Tree::new(self.leaves.iter().skip(first).take(1 << at.level).copied().collect()).root()
+        Tree::new(
+            self.leaves
+                .iter()
+                .skip(first)
+                .take(1 << at.level)
+                .copied()
+                .collect(),
+        )
+        .root()
     }
 }
 
@@ -51,18 +59,25 @@ impl TrailTree for Memory {
         })
     }
 
-    fn block_at<'a>(&'a self, source: &'a str, epoch: u64, sequence: u64) -> Pending<'a, Option<BlockInTree>> {
+    fn block_at<'a>(
+        &'a self,
+        source: &'a str,
+        epoch: u64,
+        sequence: u64,
+    ) -> Pending<'a, Option<BlockInTree>> {
         self.read(|kept| {
             let is_it = |(_, (name, new)): &(&u64, &(String, super::NewBlock))| {
                 name == source && (new.block.epoch, new.block.sequence) == (epoch, sequence)
             };
-            Ok(kept.blocks.iter().find(is_it).map(|(number, (_, new))| {
-                BlockInTree {
-                    block: stored(source, new),
+            Ok(kept
+                .blocks
+                .iter()
+                .find(is_it)
+                .map(|(number, (_, new))| BlockInTree {
+                    block: stored(*number, source, new),
                     previous: new.block.previous_digest.as_ref().try_into().unwrap(),
                     index: Some(number - 1),
-                }
-            }))
+                }))
         })
     }
 }

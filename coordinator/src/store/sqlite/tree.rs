@@ -6,6 +6,7 @@ use penstock_proto::audit::leaf::BlockLeaf;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::state::unsigned;
+use super::trail;
 use crate::store::trail::StoredBlock;
 use crate::store::tree::BlockInTree;
 
@@ -82,7 +83,7 @@ pub(super) fn block_at(
     };
     connection
         .prepare_cached(
-            "SELECT block.previous, block.received_ms, block.body, block.leaf FROM block JOIN source ON source.id = block.source \
+            "SELECT block.previous, block.received_ms, block.body, block.leaf, block.id FROM block JOIN source ON source.id = block.source \
              WHERE source.name = ?1 AND block.epoch = ?2 AND block.sequence = ?3",
         )?
         .query_row((source, stored_epoch, stored_sequence), |row| {
@@ -91,6 +92,7 @@ pub(super) fn block_at(
                 previous: row.get(0)?,
                 index: index.and_then(|index| u64::try_from(index).ok()),
                 block: StoredBlock {
+                    end: trail::cursor(row.get(4)?),
                     source: source.to_owned(),
                     epoch,
                     sequence,

@@ -20,7 +20,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::shown::show_health;
-use crate::audit::word::Voucher;
 use crate::audit::{Audit, Unwritten, record};
 use crate::bindings::{self, BindingWatch};
 use crate::bridge::{self, supervisor::Supervisor};
@@ -45,6 +44,7 @@ use crate::ticket::TicketKeeper;
 use crate::tpm::watch::KeyWatch;
 use crate::trust::TrustKeeper;
 use crate::tunnel;
+use crate::voucher::Voucher;
 use crate::watchdog::{self, Watchdog};
 use crate::withdrawn::{StoredList, WithdrawnKeeper};
 use crate::zones::ZoneKeeper;

@@ -25,7 +25,6 @@ mod shed;
 mod shelf;
 pub mod spool;
 mod takeover;
-pub mod word;
 mod writer;
 
 #[cfg(test)]

@@ -65,6 +65,7 @@ pub mod timepiece;
 pub mod tpm;
 pub mod trust;
 pub mod tunnel;
+pub mod voucher;
 pub mod watchdog;
 pub mod withdrawn;
 pub mod zones;

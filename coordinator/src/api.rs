@@ -17,7 +17,7 @@ mod oidc;
 mod requests;
 mod rollouts;
 mod sign_ins;
-mod sums;
+mod trails;
 mod until;
 mod views;
 mod watching;

@@ -1,10 +1,10 @@
 //! Wires the coordinator together, starts it and stops it. Nothing imports this but `main` and tests.
 
 mod authority;
+mod lock;
 mod news;
 mod services;
 
-use std::fs::File;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,6 +28,7 @@ pub use self::authority::{
     authority_in_words, init_under, install_issuing, install_trust, issuing_request, token_in_words,
 };
 use self::authority::{authority_of, certificate_files, follow_token, issuing_key};
+pub use self::lock::DataLock;
 use self::news::News;
 use self::services::{Services, server_builder};
 use crate::ca::{Authority, CaError};
@@ -120,39 +121,6 @@ pub enum AppError {
     /// The descriptors of our own services.
     #[error("server reflection cannot be set up")]
     Reflection(#[from] tonic_reflection::server::Error),
-}
-
-/// Holds the data folder for one coordinator.
-#[derive(Debug)]
-pub struct DataLock {
-    file: File,
-}
-
-impl Drop for DataLock {
-    /// Closing the file is not enough: a program that another thread is just starting holds a copy of it for a moment, and the lock
-    /// with that (flock(2)).
-    fn drop(&mut self) {
-        let _ = self.file.unlock();
-    }
-}
-
-impl DataLock {
-    /// Takes it, or says who has it.
-    ///
-    /// # Errors
-    /// Another coordinator holds it, or the lock file cannot be made or locked.
-    pub fn take(data: &Path) -> Result<Self, AppError> {
-        let folder = data.display().to_string();
-        let file = File::create(data.join("lock")).map_err(|source| AppError::Lock {
-            folder: folder.clone(),
-            source,
-        })?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { file }),
-            Err(std::fs::TryLockError::WouldBlock) => Err(AppError::Locked(folder)),
-            Err(std::fs::TryLockError::Error(source)) => Err(AppError::Lock { folder, source }),
-        }
-    }
 }
 
 /// A coordinator that runs.
@@ -499,24 +467,5 @@ impl RunningCoordinator {
         if tokio::time::timeout(STOP_TIMEOUT, ended).await.is_err() {
             self.tasks.shutdown().await;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::DataLock;
-
-    #[test]
-    fn a_data_folder_is_free_as_soon_as_its_holder_is_gone_also_while_a_program_is_being_started() {
-        let data = tempfile::tempdir().unwrap();
-        let held = DataLock::take(data.path()).unwrap();
-        // What a child has of it between fork and exec.
-        let copied = held.file.try_clone().unwrap();
-        assert!(DataLock::take(data.path()).is_err());
-        drop(held);
-        assert!(DataLock::take(data.path()).is_ok());
-        drop(copied);
     }
 }

@@ -67,7 +67,7 @@ pub enum Room {
 }
 
 /// What came of some blocks of one source.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct IngestReport {
     /// Up to where the trail is durable; `None`: nothing of it is held.
     pub ack: Option<AuditAck>,

@@ -145,7 +145,7 @@ login: LoggedIn\n\
 login-waits: AccountWaits\n\
 whoami: Whoami\n\
 context: ContextList ContextLine\n\
-gateways: GatewayList GatewayLine IdentityLine ShadowLine StandingLine\n\
+gateways: GatewayList GatewayLine IdentityLine ShadowLine StandingLine TunnelLine\n\
 operators: OperatorList IdentityLine OperatorLine\n\
 operators-accounts: AccountList AccountLine\n\
 operators-link: AccountChanged\n\

@@ -4,6 +4,7 @@
 //! the kernel's queue until then is not learned this time.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 
 use penstock_inspect::learn::macs::sighting;
@@ -59,19 +60,18 @@ impl FrameSockets {
     }
 
     fn socket(&mut self, index: u32) -> Option<&PacketSocket> {
-        if !self.open.contains_key(&index) {
-            match PacketSocket::open_at(&neighbour_program(), index) {
-                Ok(socket) => {
-                    self.open.insert(index, socket);
+        let place = match self.open.entry(index) {
+            Entry::Occupied(held) => return Some(held.into_mut()),
+            Entry::Vacant(place) => place,
+        };
+        match PacketSocket::open_at(&neighbour_program(), index) {
+            Ok(socket) => Some(place.insert(socket)),
+            Err(error) => {
+                if !std::mem::replace(&mut self.said, true) {
+                    tracing::info!(%error, "which MAC addresses are behind which addresses is not learned: the agent may not open packet sockets (penstock-agent-tap.conf)");
                 }
-                Err(error) => {
-                    if !std::mem::replace(&mut self.said, true) {
-                        tracing::info!(%error, "which MAC addresses are behind which addresses is not learned: the agent may not open packet sockets (penstock-agent-tap.conf)");
-                    }
-                    return None;
-                }
+                None
             }
         }
-        self.open.get(&index)
     }
 }

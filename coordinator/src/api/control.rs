@@ -8,7 +8,7 @@ use penstock_proto::convert;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1;
 use penstock_proto::v1::control_server::Control;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -25,7 +25,7 @@ use crate::evidence::Evidence;
 use crate::health_watch::PublishedHealth;
 use crate::identities::Identities;
 use crate::oidc::Oidc;
-use crate::query::{self, Filter, FilterError, Searches};
+use crate::query::{FilterError, Searches};
 use crate::releases::{ProposalEndKind, Releases, carried as carried_with, targets};
 use crate::requests::Requests;
 use crate::rollout::run::Rollouts;
@@ -38,10 +38,6 @@ const RELEASES_DEFAULT: usize = 20;
 const RELEASES_MAX: usize = 1000;
 /// How long a caller waits for the sites' time zones.
 const TIME_ZONES_WAIT_MAX: Duration = Duration::from_secs(2);
-/// Records that may wait for a slow reader.
-const RECORDS_MAX: usize = 64;
-/// The same, of blocks with their proofs.
-const PIECES_MAX: usize = 8;
 
 /// The service.
 pub struct ControlService {
@@ -445,81 +441,30 @@ impl Control for ControlService {
     }
 
     type SearchAuditStream = ReceiverStream<Result<v1::AuditRecord, Status>>;
-    type GetEvidenceStream = ReceiverStream<Result<v1::EvidencePiece, Status>>;
 
     async fn search_audit(
         &self,
         request: Request<v1::SearchAuditRequest>,
     ) -> Result<Response<Self::SearchAuditStream>, Status> {
-        let caller = self
-            .gate
-            .operator(request.extensions(), Action::SearchAudit)
-            .await?;
-        let search = self.searches.begin(&caller.operator)?;
-        let filter: Filter = Self::checked(request.into_inner())?;
-        let (out, records) = mpsc::channel(RECORDS_MAX);
-        let (store, releases) = (self.store.clone(), self.releases.clone());
-        tokio::spawn(async move {
-            let _search = search;
-            if let Err(error) = query::search(&store, &releases, &filter, &out).await {
-                // Nobody listening is no fault.
-                let _ = out.send(Err(error.into())).await;
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(records)))
+        self.searched(request).await
     }
 
     type TailAuditStream = ReceiverStream<Result<v1::AuditRecord, Status>>;
-
-    async fn get_evidence(
-        &self,
-        request: Request<v1::GetEvidenceRequest>,
-    ) -> Result<Response<Self::GetEvidenceStream>, Status> {
-        let caller = self
-            .gate
-            .operator(request.extensions(), Action::GetEvidence)
-            .await?;
-        let search = self.searches.begin(&caller.operator)?;
-        let asked = request.into_inner();
-        let (out, pieces) = mpsc::channel(PIECES_MAX);
-        let evidence = self.evidence.clone();
-        tokio::spawn(async move {
-            let _search = search;
-            if let Err(status) = evidence.give(&asked, &out).await {
-                // Nobody listening is no fault.
-                let _ = out.send(Err(status)).await;
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(pieces)))
-    }
 
     async fn tail_audit(
         &self,
         request: Request<v1::TailAuditRequest>,
     ) -> Result<Response<Self::TailAuditStream>, Status> {
-        let caller = self
-            .gate
-            .operator(request.extensions(), Action::TailAudit)
-            .await?;
-        let search = self.searches.begin(&caller.operator)?;
-        let filter: Filter = Self::checked(request.into_inner().filter.unwrap_or_default())?;
-        let (out, records) = mpsc::channel(RECORDS_MAX);
-        let (store, stopping) = (self.store.clone(), self.stopping.clone());
-        let releases = self.releases.clone();
-        tokio::spawn(async move {
-            let _search = search;
-            let end = tokio::select! {
-                end = query::tail(&store, &releases, &filter, &out) => end.map_err(Refusal::from),
-                () = stopping.cancelled() => {
-                    Err(Refusal::new(Reason::Stopping, "the coordinator is stopping"))
-                }
-            };
-            if let Err(refusal) = end {
-                // Nobody listening is no fault.
-                let _ = out.try_send(Err(refusal.into()));
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(records)))
+        self.followed(request).await
+    }
+
+    type GetEvidenceStream = ReceiverStream<Result<v1::EvidencePiece, Status>>;
+
+    async fn get_evidence(
+        &self,
+        request: Request<v1::GetEvidenceRequest>,
+    ) -> Result<Response<Self::GetEvidenceStream>, Status> {
+        self.proved(request).await
     }
 
     async fn count_audit(

@@ -32,7 +32,7 @@ pub(super) fn board(root: &str, state: &PlantState) -> BTreeMap<String, Bytes> {
     }
     for (key, alarm) in every_alarm(state) {
         let common = common_of(alarms, &alarm);
-        let published = Published::Alarm(message(&key, alarm, common));
+        let published = Published::Alarm(Box::new(message(&key, alarm, common)));
         say(format!("alarm/{}/{}", key.place(), key.cause), &published);
     }
     say("alarms".to_owned(), &Published::Alarms(in_numbers(alarms)));

@@ -12,7 +12,7 @@ pub enum Published {
     Health(ZoneHealth),
     /// `<prefix>/<plant>/alarm/<zone>/<cause>`.
     #[serde(rename = "penstock.scada-alarm/1")]
-    Alarm(AlarmMessage),
+    Alarm(Box<AlarmMessage>),
     /// `<prefix>/<plant>/alarms`.
     #[serde(rename = "penstock.scada-alarms/1")]
     Alarms(AlarmsMessage),

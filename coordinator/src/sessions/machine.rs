@@ -165,7 +165,8 @@ pub struct Machine {
     may_hold: bool,
     /// The trust bundle that the gateway holds, until it was sent what it lacks.
     trust: Option<TrustHeld>,
-    intake: Intake,
+    /// Apart: sessions are many, and most of them are quiet.
+    intake: Box<Intake>,
     /// By when the gateway has to take the next message, if one waits for it.
     taken_by: Option<Instant>,
 }
@@ -201,7 +202,7 @@ impl Machine {
             greeting: Box::default(),
             may_hold: false,
             trust: None,
-            intake: Intake::new(random),
+            intake: Box::new(Intake::new(random)),
             taken_by: None,
         }
     }

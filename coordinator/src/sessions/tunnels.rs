@@ -85,8 +85,10 @@ mod tests {
 
     #[test]
     fn of_a_gateways_word_no_more_tunnels_and_words_are_taken_than_there_can_be() {
-        let mut report = v1::HealthReport::default();
-        report.tunnels = vec![tunnel("gw-b"); 10 * TUNNELS_MAX];
+        let report = v1::HealthReport {
+            tunnels: vec![tunnel("gw-b"); 10 * TUNNELS_MAX],
+            ..v1::HealthReport::default()
+        };
         let tunnels = taken(&report);
         assert_eq!(tunnels.len(), TUNNELS_MAX);
         assert!(
@@ -94,12 +96,15 @@ mod tests {
                 .iter()
                 .all(|one| one.problem.len() <= PROBLEM_BYTES_MAX && one.sent_packets == 7)
         );
-        report.tunnels = vec![
-            tunnel(""),
-            tunnel("no gateway\n"),
-            tunnel(&"g".repeat(64)),
-            tunnel("gw-c"),
-        ];
+        let report = v1::HealthReport {
+            tunnels: vec![
+                tunnel(""),
+                tunnel("no gateway\n"),
+                tunnel(&"g".repeat(64)),
+                tunnel("gw-c"),
+            ],
+            ..v1::HealthReport::default()
+        };
         let peers: Vec<String> = taken(&report).into_iter().map(|one| one.peer).collect();
         assert_eq!(peers, ["gw-c"]);
     }

@@ -9,6 +9,7 @@
 mod codes;
 mod disk;
 mod lookup;
+mod removal;
 mod scan;
 mod schema;
 mod state;

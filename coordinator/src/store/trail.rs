@@ -84,10 +84,13 @@ pub struct Note<T: ?Sized> {
 
 type Bodies<T> = Box<dyn Fn(&T) -> Vec<OwnBody> + Send>;
 
+/// What comes of a change for the record, by what it says before.
+type Step<T> = Box<dyn Fn(&T, Option<&[u8]>) -> Followed + Send>;
+
 /// A record that follows a trail, and is changed with it.
 struct Follower<T: ?Sized> {
     key: String,
-    step: Box<dyn Fn(&T, Option<&[u8]>) -> Followed + Send>,
+    step: Step<T>,
 }
 
 /// What comes of a change of a trail for the record that follows it.

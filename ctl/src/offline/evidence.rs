@@ -210,9 +210,9 @@ fn read(path: &Path, plant: &PlantId, roots: &[CertificateDer<'static>]) -> Resu
     let wrong = |error: EvidenceError| altered(&path.display().to_string(), &error);
     let file = File::open(path).map_err(failed)?;
     let mut pieces = Pieces::of(BufReader::with_capacity(1 << 20, file)).map_err(failed)?;
-    let first = pieces.next().map_err(failed)?.unwrap_or_default();
+    let first = pieces.read().map_err(failed)?.unwrap_or_default();
     let mut reader = EvidenceReader::begin(first, plant, roots).map_err(wrong)?;
-    while let Some(piece) = pieces.next().map_err(failed)? {
+    while let Some(piece) = pieces.read().map_err(failed)? {
         reader.take(piece).map_err(wrong)?;
     }
     Ok(reader.report())

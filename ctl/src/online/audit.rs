@@ -51,7 +51,7 @@ pub struct Record {
     pub severity: String,
     /// The policy revision in force; 0 if none.
     pub revision: u64,
-    /// `verdict`, `operation`, `policy`, `drift`, `loss`, `agent`, `learned`, `fault`, `operator`, `trail`, `identity`; `foreign`, if
+    /// `verdict`, `operation`, `policy`, `drift`, `loss`, `agent`, `learned`, `fault`, `operator`, `trail`, `identity`, `seal`, `alarm`; `foreign`, if
     /// its source may not write such events; or `unknown`.
     pub kind: String,
     /// The event in one sentence, for people; its words may change.

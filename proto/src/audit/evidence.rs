@@ -60,7 +60,7 @@ impl<R: Read> Pieces<R> {
     ///
     /// # Errors
     /// It is something else, or larger than [`PIECE_BYTES_MAX`] ([`io::ErrorKind::InvalidData`]); the file ends amid it; it cannot be read.
-    pub fn next(&mut self) -> io::Result<Option<EvidencePiece>> {
+    pub fn read(&mut self) -> io::Result<Option<EvidencePiece>> {
         let wrong = || io::Error::from(io::ErrorKind::InvalidData);
         let mut length = 0_usize;
         for shift in [0, 7, 14, 21] {

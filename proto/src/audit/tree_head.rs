@@ -133,7 +133,11 @@ impl TreeHead {
         let head = Self::parse(&note.text).ok_or(TreeHeadError::Form)?;
         let stranger = || TreeHeadError::Stranger(plant.clone());
         let leaf = certificates.first().ok_or_else(stranger)?;
-        issuers(plant, certificates, roots).ok_or_else(stranger)?;
+        let below = issuers(plant, certificates, roots).ok_or_else(stranger)?;
+        // Nothing beside it that nobody looks at.
+        if certificates.get(1..) != Some(&*below) {
+            return Err(stranger());
+        }
         let by = Certified::from_certificate(leaf).map_err(|_| stranger())?;
         let is_whose = matches!(&by.identity.subject, Subject::Coordinator(name)
             if by.identity.plant == *plant && head.origin == origin(plant, name.as_str()));

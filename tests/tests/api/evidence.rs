@@ -84,7 +84,7 @@ async fn what_a_coordinator_gives_is_proved_by_its_root_alone_and_nothing_that_w
     let read = |bytes: &[u8]| {
         let mut all = Vec::new();
         let mut file = Pieces::of(MAGIC.chain(bytes)).ok()?;
-        while let Some(piece) = file.next().ok()? {
+        while let Some(piece) = file.read().ok()? {
             all.push(piece);
         }
         Some(all)

@@ -54,6 +54,11 @@ const CIRCLES: &[(&str, &str, &str)] = &[
         "chain verify",
         "an offer is verified by its chain, and each link of a chain as a release is",
     ),
+    (
+        "proto/src",
+        "audit event",
+        "what a seal says is described as each event is, and who verifies a trail asks which events its source may write",
+    ),
 ];
 
 /// A module: where it lies in its crate.

@@ -153,8 +153,7 @@ fn upto(next_sequence: u64) -> AuditAck {
     AuditAck {
         epoch: 1,
         next_sequence,
-        digest: Vec::new().into(),
-        witness: None,
+        ..AuditAck::default()
     }
 }
 
@@ -347,9 +346,8 @@ impl World {
         }
         IngestReport {
             ack: Some(upto(self.durable)),
-            events: 0,
             fault,
-            seals: None,
+            ..IngestReport::default()
         }
     }
 
@@ -449,9 +447,7 @@ impl World {
                     1 => Answer::Room(Room::Yes),
                     2 => Answer::Stored(Ok(IngestReport {
                         ack: Some(upto(u64::MAX)),
-                        events: 0,
-                        fault: None,
-                        seals: None,
+                        ..IngestReport::default()
                     })),
                     _ => Answer::Position(Ok((Some(upto(u64::MAX)), Box::default()))),
                 };

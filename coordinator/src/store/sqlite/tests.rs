@@ -284,9 +284,9 @@ fn what_comes_behind_a_long_row_of_unlikely_blocks_is_looked_for_once_and_not_at
         unlikely_after_ms: 100,
         unlikely_before_ms: 0,
     };
-    let last = trail::LastLikely::default();
+    let last = removal::LastLikely::default();
     let step = |expired| {
-        trail::drop_expired(&connection, expired, 2, &last)
+        removal::drop_expired(&connection, expired, 2, &last)
             .unwrap()
             .blocks
     };

@@ -14,7 +14,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::codes::failed;
 use super::disk::DiskSample;
-use super::{state, trail};
+use super::{removal, state, trail};
 use crate::store::StoreError;
 use crate::store::room::{DiskReserve, DiskUsage, Purpose};
 use crate::store::state::{Change, RecordChange};
@@ -128,7 +128,7 @@ fn run(
     appended: &watch::Sender<Cursor>,
 ) {
     let mut seen = DiskSample::default();
-    let likely = trail::LastLikely::default();
+    let likely = removal::LastLikely::default();
     while let Some(first) = commands.blocking_recv() {
         let mut group = vec![first];
         while group.len() < GROUP_MAX
@@ -195,7 +195,7 @@ fn commit(
     connection: &Connection,
     path: &Path,
     group: &mut Vec<Command>,
-    likely: &trail::LastLikely,
+    likely: &removal::LastLikely,
 ) -> Result<(Vec<Done>, Option<i64>), StoreError> {
     let sqlite = |error| failed(path, &error);
     // Immediate: a lock that another process holds shows here, before anything is done.
@@ -266,7 +266,7 @@ impl Command {
         }
     }
 
-    fn run(&self, connection: &Connection, likely: &trail::LastLikely) -> rusqlite::Result<Outcome> {
+    fn run(&self, connection: &Connection, likely: &removal::LastLikely) -> rusqlite::Result<Outcome> {
         Ok(match self {
             Self::Change { change, .. } => {
                 let outcome = state::apply(connection, change)?;
@@ -300,9 +300,9 @@ impl Command {
             Self::DropExpired {
                 expired, limit, note, ..
             } => {
-                let dropped = trail::drop_expired(connection, *expired, *limit, likely)?;
+                let dropped = removal::drop_expired(connection, *expired, *limit, likely)?;
                 if let Some(note) = note {
-                    trail::note_removed(connection, dropped, *limit, note)?;
+                    removal::note_removed(connection, dropped, *limit, note)?;
                 }
                 Outcome::DropExpired(dropped)
             }

@@ -1,9 +1,11 @@
 //! One record of each kind of event, and of what is none.
 
 use super::*;
+use crate::audit::Head;
+use crate::audit::seal::{NamedBlocks, SealKey, SealText};
 use crate::v1::{
-    AgentEvent, DriftEvent, FaultEvent, IdentityEvent, LearnedModbus, LearnedRange, LossEvent,
-    OperationEvent, PolicyEvent, TrailEvent,
+    AgentEvent, AlarmEvent, DriftEvent, FaultEvent, IdentityEvent, LearnedModbus, LearnedRange, LossEvent,
+    OperationEvent, PolicyEvent, SealEvent, TrailEvent,
 };
 
 pub(super) fn records() -> Vec<ExportRecord> {
@@ -189,6 +191,22 @@ fn kinds() -> Vec<(&'static str, Kind)> {
         ),
         (
             "coordinator/c1",
+            Kind::Alarm(AlarmEvent {
+                step: "acknowledged".into(),
+                zone: "control".into(),
+                cause: "unprotected".into(),
+                state: "acknowledged".into(),
+                priority: "high".into(),
+                message: "zone control is not protected".into(),
+                by: "silva".into(),
+                by_topic: true,
+                reason: "the gateway is being replaced".into(),
+                until_ms: 0,
+            }),
+        ),
+        ("gw-a", Kind::Seal(seal())),
+        (
+            "coordinator/c1",
             Kind::Trail(TrailEvent {
                 step: "gap".into(),
                 source: "gw-a".into(),
@@ -201,4 +219,29 @@ fn kinds() -> Vec<(&'static str, Kind)> {
         // It may not write such an event.
         ("gw-a", operator()),
     ]
+}
+
+/// A seal by a key that everybody knows.
+fn seal() -> SealEvent {
+    let head = Head {
+        epoch: 1,
+        next_sequence: 9,
+        digest: [7; 32],
+    };
+    let (_, note) = SealKey::new(&[1; 32]).seal(SealText {
+        name: "works/gw-a".to_owned(),
+        head,
+        time_ms: 1_800_000_000_000,
+        blocks: NamedBlocks {
+            since: 4,
+            classes: vec![(1, 5, [9; 32])],
+        },
+        number: 3,
+        key: [0; 32],
+        next_key: [2; 32],
+    });
+    SealEvent {
+        note: note.to_bytes().into(),
+        certificates: Vec::new(),
+    }
 }

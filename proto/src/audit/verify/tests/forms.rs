@@ -90,7 +90,7 @@ fn a_note_has_a_text_and_signature_lines_and_nothing_else() {
         note.replace("works/gw-a ", "works/gw+a "),
         note.replacen('\n', "\r\n", 1),
         format!("{note}\n"),
-        note.clone() + &note.lines().last().unwrap().to_owned().repeat(1) + "\n" + &"x".repeat(9000),
+        note.clone() + note.lines().last().unwrap() + "\n" + &"x".repeat(9000),
     ];
     for case in cases {
         assert_eq!(Note::parse(case.as_bytes()), Err(NoteError::Form), "{case:?}");

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Audit;
+use crate::audit::Audit;
 use crate::identity::Identity;
 
 /// How often the identity key vouches for a trail that grows.

@@ -9,6 +9,7 @@
 mod codes;
 mod disk;
 mod lookup;
+mod places;
 mod removal;
 mod scan;
 mod schema;
@@ -75,7 +76,7 @@ impl Sqlite {
     fn start(connection: Connection, path: &Path, room: DiskReserve) -> Result<Self, StoreError> {
         let (changes, _) = broadcast::channel(CHANGES_MAX);
         let last_block = trail::last_block(&connection).map_err(|e| failed(path, &e))?;
-        let (last, appended) = watch::channel(trail::cursor(last_block));
+        let (last, appended) = watch::channel(places::cursor(last_block));
         let writer = Writer::start(connection, path.to_owned(), room, changes.clone(), last)?;
         Ok(Self {
             inner: Arc::new(Inner {
@@ -193,7 +194,7 @@ impl Trail for Sqlite {
 
     fn page(&self, filter: BlockFilter, after: Option<Cursor>, limit: usize) -> Pending<'_, Page> {
         Box::pin(async move {
-            let after = after.as_ref().map(trail::number).transpose()?;
+            let after = after.as_ref().map(places::number).transpose()?;
             let inner = Arc::clone(&self.inner);
             self.scan(move |store| {
                 let found = inner
@@ -215,7 +216,7 @@ impl Trail for Sqlite {
 
     fn block_before(&self, place: Cursor) -> Pending<'_, Option<StoredBlock>> {
         Box::pin(async move {
-            let number = trail::number(&place)?;
+            let number = places::number(&place)?;
             let found = self.read(move |connection| trail::all_between(connection, number, number));
             Ok(found.await?.pop().map(|(_, block)| block))
         })
@@ -223,7 +224,7 @@ impl Trail for Sqlite {
 
     fn removed_behind(&self, after: Cursor) -> Pending<'_, Option<Removed>> {
         Box::pin(async move {
-            let after = trail::number(&after)?;
+            let after = places::number(&after)?;
             self.read(move |connection| trail::removed_behind(connection, after))
                 .await
         })

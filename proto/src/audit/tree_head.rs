@@ -45,7 +45,7 @@ pub enum TreeHeadError {
     Form,
     /// Who signed it is nobody of this plant.
     #[error(
-        "the certificate of the key that signed it was not issued below a root that is trusted here, or is no coordinator's of plant {0}"
+        "the certificate of the key that signed it was not issued below a root that is trusted here, or does not belong to a coordinator of plant {0}"
     )]
     Stranger(PlantId),
     /// The key of the certificate did not sign it.

@@ -10,23 +10,12 @@ use penstock_proto::audit::{AcceptedBlock, ChainError, GENESIS, Head};
 use penstock_proto::v1::AuditBlock;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::places::cursor;
 use super::state::{self, unsigned};
 use super::tree;
-use crate::store::StoreError;
 use crate::store::trail::{
     Append, BlockFilter, Clock, Cursor, NewBlock, Note, OwnBody, Page, Removed, StoredBlock, block_bytes,
 };
-
-/// Behind the block of this number.
-pub(super) fn cursor(number: i64) -> Cursor {
-    Cursor::new(number.to_be_bytes().to_vec())
-}
-
-/// The number of the block that a cursor stands behind.
-pub(super) fn number(cursor: &Cursor) -> Result<i64, StoreError> {
-    let form = cursor.form().try_into().map_err(|_| StoreError::ForeignCursor)?;
-    Ok(i64::from_be_bytes(form))
-}
 
 /// The number of the newest block; 0: there is none.
 pub(super) fn last_block(connection: &Connection) -> rusqlite::Result<i64> {

@@ -5,8 +5,8 @@ use penstock_policy::merkle::growing::{self, NodeAt, TreeState};
 use penstock_proto::audit::leaf::BlockLeaf;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::places;
 use super::state::unsigned;
-use super::trail;
 use crate::store::trail::StoredBlock;
 use crate::store::tree::BlockInTree;
 
@@ -92,7 +92,7 @@ pub(super) fn block_at(
                 previous: row.get(0)?,
                 index: index.and_then(|index| u64::try_from(index).ok()),
                 block: StoredBlock {
-                    end: trail::cursor(row.get(4)?),
+                    end: places::cursor(row.get(4)?),
                     source: source.to_owned(),
                     epoch,
                     sequence,

@@ -14,7 +14,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::codes::failed;
 use super::disk::DiskSample;
-use super::{removal, state, trail};
+use super::{places, removal, state, trail};
 use crate::store::StoreError;
 use crate::store::room::{DiskReserve, DiskUsage, Purpose};
 use crate::store::state::{Change, RecordChange};
@@ -143,7 +143,7 @@ fn run(
         match commit(&connection, path, &mut group, &likely) {
             Ok((done, last_block)) => {
                 if let Some(last_block) = last_block {
-                    appended.send_replace(trail::cursor(last_block));
+                    appended.send_replace(places::cursor(last_block));
                 }
                 done.into_iter().for_each(|done| done.answer(changes));
             }

@@ -38,11 +38,19 @@ pub struct EvidenceProved {
     pub tree_root: String,
     /// Blocks in this file, each of which is in that tree, but those of `before_tree`.
     pub blocks: u64,
-    /// Blocks from before there was a tree: the chains of their sources alone prove them.
+    /// Blocks from before there was a tree; the chains of their sources tie them to blocks in it, but for those of `unproved`.
     pub before_tree: u64,
+    /// Blocks that nothing ties to the tree: they may be anybody's.
+    pub unproved: u64,
+    /// The first and the last block of all trails that is in the file, counted from 0 in the order in which they came; absent: none is.
+    pub first_leaf: Option<u64>,
+    /// The last one.
+    pub last_leaf: Option<u64>,
+    /// Blocks between these two that are not in the file: those of other sources, where one was asked for.
+    pub left_out: u64,
     /// Each trail of which there are blocks.
     pub trails: Vec<TrailProved>,
-    /// Whether nothing in it contradicts anything: only then is any of it to be believed.
+    /// Whether nothing in it contradicts anything, and all of it is proved to be the coordinator's: only then is any of it to be believed.
     pub sound: bool,
 }
 
@@ -57,6 +65,12 @@ pub struct TrailProved {
     pub events: u64,
     /// Blocks that are missing, and that no loss record accounts for.
     pub unexplained: u64,
+    /// Whether its source's seals cover some of it; what is behind the newest one, a sentence says.
+    pub sealed: bool,
+    /// Whether its source's identity key vouches for seals of it.
+    pub vouched: bool,
+    /// Blocks behind the newest seal.
+    pub unsealed_blocks: u64,
     /// Everything in sentences; each that begins with `WRONG` contradicts.
     pub findings: Vec<String>,
     /// Whether nothing contradicts.
@@ -76,6 +90,10 @@ impl EvidenceProved {
             tree_root: head.tree.root.iter().map(|byte| format!("{byte:02x}")).collect(),
             blocks: report.blocks,
             before_tree: report.before_tree,
+            unproved: report.unproved,
+            first_leaf: report.leaves.map(|(first, _)| first),
+            last_leaf: report.leaves.map(|(_, last)| last),
+            left_out: report.left_out,
             sound: report.is_sound(),
             trails: report
                 .trails
@@ -85,6 +103,9 @@ impl EvidenceProved {
                     blocks: trail.blocks,
                     events: trail.events,
                     unexplained: trail.unexplained(),
+                    sealed: trail.sealed.is_some(),
+                    vouched: trail.vouched.is_some(),
+                    unsealed_blocks: trail.unsealed.0,
                     findings: trail.to_string().lines().map(str::to_owned).collect(),
                     sound: trail.is_whole(),
                 })
@@ -111,14 +132,34 @@ impl Report for EvidenceProved {
             let words = page.paint(Tone::Plain, words);
             page.line(format!("  {mark} {words}"));
         };
-        say(
-            Tone::Good,
-            "✓",
-            &format!(
-                "{} had {} blocks at {} and signed that: each block in this file is one of them",
-                self.signed_by, self.tree_size, self.signed_at
-            ),
+        let had = format!(
+            "{} had {} blocks at {} and signed that",
+            self.signed_by, self.tree_size, self.signed_at
         );
+        match self.unproved {
+            0 => say(
+                Tone::Good,
+                "✓",
+                &format!("{had}: each block in this file is one of them"),
+            ),
+            unproved => say(
+                Tone::Bad,
+                "✗",
+                &format!(
+                    "{had}; WRONG: nothing proves {unproved} blocks in this file to be among them: they may be anybody's"
+                ),
+            ),
+        }
+        if let (Some(first), Some(last)) = (self.first_leaf, self.last_leaf) {
+            say(
+                Tone::Dim,
+                "·",
+                &format!(
+                    "this file goes from block {first} to block {last} of all trails, and leaves {} between them out: nothing is said of any other",
+                    self.left_out
+                ),
+            );
+        }
         if !self.signed_in_time {
             say(
                 Tone::Warn,
@@ -126,22 +167,22 @@ impl Report for EvidenceProved {
                 "its certificate was not valid at that time: its clock was wrong, or the key was used later",
             );
         }
-        if self.before_tree > 0 {
+        if self.before_tree > self.unproved {
             say(
                 Tone::Dim,
                 "·",
                 &format!(
-                    "{} blocks were stored before there was such a tree: only the chains of their sources prove them",
-                    self.before_tree
+                    "{} blocks were stored before there was such a tree: the chains of their sources tie them to it",
+                    self.before_tree - self.unproved
                 ),
             );
         }
         for trail in &self.trails {
             page.gap();
-            let (tone, mark) = if trail.sound {
-                (Tone::Good, "✓")
-            } else {
-                (Tone::Bad, "✗")
+            let (tone, mark) = match (trail.sound, trail.sealed && trail.vouched) {
+                (true, true) => (Tone::Good, "✓"),
+                (true, false) => (Tone::Warn, "!"),
+                (false, _) => (Tone::Bad, "✗"),
             };
             let mark = page.paint(tone, mark);
             let source = page.paint(Tone::Name, &trail.source);

@@ -132,9 +132,25 @@ pub struct EvidenceReader<'a> {
     head: VerifiedHead,
     consistency: Vec<Hash>,
     trails: BTreeMap<String, TrailVerifier<'a>>,
-    last_index: Option<u64>,
+    /// The first and the last leaf.
+    leaves: Option<(u64, u64)>,
+    /// Blocks from before the tree, source by source, that no block of the tree follows yet.
+    untied: BTreeMap<String, Untied>,
     blocks: u64,
     before_tree: u64,
+}
+
+/// Blocks of a source from before there was a tree. They are proved once the source's next block, which is in the tree, names the last of them
+/// as the one before it.
+#[derive(Debug, Default)]
+struct Untied {
+    /// The place behind the last one, and its digest.
+    next: (u64, u64),
+    digest: [u8; 32],
+    /// As many follow one another up to there.
+    linked: u64,
+    /// Others, which nothing proves any more.
+    lost: u64,
 }
 
 /// What evidence proves.
@@ -146,14 +162,20 @@ pub struct EvidenceReport {
     pub trails: BTreeMap<String, TrailReport>,
     /// All blocks.
     pub blocks: u64,
-    /// Of those, blocks from before there was a tree: the chains of their sources alone prove them.
+    /// Of those, blocks from before there was a tree, which the chains of their sources tie to blocks in it.
     pub before_tree: u64,
+    /// Of those, blocks that nothing ties to the tree: they may be anybody's.
+    pub unproved: u64,
+    /// The first and the last leaf of the tree that is in the file; `None`: none is.
+    pub leaves: Option<(u64, u64)>,
+    /// Blocks between these two that are not in the file.
+    pub left_out: u64,
 }
 
 impl EvidenceReport {
-    /// Whether nothing in it contradicts anything.
+    /// Whether nothing in it contradicts anything, and everything in it is proved to be the coordinator's.
     pub fn is_sound(&self) -> bool {
-        self.trails.values().all(TrailReport::is_whole)
+        self.unproved == 0 && self.trails.values().all(TrailReport::is_whole)
     }
 }
 
@@ -186,7 +208,8 @@ impl<'a> EvidenceReader<'a> {
             head: TreeHead::verify(&head.note, &certificates, plant, roots)?,
             consistency: hashes(&head.consistency).ok_or(EvidenceError::Form(0))?,
             trails: BTreeMap::new(),
-            last_index: None,
+            leaves: None,
+            untied: BTreeMap::new(),
             blocks: 0,
             before_tree: 0,
         })
@@ -220,18 +243,18 @@ impl<'a> EvidenceReader<'a> {
         else {
             return Err(form());
         };
-        match (self.last_index, index) {
-            (Some(last), Some(index)) if index <= last => return Err(EvidenceError::Order(number)),
+        match (self.leaves, index) {
+            (Some((_, last)), Some(index)) if index <= last => return Err(EvidenceError::Order(number)),
             (Some(_), None) => return Err(EvidenceError::Order(number)),
             _ => {}
         }
+        let leaf = leaf_of(&source, &block).ok_or_else(form)?;
         match index {
             Some(index) => {
                 let in_tree = InTree {
                     index,
                     path: hashes(&path).ok_or_else(form)?,
                 };
-                let leaf = leaf_of(&source, &block).ok_or_else(form)?;
                 if !in_tree.proves(&leaf.hash(), &self.head.head.tree) {
                     return Err(EvidenceError::NotInTree {
                         source_name: source,
@@ -243,7 +266,10 @@ impl<'a> EvidenceReader<'a> {
             }
             None => self.before_tree += 1,
         }
-        self.last_index = index;
+        if let Some(index) = index {
+            self.leaves = Some((self.leaves.map_or(index, |(first, _)| first), index));
+        }
+        self.tie(&source, &block, &leaf, index.is_some());
         self.blocks += 1;
         if self.trails.len() >= SOURCES_MAX && !self.trails.contains_key(&source) {
             return Err(EvidenceError::Sources);
@@ -260,9 +286,39 @@ impl<'a> EvidenceReader<'a> {
         Ok(())
     }
 
+    /// Follows the chain of a source from blocks of before the tree into it.
+    fn tie(&mut self, source: &str, block: &AuditBlock, leaf: &BlockLeaf, in_tree: bool) {
+        let at = (block.epoch, block.sequence);
+        if in_tree {
+            if let Some(untied) = self.untied.get_mut(source).filter(|untied| untied.linked > 0) {
+                let follows = untied.next == at && block.previous_digest == untied.digest.as_slice();
+                let linked = std::mem::take(&mut untied.linked);
+                untied.lost += if follows { 0 } else { linked };
+            }
+            return;
+        }
+        let untied = self.untied.entry(source.to_owned()).or_default();
+        if untied.linked > 0 && (untied.next != at || block.previous_digest != untied.digest.as_slice()) {
+            untied.lost += std::mem::take(&mut untied.linked);
+        }
+        untied.linked += 1;
+        (untied.next, untied.digest) = ((at.0, at.1.saturating_add(1)), leaf.digest);
+    }
+
     /// What all of it proves.
     pub fn report(self) -> EvidenceReport {
+        let unproved = self
+            .untied
+            .values()
+            .map(|untied| untied.linked + untied.lost)
+            .sum();
+        let held = self.blocks - self.before_tree;
         EvidenceReport {
+            unproved,
+            leaves: self.leaves,
+            left_out: self
+                .leaves
+                .map_or(0, |(first, last)| (last - first + 1).saturating_sub(held)),
             head: self.head,
             trails: self
                 .trails

@@ -76,6 +76,23 @@ async fn what_a_coordinator_gives_is_proved_by_its_root_alone_and_nothing_that_w
         twice.insert(number, pieces[number].clone());
         assert!(!is_believed(&twice), "{number} twice");
     }
+    // Without its place in the tree a block counts only if the next one, which has one, follows it.
+    let untied = |count: usize| {
+        let mut pieces = pieces.clone();
+        for piece in &mut pieces[1..=count] {
+            if let Some(Piece::Block(block)) = &mut piece.piece {
+                (block.index, block.path) = (None, Vec::new());
+            }
+        }
+        pieces
+    };
+    assert!(is_believed(&untied(4)), "tied by the chain to the fifth");
+    assert_eq!(proved(&world, &untied(4)).unwrap().before_tree, 4);
+    assert_eq!(proved(&world, &untied(12)).unwrap().unproved, 12);
+    assert!(!is_believed(&untied(12)), "anybody's");
+    let mut forged = untied(4);
+    forged.remove(4);
+    assert_eq!(proved(&world, &forged).unwrap().unproved, 3);
     // Each byte of each field.
     let mut file = Vec::new();
     for piece in &pieces {

@@ -34,7 +34,7 @@ pub use self::denials::{Grouping, denials};
 pub use self::filter::{Filter, FilterError, LIMIT_DEFAULT, LIMIT_MAX};
 use self::names::{Names, named};
 pub(crate) use self::reader::{BlockReader, Unread};
-pub(crate) use self::recent::recent;
+pub(crate) use self::recent::place_since;
 use crate::releases::Releases;
 use crate::store::{Cursor, Store, StoreError, StoredBlock};
 
@@ -210,18 +210,29 @@ pub(crate) async fn tail(
     filter: &Filter,
     out: &Out,
 ) -> Result<(), StoreError> {
-    let after = store.appended().borrow().clone();
-    tail_from(store, releases, filter, after, out).await
+    let mut after = store.appended().borrow().clone();
+    let tail = tail_from(store, releases, filter, (&mut after, Until::Closed), out);
+    tail.await.map(|_| ())
 }
 
-/// The same from a place on.
+/// How far trails are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// To the newest block.
+    CaughtUp,
+    /// For as long as somebody listens.
+    Closed,
+}
+
+/// The same from a place on, which goes on with what was sent. It ends when that is so (`Continue`), or before: when nobody takes it, or behind a block
+/// that cannot be read, which is sent as a fault.
 pub(crate) async fn tail_from(
     store: &Store,
     releases: &Releases,
     filter: &Filter,
-    mut after: Cursor,
+    (after, until): (&mut Cursor, Until),
     out: &Out,
-) -> Result<(), StoreError> {
+) -> Result<ControlFlow<()>, StoreError> {
     let mut appended = store.appended();
     appended.mark_unchanged();
     let filter = Filter {
@@ -231,21 +242,28 @@ pub(crate) async fn tail_from(
     let mut sending = Sending::new(&filter, releases, out, None);
     loop {
         let page = tokio::select! {
-            page = store.page(terms::blocks(&filter), Some(after), PAGE) => page?,
-            () = out.closed() => return Ok(()),
+            page = store.page(terms::blocks(&filter), Some(after.clone()), PAGE) => page?,
+            () = out.closed() => return Ok(ControlFlow::Break(())),
         };
-        // Also behind what the summary rules out, so that it is not looked at again.
-        after = page.end;
-        if sending.all(&page.blocks).await.is_break() {
-            return Ok(());
+        for block in &page.blocks {
+            let sent = sending.block(block, None).await;
+            *after = block.end.clone();
+            if sent.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
         }
+        // Also behind what the summary rules out, so that it is not looked at again.
+        *after = page.end;
         if page.more {
             continue;
         }
+        if until == Until::CaughtUp {
+            return Ok(ControlFlow::Continue(()));
+        }
         tokio::select! {
             // What was appended since the last look is seen at once, also what came while the page was read.
-            changed = appended.changed() => if changed.is_err() { return Ok(()) },
-            () = out.closed() => return Ok(()),
+            changed = appended.changed() => if changed.is_err() { return Ok(ControlFlow::Continue(())) },
+            () = out.closed() => return Ok(ControlFlow::Break(())),
         }
     }
 }

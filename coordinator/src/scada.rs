@@ -96,7 +96,7 @@ pub(crate) async fn publish(
     let topics = Topics::new(&settings, &plant, &coordinator);
     let node = settings.sparkplug.clone().map(Node::new);
     let line = Line {
-        client: format!("penstock-coordinator-{coordinator}"),
+        client: format!("penstock-{plant}-coordinator-{coordinator}"),
         settings,
         alarms,
         health,

@@ -2,6 +2,7 @@
 //! does not take is due again a second later; what gateways enforce does not wait for it.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::MissedTickBehavior;
+use tonic::Code;
 
 use super::AlarmKey;
 use super::conditions::{Evidence, GatewayShown, conditions};
@@ -20,7 +22,7 @@ use super::view::{self, PublishedAlarms};
 use crate::clock;
 use crate::health_watch::PublishedHealth;
 use crate::journal::Journal;
-use crate::query::{self, Filter};
+use crate::query::{self, Filter, Until};
 use crate::releases::{CurrentRelease, Releases};
 use crate::rollout::run::Rollouts;
 use crate::sessions::Fleet;
@@ -255,7 +257,10 @@ impl Alarms {
         let mut desk = self.shared.desk.lock().await;
         match record {
             Ok(record) => desk.sightings.take(record, &release.detail.zones),
-            Err(_) => desk.sightings.is_whole = true,
+            Err(status) if status.code() == Code::Ok => desk.sightings.is_whole = true,
+            Err(status) => {
+                tracing::warn!(%status, "a part of the trails is not looked at for alarms");
+            }
         }
     }
 
@@ -306,27 +311,40 @@ async fn follow_trails(
     out: mpsc::Sender<Result<v1::AuditRecord, tonic::Status>>,
 ) {
     let filter = Filter::of_kinds(&["operation", "loss", "trail"]);
-    let mut after = store.appended().borrow().clone();
     let since_ms = clock::now_ms().saturating_sub(COUNTS_MS);
-    match query::recent(store, releases, &filter, since_ms, BLOCKS_MAX).await {
-        Ok(found) => {
-            for record in found {
-                if out.send(Ok(record)).await.is_err() {
-                    return;
-                }
+    let (mut after, reaches) = loop {
+        match query::place_since(store, since_ms, BLOCKS_MAX).await {
+            Ok(found) => break found,
+            Err(error) => {
+                tracing::warn!(error = %crate::chain(&error), "what the trails say of the last hour cannot be read for alarms; it is tried again");
             }
         }
-        Err(status) => {
-            tracing::warn!(%status, "what the trails say of the last hour cannot be read; alarms know of what comes from now on");
-        }
-    }
-    // Behind all of it: from here on, what was not seen did not happen.
-    let _ = out.send(Err(tonic::Status::ok("the last hour is read"))).await;
-    while !out.is_closed() {
-        if let Err(error) = query::tail_from(store, releases, &filter, after, &out).await {
-            tracing::warn!(error = %crate::chain(&error), "the trails cannot be followed for alarms; it is tried again");
-        }
         tokio::time::sleep(FOLLOW_AGAIN).await;
-        after = store.appended().borrow().clone();
+        if out.is_closed() {
+            return;
+        }
+    };
+    let mut until = Until::CaughtUp;
+    while !out.is_closed() {
+        let followed = query::tail_from(store, releases, &filter, (&mut after, until), &out);
+        match followed.await {
+            Ok(ControlFlow::Continue(())) if until == Until::CaughtUp => {
+                until = Until::Closed;
+                tokio::spawn(say_whole(out.clone(), reaches));
+            }
+            Ok(_) => tokio::time::sleep(LOOK).await,
+            Err(error) => {
+                tracing::warn!(error = %crate::chain(&error), "the trails cannot be followed for alarms; it is tried again");
+                tokio::time::sleep(FOLLOW_AGAIN).await;
+            }
+        }
     }
+}
+
+/// From here on, what was not seen did not happen: at once where all of the last hour was read, else when it is over.
+async fn say_whole(out: mpsc::Sender<Result<v1::AuditRecord, tonic::Status>>, reaches: bool) {
+    if !reaches {
+        tokio::time::sleep(Duration::from_millis(COUNTS_MS)).await;
+    }
+    let _ = out.send(Err(tonic::Status::ok("the last hour is read"))).await;
 }

@@ -316,18 +316,23 @@ fn raised(key: &AlarmKey, sign: &Sign, now_ms: u64) -> Step {
     step(key, word, Some(record.clone()), &record)
 }
 
-/// Raised again, where there is more of it than somebody acknowledged.
+/// Raised again, where there is more of it than somebody acknowledged, or than is shown to whoever will.
 fn more(key: &AlarmKey, held: &AlarmRecord, sign: &Sign, now_ms: u64) -> Option<Step> {
-    let is_more = held.state == AlarmState::Acknowledged
+    let is_acknowledged = held.state == AlarmState::Acknowledged;
+    let is_more = (is_acknowledged || held.state == AlarmState::Unacknowledged)
         && held.subjects.len() < SUBJECTS_MAX
         && !sign.subjects.is_subset(&held.subjects);
     if !is_more {
         return None;
     }
+    let (since_ms, raised_ms) = match is_acknowledged {
+        true => (now_ms, now_ms),
+        false => (held.since_ms, held.raised_ms),
+    };
     let after = AlarmRecord {
         state: AlarmState::Unacknowledged,
-        since_ms: now_ms,
-        raised_ms: now_ms,
+        since_ms,
+        raised_ms,
         by: Author::default(),
         reason: String::new(),
         ..refreshed(held, Some(sign))

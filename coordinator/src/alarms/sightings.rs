@@ -31,7 +31,9 @@ struct TrailSeen {
     /// Blocks that are missing, less those that loss records account for.
     missing: i128,
     gap: Option<Seen>,
-    /// Somebody else wrote under its name, or part of it was refused.
+    /// When either of these two was heard of last.
+    missing_ms: u64,
+    /// Somebody else wrote under its name, its seals do not fit, or part of it was refused.
     other: Option<Seen>,
 }
 
@@ -81,7 +83,7 @@ impl Sightings {
         let kind = record.event.as_ref().and_then(|event| event.kind.as_ref());
         match (kind, gateway) {
             (Some(Kind::Operation(event)), Some(gateway)) => self.operation(record, event, gateway, zones),
-            (Some(Kind::Loss(event)), Some(gateway)) => self.loss(gateway, event),
+            (Some(Kind::Loss(event)), Some(gateway)) => self.loss(record.received_ms, gateway, event),
             (Some(Kind::Trail(event)), _) if record.source.starts_with(COORDINATOR_PREFIX) => {
                 self.trail(record.received_ms, event);
             }
@@ -145,9 +147,11 @@ impl Sightings {
         keep(of_zone.entry(event.client.clone()), seen);
     }
 
-    fn loss(&mut self, gateway: GatewayId, event: &LossEvent) {
+    fn loss(&mut self, received_ms: u64, gateway: GatewayId, event: &LossEvent) {
         if event.blocks > 0 {
-            self.trails.entry(gateway).or_default().missing -= i128::from(event.blocks);
+            let trail = self.trails.entry(gateway).or_default();
+            trail.missing -= i128::from(event.blocks);
+            trail.missing_ms = received_ms;
         }
     }
 
@@ -164,24 +168,33 @@ impl Sightings {
         match event.step.as_str() {
             "gap" => {
                 trail.missing += i128::from(event.blocks);
+                trail.missing_ms = received_ms;
                 trail.gap = Some(seen);
             }
-            "refused" | "rewound" => trail.other = Some(seen),
+            "refused" | "rewound" | "seals" => trail.other = Some(seen),
             _ => {}
         }
     }
 
     /// Forgets what no longer counts, and what is of no zone and no gateway any more.
     pub(crate) fn forget(&mut self, zones: &BTreeMap<ZoneId, Boundary>, now_ms: u64) {
-        let counts = |seen: &Seen| now_ms.saturating_sub(seen.last_ms) < COUNTS_MS;
+        // What came while the clock was ahead came now at the latest: else it would count until then.
+        let counts = |seen: &mut Seen| {
+            seen.last_ms = seen.last_ms.min(now_ms);
+            now_ms - seen.last_ms < COUNTS_MS
+        };
         self.refused.retain(|zone, seen| {
             seen.retain(|_, seen| counts(seen));
             zones.contains_key(zone) && !seen.is_empty()
         });
         self.trails.retain(|_, trail| {
-            trail.gap = trail.gap.take().filter(counts);
-            trail.other = trail.other.take().filter(counts);
-            // What loss records accounted for beforehand is kept; it is one number for each gateway.
+            trail.gap.take_if(|gap| !counts(gap));
+            trail.other.take_if(|other| !counts(other));
+            trail.missing_ms = trail.missing_ms.min(now_ms);
+            // What accounts for what comes or came within the hour: no loss of long ago hides a gap, and no gap of long ago makes one of another.
+            if now_ms - trail.missing_ms >= COUNTS_MS {
+                trail.missing = 0;
+            }
             trail.gap.is_some() || trail.other.is_some() || trail.missing != 0
         });
     }

@@ -1,48 +1,37 @@
-//! What came lately, for whoever follows trails on and must not miss what came while nobody followed.
+//! Where in the trails something came first, for whoever follows them on and must not miss what came while nobody followed.
 
-use tonic::Status;
+use super::PAGE;
+use crate::store::{BlockFilter, Cursor, Store, StoreError};
 
-use super::names::Names;
-use super::{Filter, PAGE, events, record};
-use crate::releases::Releases;
-use crate::store::{BlockFilter, Store};
-
-/// What was received since then and is asked for, the oldest first; of at most `blocks_max` blocks. It looks back from the newest block and ends at the
-/// first one that is older, so that it takes no longer where the trail is long.
+/// The place behind which everything stands that was received since then, looked for from the newest block back; whether it goes so far, or only
+/// `blocks_max` blocks. One block at a time is kept of what is looked at.
 ///
 /// # Errors
-/// The store or a block cannot be read.
-pub(crate) async fn recent(
+/// The store cannot be read.
+pub(crate) async fn place_since(
     store: &Store,
-    releases: &Releases,
-    filter: &Filter,
     since_ms: u64,
     blocks_max: usize,
-) -> Result<Vec<penstock_proto::v1::AuditRecord>, Status> {
+) -> Result<(Cursor, bool), StoreError> {
     let all = BlockFilter {
         newest_first: true,
         ..BlockFilter::default()
     };
-    let (mut after, mut blocks, mut names) = (None, Vec::new(), Names::default());
+    let (mut after, mut blocks) = (None, 0);
     loop {
-        let page = store.page(all.clone(), after, PAGE).await.map_err(Status::from)?;
-        let is_last = !page.more || page.blocks.iter().any(|block| block.received_ms < since_ms);
-        blocks.extend(
-            page.blocks
-                .into_iter()
-                .filter(|block| block.received_ms >= since_ms),
-        );
-        if is_last || blocks.len() >= blocks_max {
-            break;
+        let page = store.page(all.clone(), after, PAGE).await?;
+        for block in page.blocks {
+            if block.received_ms < since_ms {
+                return Ok((block.end, true));
+            }
+            blocks += 1;
+            if blocks >= blocks_max {
+                return Ok((block.end, false));
+            }
+        }
+        if !page.more {
+            return Ok((store.beginning().await?, true));
         }
         after = Some(page.end);
     }
-    let mut found = Vec::new();
-    for block in blocks.iter().rev() {
-        events(block, (filter, releases), &mut names, &mut |met| {
-            found.push(record(&met))
-        })
-        .await?;
-    }
-    Ok(found)
 }

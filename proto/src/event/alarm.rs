@@ -8,7 +8,7 @@ use crate::v1::{AlarmEvent, NamedAddress, Severity};
 
 pub(super) const KIND: KindDescription = KindDescription {
     word: "alarm",
-    // Stored. The bits between are kept for kinds that are made at the same time.
+    // Stored. Those between are free.
     bit: 20,
     writer: Writer::Coordinator,
     meaning: "an alarm of the control room was raised, acknowledged, shelved, taken out of service, or is over",
@@ -42,6 +42,18 @@ impl Described for AlarmEvent {
             &self.by,
             &self.reason,
         ]
+    }
+
+    fn zones(&self) -> Vec<&str> {
+        Some(self.zone.as_str())
+            .filter(|zone| !zone.is_empty())
+            .into_iter()
+            .collect()
+    }
+
+    /// Whoever acknowledged it by topic is nobody who was proved.
+    fn operator(&self) -> Option<&str> {
+        Some(self.by.as_str()).filter(|by| !by.is_empty() && !self.by_topic)
     }
 
     fn sentence(&self, _: &[NamedAddress]) -> String {

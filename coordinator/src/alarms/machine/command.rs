@@ -90,7 +90,11 @@ impl Machine {
         let (word, after, before) = match (command, held) {
             (Command::Acknowledge, Some(held)) if held.state == AlarmState::Unacknowledged => (
                 "acknowledged",
-                Some(by_hand(held, AlarmState::Acknowledged, 0)),
+                // Of what was shown: what is more of it by now is raised again.
+                Some(AlarmRecord {
+                    subjects: held.subjects.clone(),
+                    ..by_hand(held, AlarmState::Acknowledged, 0)
+                }),
                 held,
             ),
             (Command::Acknowledge, Some(held)) if held.state == AlarmState::Returned => {

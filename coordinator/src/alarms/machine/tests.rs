@@ -153,6 +153,34 @@ fn more_than_somebody_acknowledged_is_raised_again_and_the_same_is_not() {
 }
 
 #[test]
+fn who_acknowledges_has_seen_what_was_shown_and_is_called_for_what_came_after() {
+    let mut world = World::new();
+    let both = || {
+        let mut sign = sign("a");
+        sign.subjects.insert("b".to_owned());
+        Condition::Stands(Sign {
+            message: "gw-1: a and b are silent".to_owned(),
+            ..sign
+        })
+    };
+    world.pass(ON_MS + 1000, &seen(stands("a")));
+    // It comes between two looks: nobody was shown it.
+    world.command(&both(), Command::Acknowledge, "").unwrap();
+    world.pass(1000, &seen(both()));
+    assert_eq!(world.state(), "unacknowledged");
+    // And before anybody acknowledged, it is shown as it comes.
+    let mut world = World::new();
+    world.pass(ON_MS + 1000, &seen(stands("a")));
+    world.pass(1000, &seen(both()));
+    let shown = world.machine.records()[&key()].clone();
+    assert_eq!(shown.message, "gw-1: a and b are silent");
+    world.command(&both(), Command::Acknowledge, "").unwrap();
+    world.pass(10_000, &seen(both()));
+    assert_eq!(world.state(), "acknowledged");
+    assert_eq!(world.words, ["raised", "raised-again", "acknowledged"]);
+}
+
+#[test]
 fn a_shelved_alarm_needs_a_reason_comes_back_by_itself_and_a_safety_zones_is_never_shelved_by_one_person() {
     let mut world = World::new();
     let on = stands("a");

@@ -161,3 +161,55 @@ fn a_gap_counts_unless_a_loss_record_accounts_for_it_whichever_comes_first() {
     sightings.take(&foreign, &zones());
     assert!(sightings.trails(&[gateway()], NOW_MS).is_none());
 }
+
+#[test]
+fn what_seals_show_counts_and_nothing_counts_for_longer_because_a_clock_was_ahead() {
+    let trail = |step: &str, at_ms| {
+        let event = TrailEvent {
+            step: step.to_owned(),
+            source: "gw-1".to_owned(),
+            blocks: 3,
+            ..TrailEvent::default()
+        };
+        record("coordinator/c1", at_ms, Kind::Trail(event))
+    };
+    for (step, counts) in [
+        ("seals", true),
+        ("refused", true),
+        ("sealed", false),
+        ("expired", false),
+    ] {
+        let mut sightings = Sightings::default();
+        sightings.take(&trail(step, NOW_MS), &zones());
+        let seen = sightings.trails(&[gateway()], NOW_MS);
+        assert_eq!(seen.is_some(), counts, "{step}");
+    }
+    let mut sightings = Sightings::default();
+    let far_ms = NOW_MS + 1000 * COUNTS_MS;
+    sightings.take(&trail("gap", far_ms), &zones());
+    sightings.take(&trail("seals", far_ms), &zones());
+    sightings.forget(&zones(), NOW_MS);
+    assert!(sightings.trails(&[gateway()], NOW_MS).is_some());
+    sightings.forget(&zones(), NOW_MS + COUNTS_MS);
+    assert_eq!(sightings, Sightings::default());
+}
+
+#[test]
+fn a_loss_of_long_ago_hides_no_gap() {
+    let mut sightings = Sightings::default();
+    let loss = LossEvent {
+        blocks: u64::MAX,
+        ..LossEvent::default()
+    };
+    sightings.take(&record("gw-1", NOW_MS, Kind::Loss(loss)), &zones());
+    let later_ms = NOW_MS + COUNTS_MS;
+    sightings.forget(&zones(), later_ms);
+    let gap = TrailEvent {
+        step: "gap".to_owned(),
+        source: "gw-1".to_owned(),
+        blocks: 1,
+        ..TrailEvent::default()
+    };
+    sightings.take(&record("coordinator/c1", later_ms, Kind::Trail(gap)), &zones());
+    assert!(sightings.trails(&[gateway()], later_ms).is_some());
+}

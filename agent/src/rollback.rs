@@ -187,7 +187,10 @@ impl RollbackGuard {
                 stepped: stepped.map_or(Duration::MAX, |stepped| stepped.elapsed()),
             };
             let (is_due, is_awaited) = match &known {
-                DiskState::Newest(noted) => (is_due(noted, &now, &ages, is_first), false),
+                DiskState::Newest(noted) => (
+                    (is_changed && ages.stepped >= STEP_MIN) || is_due(noted, &now, &ages, is_first),
+                    false,
+                ),
                 DiskState::Wrong(AgentStep::DiskSetBack, _) => (is_changed, failures == 0),
                 DiskState::Nothing | DiskState::Wrong(..) => (true, is_changed && failures == 0),
             };
@@ -197,6 +200,14 @@ impl RollbackGuard {
                 if let (DiskState::Newest(_), Ok((DiskState::Newest(noted), Some(counter)))) =
                     (&known, &found)
                 {
+                    if let Some(accepted) = noted
+                        .accepted
+                        .as_ref()
+                        .filter(|_| known != DiskState::Newest(noted.clone()))
+                    {
+                        self.audit
+                            .note(record::agent(AgentStep::DiskAccepted, &accepted.reason));
+                    }
                     stepped = Some(Instant::now());
                     found = self.step(noted.next(*counter, now)).await;
                     is_first &= found.is_err();

@@ -18,6 +18,7 @@ use crate::health::{Boundary, GatewayEvidence, ZoneJudgement, ZoneState, judge};
 use crate::releases::{CurrentRelease, gauge};
 use crate::sessions::{Fleet, TunnelSeries};
 use crate::subjects::Subjects;
+use penstock_policy::ids::GatewayId;
 
 /// Shortest time between two answers.
 const DEBOUNCE: Duration = Duration::from_millis(100);
@@ -76,7 +77,16 @@ pub async fn follow(
             let (fleet, subjects) = (fleet.clone(), subjects.clone());
             let mut tunnels = std::mem::take(&mut tunnels);
             move || {
-                fleet.inspect(|gateway, facts| tunnels.of(gateway, facts.connected, &facts.tunnels));
+                // Only those to gateways that there are: a series stays for as long as this program runs.
+                let is_one = |tunnel: &&v1::TunnelHealth| {
+                    let peer = tunnel.peer.parse::<GatewayId>().ok();
+                    let release = release.as_deref();
+                    peer.is_some_and(|peer| release.is_some_and(|release| release.mark(&peer).is_some()))
+                };
+                fleet.inspect(|gateway, facts| {
+                    let known: Vec<_> = facts.tunnels.iter().filter(is_one).cloned().collect();
+                    tunnels.of(gateway, facts.connected, &known);
+                });
                 tunnels.end();
                 let now = look(
                     (&fleet, &subjects),

@@ -4,6 +4,8 @@ use crate::v1::Fault;
 
 /// The code under which a gateway reports what people in front of it override, one fault for each override.
 pub const OVERRIDDEN: &str = "overridden";
+/// The codes of faults of what shows zones to panels and the SCADA, not of what guards them: they are shown, degrade no zone and fail no release.
+pub const OF_SHOWING: [&str; 3] = ["panel-not-served", "panel-client-elsewhere", "scada-not-reached"];
 /// Flows named in one fault at most; further ones are counted.
 pub const FLOWS_MAX: usize = 8;
 /// Zones named in one fault at most; one that concerns more concerns all.

@@ -93,6 +93,8 @@ impl Table {
         let Some(known) = self.bindings.get_mut(&seen.address) else {
             return self.first(seen);
         };
+        // By a clock that was ahead once, it would count until then.
+        known.last_ms = known.last_ms.min(now_ms);
         // What the kernel remembers of an interface that the machine has left.
         if seen.at_ms < known.last_ms && (known.mac, &known.interface) != (seen.mac, &seen.interface) {
             return None;
@@ -110,7 +112,7 @@ impl Table {
         (known.first_ms, known.last_ms) = (seen.at_ms, seen.at_ms);
         let quiet = u64::try_from(QUIET.as_millis()).unwrap_or(u64::MAX);
         let told = self.told_ms.get(&seen.address);
-        if told.is_some_and(|told| now_ms.saturating_sub(*told) < quiet) {
+        if told.is_some_and(|told| now_ms.checked_sub(*told).is_some_and(|ago| ago < quiet)) {
             return None;
         }
         self.told_ms.insert(seen.address, now_ms);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use penstock_policy::ids::ZoneId;
 use penstock_policy::plan::{Observing, Plan};
+use penstock_proto::fault::OF_SHOWING;
 use penstock_proto::v1::{Drift, Fault, HealthReport};
 
 use super::{GatewayHealth, ShownFault, ZoneHealth, ZoneMode, ZoneState};
@@ -20,9 +21,6 @@ const SILENT: &str = "flow-silent";
 const OPEN: [&str; 2] = ["kernel-failed", "rules-gone"];
 /// What is reported among the faults and is none: what enforcing would change, and who was let in by a grant.
 const NO_FAULT: [&str; 2] = ["not-ready-to-enforce", "remote-access"];
-
-/// Faults of what shows zones, not of what guards them: they are shown, and degrade none.
-const OF_SHOWING: [&str; 3] = ["panel-not-served", "panel-client-elsewhere", "scada-not-reached"];
 
 /// What is judged.
 #[derive(Debug)]

@@ -239,7 +239,8 @@ impl Filter {
         in_time
             && self.source.as_deref().is_none_or(|wanted| wanted == source)
             && self.is_kind(source, event)
-            && event.severity >= self.severity_min
+            // Whoever asks for none gets also what no source should write.
+            && (self.severity_min == 0 || event.severity >= self.severity_min)
             && self.decides(decision(event))
             && self.says(event)
     }

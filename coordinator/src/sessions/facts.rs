@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use penstock_policy::ids::{Digest, Revision, ZoneId};
 use penstock_policy::text;
 use penstock_proto::convert::PolicyMark;
-use penstock_proto::fault::{FLOWS_MAX, ZONES_MAX, flows_in_words};
+use penstock_proto::fault::{FLOWS_MAX, OF_SHOWING, ZONES_MAX, flows_in_words};
 use penstock_proto::v1;
 
 use crate::health::{GatewayEvidence, ReportedFault};
@@ -187,8 +187,12 @@ impl GatewayFacts {
 
     /// For the judgement on health; `wanted` is what it should enforce.
     pub fn evidence(&self, wanted: Option<PolicyMark>) -> GatewayEvidence {
-        let (foretold, faults): (Vec<_>, Vec<_>) =
-            self.faults.iter().partition(|fault| fault.code == NOT_READY);
+        let of_guarding = |fault: &&v1::Fault| !OF_SHOWING.contains(&fault.code.as_str());
+        let (foretold, faults): (Vec<_>, Vec<_>) = self
+            .faults
+            .iter()
+            .filter(of_guarding)
+            .partition(|fault| fault.code == NOT_READY);
         let (granted, faults): (Vec<_>, Vec<_>) = faults.into_iter().partition(|fault| fault.code == GRANTED);
         let mut faults: Vec<ReportedFault> = faults.into_iter().map(reported).collect();
         let own = self.trail_fault.iter().cloned();

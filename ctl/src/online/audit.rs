@@ -223,7 +223,7 @@ impl Report for Found {
 }
 
 /// Whether it asks for what coordinators have not always known.
-fn is_newer(request: &SearchAuditRequest) -> bool {
+pub(super) fn is_newer(request: &SearchAuditRequest) -> bool {
     let names = [
         &request.sites,
         &request.zones,
@@ -237,7 +237,7 @@ fn is_newer(request: &SearchAuditRequest) -> bool {
 
 /// Refuses what an older coordinator found, which does not know what it was asked for and gives everything instead. Since then each
 /// record has a cursor.
-fn understood(asks_newer: bool, record: &AuditRecord) -> Result<(), Failure> {
+pub(super) fn understood(asks_newer: bool, record: &AuditRecord) -> Result<(), Failure> {
     if asks_newer && record.cursor.is_empty() {
         return Err(Failure::usage(
             "this coordinator is older than this program and cannot search by site, zone, conduit, asset, operation, value or operator, \

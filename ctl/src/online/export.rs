@@ -10,6 +10,7 @@ use penstock_proto::export::{ExportRecord, Format, Position, otlp};
 use penstock_proto::v1::{AuditRecord, SearchAuditRequest};
 
 use super::Online;
+use super::audit::{is_newer, understood};
 use super::trail::{self, ReadBudget};
 use crate::ask;
 use crate::exit::Exit;
@@ -60,7 +61,12 @@ pub(super) async fn export(
     let mut sink = Sink::open(target.out)?;
     let waiting = ask::waiting(out, "reading the trail");
     let (mut written, mut failed) = (0_u64, None);
+    let asks_newer = is_newer(&request);
     let mut take = |record: AuditRecord, _: u64| {
+        if let Err(failure) = understood(asks_newer, &record) {
+            failed.get_or_insert(failure);
+            return;
+        }
         let record = ExportRecord::of(&plant, &record);
         let is_asked = target.from.is_none_or(|from| record.position >= *from);
         if is_asked && failed.is_none() {

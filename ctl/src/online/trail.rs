@@ -9,7 +9,7 @@ use penstock_inspect::query::Query;
 use penstock_policy::plan::Plan;
 use penstock_policy::protocol::LimitSet;
 use penstock_policy::verdict::{Connection, Permissions, permitted};
-use penstock_proto::v1::{AuditRecord, LearnedRange, SearchAuditRequest};
+use penstock_proto::v1::{AuditClock, AuditRecord, LearnedRange, SearchAuditRequest};
 use tokio::time::Instant;
 
 use super::Online;
@@ -71,7 +71,14 @@ async fn read_by(
         return Ok(gaps);
     };
     let whole = (request.from_ms, request.until_ms);
-    let mut stretches = vec![(request.from_ms.max(oldest_ms), request.until_ms)];
+    let by_source = request.clock == i32::from(AuditClock::Source);
+    // A source's clock may have been anywhere.
+    let from_ms = if by_source {
+        request.from_ms
+    } else {
+        request.from_ms.max(oldest_ms)
+    };
+    let mut stretches = vec![(from_ms, request.until_ms)];
     let mut left = budget.records;
     while let Some((from_ms, until_ms)) = stretches.pop() {
         if left == 0 || budget.until.is_some_and(|until| Instant::now() >= until) {
@@ -107,7 +114,16 @@ async fn read_by(
             });
             continue;
         }
-        take_within(records, whole, (from_ms, until_ms), take);
+        if by_source {
+            for record in records {
+                let at_ms = record.event.as_ref().map_or(0, |event| event.time_ms);
+                if (from_ms..=until_ms).contains(&at_ms) {
+                    take(record, at_ms);
+                }
+            }
+        } else {
+            take_within(records, whole, (from_ms, until_ms), take);
+        }
         left = left.saturating_sub(read);
         if full && from_ms < until_ms {
             gaps.left.push((from_ms, until_ms));

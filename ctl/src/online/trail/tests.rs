@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use penstock_proto::v1::AuditEvent;
+
 use super::*;
 
 const WHOLE: (u64, u64) = (1_000, 9_999);
@@ -44,6 +46,7 @@ impl FakeTrail {
             until_ms: WHOLE.1,
             limit: budget.page,
             newest_first: true,
+            clock: AuditClock::Either.into(),
             ..SearchAuditRequest::default()
         };
         let mut taken = Vec::new();
@@ -86,6 +89,40 @@ async fn each_record_is_read_once_in_parts_that_fit_an_answer() {
     let (mut taken, gaps) = trail(Duration::ZERO, false).read(budget(usize::MAX, None)).await;
     taken.sort_unstable();
     assert_eq!(taken, (WHOLE.0..=WHOLE.1).step_by(10).collect::<Vec<_>>());
+    assert!(gaps.left.is_empty() && gaps.crowded.is_empty(), "{gaps:?}");
+}
+
+#[tokio::test]
+async fn by_the_sources_clock_each_record_is_read_once_whenever_it_came() {
+    // A source that was away, and one whose clock stands in 1970: all of it came in one moment, long after.
+    let all: Vec<u64> = (0..5).chain((WHOLE.0..=WHOLE.1).step_by(10)).collect();
+    let request = SearchAuditRequest {
+        until_ms: WHOLE.1,
+        limit: 50,
+        clock: AuditClock::Source.into(),
+        ..SearchAuditRequest::default()
+    };
+    let mut search = async |part: SearchAuditRequest| {
+        let found = all
+            .iter()
+            .filter(|ms| (part.from_ms..=part.until_ms).contains(ms));
+        let found = found.map(|time_ms| AuditRecord {
+            received_ms: 1 << 40,
+            event: Some(AuditEvent {
+                time_ms: *time_ms,
+                ..AuditEvent::default()
+            }),
+            ..AuditRecord::default()
+        });
+        Ok(found.take(part.limit as usize).collect())
+    };
+    let mut taken = Vec::new();
+    let mut take = |_, ms| taken.push(ms);
+    let gaps = read_by(&mut search, &request, budget(usize::MAX, None), &mut take)
+        .await
+        .unwrap();
+    taken.sort_unstable();
+    assert_eq!(taken, all);
     assert!(gaps.left.is_empty() && gaps.crowded.is_empty(), "{gaps:?}");
 }
 

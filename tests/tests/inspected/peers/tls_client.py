@@ -7,10 +7,10 @@ wait SERVER PORT AUTHORITY CERTIFICATE KEY: prints `standing` once it stands, an
 Prints what came back: the value, `exception N`, what an echo names and whether it was the same, or `failed: …`.
 """
 
+import select
 import socket
 import ssl
 import sys
-import threading
 
 
 def context(authority, certificate, key):
@@ -60,15 +60,29 @@ def umodbus(server, port, files, verb, address, value=0):
 def echo(server, port, files, count):
     sent = bytes(number * 7 % 251 for number in range(int(count)))
     with connect(server, port, files) as connection:
-        writing = threading.Thread(target=connection.sendall, args=(sent,))
-        writing.start()
-        name, got = b"", b""
-        while not name.endswith(b"\n"):
-            name += connection.recv(1)
-        while len(got) < len(sent):
-            got += connection.recv(65536)
-        writing.join()
+        # By one thread: Python's ssl is not safe for one that reads beside one that writes.
+        connection.setblocking(False)
+        left, heard = memoryview(sent), b""
+        while not (b"\n" in heard and len(heard) - heard.index(b"\n") > len(sent)):
+            moved = False
+            try:
+                if left:
+                    left = left[connection.send(left[:16384]) :]
+                    moved = True
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                pass
+            try:
+                more = connection.recv(65536)
+                if not more:
+                    raise EOFError("it ended before all came back")
+                heard, moved = heard + more, True
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                pass
+            if not moved and select.select([connection], [connection] if left else [], [], 5) == ([], [], []):
+                raise TimeoutError("nothing moves any more")
+        connection.settimeout(5)
         connection.unwrap()
+    name, got = heard.split(b"\n", 1)
     return f"{name.decode().strip()} {'same' if got == sent else 'other'}"
 
 

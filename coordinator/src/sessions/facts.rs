@@ -188,11 +188,8 @@ impl GatewayFacts {
     /// For the judgement on health; `wanted` is what it should enforce.
     pub fn evidence(&self, wanted: Option<PolicyMark>) -> GatewayEvidence {
         let of_guarding = |fault: &&v1::Fault| !OF_SHOWING.contains(&fault.code.as_str());
-        let (foretold, faults): (Vec<_>, Vec<_>) = self
-            .faults
-            .iter()
-            .filter(of_guarding)
-            .partition(|fault| fault.code == NOT_READY);
+        let guarding = self.faults.iter().filter(of_guarding);
+        let (foretold, faults): (Vec<_>, Vec<_>) = guarding.partition(|fault| fault.code == NOT_READY);
         let (granted, faults): (Vec<_>, Vec<_>) = faults.into_iter().partition(|fault| fault.code == GRANTED);
         let mut faults: Vec<ReportedFault> = faults.into_iter().map(reported).collect();
         let own = self.trail_fault.iter().cloned();

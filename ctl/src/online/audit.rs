@@ -14,6 +14,7 @@ use serde::Serialize;
 use self::explained::Explained;
 pub use self::sums::{Counts, DenialList};
 use super::export::{ExportTarget, export};
+use super::trail::{is_newer, understood};
 use super::{Online, evidence, refused};
 use crate::args::{self, AuditFilter, ClockArg, DecisionArg, SeverityArg};
 use crate::ask;
@@ -220,32 +221,6 @@ impl Report for Found {
             page.line(more);
         }
     }
-}
-
-/// Whether it asks for what coordinators have not always known.
-pub(super) fn is_newer(request: &SearchAuditRequest) -> bool {
-    let names = [
-        &request.sites,
-        &request.zones,
-        &request.conduits,
-        &request.assets,
-        &request.operations,
-        &request.operators,
-    ];
-    !request.after.is_empty() || request.values.is_some() || names.iter().any(|names| !names.is_empty())
-}
-
-/// Refuses what an older coordinator found, which does not know what it was asked for and gives everything instead. Since then each
-/// record has a cursor.
-pub(super) fn understood(asks_newer: bool, record: &AuditRecord) -> Result<(), Failure> {
-    if asks_newer && record.cursor.is_empty() {
-        return Err(Failure::usage(
-            "this coordinator is older than this program and cannot search by site, zone, conduit, asset, operation, value or operator, \
-             nor go on behind a cursor",
-        )
-        .help("search by words (`penstock audit search WORDS`), or upgrade the coordinator"));
-    }
-    Ok(())
 }
 
 /// `penstock audit …`.

@@ -10,8 +10,7 @@ use penstock_proto::export::{ExportRecord, Format, Position, otlp};
 use penstock_proto::v1::{AuditRecord, SearchAuditRequest};
 
 use super::Online;
-use super::audit::{is_newer, understood};
-use super::trail::{self, ReadBudget};
+use super::trail::{self, ReadBudget, is_newer, understood};
 use crate::ask;
 use crate::exit::Exit;
 use crate::failure::{Failure, PIPE_CLOSED};

@@ -37,6 +37,32 @@ pub(super) struct ReadGaps {
     pub(super) left: Vec<(u64, u64)>,
 }
 
+/// Whether it asks for what coordinators have not always known.
+pub(super) fn is_newer(request: &SearchAuditRequest) -> bool {
+    let names = [
+        &request.sites,
+        &request.zones,
+        &request.conduits,
+        &request.assets,
+        &request.operations,
+        &request.operators,
+    ];
+    !request.after.is_empty() || request.values.is_some() || names.iter().any(|names| !names.is_empty())
+}
+
+/// Refuses what an older coordinator found, which does not know what it was asked for and gives everything instead. Since then each
+/// record has a cursor.
+pub(super) fn understood(asks_newer: bool, record: &AuditRecord) -> Result<(), Failure> {
+    if asks_newer && record.cursor.is_empty() {
+        return Err(Failure::usage(
+            "this coordinator is older than this program and cannot search by site, zone, conduit, asset, operation, value or operator, \
+             nor go on behind a cursor",
+        )
+        .help("search by words (`penstock audit search WORDS`), or upgrade the coordinator"));
+    }
+    Ok(())
+}
+
 /// The newest records that `request` finds, and whether there may be more.
 pub(super) async fn newest(
     online: &mut Online,

@@ -70,8 +70,9 @@ impl Evidence {
             for stored in &page.blocks {
                 let place = (stored.epoch, stored.sequence);
                 let found = self.store.block_at(&stored.source, place.0, place.1).await?;
-                // One that was removed meanwhile is not given.
-                let Some(found) = found else { continue };
+                let Some(found) = found else {
+                    return Err(overtaken());
+                };
                 let is_later = found.index.is_some_and(|index| index >= tree.size)
                     || (asked.until_ms != 0 && stored.received_ms > asked.until_ms);
                 if is_later {
@@ -81,6 +82,9 @@ impl Evidence {
             }
             if !page.more {
                 return Ok(());
+            }
+            if self.store.removed_behind(page.end.clone()).await?.is_some() {
+                return Err(overtaken());
             }
             page = tokio::select! {
                 page = self.store.page(all.clone(), Some(page.end), PAGE) => page?,
@@ -136,6 +140,13 @@ impl Evidence {
             path: hashes(path.unwrap_or_default()),
         })
     }
+}
+
+/// A gap that retention made would look as if somebody had taken blocks out.
+fn overtaken() -> Status {
+    Status::aborted(
+        "blocks that were asked for were removed for their age meanwhile: ask again, or from a later time on",
+    )
 }
 
 fn hashes(hashes: Vec<[u8; 32]>) -> Vec<bytes::Bytes> {

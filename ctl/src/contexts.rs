@@ -73,6 +73,11 @@ pub enum ContextError {
         #[source]
         source: toml::de::Error,
     },
+    /// What was seen of the coordinator's trails cannot be read.
+    #[error(
+        "{0} does not hold the head of a coordinator's trails any more, so that nothing tells whether they were rewritten since this login saw them: restore it, or move it away to begin without it"
+    )]
+    Tree(PathBuf),
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
@@ -115,6 +120,7 @@ impl From<ContextError> for Failure {
             ContextError::File(_) => failure("context-unreadable")
                 .caused_by(&error)
                 .help("log in again if the files were lost"),
+            ContextError::Tree(_) => failure("tree-damaged"),
             ContextError::NoHome => failure("no-home"),
             ContextError::Trust(_) => Self::altered("trust-refused", error.to_string())
                 .help("ask who changes the plant's roots; if nobody does, the coordinator is not to be trusted"),
@@ -305,9 +311,23 @@ impl Contexts {
     }
 
     /// How far the coordinator's trails went when this login saw them last.
-    pub(crate) fn seen_tree(&self, name: &str) -> Option<TreeHead> {
-        let note = files::read(&self.file(name, "tree"), FILE_BYTES_MAX).ok()?;
-        TreeHead::parse(&Note::parse(&note).ok()?.text)
+    pub(crate) fn seen_tree(&self, name: &str) -> Result<Option<TreeHead>, ContextError> {
+        let file = self.file(name, "tree");
+        if !file.exists() {
+            return Ok(None);
+        }
+        let note = files::read(&file, FILE_BYTES_MAX)?;
+        let head = Note::parse(&note)
+            .ok()
+            .and_then(|note| TreeHead::parse(&note.text));
+        head.map(Some).ok_or(ContextError::Tree(file))
+    }
+
+    /// Keeps a head that contradicts the one that was seen, beside it: both are signed, and prove it.
+    pub(crate) fn keep_conflict(&self, name: &str, note: &[u8]) -> Result<PathBuf, ContextError> {
+        let file = self.file(name, "tree.conflict");
+        files::replace(&file, note, Mode::Shared)?;
+        Ok(file)
     }
 
     /// Remembers that they go so far, by this signed head.

@@ -97,12 +97,15 @@ impl SealJudge {
         let (judge, journal, told) = (self.clone(), journal.clone(), report.clone());
         let gateway = source.to_owned();
         let note = note.followed_by(format!("{PREFIX}{source}"), move |outcomes, held| {
-            let mut chain = chain_of(held);
+            let (mut chain, is_lost) = chain_of(held);
             let mut found = Vec::new();
             let mut newest = None;
             let is_stored =
                 |one: &&SealedBlock| matches!(outcomes.get(one.index), Some(Append::Stored { .. }));
             for one in blocks.iter().filter(is_stored) {
+                if is_lost && found.is_empty() {
+                    found.push(chain.forgotten(&one.block));
+                }
                 found.extend(chain.take(&judge.trust(&gateway), &one.block, &one.body));
                 newest = counted_text(&chain, one).or(newest);
             }
@@ -142,10 +145,13 @@ impl SealJudge {
     }
 }
 
-/// What a record says. One that newer software wrote counts as none: the seals begin again then, and an alarm says so.
-fn chain_of(held: Option<&[u8]>) -> SealChain {
-    held.and_then(|held| serde_json::from_slice(held).ok())
-        .unwrap_or_default()
+/// What a record says, and whether there is one that cannot be read: the seals begin again then, and an alarm says so.
+fn chain_of(held: Option<&[u8]>) -> (SealChain, bool) {
+    match held.map(serde_json::from_slice) {
+        Some(Ok(chain)) => (chain, false),
+        Some(Err(_)) => (SealChain::default(), true),
+        None => (SealChain::default(), false),
+    }
 }
 
 /// The text of the seal in a block, if it is the newest that counts.

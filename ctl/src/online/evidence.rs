@@ -8,6 +8,7 @@ use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use penstock_proto::audit::evidence::{EvidenceReader, MAGIC, write_piece};
+use penstock_proto::audit::tree_head::TreeHead;
 use penstock_proto::tls::times::instant;
 use penstock_proto::v1::evidence_piece::Piece;
 use penstock_proto::v1::{EvidencePiece, GetEvidenceRequest};
@@ -36,7 +37,7 @@ pub(super) async fn take(
     online.settle_zone().await;
     let (from_ms, until_ms) = times::stretch(since, until, words::now_ms())?;
     let (name, plant) = (online.login.name.clone(), online.login.context.plant.clone());
-    let (roots, seen) = (online.contexts.roots(&name)?, online.contexts.seen_tree(&name));
+    let (roots, seen) = (online.contexts.roots(&name)?, online.contexts.seen_tree(&name)?);
     let request = GetEvidenceRequest {
         source: source.unwrap_or_default().to_owned(),
         from_ms,
@@ -58,7 +59,8 @@ pub(super) async fn take(
     draft.add(&first)?;
     let mut reader = EvidenceReader::begin(first, &plant, &roots).map_err(|error| altered(what, &error))?;
     if let Some(seen) = seen.filter(|seen| !reader.continues(&seen.tree)) {
-        return Err(rewritten(&seen.origin, seen.tree.size, seen.time_ms));
+        let kept = online.contexts.keep_conflict(&name, &note)?;
+        return Err(rewritten(&seen, &kept));
     }
     while let Some(piece) = stream.message().await.map_err(|status| refused(&status))? {
         draft.add(&piece)?;
@@ -72,16 +74,21 @@ pub(super) async fn take(
     Ok(proved.exit())
 }
 
-fn rewritten(origin: &str, size: u64, time_ms: u64) -> Failure {
+fn rewritten(seen: &TreeHead, kept: &Path) -> Failure {
+    let (origin, size) = (&seen.origin, seen.tree.size);
     Failure::altered(
         "trail-rewritten",
         format!(
             "the coordinator's trails do not begin with the {size} blocks that {origin} signed for at {}, and this login saw: blocks were taken out \
              or altered since then, or the coordinator was restored from an older backup",
-            instant(time_ms)
+            instant(seen.time_ms)
         ),
     )
-    .help("nothing was written. Gateways still hold blocks that they delivered, and the coordinator's word for what it had (penstock-agent audit check)")
+    .because(format!(
+        "the head of today is kept in {}, beside the one that was seen: both are signed, and prove it",
+        files::quoted(kept)
+    ))
+    .help("no file of evidence was written. Gateways still hold blocks that they delivered, and the coordinator's word for what it had (penstock-agent audit check)")
 }
 
 /// A file that gets its name when all of it is there; until then it is a draft beside it, which goes with the command.

@@ -203,6 +203,24 @@ pub enum SealFinding {
         /// The greatest so far.
         last: u64,
     },
+    /// More than a source makes.
+    #[error(
+        "the block at {at} has {count} seals, and a source makes one with each commit: only the first {SEALS_MAX} were looked at"
+    )]
+    TooMany {
+        /// Of the block.
+        at: Place,
+        /// How many.
+        count: usize,
+    },
+    /// The reader's own memory is lost.
+    #[error(
+        "what was known of the seals before {at} cannot be read any more: they begin again there, and nothing here shows that they go on from the ones before"
+    )]
+    Forgotten {
+        /// Of the first block behind it.
+        at: Place,
+    },
     /// What the identity key is said to vouch for does not count.
     #[error("the identity key's word at {at} does not count: {why}")]
     WrongWord {
@@ -212,6 +230,9 @@ pub enum SealFinding {
         why: &'static str,
     },
 }
+
+/// Seals and words that one block has at most: a source makes one of each with a commit, and verifying them costs signatures.
+const SEALS_MAX: usize = 4;
 
 impl SealFinding {
     /// Whether it is grave: not how a trail begins and goes on of which nothing was lost.
@@ -234,7 +255,9 @@ impl SealFinding {
             | Self::Forged { at }
             | Self::OtherKey { at }
             | Self::WentBack { at, .. }
-            | Self::WrongWord { at, .. } => *at,
+            | Self::WrongWord { at, .. }
+            | Self::TooMany { at, .. }
+            | Self::Forgotten { at } => *at,
         }
     }
 }
@@ -256,13 +279,32 @@ impl SealChain {
         body: &AuditBlockBody,
     ) -> Vec<SealFinding> {
         let mut findings = Vec::new();
-        for seal in seals(body) {
+        for seal in seals(body).take(SEALS_MAX) {
             self.take_seal(trust, block, seal, &mut findings);
+        }
+        let count = seals(body).count();
+        if count > SEALS_MAX {
+            let at = Place {
+                epoch: block.epoch,
+                sequence: block.sequence,
+            };
+            findings.push(SealFinding::TooMany { at, count });
         }
         if let Some(grave) = findings.iter().rfind(|found| found.is_alarm()) {
             self.fault = Some(grave.to_string());
         }
         findings
+    }
+
+    /// What was known before this block is lost: that is a fault like others.
+    pub fn forgotten(&mut self, block: &AuditBlock) -> SealFinding {
+        let at = Place {
+            epoch: block.epoch,
+            sequence: block.sequence,
+        };
+        let found = SealFinding::Forgotten { at };
+        self.fault = Some(found.to_string());
+        found
     }
 
     /// Everything before this place is sealed.

@@ -98,17 +98,23 @@ pub struct TrailVerifier<'a> {
 /// Blocks behind the newest seal, for each severity apart, and how many are missing among them.
 #[derive(Debug, Clone, Default)]
 struct OpenBlocks {
-    classes: [Vec<OpenBlock>; SEVERITIES],
+    classes: [OpenClass; SEVERITIES],
     /// Sequences that are missing, and how many there.
     gaps: Vec<(u64, u64)>,
+}
+
+/// Those of one severity.
+#[derive(Debug, Clone, Default)]
+struct OpenClass {
+    blocks: Vec<OpenBlock>,
+    /// Of so many, from the first on, something is missing between them and the next seal, so that the chain does not prove them.
+    loose: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct OpenBlock {
     sequence: u64,
     digest: [u8; 32],
-    /// Something is missing between it and the next seal, so that the chain does not prove it.
-    is_loose: bool,
 }
 
 /// What a trail was found to be.
@@ -136,8 +142,11 @@ pub struct TrailReport {
     pub loose: u64,
     /// Blocks that are not there, behind the first one.
     pub missing: u64,
-    /// Of those, as many as loss records account for, and the events that they account for.
+    /// The blocks and events that loss records account for.
     pub told: (u64, u64),
+    /// Of the missing blocks, as many as loss records behind them account for. What is told beyond that, as where a whole trail was lost, explains
+    /// nothing that is missing later.
+    pub explained: u64,
     /// What a person has to know, in the order of the trail.
     pub findings: Vec<Finding>,
     /// Alarms that are not among `findings`, since there are so many.
@@ -210,6 +219,7 @@ impl<'a> TrailVerifier<'a> {
             match &event.kind {
                 Some(Kind::Loss(loss)) => {
                     self.report.told.0 = self.report.told.0.saturating_add(loss.blocks);
+                    self.report.explained += loss.blocks.min(self.report.unexplained());
                     self.report.told.1 = self.report.told.1.saturating_add(loss.events);
                 }
                 Some(Kind::Seal(_)) => {}
@@ -301,19 +311,16 @@ fn severity_of(body: &AuditBlockBody) -> Option<usize> {
 impl OpenBlocks {
     fn take(&mut self, severity: usize, sequence: u64, digest: [u8; 32]) {
         if let Some(class) = self.classes.get_mut(severity) {
-            class.push(OpenBlock {
-                sequence,
-                digest,
-                is_loose: false,
-            });
+            class.blocks.push(OpenBlock { sequence, digest });
         }
     }
 
     /// So many blocks are missing before this one: the chain proves nothing of those that stand before them.
     fn miss(&mut self, sequence: u64, count: u64) {
         self.gaps.push((sequence, count));
-        let all = self.classes.iter_mut().flatten();
-        all.for_each(|block| block.is_loose = true);
+        for class in &mut self.classes {
+            class.loose = class.blocks.len();
+        }
     }
 
     /// Holds them against what a seal names; answers with the severities of which one does not fit.
@@ -328,8 +335,8 @@ impl OpenBlocks {
         }
         let mut altered = Vec::new();
         for (severity, class) in self.classes.iter().enumerate() {
-            let inside = class.partition_point(|block| block.sequence < since);
-            let (before, inside) = class.split_at(inside);
+            let begin = class.blocks.partition_point(|block| block.sequence < since);
+            let inside = class.blocks.get(begin..).unwrap_or_default();
             let mut classes = named.iter().flat_map(|named| &named.classes);
             let (count, digest) = classes
                 .find(|(of, ..)| usize::from(*of) == severity)
@@ -342,38 +349,38 @@ impl OpenBlocks {
             let is_short = count
                 .checked_sub(held)
                 .is_some_and(|short| (1..=missing).contains(&short));
-            let loose: &[OpenBlock] = if is_proved {
-                &[]
-            } else if is_short {
+            if is_short {
                 missing = missing.saturating_sub(count.saturating_sub(held));
-                inside
-            } else {
+            } else if !is_proved {
                 // Of a seal that names nothing, the chain alone proves what it can.
                 altered.extend(named.map(|_| severity));
-                inside
-            };
-            report.loose += before.iter().chain(loose).filter(|block| block.is_loose).count() as u64;
+            }
+            let unproved = if is_proved { begin } else { class.blocks.len() };
+            report.loose += class.loose.min(unproved) as u64;
         }
         altered
     }
 
     /// A new epoch begins before a seal came.
     fn give_up(&mut self, report: &mut TrailReport) {
-        report.loose += self.classes.iter().map(|class| class.len() as u64).sum::<u64>();
+        report.loose += self
+            .classes
+            .iter()
+            .map(|class| class.blocks.len() as u64)
+            .sum::<u64>();
         *self = Self::default();
     }
 
     /// The trail ends; what is unsealed is said apart.
     fn give_up_loose(&mut self, report: &mut TrailReport) {
-        let loose = self.classes.iter().flatten().filter(|block| block.is_loose);
-        report.loose += loose.count() as u64;
+        report.loose += self.classes.iter().map(|class| class.loose as u64).sum::<u64>();
     }
 }
 
 impl TrailReport {
     /// Blocks that are missing and that nothing accounts for.
     pub fn unexplained(&self) -> u64 {
-        self.missing.saturating_sub(self.told.0)
+        self.missing.saturating_sub(self.explained)
     }
 
     /// Whether it is as a lawful source leaves it: nothing altered, nothing missing without an account. It may be unsealed.

@@ -17,6 +17,7 @@ use prost::Message as _;
 use super::super::{Ingest, IngestReport};
 use super::*;
 use crate::ca::{Authority, Lifetimes};
+use crate::store::Expect;
 use crate::store::{BlockFilter, Store};
 
 const NOW_MS: u64 = 1_790_000_000_000;
@@ -241,6 +242,31 @@ async fn what_is_refused_changes_nothing_of_what_is_known_of_the_seals() {
     gateway.seal();
     let next = plant.take(&gateway.blocks[from..]).await;
     assert_eq!(next.seals.unwrap().fault, None, "it follows the seal before");
+}
+
+#[tokio::test]
+async fn a_record_of_seals_that_cannot_be_read_any_more_is_an_alarm_and_not_a_beginning() {
+    let plant = Plant::new();
+    let mut gateway = Gateway::new(&plant);
+    gateway.event();
+    gateway.seal();
+    gateway.vouch();
+    plant.take(&gateway.blocks).await;
+    let (key, record) = plant.store.list(PREFIX).await.unwrap().remove(0);
+    let damaged = Expect::Revision(record.revision);
+    plant
+        .store
+        .put_if(&key, damaged, b"nothing".to_vec())
+        .await
+        .unwrap();
+    let from = gateway.blocks.len();
+    gateway.event();
+    gateway.seal();
+    let report = plant.take(&gateway.blocks[from..]).await;
+    let fault = report.seals.unwrap().fault.unwrap();
+    assert!(fault.contains("cannot be read any more"), "{fault}");
+    let steps = own_trail_steps(&plant.store).await;
+    assert_eq!(steps[..2], ["sealed", "seals"], "{steps:?}");
 }
 
 #[tokio::test]

@@ -424,6 +424,42 @@ fn a_grave_block_amid_shed_ones_stays_proved_by_the_seal_behind_it() {
 }
 
 #[test]
+fn what_is_told_to_be_lost_explains_nothing_that_is_missing_later() {
+    let mut source = Source::new();
+    source.event("begin");
+    let all_of_it = LossEvent {
+        blocks: u64::MAX,
+        ..LossEvent::default()
+    };
+    source.put_at(0, vec![Kind::Loss(all_of_it)]);
+    for _ in 0..4 {
+        source.event("goes");
+    }
+    source.seal();
+    let mut blocks = source.blocks.clone();
+    assert!(read(&blocks).is_whole());
+    blocks.remove(3);
+    let report = read(&blocks);
+    assert_eq!((report.unexplained(), report.is_whole()), (1, false), "{report}");
+}
+
+#[test]
+fn a_block_with_more_seals_than_a_source_makes_is_said_and_costs_no_more_than_a_few() {
+    let mut source = Source::new();
+    source.event("begin");
+    source.seal();
+    let seal = source
+        .blocks
+        .last()
+        .map(|block| read_body(&block.body).unwrap().events);
+    let many = std::iter::repeat_n(seal.unwrap().remove(0).kind.unwrap(), 100);
+    source.put_at(0, many.collect());
+    let found = alarms(&read(&source.blocks));
+    assert!(found.iter().any(|one| one.contains("has 100 seals")), "{found:?}");
+    assert!(found.len() <= 6, "{found:?}");
+}
+
+#[test]
 fn a_missing_block_is_wrong_until_a_loss_record_accounts_for_it() {
     let mut source = trail(&[(0, 1), (0, 1)]);
     let mut blocks = source.blocks.clone();

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use penstock_policy::text;
 use penstock_proto::event::{decision_word, severity_word};
 use penstock_proto::v1::{AuditAspect, AuditCount, AuditCounts, AuditEvent, AuditStretch, CountAuditRequest};
 use tonic::Status;
@@ -20,6 +21,8 @@ use crate::summary::decision;
 /// Counts of one answer.
 const COUNTS_MAX: usize = 20_000;
 
+/// Longest name by which is counted, bytes.
+const NAME_BYTES_MAX: usize = 256;
 const HOUR_MS: i64 = 3_600_000;
 
 /// How to count, and what.
@@ -183,7 +186,11 @@ fn aspects(source: &str, event: &AuditEvent, names: &Names, by: AuditAspect) -> 
             .to_owned(),
         AuditAspect::Source => source.to_owned(),
         AuditAspect::Conduit => {
-            let mut conduits: Vec<String> = conduits(event, names).into_iter().map(str::to_owned).collect();
+            let conduits = conduits(event, names).into_iter();
+            // An event may say what it likes; no name is longer.
+            let mut conduits: Vec<String> = conduits
+                .map(|conduit| text::shortened(conduit, NAME_BYTES_MAX).into_owned())
+                .collect();
             conduits.sort_unstable();
             conduits.dedup();
             if !conduits.is_empty() {

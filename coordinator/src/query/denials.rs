@@ -1,13 +1,14 @@
 //! What was refused, or would have been where zones only observe, grouped: who to whom, by which service, for which operation; how
 //! often, first and last.
 //!
-//! Memory is bounded by [`GROUPS_KEPT`] groups, the first that are met; the events of further ones are counted together, so that a list is
+//! Memory is bounded by [`GROUPS_KEPT`] groups and [`BYTES_KEPT`] of what they hold, the first that are met; the events of further ones are counted together, so that a list is
 //! said to be whole only if it is.
 
 use std::collections::HashMap;
 
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{AuditEvent, DenialGroup, DenialOrder, Denials, ListDenialsRequest};
+use prost::Message as _;
 use tonic::Status;
 
 use super::filter::{Filter, FilterError};
@@ -15,8 +16,10 @@ use super::{Met, each, record};
 use crate::releases::Releases;
 use crate::store::Store;
 
-/// Groups that are told apart.
+/// The most groups of one question.
 const GROUPS_KEPT: usize = 10_000;
+/// What they hold at most, bytes: an event may be as large as its writer likes.
+const BYTES_KEPT: usize = 32 << 20;
 /// Groups of an answer that does not say how many.
 const LIMIT_DEFAULT: u32 = 20;
 /// Most groups of one answer.
@@ -110,6 +113,8 @@ fn span(event: &AuditEvent) -> (u64, u64) {
 #[derive(Debug, Default)]
 struct Groups {
     groups: HashMap<DenialKey, DenialGroup>,
+    /// What their events take, encoded; they only become more.
+    bytes: usize,
     events: u64,
     further_events: u64,
 }
@@ -122,14 +127,22 @@ impl Groups {
         self.events += 1;
         let (first_ms, last_ms) = span(met.event);
         let times = met.event.described().map_or(1, |event| event.times());
-        let room = self.groups.len() < GROUPS_KEPT;
+        // The key repeats parts of the event.
+        let bytes = self.bytes.saturating_add(2 * met.event.encoded_len());
+        let fits = bytes <= BYTES_KEPT;
+        let room = fits && self.groups.len() < GROUPS_KEPT;
         if let Some(held) = self.groups.get_mut(&key) {
             held.events += 1;
             held.times = held.times.saturating_add(times);
             held.first_ms = held.first_ms.min(first_ms);
             if last_ms >= held.last_ms {
                 held.last_ms = last_ms;
-                held.last = Some(record(met));
+                let before = held.last.as_ref().and_then(|last| last.event.as_ref());
+                let before = before.map_or(0, |event| event.encoded_len());
+                if met.event.encoded_len() <= before || fits {
+                    self.bytes += met.event.encoded_len().saturating_sub(before);
+                    held.last = Some(record(met));
+                }
             }
         } else if room {
             let group = DenialGroup {
@@ -140,6 +153,7 @@ impl Groups {
                 last_ms,
             };
             self.groups.insert(key, group);
+            self.bytes = bytes;
         } else {
             self.further_events += 1;
         }

@@ -23,6 +23,8 @@ use crate::store::{Store, StoreError};
 const AGAIN: Duration = Duration::from_secs(60);
 /// How long it lets blocks gather before it looks whether there are enough for a segment.
 const GATHER: Duration = Duration::from_millis(100);
+/// What a segment may take of the disk while it is written, beside what is kept for what must go on, bytes.
+const SEGMENT_ROOM: u64 = 64 << 20;
 /// How much it gives way (`nice`).
 const NICE: i32 = 10;
 
@@ -99,12 +101,14 @@ pub(super) async fn index_all(
     names: &mut Names,
     blocks_max: usize,
 ) -> Result<(), IndexingError> {
+    // First, since that gives room on a disk that is short of it.
+    store.prune_index().await?;
     loop {
-        if store.free_bytes().await? <= store.reserve_bytes() {
+        if store.free_bytes().await? <= store.reserve_bytes().saturating_add(SEGMENT_ROOM) {
             return Ok(());
         }
         if !index_next(store, releases, names, blocks_max).await? {
-            return Ok(store.prune_index().await?);
+            return Ok(());
         }
     }
 }

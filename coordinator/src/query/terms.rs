@@ -17,9 +17,12 @@ use crate::store::{BlockFilter, Clock};
 use crate::summary::decision;
 
 /// Raised with each change of what has which terms.
-const RULES: u32 = 1;
+const RULES: u32 = 2;
 /// Days of one search that are looked up one by one.
 const DAYS_MAX: u64 = 62;
+/// Pieces of texts that are terms of one block. Of events that say something real there are a few hundred; random words have one for each byte, and
+/// whoever writes them must not make the index larger than the trail.
+const TEXT_TERMS_MAX: usize = 4096;
 /// Pieces of a text that are looked up.
 const PIECES_MAX: usize = 24;
 const DAY_MS: u64 = 86_400_000;
@@ -47,6 +50,8 @@ enum About {
     Unnamed,
     /// The block could not be read.
     Unreadable,
+    /// Not all pieces of the block's texts are terms: there are too many.
+    AnyText,
 }
 
 /// A term, from what it is about, what was decided (0: whatever), and its name. (FNV-1a; equal numbers cost a look, no more.)
@@ -89,6 +94,7 @@ pub(super) struct BlockTerms<'b> {
     all: HashSet<Term>,
     seen: HashSet<(u64, Term, Vec<&'b str>)>,
     texts: HashSet<&'b str>,
+    pieces: HashSet<Term>,
     day: Option<u64>,
 }
 
@@ -121,11 +127,11 @@ impl<'b> BlockTerms<'b> {
         self.named(source, event, names);
         for text in described.texts() {
             if self.texts.insert(text) {
-                self.all.extend(pieces(&text.to_lowercase()));
+                self.text(text);
             }
         }
         for text in names.texts(event) {
-            self.all.extend(pieces(&text.to_lowercase()));
+            self.text(text);
         }
         if let Some(operation) = described.operation() {
             self.all
@@ -133,6 +139,16 @@ impl<'b> BlockTerms<'b> {
         }
         if let Some(operator) = described.operator() {
             self.all.insert(term(About::Operator, 0, operator.as_bytes()));
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        for piece in pieces(&text.to_lowercase()) {
+            if self.pieces.len() >= TEXT_TERMS_MAX && !self.pieces.contains(&piece) {
+                self.all.insert(term(About::AnyText, 0, &[]));
+                return;
+            }
+            self.pieces.insert(piece);
         }
     }
 
@@ -167,7 +183,8 @@ impl<'b> BlockTerms<'b> {
     }
 
     /// All of them.
-    pub(super) fn into_terms(self) -> HashSet<Term> {
+    pub(super) fn into_terms(mut self) -> HashSet<Term> {
+        self.all.extend(self.pieces);
         self.all
     }
 }
@@ -268,10 +285,10 @@ fn days(filter: &Filter) -> Vec<Term> {
 fn texts(lower: &str) -> impl Iterator<Item = Vec<Term>> {
     let all: Vec<Term> = pieces(lower).collect();
     let step = all.len().div_ceil(PIECES_MAX).max(1);
-    let unnamed = term(About::Unnamed, 0, &[]);
+    let others = [About::Unnamed, About::AnyText].map(|about| term(about, 0, &[]));
     all.into_iter()
         .step_by(step)
-        .map(move |piece| vec![piece, unnamed])
+        .map(move |piece| [&[piece], others.as_slice()].concat())
 }
 
 /// Kinds, decisions and severities that are asked for; none where any will do.

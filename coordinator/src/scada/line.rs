@@ -11,7 +11,7 @@ use penstock_proto::backoff::Backoff;
 use penstock_proto::tls::data_path::authorities_client;
 use penstock_proto::tls::{Credentials, certificates_from_pem};
 use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{ConnectProperties, LastWill, Packet, PubAckReason};
+use rumqttc::v5::mqttbytes::v5::{ConnectProperties, LastWill, Packet, PubAckReason, SubscribeReasonCode};
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, MqttOptions};
 use rumqttc::{TlsConfiguration, Transport};
 use tokio::sync::{mpsc, watch};
@@ -222,6 +222,13 @@ impl Line {
                         if !matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers) {
                             metrics::counter!("penstock_scada_refused_total").increment(1);
                             tracing::warn!(reason = ?ack.reason, "the plant's MQTT broker took a message and refused it: may this client publish there?");
+                        }
+                    }
+                    Event::Incoming(Packet::SubAck(ack)) => {
+                        let is_refused = |code: &SubscribeReasonCode| !matches!(code, SubscribeReasonCode::Success(_));
+                        if let Some(reason) = ack.return_codes.iter().find(|code| is_refused(code)) {
+                            metrics::counter!("penstock_scada_refused_total").increment(1);
+                            tracing::warn!(?reason, name = script.name(), "the plant's MQTT broker refused a subscription: acknowledgements and commands by topic do not come; may this client read there?");
                         }
                     }
                     Event::Incoming(Packet::Publish(publish)) => {

@@ -34,14 +34,31 @@ pub struct HealthInputs<'a> {
 
 /// The most faults in a report.
 const FAULTS_MAX: usize = 32;
+/// The code of the last of them, where there are more.
+const FURTHER: &str = "further-faults";
 
-/// The report of these facts.
+/// The report of these facts, as it is sent: of too many faults the last place says how many more there are, which may concern any zone.
 pub fn report(facts: HealthInputs<'_>) -> HealthReport {
+    let mut report = whole_report(facts);
+    let further = report.faults.len().saturating_sub(FAULTS_MAX - 1);
+    if further > 1 {
+        report.faults.truncate(FAULTS_MAX - 1);
+        report.faults.push(Fault::new(
+            FURTHER,
+            format!(
+                "{further} further faults are not in this report: see penstock-agent status on the gateway"
+            ),
+        ));
+    }
+    report
+}
+
+/// The same with every fault.
+pub fn whole_report(facts: HealthInputs<'_>) -> HealthReport {
     let mut faults = facts.policy.faults.clone();
     faults.extend(facts.audit.fault.clone());
     faults.extend(facts.clock.fault());
     faults.extend(facts.faults);
-    faults.truncate(FAULTS_MAX);
     HealthReport {
         policy: Some(facts.state),
         drift: facts.policy.drift.into(),
@@ -120,6 +137,9 @@ mod tests {
             codes,
             ["kernel-failed", "spool-filling", "clock-behind", "tap-overrun"]
         );
+        // Those that found no place may concern any zone.
+        let last = report.faults.last().cloned().unwrap_or_default();
+        assert!(last.code == FURTHER && last.zones.is_empty() && last.message.starts_with("72 further"));
         assert_eq!((report.time_ms, report.time_quality()), (2, TimeQuality::Floor));
     }
 }

@@ -76,7 +76,7 @@ impl<K: Kernel> ZoneKeeper<K> {
         let further = self.faults.iter();
         faults.extend(further.flat_map(|faults| faults.borrow().clone()));
         faults.extend(supervisor::faults(&self.bridges.borrow(), clock.shows_ms));
-        let report = health::report(HealthInputs {
+        let report = health::whole_report(HealthInputs {
             policy: &policy,
             state: PolicyState::default(),
             audit: &audit,

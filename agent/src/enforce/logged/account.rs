@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::durable;
+use crate::{boot, durable};
 
 /// The permission bits of the file.
 const MODE: u32 = 0o600;
@@ -18,6 +18,8 @@ const MODE: u32 = 0o600;
 #[derive(Debug)]
 pub(in crate::enforce) struct Account {
     path: PathBuf,
+    /// This boot of the machine: with another one all counters began at 0.
+    boot: String,
     /// Messages that were reported, durably or not; `None`: not known.
     reported: Option<u64>,
     /// Packets that the log's limit left out, by the counters of the tables that stand, as far as they were reported.
@@ -31,13 +33,22 @@ pub(in crate::enforce) struct Account {
 impl Account {
     /// As it was left.
     pub(in crate::enforce) fn read(path: &Path) -> Self {
+        Self::read_in(path, boot::id())
+    }
+
+    /// As it was left, in this boot.
+    fn read_in(path: &Path, boot: String) -> Self {
         let kept = std::fs::read_to_string(path).ok().and_then(|text| {
-            let mut numbers = text.split_whitespace().map(|number| number.parse().ok());
-            // An agent from before kept the first number alone.
-            Some((numbers.next()??, numbers.next().flatten().unwrap_or(0)))
+            let mut words = text.split_whitespace();
+            // Agents from before kept the first number alone, or the two, and did not say in which boot.
+            let reported = words.next()?.parse().ok()?;
+            let left_out = words.next().and_then(|number| number.parse().ok()).unwrap_or(0);
+            let is_of_this = words.next().is_none_or(|of| of == boot);
+            is_of_this.then_some((reported, left_out))
         });
         Self {
             path: path.to_owned(),
+            boot,
             reported: kept.map(|(reported, _)| reported),
             left_out: kept.map_or(0, |(_, left_out)| left_out),
             kept,
@@ -91,7 +102,7 @@ impl Account {
         if self.kept == Some(durable) {
             return;
         }
-        let text = format!("{} {}\n", durable.0, durable.1);
+        let text = format!("{} {} {}\n", durable.0, durable.1, self.boot);
         match durable::replace(&self.path, text.as_bytes(), MODE) {
             Ok(()) => self.kept = Some(durable),
             Err(error) => tracing::warn!(
@@ -159,6 +170,10 @@ mod tests {
             0,
             "the tables were replaced"
         );
+        // After another boot the counters begin at 0, however far they come before they are looked at.
+        let mut rebooted = Account::read_in(&path, "another boot".to_owned());
+        assert_eq!(rebooted.left_out_before(2000), 0);
+        assert_eq!(rebooted.unheard(2), 2);
         std::fs::write(&path, "31\n").unwrap();
         let mut before = Account::read(&path);
         assert_eq!(

@@ -9,7 +9,7 @@
 //! Invariants:
 //! - nothing is sent: no neighbour is asked, and no answer is provoked;
 //! - nothing is enforced by what is learned here, and no permission rests on it: that takes a `mac` in a signed document;
-//! - as many addresses are kept as [`table::BINDINGS_MAX`], those of assets first; what is told of each is bounded in time ([`table::QUIET`]).
+//! - at most [`table::BINDINGS_MAX`] addresses are kept, those of assets first; each is reported at most once in [`table::QUIET`].
 //!
 //! A bridged gateway needs CAP_NET_RAW for it, as the tap does (`penstock-agent-tap.conf`); without it, it learns none.
 

@@ -61,7 +61,7 @@ struct ShownFault<'a> {
 impl Document {
     /// Of this health.
     pub(super) fn of(health: &GatewayHealth) -> Self {
-        // Of a session that stands the beginning is computed by a clock that moves on: it is told by whether it stands.
+        // When a session began is computed from a moving clock, so that only whether it stands counts as a change.
         let since_ms = |since: Duration| {
             let ago = health.now.saturating_sub(since).as_millis();
             health

@@ -74,7 +74,7 @@ async fn keep(store: &Store, releases: &Releases) {
     let mut names = Names::default();
     loop {
         appended.borrow_and_update();
-        // Again each time: one whose bytes turn out to be wrong is given up, and made anew here.
+        // Each time: an index whose bytes turn out to be wrong was given up, and is rebuilt here.
         let grown = async {
             store.open_index(&form()).await?;
             index_all(store, releases, &mut names, SEGMENT_BLOCKS_MAX).await

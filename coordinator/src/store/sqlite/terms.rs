@@ -61,7 +61,7 @@ struct Readers {
     kept: Vec<Connection>,
     /// Raised when the index is given up: what was opened before reads a file that is no more.
     generation: u64,
-    /// It has to be made anew.
+    /// It has to be rebuilt.
     damaged: bool,
 }
 

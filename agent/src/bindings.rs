@@ -67,6 +67,8 @@ impl BindingWatch {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
+                // What a new plan guards is looked at from its first moment on. (Once nobody can put another one in force, only time counts.)
+                Ok(()) = self.policy.changed() => {}
                 _ = look.tick() => {}
             }
             let Some(plan) = self.policy.borrow_and_update().plan.clone() else {

@@ -31,7 +31,7 @@ impl FrameSockets {
         let mut sightings = Vec::new();
         let mut buffer = [0; FRAME_BYTES];
         for (index, name) in interfaces.iter().take(INTERFACES_MAX) {
-            let Some(socket) = self.socket(*index) else {
+            let Some(socket) = self.socket(*index, name) else {
                 return sightings;
             };
             let end = loop {
@@ -59,13 +59,19 @@ impl FrameSockets {
         sightings
     }
 
-    fn socket(&mut self, index: u32) -> Option<&PacketSocket> {
+    fn socket(&mut self, index: u32, name: &str) -> Option<&PacketSocket> {
         let place = match self.open.entry(index) {
             Entry::Occupied(held) => return Some(held.into_mut()),
             Entry::Vacant(place) => place,
         };
         match PacketSocket::open_at(&neighbour_program(), index) {
-            Ok(socket) => Some(place.insert(socket)),
+            Ok(socket) => {
+                tracing::info!(
+                    interface = name,
+                    "learning, passively, which MAC addresses are behind which addresses"
+                );
+                Some(place.insert(socket))
+            }
             Err(error) => {
                 if !std::mem::replace(&mut self.said, true) {
                     tracing::info!(%error, "which MAC addresses are behind which addresses is not learned: the agent may not open packet sockets (penstock-agent-tap.conf)");

@@ -34,6 +34,14 @@ fn learned_and_enforced(lab: &Lab, routed: bool) {
     world.give_desk(MAC);
     let mut agent = world.start_agent();
     world.release(&world.document("observe"));
+    if !routed {
+        // The desk asks who has the address that it wants once, at its first packet.
+        wait_until("the copies of ARP of both ports", PATIENCE, || {
+            let line = "learning, passively, which MAC addresses are behind which addresses";
+            agent.log().matches(line).count() == 2
+        })
+        .unwrap_or_else(|error| panic!("{error}: {}", agent.log()));
+    }
     let recording = world.path("office.pcap");
     let mut recorder = record(&world.gateway, "recorder", "office", &recording, &[]);
     everything(&world.desk, &world.path(""));

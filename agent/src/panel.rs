@@ -37,7 +37,7 @@ pub const CLIENTS_MAX: usize = seats::SEATS_MAX;
 pub const HELD_BYTES_MAX: usize = 256 * 1024;
 
 /// When an address that could not be listened on is tried again.
-const AGAIN: Duration = Duration::from_secs(10);
+pub const AGAIN: Duration = Duration::from_secs(10);
 
 /// What this machine's configuration says of panels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,18 +60,24 @@ pub struct PanelServer {
     pub policy: watch::Receiver<PolicyView>,
     /// What is wrong.
     pub faults: watch::Sender<Vec<Fault>>,
+    /// When an address that could not be listened on is tried again.
+    pub again: Duration,
 }
 
 impl PanelServer {
     /// Serves until `stop` is cancelled. An address that is not there, and a thread that ended, are tried again.
     pub async fn run(mut self, stop: CancellationToken) {
+        // What stands until a listener proves that it is over.
+        let mut not_served = None;
         loop {
-            let mut served = self.begin(&stop);
+            let (listens_in, mut listens) = oneshot::channel();
+            let mut served = self.begin(listens_in, &stop);
             let ended = loop {
-                self.show(None);
+                self.show(not_served.clone());
                 tokio::select! {
                     () = stop.cancelled() => return,
                     ended = &mut served => break ended,
+                    Ok(()) = &mut listens, if !listens.is_terminated() => not_served = None,
                     changed = self.policy.changed() => if changed.is_err() { return },
                 }
             };
@@ -80,25 +86,30 @@ impl PanelServer {
                 Ok(Ok(())) => return,
                 Err(_) => "internal error in the thread that answers panels".to_owned(),
             };
-            self.show(Some(format!(
+            not_served = Some(format!(
                 "Panels cannot read the register map: {error}; it is tried again"
-            )));
+            ));
+            self.show(not_served.clone());
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(AGAIN) => {}
+                () = tokio::time::sleep(self.again) => {}
             }
         }
     }
 
     /// Starts the thread. What it came to is sent when it ends.
-    fn begin(&self, stop: &CancellationToken) -> oneshot::Receiver<Result<(), ServerError>> {
+    fn begin(
+        &self,
+        listens: oneshot::Sender<()>,
+        stop: &CancellationToken,
+    ) -> oneshot::Receiver<Result<(), ServerError>> {
         let (ended_in, ended) = oneshot::channel();
         let (settings, health) = (self.settings.clone(), self.health.clone());
         let until = stop.child_token();
         let thread = std::thread::Builder::new()
             .name("panel".to_owned())
             .spawn(move || {
-                let _ = ended_in.send(server::run(settings, health, until));
+                let _ = ended_in.send(server::run(settings, health, listens, until));
             });
         match thread {
             Ok(_) => ended,

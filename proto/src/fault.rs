@@ -4,10 +4,14 @@ use crate::v1::Fault;
 
 /// The code under which a gateway reports what people in front of it override, one fault for each override.
 pub const OVERRIDDEN: &str = "overridden";
+/// The codes of faults by which it is certain that the kernel does not hold the policy: its zones are unprotected.
+pub const OF_OPEN: [&str; 2] = ["kernel-failed", "rules-gone"];
 /// The codes of faults of what shows zones to panels and the SCADA, not of what guards them: they are shown, degrade no zone and fail no release.
 pub const OF_SHOWING: [&str; 3] = ["panel-not-served", "panel-client-elsewhere", "scada-not-reached"];
-/// Flows named in one fault at most; further ones are counted.
-pub const FLOWS_MAX: usize = 8;
+/// Flows named in one fault at most, those first that must flow; further ones are counted.
+pub const FLOWS_MAX: usize = 64;
+/// As many of them stand in a sentence.
+const FLOWS_SAID: usize = 8;
 /// Zones named in one fault at most; one that concerns more concerns all.
 pub const ZONES_MAX: usize = 16;
 
@@ -37,12 +41,13 @@ pub fn flows_in_words(flows: &[String], further: u32) -> String {
     } else {
         "flows"
     };
-    let more = if further == 0 {
-        String::new()
-    } else {
-        format!(" and {further} more")
+    let said = flows.get(..FLOWS_SAID).unwrap_or(flows);
+    let unsaid = u32::try_from(flows.len() - said.len()).unwrap_or(u32::MAX);
+    let more = match further.saturating_add(unsaid) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
     };
-    format!("; {noun} {}{more}", flows.join(", "))
+    format!("; {noun} {}{more}", said.join(", "))
 }
 
 #[cfg(test)]
@@ -57,6 +62,10 @@ mod tests {
         assert_eq!(
             flows_in_words(&flows(&["a/b", "a/c"]), 4),
             "; flows a/b, a/c and 4 more"
+        );
+        assert_eq!(
+            flows_in_words(&flows(&["a/b"; 11]), 4),
+            format!("; flows {} and 7 more", ["a/b"; 8].join(", "))
         );
     }
 }

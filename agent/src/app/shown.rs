@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::kernel::Kernel;
-use crate::panel::PanelServer;
+use crate::panel::{self, PanelServer};
 use crate::scada::ScadaPublisher;
 use crate::zones::{GatewayHealth, ZoneKeeper};
 
@@ -33,6 +33,7 @@ pub(super) fn show_health<K: Kernel>(
         health: health.clone(),
         policy: keeper.policy.clone(),
         faults: panel_faults,
+        again: panel::AGAIN,
     });
     let scada = config.scada.clone().map(|settings| ScadaPublisher {
         settings,

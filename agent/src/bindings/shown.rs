@@ -41,6 +41,9 @@ pub struct Binding {
     pub changes: u64,
     /// The MAC address before.
     pub previous: Option<Mac>,
+    /// When the trail was last given it.
+    #[serde(default)]
+    pub told_ms: u64,
 }
 
 impl Binding {

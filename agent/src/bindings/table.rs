@@ -11,7 +11,7 @@ use penstock_proto::v1::{LearnedBinding, LearnedEvent};
 
 use super::shown::Binding;
 
-/// Addresses that are kept.
+/// Addresses that are kept, of all sides; each side has its share for addresses of no asset.
 pub(super) const BINDINGS_MAX: usize = 4096;
 /// Sightings of one look.
 pub(super) const SIGHTINGS_MAX: usize = 16_384;
@@ -19,6 +19,9 @@ pub(super) const SIGHTINGS_MAX: usize = 16_384;
 const EVENTS_MAX: usize = 64;
 /// For how long after a change of one address further ones are only counted: two machines that claim it in turn fill no trail.
 pub(super) const QUIET: Duration = Duration::from_secs(60);
+/// How often an address is reported that is still behind the same MAC address: so that the trail of any month has it. An address of no asset
+/// that was not seen for as long makes room for another.
+pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// An address was seen behind a MAC address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +44,8 @@ struct Named {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     bindings: BTreeMap<IpAddr, Binding>,
-    /// When a change of it was last told.
-    told_ms: BTreeMap<IpAddr, u64>,
+    /// Those that changed since the trail was given them, as they were then.
+    changed: BTreeMap<IpAddr, Binding>,
     sides: BTreeMap<String, Vec<IpNet>>,
     named: BTreeMap<IpAddr, Named>,
 }
@@ -72,26 +75,35 @@ impl Table {
             (binding.asset, binding.declared) = (known.asset, known.declared);
         }
         let bindings = &self.bindings;
-        self.told_ms.retain(|address, _| bindings.contains_key(address));
+        self.changed.retain(|address, _| bindings.contains_key(address));
     }
 
     /// Takes what was seen; what of it is worth telling.
     pub(super) fn take(&mut self, sightings: Vec<Sighting>, now_ms: u64) -> Vec<LearnedEvent> {
         let mut events = Vec::new();
+        // No side takes the others' share of a look.
+        let share = EVENTS_MAX.div_ceil(self.sides.len().max(1));
+        let mut of_side: BTreeMap<String, usize> = BTreeMap::new();
         for seen in sightings {
-            if events.len() >= EVENTS_MAX {
-                break;
+            if !holds(&self.sides, &seen.interface, seen.address) {
+                continue;
             }
-            if holds(&self.sides, &seen.interface, seen.address) {
-                events.extend(self.one(seen, now_ms));
+            let told = of_side.entry(seen.interface.clone()).or_default();
+            if *told < share
+                && let Some(event) = self.one(seen, now_ms)
+            {
+                *told += 1;
+                events.push(event);
             }
         }
+        let room = EVENTS_MAX.saturating_sub(events.len());
+        events.extend(self.overdue(now_ms, room));
         events
     }
 
     fn one(&mut self, seen: Sighting, now_ms: u64) -> Option<LearnedEvent> {
         let Some(known) = self.bindings.get_mut(&seen.address) else {
-            return self.first(seen);
+            return self.first(seen, now_ms);
         };
         // By a clock that was ahead once, it would count until then.
         known.last_ms = known.last_ms.min(now_ms);
@@ -110,18 +122,43 @@ impl Table {
         }
         (known.mac, known.interface) = (seen.mac, seen.interface);
         (known.first_ms, known.last_ms) = (seen.at_ms, seen.at_ms);
-        let quiet = u64::try_from(QUIET.as_millis()).unwrap_or(u64::MAX);
-        let told = self.told_ms.get(&seen.address);
-        if told.is_some_and(|told| now_ms.checked_sub(*told).is_some_and(|ago| ago < quiet)) {
+        // The first change is reported at once.
+        let waits = known.changes > 1 && !is_over(known.told_ms, QUIET, now_ms);
+        let before = self.changed.remove(&seen.address).unwrap_or(before);
+        if waits {
+            self.changed.insert(seen.address, before);
             return None;
         }
-        self.told_ms.insert(seen.address, now_ms);
+        known.told_ms = now_ms;
         Some(event(known, Some(&before)))
     }
 
-    fn first(&mut self, seen: Sighting) -> Option<LearnedEvent> {
+    /// Changes that were not reported when they came, and addresses of which the trail has had nothing for a day; at most `room`.
+    fn overdue(&mut self, now_ms: u64, room: usize) -> Vec<LearnedEvent> {
+        let mut events = Vec::new();
+        for (address, known) in &mut self.bindings {
+            if events.len() >= room {
+                break;
+            }
+            let is_due = match self.changed.contains_key(address) {
+                true => is_over(known.told_ms, QUIET, now_ms),
+                false => known.last_ms > known.told_ms && is_over(known.told_ms, DAY, now_ms),
+            };
+            if is_due {
+                known.told_ms = now_ms;
+                let before = self.changed.remove(address);
+                // Perhaps it is again as the trail has it.
+                let before =
+                    before.filter(|before| (before.mac, &before.interface) != (known.mac, &known.interface));
+                events.push(event(known, before.as_ref()));
+            }
+        }
+        events
+    }
+
+    fn first(&mut self, seen: Sighting, now_ms: u64) -> Option<LearnedEvent> {
         let known = self.named.get(&seen.address).cloned();
-        if self.bindings.len() >= BINDINGS_MAX && !(known.is_some() && self.make_room()) {
+        if !self.has_room(known.is_some(), &seen.interface, now_ms) {
             return None;
         }
         let known = known.unwrap_or_default();
@@ -135,23 +172,42 @@ impl Table {
             last_ms: seen.at_ms,
             changes: 0,
             previous: None,
+            told_ms: now_ms,
         };
         let event = event(&binding, None);
         self.bindings.insert(seen.address, binding);
         Some(event)
     }
 
-    /// Forgets the address of no asset that was not seen for the longest time; whether there was one.
-    fn make_room(&mut self) -> bool {
+    /// Whether there is a place for one more address, an asset's or a stranger's of this side; the stranger who was silent for the longest time
+    /// makes room: for an asset at once, for another stranger of its side after a day.
+    fn has_room(&mut self, is_asset: bool, interface: &str, now_ms: u64) -> bool {
         let strangers = self.bindings.values().filter(|binding| binding.asset.is_none());
-        let oldest = strangers
-            .min_by_key(|binding| binding.last_ms)
-            .map(|binding| binding.address);
-        if let Some(address) = oldest {
-            self.bindings.remove(&address);
-            self.told_ms.remove(&address);
+        let silent: Option<(IpAddr, u64)>;
+        if is_asset {
+            if self.bindings.len() < BINDINGS_MAX {
+                return true;
+            }
+            silent = strangers
+                .map(|binding| (binding.address, binding.last_ms))
+                .min_by_key(|(_, last_ms)| *last_ms);
+        } else {
+            let share = BINDINGS_MAX / self.sides.len().max(1);
+            let of_side: Vec<_> = strangers
+                .filter(|binding| binding.interface == interface)
+                .map(|binding| (binding.address, binding.last_ms))
+                .collect();
+            if of_side.len() < share && self.bindings.len() < BINDINGS_MAX {
+                return true;
+            }
+            let oldest = of_side.into_iter().min_by_key(|(_, last_ms)| *last_ms);
+            silent = oldest.filter(|(_, last_ms)| is_over(*last_ms, DAY, now_ms));
         }
-        oldest.is_some()
+        if let Some((address, _)) = silent {
+            self.bindings.remove(&address);
+            self.changed.remove(&address);
+        }
+        silent.is_some()
     }
 
     /// All of them, for people: those of assets first.
@@ -160,6 +216,12 @@ impl Table {
         all.sort_by_key(|binding| (binding.asset.is_none(), binding.address));
         all
     }
+}
+
+/// Whether `span` is over since then, or the clock was set back.
+fn is_over(since_ms: u64, span: Duration, now_ms: u64) -> bool {
+    let span = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    now_ms.checked_sub(since_ms).is_none_or(|ago| ago >= span)
 }
 
 fn holds(sides: &BTreeMap<String, Vec<IpNet>>, interface: &str, address: IpAddr) -> bool {

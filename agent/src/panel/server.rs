@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use penstock_inspect::modbus::frame::{self, ADU_BYTES_MAX};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::PanelSettings;
@@ -62,6 +62,7 @@ struct Shared {
 pub(super) fn run(
     settings: PanelSettings,
     health: watch::Receiver<Option<Arc<GatewayHealth>>>,
+    listens: oneshot::Sender<()>,
     stop: CancellationToken,
 ) -> Result<(), ServerError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -71,7 +72,7 @@ pub(super) fn run(
     runtime.block_on(async {
         tokio::select! {
             () = stop.cancelled() => Ok(()),
-            served = listen(settings, health) => served,
+            served = listen(settings, health, listens) => served,
         }
     })
 }
@@ -79,6 +80,7 @@ pub(super) fn run(
 async fn listen(
     settings: PanelSettings,
     mut health: watch::Receiver<Option<Arc<GatewayHealth>>>,
+    listens: oneshot::Sender<()>,
 ) -> Result<(), ServerError> {
     let address = settings.listen;
     let listener = TcpListener::bind(address).await;
@@ -86,6 +88,8 @@ async fn listen(
         io::ErrorKind::PermissionDenied => ServerError::NotPermitted(address),
         _ => ServerError::Listen { address, source },
     })?;
+    // Nobody may wait for it any more.
+    let _ = listens.send(());
     let (image_in, image) = watch::channel(Arc::new(Image::unknown()));
     let order = settings.zones;
     tokio::spawn(async move {

@@ -37,6 +37,7 @@ impl World {
             health,
             policy,
             faults: faults_in,
+            again: Duration::from_millis(20),
         };
         let stop = CancellationToken::new();
         tokio::spawn(server.run(stop.clone()));
@@ -85,6 +86,24 @@ fn is_over(stream: &mut TcpStream) -> bool {
         Ok(read) => read == 0,
         Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_somebody_else_has_is_one_fault_through_all_attempts_and_over_once_it_is_listened_on()
+{
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut world = World::start(other.local_addr().unwrap(), &["127.0.0.1"]);
+    let codes = |faults: &[Fault]| -> Vec<String> { faults.iter().map(|fault| fault.code.clone()).collect() };
+    let named = "panel-not-served".to_owned();
+    let wait = world.faults.wait_for(|faults| codes(faults).contains(&named));
+    tokio::time::timeout(PATIENCE, wait).await.unwrap().unwrap();
+    // Some twenty attempts: nothing changes.
+    let changed = tokio::time::timeout(Duration::from_millis(400), world.faults.changed()).await;
+    assert!(changed.is_err(), "{:?}", world.faults.borrow());
+    drop(other);
+    let wait = world.faults.wait_for(|faults| !codes(faults).contains(&named));
+    tokio::time::timeout(PATIENCE, wait).await.unwrap().unwrap();
+    world.connect();
 }
 
 #[tokio::test(flavor = "multi_thread")]

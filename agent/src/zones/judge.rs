@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use penstock_policy::ids::ZoneId;
 use penstock_policy::plan::{Observing, Plan};
-use penstock_proto::fault::OF_SHOWING;
+use penstock_proto::fault::{OF_OPEN, OF_SHOWING};
 use penstock_proto::v1::{Drift, Fault, HealthReport};
 
 use super::{GatewayHealth, ShownFault, ZoneHealth, ZoneMode, ZoneState};
@@ -17,8 +17,6 @@ use crate::reconcile::{PolicyView, StandingState};
 
 /// The fault of a must-flow that fell silent: one for each flow.
 const SILENT: &str = "flow-silent";
-/// Faults by which the kernel surely does not hold the policy.
-const OPEN: [&str; 2] = ["kernel-failed", "rules-gone"];
 /// What is reported among the faults and is none: what enforcing would change, and who was let in by a grant.
 const NO_FAULT: [&str; 2] = ["not-ready-to-enforce", "remote-access"];
 
@@ -144,12 +142,11 @@ impl Judge {
 fn at_least(facts: &Facts<'_>) -> Option<ZoneState> {
     let policy = facts.policy;
     let is_open = policy.plan.is_none()
-        || policy.drift == Drift::Present
         || facts
             .report
             .faults
             .iter()
-            .any(|fault| OPEN.contains(&fault.code.as_str()));
+            .any(|fault| OF_OPEN.contains(&fault.code.as_str()));
     if is_open {
         return Some(ZoneState::Unprotected);
     }
@@ -157,7 +154,9 @@ fn at_least(facts: &Facts<'_>) -> Option<ZoneState> {
         policy.standing.state,
         StandingState::Trial { .. } | StandingState::Reverted(_)
     );
-    (changes || policy.state.refused.is_some()).then_some(ZoneState::Degraded)
+    // Rules that are gone are a fault of their own, above. Others that somebody changed are there, and not as they should be.
+    let is_other = policy.drift == Drift::Present || policy.state.refused.is_some();
+    (changes || is_other).then_some(ZoneState::Degraded)
 }
 
 /// The release on trial.
@@ -362,7 +361,7 @@ mod tests {
             ..view()
         };
         let drifted = judged(&mut judge, &drifted, &none, 2);
-        assert_eq!((drifted.state, drifted.drift), (ZoneState::Unprotected, true));
+        assert_eq!((drifted.state, drifted.drift), (ZoneState::Degraded, true));
         let mut trial = view();
         trial.standing.release = Some((Revision(7), Digest([1; 32])));
         trial.standing.state = StandingState::Trial {

@@ -168,14 +168,14 @@ impl<'a> ZonePlace<'a> {
     fn shown(
         &self,
         cause: Cause,
-        look: impl Fn(&GatewayShown) -> Option<(String, BTreeSet<String>)>,
+        look: impl Fn(&GatewayId, &GatewayShown) -> Option<(String, BTreeSet<String>)>,
     ) -> Condition {
         let (mut words, mut subjects, mut gateways) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
         let mut all_known = true;
         for (gateway, shown) in self.gateways() {
             let fresh = shown.filter(|shown| shown.is_fresh);
             all_known &= fresh.is_some();
-            if let Some((found, of)) = fresh.and_then(&look) {
+            if let Some((found, of)) = fresh.and_then(|shown| look(gateway, shown)) {
                 words.push(format!("{gateway}: {found}"));
                 subjects.extend(of);
                 gateways.insert(gateway.clone());
@@ -189,7 +189,7 @@ impl<'a> ZonePlace<'a> {
     }
 
     fn must_flow(&self) -> Condition {
-        self.shown(Cause::MustFlow, |shown| {
+        self.shown(Cause::MustFlow, |_, shown| {
             let concerned = shown.faults.iter().filter_map(|(zones, flows, words)| {
                 let own: BTreeSet<String> = match zones.contains(self.zone.as_str()) {
                     true => flows.clone(),
@@ -206,10 +206,10 @@ impl<'a> ZonePlace<'a> {
     }
 
     fn drift(&self) -> Condition {
-        self.shown(Cause::Drift, |shown| {
+        self.shown(Cause::Drift, |gateway, shown| {
             shown.drift.then(|| {
                 let words = "somebody else changed its kernel's rules, and they are not put back";
-                (words.to_owned(), BTreeSet::new())
+                (words.to_owned(), BTreeSet::from([gateway.to_string()]))
             })
         })
     }
@@ -220,13 +220,15 @@ impl<'a> ZonePlace<'a> {
         Some(health?.state())
     }
 
+    /// Of these gateways: one more of them is more of the alarm.
     fn of_health(&self, cause: Cause, gateways: BTreeSet<GatewayId>) -> Condition {
         // The gravest of what many gateways have in common is the first.
         let reasons = self
             .health
             .map(|health| health.reasons.iter().take(2).cloned().collect());
         let reasons: Vec<String> = reasons.unwrap_or_default();
-        self.sign(cause, &reasons, BTreeSet::new(), gateways)
+        let subjects = gateways.iter().map(ToString::to_string).collect();
+        self.sign(cause, &reasons, subjects, gateways)
     }
 
     fn unprotected(&self) -> Condition {

@@ -163,7 +163,9 @@ impl Alarms {
     ) -> Result<v1::Alarm, Refusal> {
         let mut desk = self.shared.desk.lock().await;
         let now_ms = clock::now_ms();
-        let condition = desk.conditions.get(key);
+        // Before the first look nothing is known of any condition, which is not that it is over.
+        let unknown = desk.conditions.is_empty().then_some(&Condition::Unknown);
+        let condition = desk.conditions.get(key).or(unknown);
         let step = desk
             .machine
             .command(key, condition, (command, by, reason), now_ms)?;

@@ -28,8 +28,8 @@ use super::{AlarmKey, Priority};
 
 /// Longest time for which an alarm is shelved: no longer than a shift.
 pub(crate) const SHELF_MAX: Duration = Duration::from_secs(12 * 3600);
-/// Subjects and gateways of one alarm that are kept.
-pub(crate) const SUBJECTS_MAX: usize = 16;
+/// Subjects and gateways of one alarm that are kept, so that more of it is noticed: far more than anybody reads, and a small record.
+pub(crate) const SUBJECTS_MAX: usize = 256;
 
 /// How long a condition stands before it is raised, and is away before it is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,11 +12,12 @@ use penstock_proto::event::COORDINATOR_PREFIX;
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{AuditRecord, Decision, LossEvent, NamedAddress, OperationEvent, TrailEvent};
 
-use super::machine::SUBJECTS_MAX;
 use crate::health::Boundary;
 
 /// How long it counts.
 pub(crate) const COUNTS_MS: u64 = 3_600_000;
+/// Who tried to write into one zone, as many as are kept: the newest.
+const CLIENTS_MAX: usize = 16;
 
 /// Something that was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,7 +138,7 @@ impl Sightings {
             gateway: Some(gateway),
         };
         let of_zone = self.refused.entry(zone.clone()).or_default();
-        if of_zone.len() >= SUBJECTS_MAX && !of_zone.contains_key(&event.client) {
+        if of_zone.len() >= CLIENTS_MAX && !of_zone.contains_key(&event.client) {
             // The oldest makes room.
             let oldest = of_zone.iter().min_by_key(|(_, seen)| seen.last_ms);
             if let Some(oldest) = oldest.map(|(client, _)| client.clone()) {

@@ -51,6 +51,10 @@ const ACKNOWLEDGED: Share = Share {
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How often it is looked whether what was held back can go out.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long a broker may leave publications without an answer.
+const ANSWER: Duration = Duration::from_secs(30);
+/// When all is published again, after a broker refused a part of it.
+const REFUSED_AGAIN: Duration = Duration::from_secs(60);
 
 /// What connections need.
 pub(crate) struct Line {
@@ -72,6 +76,8 @@ enum LineError {
     Broken,
     #[error("the broker sends more than {MESSAGES_MAX} messages within {} s, or names topics by numbers that it was not given", COUNTED.as_secs())]
     TooMuch,
+    #[error("the broker acknowledged none of what it was sent for {} s", ANSWER.as_secs())]
+    Unanswered,
     #[error("the coordinator is stopping")]
     Stopping,
 }
@@ -196,6 +202,8 @@ impl Line {
         let mut alarms = self.alarms.published();
         let mut health = self.health.clone();
         let mut unacknowledged = 0_u16;
+        let mut answered = Instant::now();
+        let mut refused: Option<Instant> = None;
         let mut count = Count {
             since: Instant::now(),
             messages: 0,
@@ -203,6 +211,9 @@ impl Line {
         let mut look = tokio::time::interval(LOOK);
         loop {
             if *stood {
+                if unacknowledged == 0 {
+                    answered = Instant::now();
+                }
                 send(&client, script, &mut unacknowledged);
             }
             tokio::select! {
@@ -219,9 +230,14 @@ impl Line {
                     }
                     Event::Incoming(Packet::PubAck(ack)) => {
                         unacknowledged = unacknowledged.saturating_sub(1);
+                        answered = Instant::now();
                         if !matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers) {
                             metrics::counter!("penstock_scada_refused_total").increment(1);
-                            tracing::warn!(reason = ?ack.reason, "the plant's MQTT broker took a message and refused it: may this client publish there?");
+                            // Of many that it refuses, one line in a minute.
+                            if refused.is_none() {
+                                tracing::warn!(reason = ?ack.reason, "the plant's MQTT broker refused a message: may this client publish there? It is published again in a minute");
+                            }
+                            refused.get_or_insert_with(Instant::now);
                         }
                     }
                     Event::Incoming(Packet::SubAck(ack)) => {
@@ -256,7 +272,15 @@ impl Line {
                     changed.map_err(|_| LineError::Stopping)?;
                     script.show(&self.state(&health), clock::now_ms());
                 }
-                _ = look.tick() => {}
+                _ = look.tick() => {
+                    if unacknowledged > 0 && answered.elapsed() >= ANSWER {
+                        return Err(LineError::Unanswered);
+                    }
+                    if refused.take_if(|since| since.elapsed() >= REFUSED_AGAIN).is_some() {
+                        script.connected();
+                        script.show(&self.state(&health), clock::now_ms());
+                    }
+                }
                 () = self.stopping.cancelled() => {
                     if *stood {
                         farewell(&client, script, &mut came, unacknowledged).await;

@@ -10,6 +10,9 @@ use super::inbox::{Acknowledgement, acknowledgement};
 use super::settings::ScadaSettings;
 use super::{Outgoing, PlantState, Script};
 
+/// Topics of which it is remembered that they are gone.
+const GONE_MAX: usize = 4096;
+
 /// What is published under topics.
 #[derive(Debug)]
 pub(crate) struct Topics {
@@ -17,7 +20,8 @@ pub(crate) struct Topics {
     root: String,
     online: String,
     takes_acknowledgements: bool,
-    /// Of a topic that is gone: nothing, by which the broker forgets it.
+    /// Of a topic that is gone: nothing, by which the broker forgets it. That stays, and is said on each connection: who knows whether the last
+    /// one heard it.
     newest: BTreeMap<String, Bytes>,
     new: BTreeSet<String>,
     /// What goes out next.
@@ -73,11 +77,9 @@ impl Script for Topics {
 
     fn show(&mut self, state: &PlantState, _: u64) {
         let mut board = board(&self.root, state);
-        for topic in self.newest.keys() {
-            if !board.contains_key(topic) {
-                board.insert(topic.clone(), Bytes::new());
-            }
-        }
+        let gone = self.newest.keys().filter(|topic| !board.contains_key(*topic));
+        let gone: Vec<String> = gone.take(GONE_MAX).cloned().collect();
+        board.extend(gone.into_iter().map(|topic| (topic, Bytes::new())));
         for (topic, payload) in &board {
             if self.newest.get(topic) != Some(payload) {
                 self.new.insert(topic.clone());
@@ -96,11 +98,7 @@ impl Script for Topics {
     }
 
     fn sent(&mut self) {
-        if let Some(sent) = self.next.take()
-            && sent.payload.is_empty()
-        {
-            self.newest.remove(&sent.topic);
-        }
+        self.next = None;
     }
 
     fn take(&mut self, topic: &str, payload: &[u8], _: u64) -> Option<Acknowledgement> {

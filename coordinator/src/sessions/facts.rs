@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use penstock_policy::ids::{Digest, Revision, ZoneId};
 use penstock_policy::text;
 use penstock_proto::convert::PolicyMark;
-use penstock_proto::fault::{FLOWS_MAX, OF_SHOWING, ZONES_MAX, flows_in_words};
+use penstock_proto::fault::{FLOWS_MAX, OF_OPEN, OF_SHOWING, ZONES_MAX, flows_in_words};
 use penstock_proto::v1;
 
 use crate::health::{GatewayEvidence, ReportedFault};
@@ -150,8 +150,6 @@ const NOT_READY: &str = "not-ready-to-enforce";
 pub const TWO_USERS: &str = "two-users";
 /// The capability of agents that put a release on trial.
 const TRIALS: &str = "trials";
-/// Faults by which it is certain that a gateway's kernel does not hold its policy.
-const OPEN: [&str; 2] = ["kernel-failed", "rules-gone"];
 
 impl GatewayFacts {
     /// Takes over what its session learned; `now_ms`: when, milliseconds since 1970.
@@ -218,7 +216,7 @@ impl GatewayFacts {
             kernel_failed: self
                 .faults
                 .iter()
-                .any(|fault| OPEN.contains(&fault.code.as_str())),
+                .any(|fault| OF_OPEN.contains(&fault.code.as_str())),
             faults,
             granted: granted.iter().map(|fault| fault.message.clone()).collect(),
             rollout: self.standing.as_ref().and_then(rollout_in_words),

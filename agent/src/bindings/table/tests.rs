@@ -86,6 +86,60 @@ fn two_machines_that_claim_one_address_in_turn_are_counted_and_told_of_once_a_mi
 }
 
 #[test]
+fn a_change_within_a_minute_of_another_is_reported_when_the_minute_is_over_against_what_the_trail_has() {
+    let mut table = table();
+    table.take(vec![seen(7, 7, "eth1", 1_000)], 1_000);
+    assert_eq!(table.take(vec![seen(7, 8, "eth1", 2_000)], 2_000).len(), 1);
+    assert!(table.take(vec![seen(7, 9, "eth1", 3_000)], 3_000).is_empty());
+    assert!(table.take(Vec::new(), 61_999).is_empty());
+    let events = table.take(Vec::new(), 62_000);
+    let owed = bindings(&events)[0];
+    assert_eq!(
+        (&owed.mac, &owed.previous_mac),
+        (&mac(9).to_string(), &mac(8).to_string())
+    );
+    assert!(table.take(Vec::new(), 200_000).is_empty());
+}
+
+#[test]
+fn what_stays_as_it_is_is_reported_once_a_day_while_it_is_seen_also_by_the_next_agent() {
+    let mut table = table();
+    let day = u64::try_from(DAY.as_millis()).unwrap();
+    let mut told = 0;
+    for hour in 0..=72 {
+        let at = hour * 3_600_000;
+        told += table.take(vec![seen(7, 7, "eth1", at)], at).len();
+        let kept = Table::of(table.shown());
+        table.bindings = kept.bindings;
+    }
+    assert_eq!(told, 4);
+    assert!(table.take(Vec::new(), 90 * day).is_empty(), "nobody saw it since");
+}
+
+#[test]
+fn a_side_full_of_strangers_takes_no_other_sides_places_and_its_silent_ones_make_room_after_a_day() {
+    let mut table = table();
+    let share = BINDINGS_MAX / 2;
+    for host in (1_000..).take(share + 500) {
+        table.take(vec![seen(host, 1, "eth1", 10)], 10);
+    }
+    assert_eq!(table.bindings.len(), share);
+    assert_eq!(
+        table.take(vec![seen(900, 2, "eth2", 20)], 20).len(),
+        1,
+        "the other side's"
+    );
+    assert!(table.take(vec![seen(901, 1, "eth1", 20)], 20).is_empty());
+    let late = u64::try_from(DAY.as_millis()).unwrap() + 20;
+    let events = table.take(vec![seen(901, 1, "eth1", late)], late);
+    assert!(
+        events.iter().any(|event| event.source == "10.1.3.133"),
+        "{events:?}"
+    );
+    assert_eq!(table.bindings.len(), share + 1);
+}
+
+#[test]
 fn what_the_kernel_remembers_from_before_changes_nothing_and_strangers_to_a_side_are_not_learned() {
     let mut table = table();
     table.take(vec![seen(7, 7, "eth1", 1_000)], 1_000);
@@ -101,19 +155,17 @@ fn what_the_kernel_remembers_from_before_changes_nothing_and_strangers_to_a_side
 #[test]
 fn where_all_places_are_taken_an_asset_gets_that_of_the_stranger_who_was_longest_silent() {
     let mut table = table();
-    let crowd: Vec<Sighting> = (1_000..)
-        .take(BINDINGS_MAX)
-        .map(|host| seen(host, 1, "eth1", u64::from(host)))
-        .collect();
-    for some in crowd.chunks(EVENTS_MAX) {
-        table.take(some.to_vec(), 10);
+    for (port, first) in [("eth1", 1_000), ("eth2", 10_000)] {
+        for host in (first..).take(BINDINGS_MAX / 2) {
+            table.take(vec![seen(host, 1, port, u64::from(host))], 20_000);
+        }
     }
     assert_eq!(table.bindings.len(), BINDINGS_MAX);
     assert!(
-        table.take(vec![seen(900, 1, "eth1", 99_999)], 10).is_empty(),
+        table.take(vec![seen(900, 1, "eth1", 19_999)], 20_000).is_empty(),
         "another stranger gets none"
     );
-    assert_eq!(table.take(vec![seen(7, 7, "eth1", 99_999)], 10).len(), 1);
+    assert_eq!(table.take(vec![seen(7, 7, "eth1", 19_999)], 20_000).len(), 1);
     assert_eq!(table.bindings.len(), BINDINGS_MAX);
     assert!(!table.bindings.contains_key(&seen(1_000, 1, "eth1", 0).address));
 }
@@ -140,5 +192,11 @@ proptest! {
         prop_assert_eq!(table.bindings.len(), last.len());
         // The first, one change at once, and one a minute.
         prop_assert!(told.values().all(|count| *count <= 2 + 300 / 60));
+        // What the trail has last is what is so, once a minute has passed.
+        for event in table.take(Vec::new(), 1_000_000) {
+            let binding = event.binding.unwrap();
+            prop_assert_eq!(&last[&event.source.parse().unwrap()], &(binding.mac.parse().unwrap(), binding.interface));
+        }
+        prop_assert!(table.changed.is_empty());
     }
 }

@@ -58,7 +58,8 @@ impl Machine {
             None if held.is_none() => return Err(CommandError::NoPlace(key.clone())),
             None => None,
         };
-        let is_safety = held.map_or(sign.is_some_and(|sign| sign.is_safety), |held| held.is_safety);
+        // By what it was raised as, and by what the document says of its zone today: whichever asks for more.
+        let is_safety = held.is_some_and(|held| held.is_safety) || sign.is_some_and(|sign| sign.is_safety);
         let needs_reason = matches!(command, Command::Shelve(_) | Command::TakeOutOfService);
         if needs_reason && is_safety {
             return Err(CommandError::Safety(key.clone()));

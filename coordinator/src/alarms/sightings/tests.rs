@@ -117,7 +117,7 @@ fn a_source_that_tries_all_day_is_one_that_counts_until_an_hour_after_its_last_a
         );
     }
     let seen = sightings.refused(&zone("safety"), NOW_MS).unwrap();
-    assert_eq!(seen.subjects.len(), SUBJECTS_MAX);
+    assert_eq!(seen.subjects.len(), CLIENTS_MAX);
     sightings.forget(&zones(), NOW_MS + COUNTS_MS);
     assert_eq!(sightings, Sightings::default());
 }

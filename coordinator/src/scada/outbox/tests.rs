@@ -76,8 +76,10 @@ fn deliver(topics: &mut Topics, broker: &mut BTreeMap<String, Bytes>, most: usiz
 enum Happening {
     Shown(BTreeMap<u8, u8>),
     Delivered(usize),
-    /// The broker was away; what it had taken and not yet acknowledged is lost.
+    /// The broker was away.
     Away(bool),
+    /// So many went out and were lost with the connection.
+    Lost(usize),
 }
 
 proptest! {
@@ -89,6 +91,7 @@ proptest! {
             3 => proptest::collection::btree_map(0..4_u8, 0..12_u8, 0..4).prop_map(Happening::Shown),
             3 => (0..40_usize).prop_map(Happening::Delivered),
             1 => any::<bool>().prop_map(Happening::Away),
+            1 => (0..40_usize).prop_map(Happening::Lost),
         ], 1..40),
         last in proptest::collection::btree_map(0..4_u8, 0..12_u8, 0..4),
     ) {
@@ -102,6 +105,10 @@ proptest! {
                     if forgets {
                         broker.clear();
                     }
+                    topics.connected();
+                }
+                Happening::Lost(most) => {
+                    deliver(&mut topics, &mut BTreeMap::new(), most);
                     topics.connected();
                 }
             }

@@ -29,6 +29,7 @@ use crate::est::EstListener;
 use crate::identity::{Identity, IdentityError, IdentityFolder};
 use crate::interlock::Asker;
 use crate::kernel::{Kernel, LeftState};
+use crate::kernel_head::KernelHead;
 use crate::known_time::KnownTime;
 use crate::link::connect::Shown;
 use crate::link::renew::Renewal;
@@ -42,6 +43,7 @@ use crate::store::{self, LockError, Store};
 use crate::tap::Tap;
 use crate::ticket::TicketKeeper;
 use crate::tpm::watch::KeyWatch;
+use crate::trails::TrailsKeeper;
 use crate::trust::TrustKeeper;
 use crate::tunnel;
 use crate::voucher::Voucher;
@@ -141,7 +143,9 @@ pub async fn run<K: Kernel>(
     ));
     let (reconciler, policy) = Reconciler::new(kernel.clone(), store.clone(), audit.clone(), first_trust);
     let reconciler = reconciler.with_site(site.clone());
+    let trails = Arc::new(TrailsKeeper::open(&config.state_folder, audit.clone()));
     let learner = CarriedTaker {
+        trails: trails.clone(),
         trust: trust.clone(),
         withdrawn: withdrawn.clone(),
     };
@@ -201,6 +205,7 @@ pub async fn run<K: Kernel>(
         audit: audit.clone(),
         faults: guard_faults,
     };
+    let (kernel_head, head_faults) = KernelHead::new(kernel.clone(), audit.clone());
     let faults = [
         faults,
         local_faulty,
@@ -212,6 +217,8 @@ pub async fn run<K: Kernel>(
         rollback_faults.clone(),
         panel_faults,
         scada_faults,
+        trails.faults(),
+        head_faults,
     ];
     let keeper = ZoneKeeper {
         kernel: kernel.clone(),
@@ -242,6 +249,7 @@ pub async fn run<K: Kernel>(
         faults,
         withdrawn: withdrawn.clone(),
         trust: trust.clone(),
+        trails,
         tickets,
         kernel: kernel.clone(),
         started,
@@ -272,6 +280,7 @@ pub async fn run<K: Kernel>(
     parts.spawn(local.run(stop.clone()));
     parts.spawn(key_watch.run(stop.clone()));
     parts.spawn(guard.run(stop.clone()));
+    parts.spawn(kernel_head.run(stop.clone()));
     parts.spawn(voucher.run(stop.clone()));
     parts.spawn(reconciler.run(inbox, nudge, stop.clone()));
     parts.spawn(site.run(policy.clone(), stop.clone()));

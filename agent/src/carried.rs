@@ -14,6 +14,7 @@ use penstock_policy::release::Statement;
 use penstock_proto::v1::PolicyOffer;
 
 use crate::reconcile::learner::{Learner, Learning};
+use crate::trails::TrailsKeeper;
 use crate::trust::TrustKeeper;
 use crate::withdrawn::WithdrawnKeeper;
 
@@ -24,11 +25,14 @@ pub struct CarriedTaker {
     pub trust: Arc<TrustKeeper>,
     /// Of the list.
     pub withdrawn: Arc<WithdrawnKeeper>,
+    /// Of the coordinator's trails.
+    pub trails: Arc<TrailsKeeper>,
 }
 
 impl Learner for CarriedTaker {
     fn learn<'a>(&'a self, statement: &'a Statement, offered: &'a PolicyOffer) -> Learning<'a> {
         Box::pin(async move {
+            self.trails.learn(statement);
             let how = format!("with {}", statement.revision);
             if let Some(anchor) = statement.trust {
                 let brought = offered.trust.clone().unwrap_or_default();

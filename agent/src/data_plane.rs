@@ -77,6 +77,20 @@ impl Kernel for Enforcer {
         Self::hold_open(self, left).await.map_err(|error| refused(&error))
     }
 
+    async fn keep_head(&self, head: String) -> Result<bool, KernelError> {
+        Self::keep_head(self, &head)
+            .await
+            .map_err(|error| refused(&error))
+    }
+
+    async fn kept_head(&self) -> Option<String> {
+        let kept = Self::kept_head(self).await;
+        kept.unwrap_or_else(|error| {
+            tracing::warn!(error = %text::sentence(&error), "the kernel was not asked for the head of the audit trail");
+            None
+        })
+    }
+
     async fn verify(&self) -> Result<Holds, KernelError> {
         Ok(match Self::verify(self).await.map_err(|error| refused(&error))? {
             DriftState::None | DriftState::NoPlan | DriftState::Repaired(_) => Holds::AsApplied,

@@ -15,8 +15,8 @@
 //!
 //! Invariants: the kernel holds one whole plan or another, never a mixture; a plan that cannot be loaded leaves what
 //! was there; nothing outside the tables `inet penstock` and `bridge penstock` is touched, but for the two kernel
-//! parameters that show bridged packets to the rules, the routes of inspected packets, and, while a release is in its shadow, the
-//! table `inet penstock_shadow`, which only counts; the rules stay in the kernel
+//! parameters that show bridged packets to the rules, the routes of inspected packets, while a release is in its shadow the
+//! table `inet penstock_shadow`, which only counts, and `inet penstock_witness`, which is a comment; the rules stay in the kernel
 //! when the agent ends, and an agent that comes back with the same plan leaves them as they are.
 //!
 //! Operations inside protocols are judged by the [`inspector`], to which the kernel hands the connections that need it.
@@ -48,6 +48,7 @@ pub mod shape;
 pub mod standing;
 mod table;
 pub mod watch;
+mod witness;
 
 pub use counters::Counters;
 pub use error::EnforceError;

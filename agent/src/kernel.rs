@@ -139,6 +139,14 @@ pub trait Kernel: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), KernelError>> + Send {
         std::future::ready(Ok(()))
     }
+    /// Keeps the newest sealed head of the trail until the machine stops, in place of the one before; `false`: it does not, for now.
+    fn keep_head(&self, _head: String) -> impl Future<Output = Result<bool, KernelError>> + Send {
+        std::future::ready(Ok(false))
+    }
+    /// The one that is kept, by whichever agent of this boot; `None`: there is none, or it cannot be asked.
+    fn kept_head(&self) -> impl Future<Output = Option<String>> + Send {
+        std::future::ready(None)
+    }
     /// Compares the kernel with what was applied, and repairs it if the plan says so.
     fn verify(&self) -> impl Future<Output = Result<Holds, KernelError>> + Send;
     /// Looks at what the kernel holds, for the last time, and leaves a note of it for the next agent.

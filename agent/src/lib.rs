@@ -17,6 +17,7 @@
 #![warn(clippy::missing_errors_doc)]
 
 pub mod allocator;
+mod allowance;
 pub mod app;
 pub mod audit;
 pub mod bindings;
@@ -41,6 +42,7 @@ pub mod intercept;
 pub mod interlock;
 mod jitter;
 pub mod kernel;
+pub mod kernel_head;
 pub mod known_time;
 mod last_minute;
 pub mod link;
@@ -63,6 +65,7 @@ pub mod tap;
 pub mod ticket;
 pub mod timepiece;
 pub mod tpm;
+pub mod trails;
 pub mod trust;
 pub mod tunnel;
 pub mod voucher;

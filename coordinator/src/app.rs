@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_policy::ids::{GatewayId, OperatorId};
+use penstock_proto::audit::tree_head::origin;
 use penstock_proto::est::serve;
 use penstock_proto::keys;
 use penstock_proto::peer::Subject;
@@ -56,6 +57,7 @@ use crate::store::{Store, StoreError, backup_file};
 use crate::strangers;
 use crate::subjects::Subjects;
 use crate::tickets::Tickets;
+use crate::witnesses::Witnesses;
 
 /// How long open streams may take to end when the coordinator stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -285,6 +287,13 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     ));
     let known = (fleet.clone(), rollouts.clone(), releases.clone());
     let news = News::open(config, (store.clone(), journal.clone()), known, health.clone()).await?;
+    let trails = (origin(&config.plant, config.name.as_str()), store.clone());
+    let witnesses = Witnesses::new(&config.witnesses, &config.data, trails, server.clone());
+    let evidence = Evidence::new(
+        (store.clone(), witnesses.clone()),
+        (&config.plant, &config.name),
+        server.clone(),
+    );
     let services = Services {
         config,
         store: store.clone(),
@@ -298,7 +307,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         fleet: fleet.clone(),
         est: desk.clone(),
         alarms: news.alarms(),
-        evidence: Evidence::new(store.clone(), (&config.plant, &config.name), server.clone()),
+        evidence: evidence.clone(),
         stopping: stopping.clone(),
         health,
     };
@@ -332,7 +341,11 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     let (own, own_faults) = watch::channel(Vec::new());
     let (untaken, behind, restored) = (releases.untaken(), subjects.behind(), subjects.restored());
     let (exports, export_faults) = export::all(&config.exports, &config.plant, &store, &releases);
-    let reasons = ([untaken, behind, restored, issuing], export_faults);
+    let reasons = (
+        [untaken, behind, restored, issuing],
+        witnesses.waits(),
+        export_faults,
+    );
     background(&mut tasks, &stopping, exports);
     background(
         &mut tasks,
@@ -383,6 +396,8 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
             publish,
         ),
     );
+    tasks.spawn(evidence.publish(releases.clone(), stopping.clone()));
+    tasks.spawn(witnesses.follow(stopping.clone()));
     background(
         &mut tasks,
         &stopping,

@@ -34,6 +34,7 @@ use crate::rollout::run::AfterApproval;
 use crate::scada::settings::{ScadaFile, ScadaSettings};
 use crate::sessions::SessionLimits;
 use crate::store::DiskReserve;
+use crate::witnesses::{self, WitnessFile, WitnessSettings};
 
 /// A file with every key at its default.
 pub const DEFAULT: &str = include_str!("config/default.toml");
@@ -87,6 +88,9 @@ pub struct ConfigFile {
     /// Where the trail goes, beside the store.
     #[serde(default, rename = "export")]
     pub exports: Vec<ExportFile>,
+    /// Who cosigns the head of the trails, outside the plant.
+    #[serde(default, rename = "witness")]
+    pub witnesses: Vec<WitnessFile>,
 }
 
 /// Section `listen`.
@@ -217,6 +221,8 @@ pub struct Config {
     pub scada: Option<ScadaSettings>,
     /// Where the trail goes, beside the store.
     pub exports: Vec<ExportSettings>,
+    /// Who cosigns the head of the trails, outside the plant.
+    pub witnesses: Vec<WitnessSettings>,
 }
 
 /// Why a configuration cannot be used.
@@ -298,6 +304,7 @@ impl ConfigFile {
             scada: ScadaFile::default(),
             log: LogFile::default(),
             exports: Vec::new(),
+            witnesses: Vec::new(),
         }
     }
 
@@ -409,6 +416,8 @@ impl ConfigFile {
                 .check()
                 .map_err(|(key, what)| ConfigError::Value { key, what })?,
             exports: export::check(&self.exports).map_err(|(key, what)| ConfigError::Value { key, what })?,
+            witnesses: witnesses::check(&self.witnesses)
+                .map_err(|(key, what)| ConfigError::Value { key, what })?,
             plant: self.plant.clone(),
             name: self.name.clone(),
             data: self.data.clone(),
@@ -514,6 +523,14 @@ mod tests {
             ),
             ("[alarms]\non_seconds = 601", "alarms.on_seconds"),
             ("[scada]\nbroker = \"mqtt://b:1883\"", "scada.broker"),
+            (
+                "[[witness]]\nurl = \"http://w.example/\"\nkey = \"w\"",
+                "witness.url",
+            ),
+            (
+                "[[witness]]\nurl = \"https://w.example/\"\nkey = \"w\"",
+                "witness.key",
+            ),
             ("[certificates]\ngateway_days = 0", "certificates.gateway_days"),
             (
                 "[certificates]\ngateway_grace_days = 3651",

@@ -2,24 +2,34 @@
 //! over all of them, and that head signed by the coordinator's own key (IEC 62443-3-3 SR 6.1, SR 3.9).
 //!
 //! The head is that of the moment of asking; what comes later is not in it. Memory is bounded by a few blocks, however long the answer.
+//! Gateways see heads of certain moments (`published`).
+
+mod published;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_policy::ids::{CoordinatorId, PlantId};
 use penstock_policy::merkle::growing::TreeState;
+use penstock_policy::release::Statement;
 use penstock_proto::audit::tree_head::{TreeHead, origin};
+use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::server::ServerCredentials;
 use penstock_proto::v1;
 use penstock_proto::v1::evidence_piece::Piece;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tonic::Status;
 
+use self::published::PublishedHead;
+pub(crate) use self::published::ShownHead;
 use crate::clock;
 use crate::store::{BlockFilter, BlockInTree, Clock, Store};
+use crate::witnesses::Witnesses;
 
 /// Blocks read at once.
 const PAGE: usize = 32;
+/// Proofs in one answer.
+const PROOFS_MAX: usize = 256;
 /// How long a reader may take for the next piece.
 const READER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -32,12 +42,14 @@ pub struct Evidence {
     store: Store,
     origin: String,
     credentials: Arc<ServerCredentials>,
+    published: watch::Sender<Option<Arc<PublishedHead>>>,
+    witnesses: Witnesses,
 }
 
 impl Evidence {
     /// Of the trails in `store`, signed with what the coordinator is served with.
     pub fn new(
-        store: Store,
+        (store, witnesses): (Store, Witnesses),
         (plant, coordinator): (&PlantId, &CoordinatorId),
         credentials: Arc<ServerCredentials>,
     ) -> Self {
@@ -45,6 +57,8 @@ impl Evidence {
             store,
             origin: origin(plant, coordinator.as_str()),
             credentials,
+            published: watch::Sender::new(None),
+            witnesses,
         }
     }
 
@@ -91,6 +105,68 @@ impl Evidence {
                 () = out.closed() => return Ok(()),
             };
         }
+    }
+
+    /// How far the tree goes, and that it begins with earlier ones.
+    ///
+    /// # Errors
+    /// Too much is asked for, the store cannot be read, or the own key does not sign.
+    pub(crate) async fn prove(&self, asked: &v1::ProveTrailsRequest) -> Result<v1::TrailsProof, Status> {
+        if asked.earlier.len() > PROOFS_MAX {
+            return Err(Refusal::new(
+                Reason::BadRequest,
+                format!("more than {PROOFS_MAX} proofs are not given at once: ask again for the rest"),
+            )
+            .field("earlier", format!("has {} sizes", asked.earlier.len()))
+            .into());
+        }
+        let (size, head) = match asked.size {
+            0 => {
+                let tree = self.store.tree().await?;
+                (tree.size, Some(self.head(tree, 0).await?))
+            }
+            size => (size, None),
+        };
+        let mut proofs = Vec::with_capacity(asked.earlier.len());
+        for &earlier in &asked.earlier {
+            if let Some(path) = self.store.consistency(earlier, size).await? {
+                proofs.push(v1::TreeConsistency {
+                    earlier,
+                    path: hashes(path),
+                });
+            }
+        }
+        let cosigned = match head {
+            Some(_) => self.witnesses.cosigned().await,
+            None => Vec::new(),
+        };
+        Ok(v1::TrailsProof {
+            head,
+            proofs,
+            cosigned: cosigned.into_iter().map(bytes::Bytes::from).collect(),
+        })
+    }
+
+    /// Whether the tree begins with what a release says of it.
+    ///
+    /// # Errors
+    /// It does not, or the store cannot be read.
+    pub(crate) async fn holds(&self, statement: &[u8]) -> Result<(), Refusal> {
+        // What is no statement is refused by whoever reads all of it.
+        let named = Statement::from_bytes(statement).ok().and_then(|one| one.trails);
+        let Some(named) = named else { return Ok(()) };
+        if self.store.tree_at(named.size).await? == Some(named.tree()) {
+            return Ok(());
+        }
+        let held = self.store.tree().await?.size;
+        Err(Refusal::new(
+            Reason::StatementMismatch,
+            format!(
+                "the release names a head of the trails over {} blocks, with which the {held} blocks here do not begin: propose it again",
+                named.size
+            ),
+        )
+        .field("statement.trails", format!("there are {held} blocks here")))
     }
 
     /// The signed head of this tree, with the proof that it begins with the one of `seen` leaves; none if it was larger.

@@ -379,6 +379,7 @@ fn alarms(
 /// The answer that a trail is durable up to this head.
 fn acknowledge(head: Head) -> AuditAck {
     AuditAck {
+        trails: None,
         epoch: head.epoch,
         next_sequence: head.next_sequence,
         digest: head.digest.to_vec().into(),

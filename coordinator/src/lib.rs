@@ -57,5 +57,6 @@ mod strangers;
 pub mod subjects;
 pub mod summary;
 pub mod tickets;
+pub mod witnesses;
 
 pub(crate) use penstock_policy::text::sentence as chain;

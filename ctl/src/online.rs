@@ -22,6 +22,7 @@ pub mod rollout;
 mod screen;
 pub mod standing;
 mod trail;
+mod trails;
 pub mod why;
 
 use penstock_policy::ids::Digest;

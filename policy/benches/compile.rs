@@ -214,6 +214,7 @@ fn build_a_release_for_a_thousand_gateways(bencher: Bencher<'_, '_>, conduits: u
             emergency: false,
             withdrawn: None,
             trust: None,
+            trails: None,
             revision: Revision(1),
             parent: None,
             replaces: Vec::new(),

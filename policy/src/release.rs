@@ -11,7 +11,8 @@
 //! approvers hold *after* it and is itself signed by those who held *before*; so a verifier follows the chain of
 //! statements from the one it holds ([`follow`]). Revisions never go backwards, and no number names two releases.
 //! The half that makes signatures ([`signing`]) is a file of its own which nothing here uses.
-//! A release also names how far the list of withdrawn keys and the trust bundle went ([`Anchor`]); what they say is not this crate's. Each
+//! A release also names how far the list of withdrawn keys and the trust bundle went ([`Anchor`]), and the coordinator's trails
+//! ([`TrailsAnchor`]); what they say is not this crate's. Each
 //! signature names its algorithm, and a key's form in the document says which of them count for it ([`Algorithm`]).
 
 mod algorithm;
@@ -41,7 +42,8 @@ pub use self::spoken::{WORDS_SPOKEN, days_ago, spoken};
 pub use self::sshsig::{ARMOR_BYTES_MAX, SshSignature, SshSignatureError};
 pub use self::statement::{
     Anchor, DocumentFile, REPLACES_MAX, STATEMENT_BYTES_MAX, STATEMENT_FORMAT, STATEMENT_FORMAT_ANCHORED,
-    STATEMENT_FORMAT_SSH, STATEMENT_FORMATS, Statement, StatementError, document_digest, leaf_bytes,
+    STATEMENT_FORMAT_SSH, STATEMENT_FORMAT_TRAILS, STATEMENT_FORMATS, Statement, StatementError,
+    TrailsAnchor, document_digest, leaf_bytes,
 };
 pub use self::verify::{
     Offer, PLAN_BYTES_MAX, Trust, VerifiedOffer, VerifiedRelease, verify_offer, verify_release,

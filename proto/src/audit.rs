@@ -16,6 +16,7 @@
 //! Not here: storing (agent and coordinator, each its own way).
 
 pub mod chain;
+pub mod cosignature;
 pub mod evidence;
 pub mod keys;
 pub mod leaf;

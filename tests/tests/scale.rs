@@ -48,6 +48,7 @@ fn released(plant: &Plant) -> Release {
         emergency: false,
         withdrawn: None,
         trust: None,
+        trails: None,
         revision: Revision(1),
         parent: None,
         replaces: Vec::new(),

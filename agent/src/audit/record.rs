@@ -8,6 +8,7 @@ use penstock_proto::v1::{
 };
 
 use penstock_policy::text;
+use penstock_proto::event::AgentStep;
 
 use super::layout::{Cause, Loss};
 
@@ -60,6 +61,16 @@ pub fn agent(step: impl AsRef<str>, message: &str) -> Kind {
     Kind::Agent(AgentEvent {
         step: step.as_ref().to_owned(),
         message: bounded(message),
+        ..AgentEvent::default()
+    })
+}
+
+/// A head of the coordinator's trails that came: as it should be (`seen`), or not; with the note that the coordinator signed.
+pub fn trails(step: AgentStep, message: &str, note: &[u8]) -> Kind {
+    Kind::Agent(AgentEvent {
+        step: step.word().to_owned(),
+        message: bounded(message),
+        trails_head: note.to_vec().into(),
     })
 }
 

@@ -43,6 +43,7 @@ pub(super) mod shadow;
 pub(super) mod standby;
 mod start;
 mod withdraw;
+mod witness;
 
 use self::generation::generation;
 pub(super) use br_netfilter::watch as watch_br_netfilter;

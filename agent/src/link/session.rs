@@ -14,7 +14,6 @@
 //! What is decided within a session is decided by [`machine`]. Here is the shell around it: the connection, the timers, and what
 //! the machine has done by the trail, the reconciler and the kernel.
 
-mod allowance;
 mod end;
 mod given;
 pub mod machine;
@@ -55,6 +54,7 @@ use crate::known_time::KnownTime;
 use crate::reconcile::{CommandRefused, Inlet, PolicyView, StandingState};
 use crate::ticket::TicketKeeper;
 use crate::timepiece;
+use crate::trails::TrailsKeeper;
 use crate::trust::TrustKeeper;
 use crate::tunnel::shown::TunnelState;
 use crate::withdrawn::{Coordinators, WithdrawnKeeper, coordinators_of};
@@ -93,13 +93,15 @@ pub struct Link<K> {
     pub certificate: watch::Receiver<Option<Fault>>,
     /// Why nothing is learned where zones observe, why nobody can steer this gateway locally, enrol through it, read its registers or see it at the
     /// SCADA's broker, and what is wrong with whom it believes, if so.
-    pub faults: [watch::Receiver<Vec<Fault>>; 10],
+    pub faults: [watch::Receiver<Vec<Fault>>; 12],
     /// Whose keys no longer count.
     pub withdrawn: Arc<WithdrawnKeeper>,
     /// By what a second user of this gateway's key is noticed.
     pub tickets: TicketKeeper,
     /// Which roots are trusted.
     pub trust: Arc<TrustKeeper>,
+    /// What was seen of the coordinator's trails.
+    pub trails: Arc<TrailsKeeper>,
     /// The bridges, for health.
     pub bridges: watch::Receiver<Vec<BridgeState>>,
     /// The tunnels, for health.
@@ -269,6 +271,7 @@ impl<K: Kernel> Link<K> {
             ticket: Some(self.tickets.shown(identity)),
             trust: self.trust.held(),
             key_held: v1::KeyHeld::from(identity.key_place()).into(),
+            trails_size: Some(self.trails.greet()),
         }
     }
 
@@ -313,6 +316,7 @@ impl<K: Kernel> Link<K> {
                 message = stream.message() => {
                     let Some(mut message) = message? else { return Ok(()) };
                     witness::take(&mut message.message, identity, &self.audit).await;
+                    self.trails.take(&mut message.message, identity, now());
                     machine.received(message.message, now())?;
                 }
                 room = outbound.reserve(), if machine.has_outgoing() => {

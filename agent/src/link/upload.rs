@@ -124,7 +124,7 @@ mod tests {
                 prop_assert!(upload.flying.len() <= WINDOW_BLOCKS);
                 prop_assert!(upload.bytes <= WINDOW_BYTES + 100_000);
                 let Some((epoch, next_sequence)) = acks.next() else { break };
-                let ack = AuditAck { epoch, next_sequence, digest: Vec::new().into(), witness: None };
+                let ack = AuditAck { trails: None, epoch, next_sequence, digest: Vec::new().into(), witness: None };
                 if let Some(to) = upload.acknowledged(&ack) {
                     prop_assert!(to.epoch <= 1 && to.sequence <= sent, "only what was sent is acknowledged");
                     acked = acked.max(to.sequence);

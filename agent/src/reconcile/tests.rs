@@ -437,6 +437,7 @@ fn offer_by(
         emergency: false,
         withdrawn: None,
         trust: None,
+        trails: None,
         format: STATEMENT_FORMAT.to_owned(),
         plant: plan.plant.clone(),
         revision: Revision(revision),

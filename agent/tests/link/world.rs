@@ -249,6 +249,7 @@ pub fn offer_anchoring(
         emergency: false,
         withdrawn,
         trust: None,
+        trails: None,
         format: match withdrawn {
             Some(_) => STATEMENT_FORMAT_ANCHORED,
             None => STATEMENT_FORMAT,

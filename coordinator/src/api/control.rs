@@ -171,17 +171,20 @@ impl Control for ControlService {
             .await?;
         let message = request.into_inner();
         let list = self.subjects.list().borrow().clone();
-        let outcome = self
-            .releases
-            .propose(
-                &caller.operator,
-                &message.statement,
-                message.documents,
-                |statement| carried_with(statement, &list, &self.authority),
-                self.gate.deed(&caller),
-                clock::now_ms(),
-            )
-            .await;
+        let outcome = match self.evidence.holds(&message.statement).await {
+            Ok(()) => {
+                let proposed = self.releases.propose(
+                    &caller.operator,
+                    &message.statement,
+                    message.documents,
+                    |statement| carried_with(statement, &list, &self.authority),
+                    self.gate.deed(&caller),
+                    clock::now_ms(),
+                );
+                proposed.await
+            }
+            Err(refusal) => Err(refusal),
+        };
         let recorded = self.gate.judged(&caller, "", outcome).await?;
         Ok(Response::new(views::release(
             &recorded,
@@ -465,6 +468,13 @@ impl Control for ControlService {
         request: Request<v1::GetEvidenceRequest>,
     ) -> Result<Response<Self::GetEvidenceStream>, Status> {
         self.proved(request).await
+    }
+
+    async fn prove_trails(
+        &self,
+        request: Request<v1::ProveTrailsRequest>,
+    ) -> Result<Response<v1::TrailsProof>, Status> {
+        self.tree_proved(request).await
     }
 
     async fn count_audit(

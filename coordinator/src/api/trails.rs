@@ -94,6 +94,20 @@ impl ControlService {
         Ok(Response::new(ReceiverStream::new(pieces)))
     }
 
+    /// How far the tree over all trails goes, and that it begins with earlier ones.
+    pub(super) async fn tree_proved(
+        &self,
+        request: Request<v1::ProveTrailsRequest>,
+    ) -> Result<Response<v1::TrailsProof>, Status> {
+        let caller = self
+            .gate
+            .operator(request.extensions(), Action::ProveTrails)
+            .await?;
+        let _search = self.searches.begin(&caller.operator)?;
+        let proof = self.evidence.prove(&request.into_inner()).await?;
+        Ok(Response::new(proof))
+    }
+
     /// How many events a search finds, over time.
     pub(super) async fn counted(
         &self,

@@ -108,6 +108,7 @@ fn connected() -> Kind {
     Kind::Agent(AgentEvent {
         step: "connected".to_owned(),
         message: "c1".to_owned(),
+        ..AgentEvent::default()
     })
 }
 

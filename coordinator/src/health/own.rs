@@ -4,6 +4,7 @@
 //! [`OwnHealth`] is a pure machine; [`follow`] feeds it. What is proved is proved: the store by a write ([`Probe`]), at a bounded rate,
 //! whoever asks.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::health::exports::ExportFaults;
 use crate::store::{Change, Expect, Silent, Store, StoreError};
+use crate::witnesses;
 
 /// How often the coordinator looks at itself.
 const LOOK: Duration = Duration::from_secs(10);
@@ -60,6 +62,8 @@ pub struct OwnFacts {
     pub restored: Option<String>,
     /// Why nothing can be issued.
     pub issuing: Option<String>,
+    /// Why external witnesses did not cosign the head of the trails.
+    pub witnesses: Option<String>,
     /// What is wrong with exports of the trail.
     pub exports: Vec<Fault>,
     /// Validity of our own certificate, milliseconds since 1970; `None`: it cannot be read.
@@ -118,6 +122,9 @@ impl OwnHealth {
                     "nobody can be enrolled and no certificate renewed, nor is the list of withdrawn keys signed for gateways: {why}. Certificates that were issued go on counting until they end"
                 ),
             ));
+        }
+        if let Some(why) = &facts.witnesses {
+            faults.push(Fault::new("witness-waits", why.clone()));
         }
         faults.extend(facts.exports.iter().cloned());
         match facts.free_bytes {
@@ -297,7 +304,11 @@ pub struct CertificateFiles {
 pub(crate) async fn follow(
     probe: Arc<Probe>,
     files: CertificateFiles,
-    (reasons, mut exports): ([watch::Receiver<Option<String>>; 4], ExportFaults),
+    (reasons, mut witnesses, mut exports): (
+        [watch::Receiver<Option<String>>; 4],
+        watch::Receiver<BTreeMap<String, String>>,
+        ExportFaults,
+    ),
     faults: watch::Sender<Vec<Fault>>,
 ) {
     let [mut untaken, mut behind, mut restored, mut issuing] = reasons;
@@ -329,6 +340,7 @@ pub(crate) async fn follow(
             withdrawn: behind.borrow_and_update().clone(),
             restored: restored.borrow_and_update().clone(),
             issuing: issuing.borrow_and_update().clone(),
+            witnesses: witnesses::in_words(&witnesses.borrow_and_update()),
             exports: exports.now(clock::now_ms()),
             reserve_bytes: probe.store.reserve_bytes(),
             certificate_ms,
@@ -352,6 +364,7 @@ pub(crate) async fn follow(
             Ok(()) = behind.changed() => {}
             Ok(()) = restored.changed() => {}
             Ok(()) = issuing.changed() => {}
+            Ok(()) = witnesses.changed() => {}
             () = exports.changed() => {}
             () = faults.closed() => return,
         }
@@ -389,6 +402,7 @@ mod tests {
             withdrawn: None,
             restored: None,
             issuing: None,
+            witnesses: None,
             exports: Vec::new(),
             free_bytes: Some(10 << 30),
             reserve_bytes: 1 << 30,

@@ -37,6 +37,7 @@ fn event() -> impl Strategy<Value = AuditEvent> {
                 Kind::Agent(AgentEvent {
                     step: "started".to_owned(),
                     message: text.to_owned(),
+                    ..AgentEvent::default()
                 })
             } else {
                 Kind::Verdict(VerdictEvent {

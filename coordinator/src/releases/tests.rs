@@ -77,6 +77,7 @@ impl Proposal {
             emergency: false,
             withdrawn: None,
             trust: None,
+            trails: None,
             revision: Revision(revision),
             parent,
             replaces: Vec::new(),

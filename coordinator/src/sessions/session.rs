@@ -26,6 +26,7 @@ use super::wanted::{Directive, Wanted, Word};
 use super::{Fleet, SessionLimits};
 use crate::ca::Authority;
 use crate::clock;
+use crate::evidence::{Evidence, ShownHead};
 use crate::ingest::Ingest;
 use crate::releases::{CurrentRelease, Offer, Releases};
 use crate::store::Store;
@@ -77,6 +78,8 @@ pub struct Sessions {
     pub limits: SessionLimits,
     /// The coordinator is stopping.
     pub stopping: CancellationToken,
+    /// The head of the trails that gateways see.
+    pub(crate) evidence: Evidence,
     /// Sessions that are over and wait for the store, from [`leaving`].
     pub leaving: Arc<Crowd<GatewayId>>,
 }
@@ -92,6 +95,9 @@ type Out = mpsc::Sender<Box<ToGateway>>;
 /// Something that is awaited; in a box, since a session that is quiet awaits nothing and has no room for it.
 type Awaited<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
+/// A head that is new, and what the gateway was shown then.
+type HeadNews = Option<(ShownHead, Box<v1::EvidenceHead>)>;
+
 /// One session.
 struct Session {
     all: Arc<Sessions>,
@@ -99,8 +105,12 @@ struct Session {
     machine: Machine,
     /// Since the hello. In a box: what is awaited around it keeps room for it more than once.
     standing: Option<Box<Standing>>,
-    /// The store's answer.
-    answer: Awaited<Answer>,
+    /// The store's answer, and a head of the trails that is new to the gateway.
+    answer: Awaited<(Answer, HeadNews)>,
+    /// What the gateway was shown of the trails.
+    shown: ShownHead,
+    /// A head that waits for a message that it can go with.
+    head: Option<Box<v1::EvidenceHead>>,
     /// What the gateway lacks of the list of withdrawn keys, while it is signed; `None`: it cannot be now.
     list: Awaited<Option<Arc<SignedList>>>,
     /// Room in memory for one more block; `None`: there is none.
@@ -144,6 +154,8 @@ impl Session {
             peer,
             standing: None,
             answer: None,
+            shown: ShownHead::default(),
+            head: None,
             list: None,
             admission: None,
             room: None,
@@ -170,7 +182,12 @@ impl Session {
                     }
                     continue;
                 }
-                answer = arrival(&mut self.answer) => Fact::Answered(answer),
+                (answer, news) = arrival(&mut self.answer) => {
+                    if let Some((shown, head)) = news {
+                        (self.shown, self.head) = (shown, Some(head));
+                    }
+                    Fact::Answered(answer)
+                }
                 room = arrival(&mut self.admission) => self.admitted(room),
                 directed = directed(self.standing.as_deref_mut()) => directed,
                 () = self.all.stopping.cancelled() => Fact::Stopping,
@@ -239,8 +256,11 @@ impl Session {
             Action::Hold(ticket) => self.all.holds(&self.peer, ticket),
             Action::Take(given) => self.all.take(&self.peer, *given, self.asks()),
             Action::Ask(question) => {
-                let (all, peer) = (self.all.clone(), self.peer.clone());
-                self.answer = Some(Box::pin(async move { all.answer(&peer, question).await }));
+                let (all, peer, shown) = (self.all.clone(), self.peer.clone(), self.shown);
+                self.answer = Some(Box::pin(async move {
+                    let answer = all.answer(&peer, question).await;
+                    (answer, all.evidence.news(shown).await)
+                }));
             }
             Action::AskRoom(kib) => {
                 let ingest = self.all.ingest.clone();
@@ -252,6 +272,7 @@ impl Session {
     }
 
     fn begin(&mut self, hello: Box<v1::Hello>) {
+        self.shown = ShownHead::of(&hello);
         if let Some(held) = hello.trust.clone() {
             let (all, gateway) = (self.all.clone(), self.peer.gateway.clone());
             tokio::spawn(async move { all.trusts(&gateway, &held).await });
@@ -313,6 +334,7 @@ impl Session {
                     twin,
                     asks_withdrawn: self.asks().0,
                     asks_trust: self.asks().1,
+                    trails: self.head.take().map(|head| *head),
                 })
             }
             Outgoing::Offer { wanted, verified } => {
@@ -341,7 +363,10 @@ impl Session {
             }
             Outgoing::Order => Down::Order(self.standing.as_ref()?.target.as_ref()?.0.to_wire()?),
             Outgoing::Word(word) => word.to_wire(),
-            Outgoing::Acknowledgement(held) => Down::AuditAck(held),
+            Outgoing::Acknowledgement(held) => Down::AuditAck(v1::AuditAck {
+                trails: self.head.take().map(|head| *head),
+                ..held
+            }),
         };
         Some(self::message(message))
     }
@@ -403,7 +428,7 @@ impl Session {
     /// What was taken in is judged although the session is over: who is refused, and hangs up at once, leaves an alarm all the same.
     async fn judge_rest(&mut self) {
         let answer = match &self.answer {
-            Some(_) => Some(arrival(&mut self.answer).await),
+            Some(_) => Some(arrival(&mut self.answer).await.0),
             None => None,
         };
         let has_room = self.admission.is_some() && {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
 use penstock_policy::ids::PlantId;
+use penstock_proto::audit::cosignature::WitnessKey;
 use penstock_proto::event::EventKind;
 use penstock_proto::export::{Format as ExportFormat, Position};
 
@@ -129,6 +130,14 @@ pub enum Audit {
         /// The plant, where no login says it.
         #[arg(long, requires = "roots")]
         plant: Option<PlantId>,
+        /// A plant document whose approvers are to be believed, from a hand that you trust: one of the releases in the file has to be signed by them.
+        /// Default, without --roots: the release that you verified last on this machine.
+        #[arg(long, value_name = "PATH")]
+        approvers: Option<PathBuf>,
+        /// The key of an external witness, as its operator publishes it (NAME+NUMBER+BASE64): it has to have cosigned a head in the file. May be given
+        /// several times.
+        #[arg(long, value_name = "KEY")]
+        witness: Vec<WitnessKey>,
     },
     /// Follow the trail as records become durable
     Tail {

@@ -5,7 +5,10 @@ use std::io::{BufReader, ErrorKind};
 use std::path::Path;
 
 use penstock_policy::ids::PlantId;
-use penstock_proto::audit::evidence::{EvidenceError, EvidenceReader, EvidenceReport, Pieces};
+use penstock_proto::audit::cosignature::WitnessKey;
+use penstock_proto::audit::evidence::{
+    AnchoringRelease, CosignedHead, EvidenceError, EvidenceReader, EvidenceReport, History, Pieces, Vouched,
+};
 use penstock_proto::tls::certificates_from_pem;
 use penstock_proto::tls::times::instant;
 use rustls::pki_types::CertificateDer;
@@ -16,6 +19,8 @@ use crate::contexts::Contexts;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::files::{self, FileError};
+use crate::known::KnownPlant;
+use crate::loading;
 use crate::output::{Output, Page, Report, Tone};
 
 /// The largest file of root certificates.
@@ -48,10 +53,93 @@ pub struct EvidenceProved {
     pub last_leaf: Option<u64>,
     /// Blocks between these two that are not in the file: those of other sources, where one was asked for.
     pub left_out: u64,
+    /// Releases in the file.
+    pub releases: u64,
+    /// Whose approvers sign them: `known` (those of the document that was named, or of a release that this person verified), `own-word` (the file says
+    /// so itself), or `others` (none is signed by the approvers that were named).
+    pub approvers: String,
+    /// The newest release that names blocks with which the tree begins; absent: none does.
+    pub anchored_by: Option<AnchoredBy>,
+    /// Releases that do.
+    pub anchors: u64,
+    /// Heads of the tree, in gateways' own trails, with which it begins.
+    pub seen_by_gateways: u64,
+    /// The newest head of each external witness that was named, with which the tree begins.
+    pub cosigned_by: Vec<CosignedBy>,
+    /// Cosigned heads in the file, whoever's.
+    pub cosigned: u64,
+    /// Heads in gateways' trails that were not held against it: the file has more than are.
+    pub unjudged: u64,
+    /// The newest release that says that the trails begin again; absent: none does.
+    pub begins_again: Option<BeginsAgain>,
+    /// What contradicts the tree, in sentences.
+    pub contradictions: Vec<String>,
     /// Each trail of which there are blocks.
     pub trails: Vec<TrailProved>,
     /// Whether nothing in it contradicts anything, and all of it is proved to be the coordinator's: only then is any of it to be believed.
     pub sound: bool,
+}
+
+/// A release that names blocks with which the tree begins.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct AnchoredBy {
+    /// Its number.
+    pub revision: u64,
+    /// Approvers whose signatures count; empty: those of the first release in the file, whose approvers are not in it.
+    pub signers: Vec<String>,
+    /// The first blocks of all trails: so many.
+    pub blocks: u64,
+}
+
+/// A head that an external witness cosigned.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct CosignedBy {
+    /// The witness.
+    pub witness: String,
+    /// When, by its clock (RFC 3339, UTC).
+    pub at: String,
+    /// The first blocks of all trails: so many.
+    pub blocks: u64,
+}
+
+impl From<CosignedHead> for CosignedBy {
+    fn from(head: CosignedHead) -> Self {
+        Self {
+            witness: head.witness,
+            at: instant(head.time_s.saturating_mul(1000)),
+            blocks: head.size,
+        }
+    }
+}
+
+/// A release that says that the trails begin again.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct BeginsAgain {
+    /// It.
+    pub release: AnchoredBy,
+    /// Heads from before it with which the tree does not begin.
+    pub given_up: u64,
+}
+
+impl From<AnchoringRelease> for AnchoredBy {
+    fn from(release: AnchoringRelease) -> Self {
+        Self {
+            revision: release.revision.0,
+            signers: release.signers.iter().map(ToString::to_string).collect(),
+            blocks: release.head.size,
+        }
+    }
+}
+
+impl AnchoredBy {
+    /// `release r7, signed by a and b`.
+    fn named(&self) -> String {
+        let by = match self.signers.as_slice() {
+            [] => "whose approvers are not in the file".to_owned(),
+            signers => format!("signed by {}", signers.join(", ")),
+        };
+        format!("release r{}, {by},", self.revision)
+    }
 }
 
 /// What is proved of one trail.
@@ -95,6 +183,29 @@ impl EvidenceProved {
             last_leaf: report.leaves.map(|(_, last)| last),
             left_out: report.left_out,
             sound: report.is_sound(),
+            releases: report.anchors.releases,
+            approvers: match report.anchors.history {
+                History::Known => "known",
+                History::OwnWord => "own-word",
+                History::Others => "others",
+            }
+            .to_owned(),
+            anchored_by: report.anchors.newest.map(AnchoredBy::from),
+            anchors: report.anchors.anchored,
+            seen_by_gateways: report.anchors.seen,
+            cosigned_by: report
+                .anchors
+                .cosigned
+                .into_iter()
+                .map(CosignedBy::from)
+                .collect(),
+            cosigned: report.anchors.witnessed,
+            unjudged: report.anchors.unjudged,
+            begins_again: report.anchors.again.map(|(release, given_up)| BeginsAgain {
+                release: release.into(),
+                given_up,
+            }),
+            contradictions: contradictions(report.anchors.wrong, report.anchors.further),
             trails: report
                 .trails
                 .into_iter()
@@ -110,6 +221,75 @@ impl EvidenceProved {
                     sound: trail.is_whole(),
                 })
                 .collect(),
+        }
+    }
+
+    /// What others than the coordinator hold of its trails, for people.
+    fn anchors_page(&self, say: &mut impl FnMut(Tone, &str, &str)) {
+        match (&self.anchored_by, self.approvers.as_str()) {
+            (Some(by), "known") => say(
+                Tone::Good,
+                "✓",
+                &format!(
+                    "anchored by {} which names the first {} blocks: the trails begin with them",
+                    by.named(),
+                    by.blocks
+                ),
+            ),
+            (Some(by), _) => say(
+                Tone::Warn,
+                "!",
+                &format!(
+                    "anchored by {} which names the first {} blocks: the trails begin with them. That these are the plant's approvers is the file's own word \
+                     (--approvers names the document that you believe)",
+                    by.named(),
+                    by.blocks
+                ),
+            ),
+            (None, _) => say(
+                Tone::Warn,
+                "!",
+                "no release in the file names blocks with which the trails begin: that nothing was taken out before the file was made is the coordinator's word",
+            ),
+        }
+        if self.seen_by_gateways > 0 {
+            let seen = format!(
+                "{} heads of the trails, in gateways' own trails: the trails begin with each",
+                self.seen_by_gateways
+            );
+            say(Tone::Good, "✓", &seen);
+        }
+        for by in &self.cosigned_by {
+            let cosigned = format!(
+                "{} cosigned the first {} blocks at {}, by its own clock: the trails begin with them",
+                by.witness, by.blocks, by.at
+            );
+            say(Tone::Good, "✓", &cosigned);
+        }
+        if self.cosigned > 0 && self.cosigned_by.is_empty() && self.contradictions.is_empty() {
+            let unknown = format!(
+                "{} heads in the file carry cosignatures of external witnesses: --witness KEY says whose count",
+                self.cosigned
+            );
+            say(Tone::Dim, "·", &unknown);
+        }
+        if self.unjudged > 0 {
+            let more = format!(
+                "{} further heads in gateways' trails were not compared",
+                self.unjudged
+            );
+            say(Tone::Warn, "!", &more);
+        }
+        if let Some(again) = &self.begins_again {
+            let given_up = format!(
+                "{} says that the trails begin again: they do not begin with {} heads from before it",
+                again.release.named(),
+                again.given_up
+            );
+            say(Tone::Warn, "!", &given_up);
+        }
+        for wrong in &self.contradictions {
+            say(Tone::Bad, "✗", &format!("WRONG: {wrong}"));
         }
     }
 
@@ -177,6 +357,7 @@ impl Report for EvidenceProved {
                 ),
             );
         }
+        self.anchors_page(&mut say);
         for trail in &self.trails {
             page.gap();
             let (tone, mark) = match (trail.sound, trail.sealed && trail.vouched) {
@@ -200,6 +381,11 @@ impl Report for EvidenceProved {
     }
 }
 
+fn contradictions(mut sentences: Vec<String>, further: u64) -> Vec<String> {
+    sentences.extend((further > 0).then(|| format!("{further} further contradictions")));
+    sentences
+}
+
 /// The evidence is altered, or none.
 pub(crate) fn altered(what: &str, error: &EvidenceError) -> Failure {
     Failure::altered("evidence-altered", format!("{what} proves nothing")).caused_by(error)
@@ -217,24 +403,36 @@ pub(crate) fn verify(
     context: Option<&str>,
     file: &Path,
     (roots, plant): (Option<&Path>, Option<&PlantId>),
+    (approvers, witnesses): (Option<&Path>, &[WitnessKey]),
 ) -> Result<Exit, Failure> {
     let login = || -> Result<_, Failure> {
         let contexts = Contexts::open()?;
         let login = contexts.find(context)?;
-        Ok((contexts.roots(&login.name)?, login.context.plant))
+        let known = KnownPlant::open(&contexts, &login)?.verified_digest();
+        Ok((contexts.roots(&login.name)?, login.context.plant, known))
     };
-    let (roots, plant) = match (roots, plant) {
-        (Some(path), Some(plant)) => (roots_in(path)?, plant.clone()),
-        (Some(path), None) => (roots_in(path)?, login()?.1),
+    let (roots, plant, known) = match (roots, plant) {
+        (Some(path), Some(plant)) => (roots_in(path)?, plant.clone(), None),
+        (Some(path), None) => (roots_in(path)?, login()?.1, None),
         (None, _) => login()?,
     };
-    let proved = EvidenceProved::of(&plant, read(file, &plant, &roots)?);
+    let named = approvers.map(|path| loading::load(path, out)).transpose()?;
+    let vouched = match named {
+        Some(named) => Some(Vouched::Approvers(named.plant.approvers)),
+        None => known.map(Vouched::Release),
+    };
+    let proved = EvidenceProved::of(&plant, read(file, (&plant, &roots), vouched, witnesses)?);
     out.show(&proved)?;
     Ok(proved.exit())
 }
 
 /// Reads a file of evidence, piece by piece.
-fn read(path: &Path, plant: &PlantId, roots: &[CertificateDer<'static>]) -> Result<EvidenceReport, Failure> {
+fn read(
+    path: &Path,
+    (plant, roots): (&PlantId, &[CertificateDer<'static>]),
+    vouched: Option<Vouched>,
+    witnesses: &[WitnessKey],
+) -> Result<EvidenceReport, Failure> {
     let failed = |source: std::io::Error| match source.kind() {
         ErrorKind::InvalidData | ErrorKind::UnexpectedEof => Failure::altered(
             "evidence-altered",
@@ -253,6 +451,10 @@ fn read(path: &Path, plant: &PlantId, roots: &[CertificateDer<'static>]) -> Resu
     let mut pieces = Pieces::of(BufReader::with_capacity(1 << 20, file)).map_err(failed)?;
     let first = pieces.read().map_err(failed)?.unwrap_or_default();
     let mut reader = EvidenceReader::begin(first, plant, roots).map_err(wrong)?;
+    if let Some(vouched) = vouched {
+        reader.believe(vouched);
+    }
+    reader.believe_witnesses(witnesses.to_vec());
     while let Some(piece) = pieces.read().map_err(failed)? {
         reader.take(piece).map_err(wrong)?;
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use penstock_policy::ids::{ApproverId, Digest, GatewayId, Revision};
 use penstock_policy::model::ApproverSet;
-use penstock_policy::release::{self, Draft, Envelope, Signable, Statement, Trust};
+use penstock_policy::release::{self, Draft, Envelope, Signable, Statement, TrailsAnchor, Trust};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -54,10 +54,34 @@ pub struct Stated {
     /// The number of the trust bundle that it names; absent: it names none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trust_bundle: Option<u64>,
+    /// The head of the coordinator's trails that it names; absent: it names none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trails: Option<TrailsStated>,
     /// Digest of the statement's exact bytes.
     pub statement_digest: String,
     /// The digest's first eight bytes in words, to be compared by telephone.
     pub words: String,
+}
+
+/// How far a release says that the coordinator's trails go.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct TrailsStated {
+    /// Blocks of all trails.
+    pub blocks: u64,
+    /// The root of the tree over them, hexadecimal.
+    pub root: String,
+    /// Whether they begin again: they do not begin with what releases before this one name.
+    pub again: bool,
+}
+
+impl From<TrailsAnchor> for TrailsStated {
+    fn from(head: TrailsAnchor) -> Self {
+        Self {
+            blocks: head.size,
+            root: head.root.to_string().trim_start_matches("sha256:").to_owned(),
+            again: head.again,
+        }
+    }
 }
 
 impl Stated {
@@ -78,6 +102,7 @@ impl Stated {
             emergency: statement.emergency,
             withdrawn_list: statement.withdrawn.map(|anchor| anchor.number),
             trust_bundle: statement.trust.map(|anchor| anchor.number),
+            trails: statement.trails.map(TrailsStated::from),
             statement_digest: Digest::of(bytes).to_string(),
             words: release::spoken(&Digest::of(bytes)),
         }
@@ -131,6 +156,18 @@ impl Stated {
                     "  it names the {what}, number {number}: gateways that know less learn it by the approvers' signatures"
                 ));
             }
+        }
+        if let Some(trails) = &self.trails {
+            page.line(format!(
+                "  it names the first {} blocks of the coordinator's trails: with the approvers' signatures, nobody alters or removes them unnoticed",
+                trails.blocks
+            ));
+        }
+        if self.trails.as_ref().is_some_and(|trails| trails.again) {
+            let warn = page.paint(Tone::Bad, "▲▲");
+            page.line(format!(
+                "{warn} it says that the trails begin again: they do not begin with the blocks that earlier releases name. Sign it only if you know why, such as that the coordinator was restored from a backup"
+            ));
         }
         for replaced in &self.replaces {
             let warn = page.paint(Tone::Warn, "▲");
@@ -300,6 +337,11 @@ pub(crate) fn sign(out: &Output, request: &SignRequest<'_>) -> Result<Exit, Fail
         let mut page = Page::new(out.style);
         stated.page(&mut page);
         out.text(&page.finish())?;
+    }
+    if stated.trails.is_some() {
+        out.remark(
+            "the coordinator's trails were not compared with what it says of them: there is no coordinator here (penstock release approve compares them)",
+        );
     }
     crate::ask::confirm(
         out,

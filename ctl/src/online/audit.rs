@@ -274,8 +274,15 @@ pub(crate) async fn audit(out: &Output, context: Option<&str>, args: &args::Audi
             let times = (since.as_deref(), until.as_deref());
             evidence::take(out, context, file, source.as_deref(), times).await
         }
-        args::Audit::Verify { file, roots, plant } => {
-            offline::evidence::verify(out, context, file, (roots.as_deref(), plant.as_ref()))
+        args::Audit::Verify {
+            file,
+            roots,
+            plant,
+            approvers,
+            witness,
+        } => {
+            let trusted = (roots.as_deref(), plant.as_ref());
+            offline::evidence::verify(out, context, file, trusted, (approvers.as_deref(), witness))
         }
         args::Audit::Counts {
             filter,

@@ -7,12 +7,13 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
-use penstock_proto::audit::evidence::{EvidenceReader, MAGIC, write_piece};
+use penstock_proto::audit::evidence::{EvidenceReader, MAGIC, Vouched, write_piece};
 use penstock_proto::audit::tree_head::TreeHead;
 use penstock_proto::tls::times::instant;
 use penstock_proto::v1::evidence_piece::Piece;
 use penstock_proto::v1::{EvidencePiece, GetEvidenceRequest};
 
+use super::releases::fetched::history;
 use super::{Online, refused};
 use crate::ask;
 use crate::exit::Exit;
@@ -45,6 +46,11 @@ pub(super) async fn take(
         seen_size: seen.as_ref().map_or(0, |seen| seen.tree.size),
     };
     let waiting = ask::waiting(out, "taking evidence");
+    // Before the head: what a release names of the trails is in the tree by then.
+    let known = online.known()?.verified_digest();
+    let current = online.fetch_named(0, None, None).await?;
+    let (releases, _) = history(current.as_ref());
+    let cosigned = online.served_tree(&[]).await?.map(|tree| tree.cosigned);
     let answer = online.client.get_evidence(request).await;
     let mut stream = answer.map_err(|status| refused(&status))?.into_inner();
     let what = "what the coordinator sent";
@@ -66,10 +72,38 @@ pub(super) async fn take(
         draft.add(&piece)?;
         reader.take(piece).map_err(|error| altered(what, &error))?;
     }
+    if let Some(known) = known {
+        reader.believe(Vouched::Release(known));
+    }
+    let mut add = |piece| -> Result<(), Failure> {
+        let piece = EvidencePiece { piece: Some(piece) };
+        draft.add(&piece)?;
+        reader.take(piece).map_err(|error| altered(what, &error))
+    };
+    releases
+        .into_iter()
+        .try_for_each(|release| add(Piece::Release(release)))?;
+    let cosigned = cosigned.unwrap_or_default();
+    cosigned
+        .into_iter()
+        .try_for_each(|note| add(Piece::Cosigned(note.into())))?;
+    let (sizes, size) = (reader.named_sizes(), reader.head().head.tree.size);
+    for proof in online.tree_proofs(size, &sizes).await? {
+        let piece = EvidencePiece {
+            piece: Some(Piece::Proof(proof)),
+        };
+        draft.add(&piece)?;
+        reader.take(piece).map_err(|error| altered(what, &error))?;
+    }
     draft.finish(file)?;
     online.contexts.keep_tree(&name, &note)?;
     drop(waiting);
     let proved = EvidenceProved::of(&plant, reader.report());
+    if known.is_some() && proved.releases > 0 && proved.approvers != "known" {
+        out.remark(
+            "▲ the release that you verified last on this machine is not among those of the coordinator: it was restored from a backup, hides releases, or lies (penstock release known)",
+        );
+    }
     out.show(&proved)?;
     Ok(proved.exit())
 }

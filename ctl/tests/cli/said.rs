@@ -88,6 +88,7 @@ pub fn statement(folder: &Path, author: &str) -> Vec<u8> {
         emergency: false,
         withdrawn: None,
         trust: None,
+        trails: None,
         revision: Revision(1),
         parent: None,
         replaces: Vec::new(),

@@ -32,6 +32,7 @@ fn release(revision: u64, parent: Option<Digest>) -> Release {
         emergency: false,
         withdrawn: None,
         trust: None,
+        trails: None,
         document_digest: Digest::of(b"plant"),
         author: id("e.okafor"),
         ticket: Some("CHG-1".to_owned()),

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::statement::{
-    Anchor, STATEMENT_FORMAT, STATEMENT_FORMAT_ANCHORED, STATEMENT_FORMAT_SSH, Statement, leaf_bytes,
+    Anchor, STATEMENT_FORMAT, STATEMENT_FORMAT_ANCHORED, STATEMENT_FORMAT_SSH, STATEMENT_FORMAT_TRAILS,
+    Statement, TrailsAnchor, leaf_bytes,
 };
 use crate::compile::{CompileError, compile_all};
 use crate::ids::{Digest, GatewayId, OperatorId, Revision};
@@ -38,6 +39,8 @@ pub struct Draft {
     pub withdrawn: Option<Anchor>,
     /// See [`Statement::trust`].
     pub trust: Option<Anchor>,
+    /// See [`Statement::trails`].
+    pub trails: Option<TrailsAnchor>,
 }
 
 impl Draft {
@@ -55,6 +58,7 @@ impl Draft {
             emergency: statement.emergency,
             withdrawn: statement.withdrawn,
             trust: statement.trust,
+            trails: statement.trails,
         }
     }
 }
@@ -104,9 +108,10 @@ pub fn build(plant: &Plant, draft: Draft) -> Result<Release, BuildError> {
         .collect();
     let tree = tree(draft.revision, &plans);
     let statement = Statement {
-        format: match draft.withdrawn.or(draft.trust) {
-            Some(_) => STATEMENT_FORMAT_ANCHORED,
-            None => format_of(plant),
+        format: match (draft.trails, draft.withdrawn.or(draft.trust)) {
+            (Some(_), _) => STATEMENT_FORMAT_TRAILS,
+            (None, Some(_)) => STATEMENT_FORMAT_ANCHORED,
+            (None, None) => format_of(plant),
         }
         .to_owned(),
         plant: plant.id.clone(),
@@ -124,6 +129,7 @@ pub fn build(plant: &Plant, draft: Draft) -> Result<Release, BuildError> {
         emergency: draft.emergency,
         withdrawn: draft.withdrawn,
         trust: draft.trust,
+        trails: draft.trails,
     };
     statement.well_formed().map_err(BuildError::Refused)?;
     Ok(Release {

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Digest, GatewayId, OperatorId, PlantId, Revision};
+use crate::merkle::growing::TreeState;
 use crate::model::{ApproverSet, PublicKey};
 
 /// The format of a release whose people all have keys in Penstock's own form.
@@ -17,8 +18,15 @@ pub const STATEMENT_FORMAT_SSH: &str = "penstock-release/2";
 /// The format of one that names the list of withdrawn keys or the trust bundle ([`Anchor`]), with keys in whatever form. Software from
 /// before says by name what it does not know.
 pub const STATEMENT_FORMAT_ANCHORED: &str = "penstock-release/3";
+/// The format of one that names the head of the coordinator's trails ([`TrailsAnchor`]), with or without what the format before names.
+pub const STATEMENT_FORMAT_TRAILS: &str = "penstock-release/4";
 /// All formats that this software reads, the oldest first.
-pub const STATEMENT_FORMATS: [&str; 3] = [STATEMENT_FORMAT, STATEMENT_FORMAT_SSH, STATEMENT_FORMAT_ANCHORED];
+pub const STATEMENT_FORMATS: [&str; 4] = [
+    STATEMENT_FORMAT,
+    STATEMENT_FORMAT_SSH,
+    STATEMENT_FORMAT_ANCHORED,
+    STATEMENT_FORMAT_TRAILS,
+];
 
 /// The longest statement that is read, bytes. One approver takes about 150.
 pub const STATEMENT_BYTES_MAX: usize = 256 * 1024;
@@ -38,6 +46,31 @@ pub struct Anchor {
     pub number: u64,
     /// SHA-256 of what it says.
     pub digest: Digest,
+}
+
+/// How far the tree over all trails of the coordinator went when the release was proposed. The approvers' signatures hold it, so that a
+/// coordinator that rewrites its trails later is found out, although it holds its own key. Nothing that is enforced depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrailsAnchor {
+    /// The tree's leaves, each of which is a block.
+    pub size: u64,
+    /// Its root.
+    pub root: Digest,
+    /// The trails begin again: the tree does not begin with what releases before this one named, which its approvers accept. So it is where
+    /// the coordinator was restored from a backup.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub again: bool,
+}
+
+impl TrailsAnchor {
+    /// The tree that it names.
+    pub fn tree(&self) -> TreeState {
+        TreeState {
+            size: self.size,
+            root: self.root.0,
+        }
+    }
 }
 
 /// What a release says.
@@ -76,12 +109,15 @@ pub struct Statement {
     /// Never in the statement's bytes where it is not so: software from before emergencies refuses them whole.
     #[serde(default, skip_serializing_if = "is_false")]
     pub emergency: bool,
-    /// The list of withdrawn keys; only in [`STATEMENT_FORMAT_ANCHORED`].
+    /// The list of withdrawn keys; only in [`STATEMENT_FORMAT_ANCHORED`] and later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn: Option<Anchor>,
-    /// The trust bundle; only in [`STATEMENT_FORMAT_ANCHORED`].
+    /// The trust bundle; only in [`STATEMENT_FORMAT_ANCHORED`] and later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<Anchor>,
+    /// The head of the coordinator's trails; only in [`STATEMENT_FORMAT_TRAILS`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trails: Option<TrailsAnchor>,
 }
 
 // What serde asks for.
@@ -101,7 +137,7 @@ pub enum StatementError {
     Unreadable(#[source] serde_json::Error),
     /// Made for other software.
     #[error(
-        "the release statement has format `{0}`, this software reads `{STATEMENT_FORMAT}`, `{STATEMENT_FORMAT_SSH}` and `{STATEMENT_FORMAT_ANCHORED}`"
+        "the release statement has format `{0}`, this software reads `{STATEMENT_FORMAT}`, `{STATEMENT_FORMAT_SSH}`, `{STATEMENT_FORMAT_ANCHORED}` and `{STATEMENT_FORMAT_TRAILS}`"
     )]
     Format(String),
     /// The same content, spelt differently than the one form that has a digest.
@@ -182,8 +218,18 @@ impl Statement {
                 "it has keys in OpenSSH's form, and the format `{STATEMENT_FORMAT}`, which has none"
             ));
         }
+        let names_trails = self.trails.is_some();
+        if names_trails != (self.format == STATEMENT_FORMAT_TRAILS) {
+            return Err(format!(
+                "the format `{STATEMENT_FORMAT_TRAILS}` is of releases that name the head of the coordinator's trails, and of no others"
+            ));
+        }
+        if self.trails.is_some_and(|head| head.size == 0) {
+            return Err("the trails that it names are empty".to_owned());
+        }
         let anchors = [self.withdrawn, self.trust];
-        if anchors.iter().any(Option::is_some) != (self.format == STATEMENT_FORMAT_ANCHORED) {
+        let names_more = anchors.iter().any(Option::is_some) && !names_trails;
+        if names_more != (self.format == STATEMENT_FORMAT_ANCHORED) {
             return Err(format!(
                 "the format `{STATEMENT_FORMAT_ANCHORED}` is of releases that name a list of withdrawn keys or a trust bundle, and of no others"
             ));

@@ -36,6 +36,7 @@ fn draft(revision: u64, parent: Option<Digest>) -> Draft {
         emergency: false,
         withdrawn: None,
         trust: None,
+        trails: None,
         revision: Revision(revision),
         parent,
         replaces: Vec::new(),

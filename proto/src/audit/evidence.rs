@@ -1,11 +1,17 @@
 //! Evidence: a file that proves what it holds of the trails, to somebody who has nothing but the plant's root certificates.
 //!
 //! ```text
-//! "penstock evidence 1" 0a | piece … each behind its length (varint): the head of the tree, then blocks in the order in which they came
+//! "penstock evidence 1" 0a | piece … each behind its length (varint): the head of the tree, blocks in the order in which they came, releases
+//!                            with the heads that they name, proofs that the tree begins with those, and with the heads in gateways' trails
 //! ```
 //!
 //! Three things vouch, each of which the others do not need: a block's way to the head of the tree (by the coordinator's key, and
-//! by everybody who holds an earlier head), the chain of its source, and the seals in that chain (by the source's keys). Pure: pieces in, an account out.
+//! by everybody who holds an earlier head: `anchors`), the chain of its source, and the seals in that chain (by the source's keys). Pure: pieces in,
+//! an account out.
+
+mod anchors;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -16,7 +22,10 @@ use penstock_policy::merkle::growing::TreeState;
 use prost::Message as _;
 use rustls::pki_types::CertificateDer;
 
+use self::anchors::Anchors;
+pub use self::anchors::{AnchoringRelease, AnchorsReport, CosignedHead, History, Vouched};
 use super::chain::SealTrust;
+use super::cosignature::WitnessKey;
 use super::leaf::{BlockLeaf, InTree};
 use super::tree_head::{TreeHead, TreeHeadError, VerifiedHead};
 use super::verify::{TrailReport, TrailVerifier};
@@ -121,6 +130,14 @@ pub enum EvidenceError {
     /// More sources than any plant has.
     #[error("the file has blocks of more than {SOURCES_MAX} sources")]
     Sources,
+    /// A release does not follow the one before it.
+    #[error("release {revision} in the file does not follow the one before it: {why}")]
+    History {
+        /// By its own statement; 0: that cannot be read.
+        revision: u64,
+        /// In words.
+        why: String,
+    },
 }
 
 /// Reads evidence piece by piece.
@@ -138,6 +155,8 @@ pub struct EvidenceReader<'a> {
     untied: BTreeMap<String, Untied>,
     blocks: u64,
     before_tree: u64,
+    /// Who else holds heads of the tree; what comes behind the blocks.
+    anchors: Anchors,
 }
 
 /// Blocks of a source from before there was a tree. They are proved once the source's next block, which is in the tree, names the last of them
@@ -170,12 +189,14 @@ pub struct EvidenceReport {
     pub leaves: Option<(u64, u64)>,
     /// Blocks between these two that are not in the file.
     pub left_out: u64,
+    /// What the tree was held against: the heads that releases name, and those in gateways' trails.
+    pub anchors: AnchorsReport,
 }
 
 impl EvidenceReport {
     /// Whether nothing in it contradicts anything, and everything in it is proved to be the coordinator's.
     pub fn is_sound(&self) -> bool {
-        self.unproved == 0 && self.trails.values().all(TrailReport::is_whole)
+        self.unproved == 0 && self.trails.values().all(TrailReport::is_whole) && self.anchors.is_sound()
     }
 }
 
@@ -212,7 +233,23 @@ impl<'a> EvidenceReader<'a> {
             untied: BTreeMap::new(),
             blocks: 0,
             before_tree: 0,
+            anchors: Anchors::default(),
         })
+    }
+
+    /// Holds the releases in the file to these approvers, or to this release, which the caller knows from elsewhere.
+    pub fn believe(&mut self, vouched: Vouched) {
+        self.anchors.believe(vouched);
+    }
+
+    /// Holds the file to these external witnesses, whose keys the caller knows from elsewhere: each has to have cosigned a head in it.
+    pub fn believe_witnesses(&mut self, witnesses: Vec<WitnessKey>) {
+        self.anchors.believe_witnesses(witnesses);
+    }
+
+    /// The sizes of the tree that want a proof: of the heads that were named so far.
+    pub fn named_sizes(&self) -> Vec<u64> {
+        self.anchors.sizes()
     }
 
     /// The head, which counts.
@@ -225,21 +262,40 @@ impl<'a> EvidenceReader<'a> {
         self.head.head.tree.continues(seen, &self.consistency)
     }
 
-    /// Takes the next block.
+    /// Takes the next piece behind the head.
     ///
     /// # Errors
-    /// It is none, or is not where it says.
+    /// It is none, or is not where it says; or a release that does not follow the one before it.
     pub fn take(&mut self, piece: EvidencePiece) -> Result<(), EvidenceError> {
         let number = self.pieces;
         self.pieces += 1;
         let form = || EvidenceError::Form(number);
-        let Some(Piece::Block(EvidenceBlock {
+        let block = match piece.piece {
+            Some(Piece::Block(block)) if !self.anchors.have_begun() => block,
+            Some(Piece::Block(_)) => return Err(EvidenceError::Order(number)),
+            Some(Piece::Release(release)) => return self.anchors.release(&release, self.plant),
+            Some(Piece::Proof(proof)) => {
+                let path = hashes(&proof.path).ok_or_else(form)?;
+                self.anchors.proof(proof.earlier, &path, &self.head.head.tree);
+                return Ok(());
+            }
+            Some(Piece::Cosigned(note)) => {
+                return self.anchors.cosigned(&note).then_some(()).ok_or_else(form);
+            }
+            Some(Piece::Head(_)) | None => return Err(form()),
+        };
+        self.take_block(block, number)
+    }
+
+    fn take_block(&mut self, block: EvidenceBlock, number: u64) -> Result<(), EvidenceError> {
+        let form = || EvidenceError::Form(number);
+        let EvidenceBlock {
             source,
             block: Some(block),
             index,
             path,
             ..
-        })) = piece.piece
+        } = block
         else {
             return Err(form());
         };
@@ -275,7 +331,7 @@ impl<'a> EvidenceReader<'a> {
             return Err(EvidenceError::Sources);
         }
         let (plant, roots) = (self.plant, self.roots);
-        let trail = self.trails.entry(source).or_insert_with_key(|source| {
+        let trail = self.trails.entry(source.clone()).or_insert_with_key(|source| {
             TrailVerifier::new(SealTrust {
                 plant,
                 source: source.clone().into(),
@@ -283,6 +339,9 @@ impl<'a> EvidenceReader<'a> {
             })
         });
         trail.take(&block, None);
+        for note in trail.trails_heads() {
+            self.anchors.seen(&source, &note);
+        }
         Ok(())
     }
 
@@ -327,6 +386,7 @@ impl<'a> EvidenceReader<'a> {
                 .collect(),
             blocks: self.blocks,
             before_tree: self.before_tree,
+            anchors: self.anchors.report(),
         }
     }
 }

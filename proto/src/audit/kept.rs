@@ -54,6 +54,7 @@ fn kinds() -> Vec<Kind> {
         Kind::Agent(AgentEvent {
             step: "started".to_owned(),
             message: "0.1.0".to_owned(),
+            ..AgentEvent::default()
         }),
         Kind::Operator(OperatorEvent {
             operator: "anna".to_owned(),

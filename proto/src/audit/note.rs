@@ -14,6 +14,7 @@ use std::fmt::Write as _;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ed25519_dalek::{Signature, VerifyingKey};
+use rcgen::PublicKeyData as _;
 use rustls::pki_types::CertificateDer;
 use sha2::Digest as _;
 
@@ -146,7 +147,27 @@ impl NoteSignature {
         })
     }
 
-    fn parse(line: &str) -> Option<Self> {
+    /// What this Ed25519 key makes of `text` under `name` (type 1).
+    ///
+    /// # Errors
+    /// The key is of another kind, or its holder cannot sign now.
+    pub fn ed25519(name: &str, key: &Key, text: &str) -> Result<Self, KeyError> {
+        let kind = || KeyError::Kind("the key that signs a note by Ed25519".to_owned());
+        let public = Self::ed25519_public(key).ok_or_else(kind)?;
+        Ok(Self {
+            name: name.to_owned(),
+            key_id: ed25519_id(name, &public),
+            bytes: key.sign(text.as_bytes())?,
+        })
+    }
+
+    /// The public half of an Ed25519 key; `None`: it is of another kind.
+    pub fn ed25519_public(key: &Key) -> Option<[u8; 32]> {
+        // Of the kinds that count, its public keys alone are so short.
+        key.der_bytes().try_into().ok()
+    }
+
+    pub(super) fn parse(line: &str) -> Option<Self> {
         let (name, signature) = line.strip_prefix(DASH)?.split_once(' ')?;
         let is_name = !name.is_empty() && !name.contains(|one: char| one.is_whitespace() || one == '+');
         let signature = BASE64_STANDARD.decode(signature).ok()?;

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use prost::bytes::Bytes;
 use sha2::Digest as _;
 
 use super::chain::{Place, SealChain, SealFinding, SealTrust, place_of, seals};
@@ -16,6 +17,8 @@ use crate::v1::{AuditBlock, AuditBlockBody};
 
 /// Findings that are kept; more are counted.
 const FINDINGS_MAX: usize = 100;
+/// Heads of the coordinator's tree that wait for somebody to take them: a source writes one an hour.
+const TRAILS_HEADS_MAX: usize = 64;
 
 /// Something in a trail that a person has to know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,6 +95,8 @@ pub struct TrailVerifier<'a> {
     witnessed: Option<Head>,
     /// What stands behind the newest seal.
     open: OpenBlocks,
+    /// Heads of the coordinator's tree that the source saw, until somebody takes them.
+    trails_heads: Vec<Bytes>,
     report: TrailReport,
 }
 
@@ -162,6 +167,7 @@ impl<'a> TrailVerifier<'a> {
             chain: SealChain::default(),
             witnessed: None,
             open: OpenBlocks::default(),
+            trails_heads: Vec::new(),
             report: TrailReport::default(),
         }
     }
@@ -223,6 +229,12 @@ impl<'a> TrailVerifier<'a> {
                     self.report.told.1 = self.report.told.1.saturating_add(loss.events);
                 }
                 Some(Kind::Seal(_)) => {}
+                Some(Kind::Agent(agent)) => {
+                    events += 1;
+                    if !agent.trails_head.is_empty() && self.trails_heads.len() < TRAILS_HEADS_MAX {
+                        self.trails_heads.push(agent.trails_head.clone());
+                    }
+                }
                 _ => events += 1,
             }
         }
@@ -246,6 +258,11 @@ impl<'a> TrailVerifier<'a> {
             }
             self.open.take(severity, at.sequence, accepted.head.digest);
         }
+    }
+
+    /// The heads of the coordinator's tree that the source saw, by the blocks since this was asked last: notes as they stand there, unverified.
+    pub fn trails_heads(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.trails_heads)
     }
 
     /// What was read so far.

@@ -91,6 +91,9 @@ steps! {
     TrailLost = "trail-lost", Alarm, "the spool could not be used any more: a new epoch of the trail begins";
     TrailForked = "trail-forked", Alarm, "the coordinator holds another trail under this name: a new epoch begins";
     TrailAhead = "trail-ahead", Alarm, "the coordinator holds a trail under this name that cannot be followed";
+    SpoolSetBack = "spool-set-back", Alarm, "by the head that the kernel holds since the boot, the gateway's audit spool was set back or altered while the machine ran";
+    TrailsSeen = "trails-seen", Info, "how far the coordinator's trails went, by its signature; they begin with what this gateway saw of them before";
+    TrailsRewritten = "trails-rewritten", Alarm, "the coordinator's trails do not begin with what this gateway saw of them before: something was taken out or altered there, or it was restored from a backup";
     LocalSocket = "local-socket", Warning, "nobody, or not everybody who may, can steer the gateway on site, and why";
     Interlock = "interlock", Notice, "what the process says of a change that waits for its word: safe, or not and why";
     TunnelUp = "tunnel-up", Info, "the tunnel to another gateway stands: to which, and where that is";
@@ -133,6 +136,12 @@ impl Described for AgentEvent {
     }
 
     fn fields(&self) -> Value {
-        json!({ "step": self.step, "message": self.message })
+        match self.trails_head.is_empty() {
+            true => json!({ "step": self.step, "message": self.message }),
+            false => {
+                let head = String::from_utf8_lossy(&self.trails_head);
+                json!({ "step": self.step, "message": self.message, "trails_head": head })
+            }
+        }
     }
 }

@@ -51,6 +51,7 @@ pub(super) fn release(text: String, revision: u64, parent: Option<Digest>) -> Bu
         emergency: false,
         withdrawn: None,
         trust: None,
+        trails: None,
         revision: Revision(revision),
         parent,
         replaces: Vec::new(),

@@ -132,6 +132,7 @@ fn offer(plan: &Plan, revision: u64, parent: Option<Digest>) -> (Arc<PolicyOffer
         emergency: false,
         withdrawn: None,
         trust: None,
+        trails: None,
         format: STATEMENT_FORMAT.to_owned(),
         plant: plan.plant.clone(),
         revision: Revision(revision),

@@ -47,6 +47,10 @@ async fn call(control: &mut Control, action: Action) -> Result<(), Status> {
             .get_evidence(v1::GetEvidenceRequest::default())
             .await
             .map(drop),
+        Action::ProveTrails => control
+            .prove_trails(v1::ProveTrailsRequest::default())
+            .await
+            .map(drop),
         Action::TailAudit => control
             .tail_audit(v1::TailAuditRequest::default())
             .await

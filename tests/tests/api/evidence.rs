@@ -13,7 +13,7 @@ use crate::person::Person;
 use crate::world::World;
 
 /// A coordinator that holds so many blocks of a gateway.
-async fn with_blocks(world: &World, trail: &mut Trail, count: u64) {
+pub async fn with_blocks(world: &World, trail: &mut Trail, count: u64) {
     let mut session = world.session("gw-a", v1::PolicyState::default()).await;
     let blocks: Vec<_> = (0..count).map(|n| trail.block(&format!("attack {n}"))).collect();
     let last = blocks.last().unwrap().sequence + 1;

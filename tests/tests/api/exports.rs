@@ -77,6 +77,7 @@ fn kinds() -> Vec<Kind> {
         Kind::Agent(v1::AgentEvent {
             step: "disconnected".to_owned(),
             message: text(),
+            ..v1::AgentEvent::default()
         }),
         Kind::Learned(v1::LearnedEvent {
             source: "10.1.2.9".to_owned(),

@@ -12,6 +12,7 @@
     unreachable_pub
 )]
 
+mod anchored;
 mod approvals;
 mod approvers;
 mod audit;
@@ -20,6 +21,7 @@ mod batches;
 mod bounds;
 mod callers;
 mod carrying;
+mod cosigned;
 mod dark;
 mod devices;
 mod disk;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use penstock_agent::enforce::EnforceSettings;
 use penstock_agent::enforce::nft::run::Nft;
+use penstock_agent::enforce::{DriftState, EnforceSettings};
 use penstock_agent::observed::{ConditionStep, Observation};
 use penstock_lab as lab;
 use penstock_policy::ids::Revision;
@@ -218,6 +218,46 @@ fn what_was_opened_by_hand_is_told_although_the_first_plan_could_not_be_loaded()
                 let (_agent, how) = found(folder.path(), mode).await;
                 assert!(how.unwrap_err().contains("changed"));
             });
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn the_head_of_the_trail_that_the_kernel_keeps_is_found_by_the_next_agent_and_disturbs_neither_rules_nor_drift_nor_counters()
+ {
+    lab::sandbox::test(
+        "stood::the_head_of_the_trail_that_the_kernel_keeps_is_found_by_the_next_agent_and_disturbs_neither_rules_nor_drift_nor_counters",
+        |lab| {
+            for mode in [GatewayMode::Routed, GatewayMode::Bridged] {
+                let world = World::new(lab, mode, &SIDES);
+                let folder = tempfile::tempdir().unwrap();
+                world.at_gateway(async || {
+                    let first = Agent::start_with(noted(folder.path()));
+                    assert!(!first.enforcer.keep_head("nothing").await.unwrap(), "nothing of ours is there");
+                    first.apply(&two_flows(mode), 1).await;
+                    assert_eq!(first.enforcer.kept_head().await.unwrap(), None);
+                    let rules = || {
+                        let listed = world.gateway.run("nft", &["-a", "list", "table", "inet", "penstock"]);
+                        listed.unwrap()
+                    };
+                    let before = rules();
+                    for head in ["penstock trail 3 7 AAAA+/==", "penstock trail 3 9 BBBB+/=="] {
+                        assert!(first.enforcer.keep_head(head).await.unwrap());
+                        assert_eq!(first.enforcer.kept_head().await.unwrap().as_deref(), Some(head));
+                        assert_eq!(first.enforcer.verify().await.unwrap(), DriftState::None, "{mode:?}");
+                    }
+                    assert_eq!(rules(), before, "{mode:?}: the same rules under the same handles");
+                    // A change of the policy leaves it, and it leaves the quick way to a change.
+                    first.apply(&two_flows(mode), 2).await;
+                    first.enforcer.leave().await.unwrap();
+                    drop(first);
+                    let (next, how) = found(folder.path(), mode).await;
+                    assert_eq!(how, Ok("rules-stood"), "{mode:?}");
+                    let kept = next.enforcer.kept_head().await.unwrap();
+                    assert_eq!(kept.as_deref(), Some("penstock trail 3 9 BBBB+/=="));
+                });
+            }
         },
     )
     .unwrap();

@@ -74,6 +74,7 @@ fn offer(plan: &Plan) -> Arc<PolicyOffer> {
         emergency: false,
         withdrawn: None,
         trust: None,
+        trails: None,
     }
     .to_bytes();
     let anna = ApproverId::new("anna").unwrap();

@@ -353,6 +353,7 @@ impl Trail {
 
 fn acknowledge(head: Head) -> AuditAck {
     AuditAck {
+        trails: None,
         epoch: head.epoch,
         next_sequence: head.next_sequence,
         digest: head.digest.to_vec().into(),

@@ -176,6 +176,7 @@ fn sign(revision: u64, parent: Option<Digest>, key: u8) -> Release {
         emergency: false,
         withdrawn: None,
         trust: None,
+        trails: None,
         format: STATEMENT_FORMAT.to_owned(),
         plant: plant(),
         revision: Revision(revision),

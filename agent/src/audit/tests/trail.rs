@@ -16,6 +16,7 @@ fn filled(folder: &Path, blocks: u64) -> Spool {
 
 fn ack(head: Head) -> AuditAck {
     AuditAck {
+        trails: None,
         epoch: head.epoch,
         next_sequence: head.next_sequence,
         digest: head.digest.to_vec().into(),

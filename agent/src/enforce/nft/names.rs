@@ -23,6 +23,8 @@ pub const TABLE: &str = "penstock";
 pub(in crate::enforce) const TABLE_BESIDE: &str = "penstock_beside";
 /// The name of the table of a plan in its shadow. It is none of ours that judge: drift is not looked for in it.
 pub const TABLE_SHADOW: &str = "penstock_shadow";
+/// The name of the table that keeps the newest sealed head of the trail, and judges nothing either.
+pub const TABLE_WITNESS: &str = "penstock_witness";
 /// The families.
 pub(in crate::enforce) const FAMILY_NAMES: [&str; 2] = ["inet", "bridge"];
 /// Bits of a mark that hold a flow's number.

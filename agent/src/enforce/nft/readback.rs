@@ -33,6 +33,7 @@ use crate::intercept::ALIVE_S;
 mod judging;
 mod packets;
 pub(in crate::enforce) mod shadow;
+mod witness;
 
 /// Room for the largest datagram of a dump.
 const BUFFER_BYTES: usize = 64 * 1024;

@@ -37,10 +37,12 @@ mod shape;
 mod standing;
 mod tunnel;
 mod turned;
+mod witness;
 
 pub(in crate::enforce) use granted::LEFT_MAX;
 pub use granted::hold;
 pub(in crate::enforce) use shadow::{remove_shadow, shadow};
+pub(in crate::enforce) use witness::{HEAD, remove_witness, witness};
 
 pub(in crate::enforce) use self::inet::{ANSWERS, LEASES, from_management, peers};
 

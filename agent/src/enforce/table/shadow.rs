@@ -155,7 +155,7 @@ impl Table {
     }
 
     /// A transaction of ours that leaves the tables in force as they are: that it is not taken for another's, its generation is known.
-    async fn load_beside(&self, state: &mut TableState, script: &str) -> Result<(), EnforceError> {
+    pub(super) async fn load_beside(&self, state: &mut TableState, script: &str) -> Result<(), EnforceError> {
         let before = generation().await?;
         self.nft.load(script).await?;
         state.unnoted = true;

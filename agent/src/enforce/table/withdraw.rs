@@ -30,7 +30,11 @@ impl Table {
         let counted = self.counters_of(&state).await.unwrap_or(state.counted);
         // Removal and base rules in one transaction: nothing passes in between that neither lets through.
         let base_rules = base.as_ref().map(Base::script).unwrap_or_default();
-        if let Err(error) = self.nft.load(&(render::remove() + &base_rules)).await {
+        if let Err(error) = self
+            .nft
+            .load(&(render::remove() + &render::remove_witness() + &base_rules))
+            .await
+        {
             let error = EnforceError::from(error);
             state.in_doubt |= error.is_open_ended();
             return Err(error);

@@ -24,7 +24,7 @@ use penstock_proto::v1::{
 use prost::bytes::Bytes;
 
 use super::OUTBOUND_MAX;
-use super::allowance::Allowance;
+use crate::allowance::Allowance;
 use crate::audit::{Position, record};
 use crate::link::upload::Upload;
 

@@ -280,6 +280,7 @@ impl Service {
 
 fn ack(head: Option<Head>) -> AuditAck {
     head.map_or_else(AuditAck::default, |head| AuditAck {
+        trails: None,
         epoch: head.epoch,
         next_sequence: head.next_sequence,
         digest: head.digest.to_vec().into(),

@@ -13,6 +13,7 @@ pub enum Action {
     WatchHealth,
     SearchAudit,
     GetEvidence,
+    ProveTrails,
     TailAudit,
     CountAudit,
     ListDenials,
@@ -52,7 +53,7 @@ pub enum Action {
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 43] = [
         Self::WhoAmI,
         Self::ListReleases,
         Self::GetRelease,
@@ -60,6 +61,7 @@ impl Action {
         Self::WatchHealth,
         Self::SearchAudit,
         Self::GetEvidence,
+        Self::ProveTrails,
         Self::TailAudit,
         Self::CountAudit,
         Self::ListDenials,
@@ -107,6 +109,7 @@ impl Action {
             | Self::WatchHealth
             | Self::SearchAudit
             | Self::GetEvidence
+            | Self::ProveTrails
             | Self::TailAudit
             | Self::CountAudit
             | Self::ListDenials
@@ -194,6 +197,7 @@ impl Action {
             | Self::WatchHealth
             | Self::SearchAudit
             | Self::GetEvidence
+            | Self::ProveTrails
             | Self::TailAudit
             | Self::CountAudit
             | Self::ListDenials
@@ -220,6 +224,7 @@ impl Action {
             Self::WatchHealth => "watch-health",
             Self::SearchAudit => "search-audit",
             Self::GetEvidence => "get-evidence",
+            Self::ProveTrails => "prove-trails",
             Self::TailAudit => "tail-audit",
             Self::CountAudit => "count-audit",
             Self::ListDenials => "list-denials",

@@ -163,6 +163,7 @@ async fn approve(rollouts: &Rollouts, revision: u64) -> Digest {
         emergency: false,
         withdrawn: None,
         trust: None,
+        trails: None,
         revision: Revision(revision),
         parent: releases.now().map(|current| current.recorded.digest),
         replaces: Vec::new(),

@@ -98,6 +98,7 @@ pub(super) async fn approve(
     };
     let recorded = recorded::recorded(&mut online, out, asked.recorded.as_deref(), against).await;
     let contradictions = online.contradictions(&standing.known).await?;
+    let (trails, remark) = online.compare_trails(&fetched, &standing.known).await?;
     let stated = Stated::of(statement, &fetched.signed.statement);
     if out.for_people() {
         let mut page = Page::new(out.style);
@@ -113,7 +114,15 @@ pub(super) async fn approve(
         page.line(format!(
             "{done} compiled here: its documents say exactly what it states"
         ));
+        if statement.trails.is_some() && trails.is_some() {
+            page.line(format!(
+                "{done} the coordinator's trails begin with the blocks that it names"
+            ));
+        }
         out.text(&page.finish())?;
+    }
+    if let Some(remark) = remark {
+        out.remark(&remark);
     }
     let names: Vec<_> = signers.iter().map(ToString::to_string).collect();
     let (release, names) = (stated.asked(), names.join(", "));
@@ -142,6 +151,9 @@ pub(super) async fn approve(
         }
     };
     standing.known.save()?;
+    if let Some(trails) = &trails {
+        online.keep_seen(trails)?;
+    }
     let mut release = fetched.release.clone();
     for signature in signatures {
         release = give(&mut online, revision, digest, &operator, &signature).await?;

@@ -1,5 +1,6 @@
 //! What a proposal names beside the policy, and whether the gateways can read it: how far the list of withdrawn keys and the trust bundle go,
-//! so that approvers sign both, and a gateway that was set back learns them from its approvers.
+//! so that approvers sign both, and a gateway that was set back learns them from its approvers; and how far the coordinator's trails go, so that
+//! nobody who holds the coordinator rewrites them unnoticed.
 //!
 //! A release that an agent cannot read leaves its gateway with the policy before. So nothing is named unless every gateway says that it can, and
 //! keys in OpenSSH's form, without which the document is another one, are warned of.
@@ -8,10 +9,13 @@ use std::collections::BTreeMap;
 
 use penstock_policy::ids::GatewayId;
 use penstock_policy::model::Plant;
-use penstock_policy::release::{Anchor, STATEMENT_FORMAT, STATEMENT_FORMAT_ANCHORED};
+use penstock_policy::release::{
+    Anchor, STATEMENT_FORMAT, STATEMENT_FORMAT_ANCHORED, STATEMENT_FORMAT_TRAILS, TrailsAnchor,
+};
 use penstock_proto::v1::{Gateway, GetWithdrawnRequest, ListGatewaysRequest, Standing};
 use penstock_proto::withdrawn::{SignedList, Withdrawn};
 
+use super::super::trails::{HeldHead, ServedTree};
 use super::super::{Online, malformed, refused};
 use crate::failure::Failure;
 use crate::output::Output;
@@ -24,6 +28,9 @@ const NAMED_MAX: usize = 8;
 pub(super) struct Carried {
     pub(super) withdrawn: Option<Anchor>,
     pub(super) trust: Option<Anchor>,
+    pub(super) trails: Option<TrailsAnchor>,
+    /// The trails of which that is said, to be remembered once it was proposed.
+    tree: Option<ServedTree>,
     formats: Vec<(GatewayId, Vec<String>)>,
 }
 
@@ -35,6 +42,8 @@ impl Carried {
         let mut carried = Self {
             withdrawn: None,
             trust: None,
+            trails: None,
+            tree: None,
             formats: formats(plant, listed),
         };
         let (withdrawn, trust) = anchors(online).await?;
@@ -51,6 +60,52 @@ impl Carried {
             ));
         }
         Ok(carried)
+    }
+
+    /// Names how far the coordinator's trails go, where they begin with what was named `before` and with what this login saw, or the author says that
+    /// they begin `again`. Whatever is wrong with them, the release can be proposed.
+    pub(super) async fn name_trails(
+        &mut self,
+        online: &mut Online,
+        (before, again): (Vec<HeldHead>, bool),
+        out: &Output,
+    ) -> Result<(), Failure> {
+        let cannot = self.not_reading(STATEMENT_FORMAT_TRAILS);
+        if !cannot.is_empty() {
+            out.remark(&format!(
+                "the release does not name the head of the coordinator's trails, so that its approvers do not vouch for them: {} not known to read that (update the agent, or connect it once)",
+                some_of(&cannot)
+            ));
+            return Ok(());
+        }
+        let held: Vec<HeldHead> = before.into_iter().chain(online.seen_before()?).collect();
+        let Some(tree) = online.served_tree(&held).await? else {
+            out.remark("the release does not name the head of the coordinator's trails: its software shows none (update the coordinator)");
+            return Ok(());
+        };
+        match tree.contradicts(&held) {
+            None => {
+                self.trails = tree.anchor(false);
+                self.tree = Some(tree);
+            }
+            Some(why) if again => {
+                out.remark(&format!(
+                    "▲ {why}. The release says that the trails begin again: its approvers are asked to accept that"
+                ));
+                self.trails = tree.anchor(true);
+                self.tree = Some(tree);
+            }
+            Some(why) => out.remark(&format!(
+                "▲ {why}. So the release names no head of the trails. If the coordinator was restored from a backup, propose with --again, which says that they \
+                 begin again; if not, keep everything as it is, and see docs/evidence.md"
+            )),
+        }
+        Ok(())
+    }
+
+    /// Remembers how far the trails go of which the release, which was proposed, says that.
+    pub(super) fn keep_seen(&self, online: &Online) -> Result<(), Failure> {
+        self.tree.as_ref().map_or(Ok(()), |tree| online.keep_seen(tree))
     }
 
     /// Warns of gateways that may refuse a release of this format, and so stay with the policy that they have.
@@ -178,6 +233,8 @@ mod tests {
         let carried = Carried {
             withdrawn: None,
             trust: None,
+            trails: None,
+            tree: None,
             formats: formats(&plant, listed),
         };
         let cannot = carried.not_reading(STATEMENT_FORMAT_SSH);

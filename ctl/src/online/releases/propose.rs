@@ -7,6 +7,7 @@ use penstock_policy::ids::{Digest, Revision};
 use penstock_policy::release::{self, Draft, REPLACES_MAX};
 use penstock_proto::v1::{DocumentFile, ListGatewaysRequest, ListReleasesRequest, ProposeReleaseRequest};
 
+use super::super::trails::named_before;
 use super::super::{Online, refused};
 use super::carried::Carried;
 use super::fetched::{FetchedRelease, history};
@@ -103,7 +104,9 @@ pub(super) async fn propose(
         refuse_errors(&findings)?;
     }
     let revision = joined.revision;
-    let carried = Carried::now(online, &loaded.plant, out).await?;
+    let mut carried = Carried::now(online, &loaded.plant, out).await?;
+    let before = named_before(chain.iter(), &standing.known)?;
+    carried.name_trails(online, (before, why.again), out).await?;
     let kind = if why.emergency {
         "the EMERGENCY release"
     } else {
@@ -121,6 +124,7 @@ pub(super) async fn propose(
         created_ms: words::now_ms(),
         withdrawn: carried.withdrawn,
         trust: carried.trust,
+        trails: carried.trails,
     };
     let built = release::build(&loaded.plant, draft).map_err(|error| {
         Failure::new(
@@ -163,6 +167,7 @@ pub(super) async fn propose(
     standing.known.number(built.statement.revision, digest)?;
     standing.known.see(&statement, false);
     standing.known.save()?;
+    carried.keep_seen(online)?;
     out.show(&ReleaseShown {
         after_approval: None,
         statement: Stated::of(&built.statement, &statement),

@@ -191,6 +191,7 @@ fn releases() -> Vec<v1::GetReleaseResponse> {
             emergency: false,
             withdrawn: None,
             trust: None,
+            trails: None,
             document_digest: plant.digest,
             author: "anna".parse().unwrap(),
             ticket: Some("CHG-1".to_owned()),

@@ -143,6 +143,7 @@ impl Source {
         self.put(vec![Kind::Agent(AgentEvent {
             step: "tick".to_owned(),
             message,
+            ..AgentEvent::default()
         })]);
     }
 
@@ -280,6 +281,7 @@ fn altered(block: &mut AuditBlock) {
             kind: Some(Kind::Agent(AgentEvent {
                 step: "tick".to_owned(),
                 message: "never happened".to_owned(),
+                ..AgentEvent::default()
             })),
             ..AuditEvent::default()
         }],

@@ -147,6 +147,7 @@ fn kinds() -> Vec<(&'static str, Kind)> {
             Kind::Agent(AgentEvent {
                 step: "started".into(),
                 message: "9.8.7".into(),
+                ..AgentEvent::default()
             }),
         ),
         (

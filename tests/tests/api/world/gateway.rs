@@ -58,6 +58,7 @@ impl World {
     /// A session over a connection that stands.
     pub async fn session_over(&self, channel: Channel, policy: v1::PolicyState) -> Session {
         let hello = v1::Hello {
+            trails_size: None,
             software_version: "test".to_owned(),
             key_held: 0,
             capabilities: vec!["kernel".to_owned()],

@@ -137,6 +137,7 @@ pub fn built_as(text: &str, author: &str, drafted: impl FnOnce(Draft) -> Draft) 
         emergency: false,
         withdrawn: None,
         trust: None,
+        trails: None,
         revision: Revision(1),
         parent: None,
         replaces: Vec::new(),

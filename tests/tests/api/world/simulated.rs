@@ -129,6 +129,7 @@ async fn session(disk: &Mutex<Disk>, channel: Channel) {
         let mut capabilities = vec!["kernel".to_owned()];
         capabilities.extend(knows_trials.then(|| "trials".to_owned()));
         let hello = v1::Hello {
+            trails_size: None,
             software_version: "test".to_owned(),
             key_held: 0,
             capabilities,

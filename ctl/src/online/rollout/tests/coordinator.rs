@@ -204,6 +204,13 @@ impl Control for Fake {
         no()
     }
 
+    async fn prove_trails(
+        &self,
+        _: Request<v1::ProveTrailsRequest>,
+    ) -> Result<Response<v1::TrailsProof>, Status> {
+        no()
+    }
+
     async fn tail_audit(
         &self,
         _: Request<v1::TailAuditRequest>,

@@ -1,11 +1,11 @@
-//! How many offers, orders or lists of one session may be looked at.
+//! How many offers, orders, lists or heads may be looked at.
 
 use std::time::{Duration, Instant};
 
 /// So many at once, and one more after each span: each may cost a write to the disk and a line in the trail, and whoever sends them may
 /// lie.
 #[derive(Debug)]
-pub(super) struct Allowance {
+pub(crate) struct Allowance {
     left: u32,
     most: u32,
     each: Duration,
@@ -14,7 +14,7 @@ pub(super) struct Allowance {
 }
 
 impl Allowance {
-    pub(super) fn full((most, each): (u32, Duration), now: Instant) -> Self {
+    pub(crate) fn full((most, each): (u32, Duration), now: Instant) -> Self {
         Self {
             left: most,
             most,
@@ -24,7 +24,7 @@ impl Allowance {
     }
 
     /// Whether one more may be obeyed now; then it is taken.
-    pub(super) fn take(&mut self, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
         while self.next <= now && self.left < self.most {
             self.left += 1;
             self.next += self.each;

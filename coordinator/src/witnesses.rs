@@ -7,7 +7,7 @@
 //!                                                                                                  └─▶ anything else, or nothing: health says so
 //! ```
 //!
-//! A witness is told sizes, roots and times, and nothing of what is in the trails. Off by default. Each is asked by a task of its own, one request at a time,
+//! A witness is sent sizes, roots and times, and nothing of what is in the trails. Off by default. Each is asked by a task of its own, one request at a time,
 //! with bounds on time and size: a witness that lies, is slow or away delays nothing.
 //!
 //! ```text

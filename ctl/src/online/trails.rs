@@ -16,7 +16,6 @@ use penstock_proto::v1::{ProveTrailsRequest, SignedRelease, TrailsProof, TreeCon
 use rustls::pki_types::CertificateDer;
 use tonic::Code;
 
-use super::releases::fetched::FetchedRelease;
 use super::{Online, malformed, refused};
 use crate::failure::Failure;
 use crate::known::KnownPlant;
@@ -178,18 +177,18 @@ impl Online {
         Ok(self.contexts.keep_tree(&self.login.name, &tree.note)?)
     }
 
-    /// Compares the head that a release names with the coordinator's trails, with what the releases before it name, and with what this
+    /// Compares the head that a release names with the coordinator's trails, with what the releases before it (`chain`) name, and with what this
     /// login saw; with the tree to be remembered once the release is signed, and what is wrong although nothing false is signed.
     ///
     /// # Errors
     /// The release names what the trails do not begin with, or keeps silent about trails that begin again.
     pub(super) async fn compare_trails(
         &mut self,
-        fetched: &FetchedRelease,
+        statement: &Statement,
+        chain: &[SignedRelease],
         known: &KnownPlant,
     ) -> Result<(Option<ServedTree>, Option<String>), Failure> {
-        let statement = &fetched.statement;
-        let before = named_before(fetched.chain.iter(), known)?;
+        let before = named_before(chain.iter(), known)?;
         let own: Vec<HeldHead> = statement
             .trails
             .iter()

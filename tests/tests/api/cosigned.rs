@@ -203,7 +203,7 @@ async fn a_witness_outside_the_plant_cosigns_what_grows_and_a_file_of_evidence_s
     let wrong = proved["contradictions"][0].as_str().unwrap();
     assert!(wrong.contains("no head in the file is cosigned by"), "{wrong}");
 
-    // A coordinator that lost what it was given asks from the beginning, and is told where to go on.
+    // A coordinator that lost what it was given asks from the beginning, and goes on from where the witness says.
     world.running.take().unwrap().stop().await;
     std::fs::remove_dir_all(world.config.data.join("cosigned")).unwrap();
     let (before, conflicts) = {

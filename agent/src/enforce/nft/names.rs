@@ -25,6 +25,8 @@ pub(in crate::enforce) const TABLE_BESIDE: &str = "penstock_beside";
 pub const TABLE_SHADOW: &str = "penstock_shadow";
 /// The name of the table that keeps the newest sealed head of the trail, and judges nothing either.
 pub const TABLE_WITNESS: &str = "penstock_witness";
+/// The chain of it whose comment that is.
+pub(in crate::enforce) const WITNESS_HEAD: &str = "head";
 /// The families.
 pub(in crate::enforce) const FAMILY_NAMES: [&str; 2] = ["inet", "bridge"];
 /// Bits of a mark that hold a flow's number.

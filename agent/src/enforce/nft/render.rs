@@ -42,7 +42,7 @@ mod witness;
 pub(in crate::enforce) use granted::LEFT_MAX;
 pub use granted::hold;
 pub(in crate::enforce) use shadow::{remove_shadow, shadow};
-pub(in crate::enforce) use witness::{HEAD, remove_witness, witness};
+pub(in crate::enforce) use witness::{remove_witness, witness};
 
 pub(in crate::enforce) use self::inet::{ANSWERS, LEASES, from_management, peers};
 

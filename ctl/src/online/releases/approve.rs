@@ -98,7 +98,8 @@ pub(super) async fn approve(
     };
     let recorded = recorded::recorded(&mut online, out, asked.recorded.as_deref(), against).await;
     let contradictions = online.contradictions(&standing.known).await?;
-    let (trails, remark) = online.compare_trails(&fetched, &standing.known).await?;
+    let compared = online.compare_trails(statement, &fetched.chain, &standing.known);
+    let (trails, remark) = compared.await?;
     let stated = Stated::of(statement, &fetched.signed.statement);
     if out.for_people() {
         let mut page = Page::new(out.style);

@@ -3,8 +3,7 @@
 use std::io;
 
 use super::{RulesetReader, comment, name};
-use crate::enforce::nft::names::TABLE_WITNESS;
-use crate::enforce::nft::render::HEAD;
+use crate::enforce::nft::names::{TABLE_WITNESS, WITNESS_HEAD};
 use crate::enforce::nft::wire::{CHAIN_NAME, FAMILIES, GET_CHAIN, TABLE_ATTRIBUTE};
 
 impl RulesetReader {
@@ -17,7 +16,7 @@ impl RulesetReader {
         let mut found = None;
         self.dump(GET_CHAIN, inet, &[], |message| {
             let is_of = |attribute, wanted| name(&message, attribute).as_deref() == Some(wanted);
-            if is_of(TABLE_ATTRIBUTE, TABLE_WITNESS) && is_of(CHAIN_NAME, HEAD) {
+            if is_of(TABLE_ATTRIBUTE, TABLE_WITNESS) && is_of(CHAIN_NAME, WITNESS_HEAD) {
                 found = comment(&message);
             }
         })?;

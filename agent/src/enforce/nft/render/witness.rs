@@ -3,17 +3,14 @@
 //! A table of its own: the kernel takes a comment only with what it is on, and a chain of the tables that judge is not made anew for it. Taking this one
 //! away and adding it is one transaction, which no packet notices.
 
-use crate::enforce::nft::names::TABLE_WITNESS;
-
-/// The chain's name.
-pub(in crate::enforce) const HEAD: &str = "head";
+use crate::enforce::nft::names::{TABLE_WITNESS, WITNESS_HEAD};
 
 /// The script that puts this head in place of the one before. A head with other characters than the trail's names is left out.
 pub(in crate::enforce) fn witness(head: &str) -> String {
     let is_plain = |one: char| one.is_ascii_alphanumeric() || " +/=".contains(one);
     let head: String = head.chars().filter(|one| is_plain(*one)).collect();
     let removed = remove_witness();
-    format!("{removed}table inet {TABLE_WITNESS} {{ chain {HEAD} {{ comment \"{head}\"; }}; }}\n")
+    format!("{removed}table inet {TABLE_WITNESS} {{ chain {WITNESS_HEAD} {{ comment \"{head}\"; }}; }}\n")
 }
 
 /// The script that removes it, and succeeds where there is none.

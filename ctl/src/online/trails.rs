@@ -115,17 +115,24 @@ impl Online {
         }))
     }
 
-    /// The tree as it is, with proofs for what others hold; `None`: the coordinator's software is from before it.
+    /// The tree as it is, with proofs for what others hold; or why the coordinator shows none, in words: no release waits for that.
     ///
     /// # Errors
-    /// The coordinator refuses, or its answer is not signed by a coordinator of the plant.
-    pub(super) async fn served_tree(&mut self, held: &[HeldHead]) -> Result<Option<ServedTree>, Failure> {
+    /// The answer is not signed by a coordinator of the plant.
+    pub(super) async fn served_tree(
+        &mut self,
+        held: &[HeldHead],
+    ) -> Result<Result<ServedTree, String>, Failure> {
         let earlier = held.iter().map(|held| held.tree.size).collect();
         let request = ProveTrailsRequest { size: 0, earlier };
         let answer = match self.client.prove_trails(request).await {
             Ok(answer) => answer.into_inner(),
-            Err(status) if status.code() == Code::Unimplemented => return Ok(None),
-            Err(status) => return Err(refused(&status)),
+            Err(status) if status.code() == Code::Unimplemented => {
+                return Ok(Err(
+                    "its software is from before that: update the coordinator".to_owned()
+                ));
+            }
+            Err(status) => return Ok(Err(refused(&status).message)),
         };
         let TrailsProof {
             head,
@@ -142,7 +149,7 @@ impl Online {
         let plant = &self.login.context.plant;
         let verified = TreeHead::verify(&head.note, &certificates, plant, &roots);
         let verified = verified.map_err(|error| unsigned(&error))?;
-        Ok(Some(ServedTree {
+        Ok(Ok(ServedTree {
             head: verified.head,
             note: head.note.to_vec(),
             proofs: proofs.iter().filter_map(read_proof).collect(),
@@ -197,9 +204,14 @@ impl Online {
         let mut held: Vec<HeldHead> = before.into_iter().chain(self.seen_before()?).collect();
         let others = held.len();
         held.extend(own);
-        let Some(tree) = self.served_tree(&held).await? else {
-            let remark = "the coordinator's software shows no head of its trails: none was compared";
-            return Ok((None, Some(remark.to_owned())));
+        let tree = match self.served_tree(&held).await? {
+            Ok(tree) => tree,
+            Err(why) => {
+                let remark = format!(
+                    "▲ the coordinator shows no head of its trails, so that none was compared: {why}"
+                );
+                return Ok((None, Some(remark)));
+            }
         };
         let (others, own) = held.split_at(others);
         if let Some(why) = tree.contradicts(own) {

@@ -17,6 +17,7 @@ const MAPS: &[&str] = &[
 
 /// Look like paths of the repository and are others: what a build or a person's machine has, a placeholder, a format's name.
 const ELSEWHERE: &[&str] = &[
+    "cosigned/",
     "known/",
     "penstock-change-record/1",
     "penstock-document/1",

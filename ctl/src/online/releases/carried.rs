@@ -79,9 +79,14 @@ impl Carried {
             return Ok(());
         }
         let held: Vec<HeldHead> = before.into_iter().chain(online.seen_before()?).collect();
-        let Some(tree) = online.served_tree(&held).await? else {
-            out.remark("the release does not name the head of the coordinator's trails: its software shows none (update the coordinator)");
-            return Ok(());
+        let tree = match online.served_tree(&held).await? {
+            Ok(tree) => tree,
+            Err(why) => {
+                out.remark(&format!(
+                    "the release does not name the head of the coordinator's trails, which shows none: {why}"
+                ));
+                return Ok(());
+            }
         };
         match tree.contradicts(&held) {
             None => {

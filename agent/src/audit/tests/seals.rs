@@ -103,6 +103,7 @@ fn a_trail_that_moves_to_another_epoch_begins_its_keys_again_and_all_that_moved_
         next_sequence: 100,
         digest: vec![7; 32].into(),
         witness: None,
+        trails: None,
     };
     assert!(matches!(spool.resume(&ahead).unwrap(), Resume::Reseated(..)));
     seals.begin_again();

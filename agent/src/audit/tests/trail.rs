@@ -231,6 +231,7 @@ fn a_coordinator_that_claims_an_absurd_epoch_is_not_believed() {
         next_sequence: u64::MAX,
         digest: vec![0; 3].into(),
         witness: None,
+        trails: None,
     };
     assert!(spool.resume(&lie).is_err());
     assert_eq!(spool.next(), before);

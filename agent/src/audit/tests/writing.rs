@@ -85,6 +85,7 @@ async fn a_coordinators_trail_that_cannot_be_followed_is_a_fault_and_one_alarm()
         next_sequence: 1,
         digest: vec![0; 32].into(),
         witness: None,
+        trails: None,
     };
     // It is asked for again as long as the session stands.
     for _ in 0..5 {

@@ -27,6 +27,7 @@ fn ack(next_sequence: u64) -> Option<Inbound> {
         next_sequence,
         digest: vec![0; 32].into(),
         witness: None,
+        trails: None,
     }))
 }
 

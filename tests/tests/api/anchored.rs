@@ -28,7 +28,7 @@ async fn with_gateways(world: &World, trail: &mut Trail, blocks: u64) {
             ..v1::Hello::default()
         };
         let mut session = world.greeting(channel, hello).await;
-        if name == "gw-a" {
+        if name == "gw-a" && blocks > 0 {
             let mut last = 0;
             for number in 0..blocks {
                 let block = trail.block(&format!("attack {number}"));

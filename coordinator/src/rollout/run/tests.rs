@@ -159,6 +159,7 @@ async fn approve(rollouts: &Rollouts, revision: u64) -> Digest {
         .plant
         .unwrap();
     let releases = &rollouts.shared.releases;
+    let (name, content) = ("plant.yaml", text.as_bytes());
     let draft = Draft {
         emergency: false,
         withdrawn: None,
@@ -167,10 +168,7 @@ async fn approve(rollouts: &Rollouts, revision: u64) -> Digest {
         revision: Revision(revision),
         parent: releases.now().map(|current| current.recorded.digest),
         replaces: Vec::new(),
-        document_digest: document_digest(&[DocumentFile {
-            name: "plant.yaml",
-            content: text.as_bytes(),
-        }]),
+        document_digest: document_digest(&[DocumentFile { name, content }]),
         author: OperatorId::new("anna").unwrap(),
         ticket: None,
         reason: "test".to_owned(),

@@ -70,6 +70,8 @@ fn dispatch(out: &Output, cli: &Cli) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Init(args) => offline::init::init(out, args),
         Command::Check(args) => offline::check::check(out, args),
+        Command::Fmt(args) => offline::fmt::fmt(out, args),
+        Command::Expand(args) => offline::plans::expand(out, args),
         Command::Schema(args) => schemas::schema(out, args),
         Command::Explain(args) => offline::explain::explain(out, args),
         Command::Diff(args) if args.against_current => wait(online::releases::diff_current(
@@ -77,6 +79,7 @@ fn dispatch(out: &Output, cli: &Cli) -> Result<Exit, Failure> {
             context,
             &args.old,
             args.recorded.as_deref(),
+            args.fail_on_widened,
         )),
         Command::Diff(args) => offline::changes::diff(out, args),
         Command::Reach(args) => offline::reach::reach(out, args),

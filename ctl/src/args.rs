@@ -97,17 +97,31 @@ pub enum Command {
     Init(Init),
     /// Check a plant document: all its faults at once, and whether its plans are safe to live with
     #[command(
-        after_help = "Examples:\n  penstock check plant.yaml\n  penstock check plant/ --strict --output json"
+        after_help = "Examples:\n  penstock check plant.yaml\n  penstock check plant/ --strict --output json\n  \
+                      penstock check plant/ --report sarif > plant.sarif"
     )]
     Check(Check),
+    /// Lay out the files of a plant document: indentation, spaces and blank lines; comments and meaning stay
+    #[command(
+        after_help = "Examples:\n  penstock fmt plant/\n  penstock fmt plant/ --check      for a hook: ends with 1 if a file differs\n  \
+                      penstock fmt - < plant.yaml"
+    )]
+    Fmt(Fmt),
+    /// Print a plant document with its templates filled in and its groups written out, as if by hand
+    #[command(
+        after_help = "Examples:\n  penstock expand plant/ -o whole.yaml\n  penstock expand plant/ --station ps-017"
+    )]
+    Expand(Expand),
     /// Print the JSON Schema of the plant document, or of a command's JSON output
-    #[command(after_help = "Examples:\n  penstock schema > plant.schema.json\n  penstock schema check")]
+    #[command(
+        after_help = "Examples:\n  penstock schema > plant.schema.json\n  penstock schema --part > part.schema.json\n  penstock schema check"
+    )]
     Schema(Schema),
     /// Say whether a connection would pass, by which rule, or what came closest; or what a code means
     #[command(
         after_help = "Examples:\n  penstock explain plant/ --from hmi-1 --to plc-7 --service tcp/502\n  \
                       penstock explain plant/ --from 10.1.0.9 --to plc-7 --service modbus-tcp --gateway gw-works-a\n  \
-                      penstock explain PS0123"
+                      penstock explain PS0123\n  penstock explain flows.tls"
     )]
     Explain(Explain),
     /// Say in words what changes for whom between two plant documents, and what follows from it
@@ -248,11 +262,49 @@ pub struct Init {
 /// `penstock check`.
 #[derive(Debug, Args)]
 pub struct Check {
-    /// A plant document: a YAML file, or a folder of them.
+    /// A plant document: a YAML file, a folder of them, or `-` for standard input.
     pub path: PathBuf,
     /// Fail on warnings too.
     #[arg(long)]
     pub strict: bool,
+    /// Check again whenever a file changes, until an interrupt.
+    #[arg(long)]
+    pub watch: bool,
+    /// Print what was found for other programs, which show it at its line: SARIF 2.1.0, or GitHub's workflow commands.
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub report: Option<CheckReport>,
+}
+
+/// A form in which other programs read what `check` found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CheckReport {
+    /// SARIF 2.1.0, for code scanning and editors.
+    Sarif,
+    /// Annotations of a GitHub workflow.
+    Github,
+}
+
+/// `penstock fmt`.
+#[derive(Debug, Args)]
+pub struct Fmt {
+    /// A plant document: a YAML file, a folder of them, or `-` for standard input, which is written to standard output.
+    pub path: PathBuf,
+    /// Write nothing; end with 1 if a file would be laid out differently.
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// `penstock expand`.
+#[derive(Debug, Args)]
+pub struct Expand {
+    /// A plant document.
+    pub path: PathBuf,
+    /// Only what this station came to.
+    #[arg(long, value_name = "NAME")]
+    pub station: Option<String>,
+    /// The file to write; default: standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 /// `penstock schema`.
@@ -260,12 +312,15 @@ pub struct Check {
 pub struct Schema {
     /// A command, for the schema of its JSON output; default: the plant document's.
     pub command: Option<String>,
+    /// Of the plant document: for one of several files, in which no section has to be.
+    #[arg(long, conflicts_with = "command")]
+    pub part: bool,
 }
 
 /// `penstock explain`.
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// A plant document, or the code of a diagnostic (PS0123) or finding (PC0101).
+    /// A plant document, the code of a diagnostic (PS0123) or finding (PC0101), or a key of the document (`behind`, `flows.tls`).
     pub subject: String,
     /// Who opens the connection: an asset or an address.
     #[arg(long, value_name = "ASSET|ADDRESS")]
@@ -313,6 +368,9 @@ pub struct Diff {
     /// all).
     #[arg(long, value_name = "TIME", requires = "against_current", conflicts_with_all = ["new", "against"])]
     pub recorded: Option<String>,
+    /// End with 1 if anything may pass that did not pass before.
+    #[arg(long)]
+    pub fail_on_widened: bool,
 }
 
 /// `penstock reach`.

@@ -11,6 +11,7 @@ mod git;
 #[cfg(test)]
 mod tests;
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use penstock_policy::document::files::counts;
@@ -121,6 +122,36 @@ impl Documents {
         gather(&Disk, path.to_owned(), path, |name, place| match name {
             "" => place.display().to_string(),
             name => path.join(name).display().to_string(),
+        })
+    }
+
+    /// From standard input, as one file.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    pub fn from_stdin() -> Result<Self, DocumentsError> {
+        let path = Path::new("standard input");
+        let mut content = Vec::new();
+        let read = std::io::stdin()
+            .lock()
+            .take(BYTES_MAX + 1)
+            .read_to_end(&mut content);
+        read.map_err(|source| DocumentsError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        if content.len() as u64 > BYTES_MAX {
+            return Err(DocumentsError::TooLarge {
+                path: path.to_owned(),
+                what: limits::in_words(),
+            });
+        }
+        Ok(Self {
+            files: vec![File {
+                name: "plant.yaml".to_owned(),
+                shown: "<stdin>".to_owned(),
+                content,
+            }],
         })
     }
 

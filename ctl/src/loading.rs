@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use penstock_policy::LoadedDocument;
 use penstock_policy::diagnostics::{Diagnostics, SourceFile, Style};
+use penstock_policy::document::Expanded;
 use penstock_policy::ids::Digest;
 use penstock_policy::model::Plant;
 
@@ -40,7 +42,9 @@ pub(crate) fn load(path: &Path, out: &Output) -> Result<LoadedPlant, Failure> {
 
 /// Judges files that were read.
 pub(crate) fn judge(documents: Documents, out: &Output) -> Result<LoadedPlant, Failure> {
-    let (plant, diagnostics) = examine(&documents)?;
+    let LoadedDocument {
+        plant, diagnostics, ..
+    } = examine(&documents)?;
     match plant {
         Some(plant) => {
             times::settle_by_plant(&plant);
@@ -55,19 +59,32 @@ pub(crate) fn judge(documents: Documents, out: &Output) -> Result<LoadedPlant, F
     }
 }
 
-/// The plant, if there are no errors, and all diagnostics.
+/// The plant, if there are no errors, all diagnostics, and where things are defined.
 ///
 /// # Errors
 /// A file is not UTF-8. What is wrong with the documents themselves is in the diagnostics.
-pub fn examine(documents: &Documents) -> Result<(Option<Plant>, Diagnostics), Failure> {
-    let mut sources = Vec::new();
-    for file in &documents.files {
-        let source = SourceFile::from_bytes(file.shown.clone(), file.content.clone())
-            .map_err(|error| Failure::new(Exit::BadDocument, "not-utf8", error.to_string()))?;
-        sources.push(source);
-    }
-    let loaded = penstock_policy::load(&sources, words::today());
-    Ok((loaded.plant, loaded.diagnostics))
+pub fn examine(documents: &Documents) -> Result<LoadedDocument, Failure> {
+    Ok(penstock_policy::load(&sources(documents)?, words::today()))
+}
+
+/// A document that was loaded, with its templates filled in.
+pub(crate) fn expanded(loaded: &LoadedPlant) -> Result<Expanded, Failure> {
+    penstock_policy::document::expanded(&sources(&loaded.documents)?).ok_or_else(|| {
+        Failure::new(
+            Exit::BadDocument,
+            "not-expanded",
+            "the document cannot be written out",
+        )
+        .help("`penstock check` says what is wrong with it")
+    })
+}
+
+fn sources(documents: &Documents) -> Result<Vec<SourceFile>, Failure> {
+    let read = documents.files.iter().map(|file| {
+        SourceFile::from_bytes(file.shown.clone(), file.content.clone())
+            .map_err(|error| Failure::new(Exit::BadDocument, "not-utf8", error.to_string()))
+    });
+    read.collect()
 }
 
 /// A document with errors as a failure.

@@ -5,6 +5,7 @@ pub mod check;
 pub mod consequences;
 pub mod evidence;
 pub mod explain;
+pub mod fmt;
 pub mod init;
 pub mod learn;
 pub mod overrides;

@@ -6,7 +6,7 @@ use crate::args;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::offline::{
-    check, evidence, explain, init, overrides, plans, reach, records, replay, rollout as rollout_plans,
+    check, evidence, explain, fmt, init, overrides, plans, reach, records, replay, rollout as rollout_plans,
     signing,
 };
 use crate::online::{
@@ -84,13 +84,22 @@ fn all() -> Vec<(&'static str, Schema)> {
         of::<health::NoteChange>("health-watch-note"),
         of::<alarms::AlarmList>("alarms"),
         of::<alarms::AlarmChanged>("alarm"),
+        of::<plans::Written>("expand"),
+        of::<fmt::Formatted>("fmt"),
+        of::<explain::FieldMeaning>("explain-field"),
     ]
 }
 
 /// `penstock schema`.
 pub(crate) fn schema(out: &Output, args: &args::Schema) -> Result<Exit, Failure> {
     let text = match &args.command {
-        None => serde_json::to_string_pretty(&penstock_policy::schema::json_schema()).unwrap_or_default(),
+        None => {
+            let mut schema = penstock_policy::schema::json_schema();
+            if let Some(object) = schema.as_object_mut().filter(|_| args.part) {
+                object.remove("required");
+            }
+            serde_json::to_string_pretty(&schema).unwrap_or_default()
+        }
         Some(command) => {
             let wanted = command.replace(' ', "-");
             let mut known = all();
@@ -115,8 +124,8 @@ mod tests {
 
     /// Each command, the title of its schema, and the names of what it defines.
     const NAMES: &str = "\
-check: Checked FindingLine Summary\n\
-diff: Changes ChangeLine FindingLine FindingsCompared GatewayTouch MustFlowLine Recorded RecordedEnd RecordedRefusal RecordedSum RecordedUnjudged WayLine ZonePair ZonePairs\n\
+check: Checked AcceptedLine FindingLine Summary\n\
+diff: Changes AcceptedLine ChangeLine FindingLine FindingsCompared GatewayTouch MustFlowLine Recorded RecordedEnd RecordedRefusal RecordedSum RecordedUnjudged WayLine ZonePair ZonePairs\n\
 explain: Explanation BridgeLine End GatewayVerdict Line OperationVerdict Permitted RuleLine\n\
 explain-code: CodeMeaning\n\
 reach: Reaches ReachLine StepLine WayLine\n\
@@ -128,7 +137,7 @@ key: KeyShown\n\
 init: Started StartedKey\n\
 release-sign: Signed Stated\n\
 release-verify: Verified Stated\n\
-release: ReleaseShown Assurance Base ChangeLine Changes FindingLine FindingsCompared GatewayTouch MustFlowLine Recorded RecordedEnd RecordedRefusal RecordedSum RecordedUnjudged ReleaseLine Stated WayLine ZonePair ZonePairs\n\
+release: ReleaseShown AcceptedLine Assurance Base ChangeLine Changes FindingLine FindingsCompared GatewayTouch MustFlowLine Recorded RecordedEnd RecordedRefusal RecordedSum RecordedUnjudged ReleaseLine Stated WayLine ZonePair ZonePairs\n\
 release-list: ReleaseList ReleaseLine\n\
 release-known: KnownShown Stated\n\
 rollout-plan: Written\n\
@@ -170,7 +179,10 @@ health-watch: Change AssuranceLine\n\
 health-watch-fault: FaultChange\n\
 health-watch-note: NoteChange\n\
 alarms: AlarmList AlarmLine\n\
-alarm: AlarmChanged";
+alarm: AlarmChanged\n\
+expand: Written\n\
+fmt: Formatted\n\
+explain-field: FieldMeaning FieldPlace";
 
     #[test]
     fn no_name_in_a_printed_schema_changes_with_a_type_of_ours() {

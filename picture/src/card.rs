@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use penstock_policy::assurance::FlowAssurance;
 use penstock_policy::ids::{ConduitId, FlowName};
-use penstock_policy::model::{Conduit, Flow, Service};
+use penstock_policy::model::{Conduit, Enforcer, Flow, Service};
 use penstock_policy::terms::{OnAgentLoss, Transport};
 use penstock_policy::words::port_words;
 
@@ -102,22 +102,25 @@ fn lintel(conduit: &Conduit, shapes: &mut Vec<Shape>) {
     let level_w = level
         .as_ref()
         .map_or(0.0, |words| text::width(words, 10.0, Face::Bold) + 8.0);
-    shapes.push(Shape::Glyph {
-        x: PADDING - 2.0,
-        y: 4.5,
-        scale: 0.95,
-        d: glyph::GATE,
-        class: "gate".to_owned(),
-    });
+    if conduit.enforced_by.is_gateways() {
+        shapes.push(Shape::Glyph {
+            x: PADDING - 2.0,
+            y: 4.5,
+            scale: 0.95,
+            d: glyph::GATE,
+            class: "gate".to_owned(),
+        });
+    }
     let names: Vec<&str> = conduit
         .via
         .iter()
         .map(penstock_policy::ids::GatewayId::as_str)
         .collect();
-    let names = if names.is_empty() {
-        "no gateway guards it".to_owned()
-    } else {
-        names.join(", ")
+    let names = match &conduit.enforced_by {
+        Enforcer::Other(by) => format!("by {by}"),
+        Enforcer::Nobody => "nobody enforces it yet".to_owned(),
+        Enforcer::Gateways if names.is_empty() => "no gateway guards it".to_owned(),
+        Enforcer::Gateways => names.join(", "),
     };
     let names = text::fit(&names, WIDTH - 2.0 * PADDING - 20.0 - level_w, 11.0, Face::Bold);
     shapes.push(Shape::Text(Line::new(
@@ -283,6 +286,11 @@ fn tooltip(card: &Card<'_>) -> String {
         "Conduit {id}: {}, from {} to {}.",
         conduit.title, conduit.from, conduit.to
     );
+    match &conduit.enforced_by {
+        Enforcer::Gateways => {}
+        Enforcer::Other(by) => words.push_str(&format!(" Enforced by {by}, by no gateway of the plant.")),
+        Enforcer::Nobody => words.push_str(" Nobody enforces it yet."),
+    }
     if conduit.tunnel {
         words.push_str(" Runs in an encrypted tunnel between its gateways.");
     }

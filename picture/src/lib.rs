@@ -28,7 +28,7 @@ use std::fmt::Write as _;
 use penstock_policy::assurance::by_flow;
 use penstock_policy::compile::compile_all;
 use penstock_policy::ids::{AssetId, Digest, ZoneId};
-use penstock_policy::model::{Asset, FlowEnd, Plant};
+use penstock_policy::model::{Asset, Enforcer, FlowEnd, Plant};
 use penstock_policy::neighbours::neighbours;
 
 use order::{Half, Node};
@@ -457,7 +457,12 @@ fn description(plant: &Plant) -> String {
             "Conduit {id} leads from {} to {}{}. ",
             conduit.from,
             conduit.to,
-            if conduit.tunnel { " in a tunnel" } else { "" }
+            match &conduit.enforced_by {
+                Enforcer::Gateways if conduit.tunnel => " in a tunnel".to_owned(),
+                Enforcer::Gateways => String::new(),
+                Enforcer::Other(by) => format!(", enforced by {by} and by no gateway"),
+                Enforcer::Nobody => ", enforced by nobody yet".to_owned(),
+            }
         );
     }
     words.trim_end().to_owned()

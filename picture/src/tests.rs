@@ -87,6 +87,7 @@ pub(crate) fn plant(title: &str, zones: &[(ZoneKind, usize)], conduits: &[(usize
                 AssetId::new(format!("asset-{n}-{a}-with-a-name")).unwrap(),
                 Asset {
                     title: None,
+                    tag: None,
                     zone: zone_id(n),
                     addresses: vec![format!("10.{n}.0.{}", a + 1).parse().unwrap()],
                     mac: None,
@@ -155,6 +156,7 @@ pub(crate) fn plant(title: &str, zones: &[(ZoneKind, usize)], conduits: &[(usize
                 via: (0..n % 4)
                     .map(|g| GatewayId::new(format!("gw-{g}")).unwrap())
                     .collect::<BTreeSet<_>>(),
+                enforced_by: penstock_policy::model::Enforcer::default(),
                 sl_target: None,
                 on_agent_loss: if n % 2 == 0 {
                     OnAgentLoss::Pass

@@ -8,11 +8,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use divan::Bencher;
+use jiff::civil::date;
 use penstock_policy::check::check;
 use penstock_policy::compile::{compile, compile_all};
+use penstock_policy::diagnostics::SourceFile;
 use penstock_policy::diff::diff;
 use penstock_policy::explain::{Explanation, QueryEnd, Question, explain};
 use penstock_policy::ids::{Digest, GatewayId, Revision};
+use penstock_policy::load;
 use penstock_policy::model::{
     Approver, ApproverSet, Asset, Conduit, Flow, FlowEnd, Gateway, Interface, Plant, PublicKey, Service,
     Site, Zone, ZoneKind,
@@ -96,6 +99,7 @@ fn plant(conduits: usize, gateways: usize) -> Plant {
         break_glass: None,
         compensating_controls: BTreeMap::new(),
         risk: Vec::new(),
+        accepted: Vec::new(),
     };
     let interface = |zone: &str| Interface {
         zone: id(zone),
@@ -134,6 +138,7 @@ fn add_conduit(plant: &mut Plant, number: usize, gateways: usize) {
     let mut end = |name: String, zone: &str, address: IpAddr| {
         plant.assets.entry(id(&name)).or_insert_with(|| Asset {
             title: None,
+            tag: None,
             zone: id(zone),
             addresses: vec![address],
             mac: None,
@@ -174,6 +179,7 @@ fn add_conduit(plant: &mut Plant, number: usize, gateways: usize) {
             from: id("operations"),
             to: id("control"),
             via: BTreeSet::from([id(&format!("gw-{}", number % gateways))]),
+            enforced_by: penstock_policy::model::Enforcer::default(),
             sl_target: None,
             on_agent_loss: OnAgentLoss::Block,
             tunnel: false,
@@ -282,4 +288,97 @@ fn reach_of_all_pairs(bencher: Bencher<'_, '_>, conduits: usize) {
     let plant = plant(conduits, 1);
     let paths_max = std::num::NonZeroUsize::new(16).unwrap();
     bencher.bench_local(|| Steps::of(&plant).all(None, None, paths_max).reaches.len());
+}
+
+/// A document of this many stations with twenty assets each, from one template.
+fn stations(count: usize) -> SourceFile {
+    let assets: String = (10..30)
+        .map(|host| {
+            format!("      $(station).a{host}: {{ zone: $(station), address: $(net + {host}), role: plc }}\n")
+        })
+        .collect();
+    let lines: String = (0..count)
+        .map(|n| {
+            let (high, low) = (n / 250, n % 250);
+            format!(
+                "  s{n}: {{ template: station, net: 10.{}.{low}.0/24, wan: 10.255.{high}.{} }}\n",
+                20 + high,
+                low + 2
+            )
+        })
+        .collect();
+    let text = format!(
+        r#"plant: bench
+approvers:
+  threshold: 1
+  people: {{ a: {{ key: "ed25519:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a" }} }}
+sites: {{ centre: {{ timezone: UTC }} }}
+gateways:
+  gw-centre:
+    site: centre
+    mode: routed
+    interfaces:
+      eth1: {{ zone: wan, behind: group:stations, address: 10.255.255.1/16 }}
+      eth2: {{ zone: centre, address: 10.10.0.1/24 }}
+    management: {{ interface: eth0, peers: 192.0.2.10 }}
+zones:
+  wan: {{ kind: external, networks: 10.255.0.0/16, accountable: it, boundary: routers }}
+  centre: {{ kind: operations, sl_target: 2, networks: 10.10.0.0/24, consequence: production, accountable: ops, boundary: a room }}
+assets:
+  scada: {{ zone: centre, address: 10.10.0.11 }}
+templates:
+  station:
+    parameters: {{ net: network, wan: address }}
+    sites: {{ $(station): {{ timezone: UTC }} }}
+    gateways:
+      gw-$(station):
+        site: $(station)
+        mode: routed
+        interfaces:
+          eth1: {{ zone: wan, behind: centre, address: $(wan)/16 }}
+          eth2: {{ zone: $(station), address: $(net + 1)/$(net.length) }}
+        management: {{ interface: eth0, peers: 192.0.2.10 }}
+    zones:
+      $(station): {{ kind: control, sl_target: 2, networks: $(net), consequence: production, accountable: ops, boundary: a fence }}
+    assets:
+{assets}    conduits:
+      $(station).telecontrol:
+        from: centre
+        to: $(station)
+        sl_target: 2
+        accountable: ops
+        flows:
+          polling:
+            source: scada
+            destination: [$(station).a10, $(station).a11, $(station).a12]
+            service: modbus-tcp
+            allow: [{{ read-holding-registers: {{ units: 1, addresses: 0-199 }} }}]
+          telemetry: {{ source: zone:$(station), destination: scada, service: mqtt, allow: any }}
+    groups: {{ stations: zone:$(station) }}
+stations:
+{lines}"#
+    );
+    SourceFile::new("plant.yaml", text)
+}
+
+/// Target for 1,000 sites: reading and checking 3 s, all plans 5 s.
+#[divan::bench(args = [100, 1_000], max_time = 10)]
+fn read_and_check_stations_of_twenty_assets(bencher: Bencher<'_, '_>, count: usize) {
+    let file = [stations(count)];
+    bencher.bench_local(|| {
+        let plant = load(&file, date(2027, 1, 1)).plant.unwrap();
+        let plans = plans(&plant);
+        check(&plant, &plans, None).len()
+    });
+}
+
+#[divan::bench(args = [100, 1_000], max_time = 10)]
+fn compile_stations_of_twenty_assets(bencher: Bencher<'_, '_>, count: usize) {
+    let plant = load(&[stations(count)], date(2027, 1, 1)).plant.unwrap();
+    bencher.bench_local(|| {
+        plans(&plant)
+            .values()
+            .map(|plan| plan.to_bytes().len())
+            .sum::<usize>()
+    });
 }

@@ -14,6 +14,7 @@
 //! | `PC016x` | what stops with the agent or for want of assurance, and must flow | `agent_loss`, `rules`, `assurance` |
 //! | `PC017x` | when a gateway changes, and what it asks before | `change_control` |
 //! | `PC018x` | who may override a gateway in front of it | `break_glass` |
+//! | `PC019x` | findings that people accepted | `names` |
 //!
 //! Codes are stable. An [`Severity::Error`] means: do not release this. A warning is for a person to weigh; a note
 //! is for the record.
@@ -26,6 +27,7 @@ mod codes;
 mod faithful;
 mod history;
 mod management;
+mod names;
 mod neighbours;
 mod rules;
 mod safety;
@@ -41,6 +43,7 @@ use serde::Serialize;
 
 pub use self::codes::{FINDING_CODES, FindingCode, finding_code};
 pub(crate) use self::history::{Loss, losses};
+pub use self::names::{acceptance, main_subject, named};
 pub(crate) use self::rules::{Element, Index, elements};
 use crate::ids::GatewayId;
 use crate::model::Plant;
@@ -101,6 +104,7 @@ pub fn check(
     safety::check(plant, &mut findings);
     zones::check(plant, &mut findings);
     agent_loss::check(plant, &mut findings);
+    names::accepted_without_finding(plant, &mut findings);
     let mut all = findings.all;
     all.sort();
     all.dedup();

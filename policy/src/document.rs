@@ -1,12 +1,15 @@
 //! The plant document: from the text of one file or of a folder of them to the grammar's records.
 //!
-//! [`load`] is the way in. The files are parsed one by one (`parse`), joined (`merge`), read strictly against
-//! the grammar (`grammar`, `read`), and judged as a whole by [`crate::validate`]. Every stage goes on after a
+//! [`load`] is the way in. The files are parsed one by one (`parse`), joined (`merge`), templates and groups are written out
+//! (`expand`), and what they come to is read strictly against the grammar (`grammar`, `read`), and judged as a whole by [`crate::validate`]. Every stage goes on after a
 //! fault, so that all of them come at once; none of them returns a plant if there was any error.
 
 pub(crate) mod addresses;
 pub(crate) mod break_glass;
+pub mod definitions;
+pub(crate) mod expand;
 pub mod files;
+pub mod format;
 pub(crate) mod grammar;
 pub mod limits;
 mod merge;
@@ -30,7 +33,9 @@ use std::sync::Arc;
 
 use jiff::civil::Date;
 
+use self::definitions::Definitions;
 use self::limits::{DOCUMENT_BYTES_MAX, FILES_MAX};
+use self::node::Node;
 use self::read::Term;
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
@@ -46,6 +51,8 @@ pub struct LoadedDocument {
     pub plant: Option<Plant>,
     /// All errors and warnings.
     pub diagnostics: Diagnostics,
+    /// Where what is in the plant is defined; nothing, if there is none.
+    pub definitions: Definitions,
 }
 
 /// Reads and judges a plant document. `today` decides what has expired; the same input gives the same output.
@@ -65,15 +72,19 @@ pub struct LoadedDocument {
 pub fn load(files: &[SourceFile], today: Date) -> LoadedDocument {
     let sources = Arc::new(Sources::new(files));
     let mut faults = Faults::default();
-    let plant = read(&sources, today, &mut faults);
-    let plant = plant.filter(|_| faults.errors() == 0);
+    let read = read(&sources, today, &mut faults).filter(|_| faults.errors() == 0);
+    let (plant, definitions) = match read {
+        Some((plant, document)) => (Some(plant), Definitions::of(&document, Arc::clone(&sources))),
+        None => (None, Definitions::none(Arc::clone(&sources))),
+    };
     LoadedDocument {
         plant,
         diagnostics: faults.finish(sources),
+        definitions,
     }
 }
 
-fn read(sources: &Sources, today: Date, faults: &mut Faults) -> Option<Plant> {
+fn read(sources: &Sources, today: Date, faults: &mut Faults) -> Option<(Plant, grammar::Document)> {
     let bytes: usize = sources.files.iter().map(|file| file.text.len()).sum();
     if bytes > DOCUMENT_BYTES_MAX || sources.files.len() > FILES_MAX {
         let message = format!(
@@ -90,11 +101,7 @@ fn read(sources: &Sources, today: Date, faults: &mut Faults) -> Option<Plant> {
     for (number, file) in sources.files.iter().enumerate() {
         let before = faults.errors();
         if let Some(secret) = &file.secret {
-            let place = Place {
-                file: number,
-                start: secret.at,
-                end: secret.at,
-            };
+            let place = Place::new(number, secret.at, secret.at);
             let message = format!("{} stands here, and no plant document holds one", secret.what);
             faults.add(
                 Fault::new(Code::SecretInText, place, message)
@@ -123,11 +130,62 @@ fn read(sources: &Sources, today: Date, faults: &mut Faults) -> Option<Plant> {
     if !whole {
         let mut aside = Faults::default();
         std::mem::swap(faults, &mut aside);
-        grammar::Document::read(&root, faults);
+        if let Some(root) = expand::expand(root, nodes, &mut Faults::default()) {
+            grammar::Document::read(&root, faults);
+        }
         faults.retain(|code| !matches!(code, Code::MissingKey));
         faults.take_over(aside);
         return None;
     }
+    let root = expand::expand(root, nodes, faults)?;
     let document = grammar::Document::read(&root, faults)?;
-    validate(&document, today, faults)
+    debug_assert!(
+        document.templates.is_absent() && document.stations.is_absent() && document.groups.is_absent(),
+        "what is written out holds none of these"
+    );
+    let plant = validate(&document, today, faults)?;
+    Some((plant, document))
+}
+
+/// A document with its templates filled in and its groups written out.
+#[derive(Debug)]
+pub struct Expanded {
+    root: Node,
+    /// The stations, by their numbers.
+    stations: Vec<String>,
+}
+
+impl Expanded {
+    /// The document as somebody would have written it by hand: one file, without comments.
+    pub fn text(&self) -> String {
+        expand::written::written(&self.root, None)
+    }
+
+    /// What one station came to, section by section; `None` if there is none of that name.
+    pub fn station(&self, name: &str) -> Option<String> {
+        let number = self.stations.iter().position(|station| station == name)?;
+        Some(expand::written::written(&self.root, Some(number)))
+    }
+
+    /// The names of all stations, in the order of the text.
+    pub fn stations(&self) -> impl Iterator<Item = &str> {
+        self.stations.iter().map(String::as_str)
+    }
+}
+
+/// Fills in the templates of a document and writes out its groups. `None` if it cannot be read that far; [`load`] says why.
+pub fn expanded(files: &[SourceFile]) -> Option<Expanded> {
+    let sources = Sources::new(files);
+    let mut faults = Faults::default();
+    let mut nodes = 0;
+    let mut roots = Vec::new();
+    for (number, file) in sources.files.iter().enumerate() {
+        roots.extend(parse::parse(number, &file.text, &mut nodes, &mut faults));
+    }
+    let root = merge::merge(roots, &mut faults)?;
+    let root = expand::expand(root, nodes, &mut faults)?;
+    (faults.errors() == 0).then(|| Expanded {
+        stations: faults.stations().map(str::to_owned).collect(),
+        root,
+    })
 }

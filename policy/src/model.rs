@@ -16,12 +16,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-pub use conduit::{BridgeSource, Conduit, Flow, FlowEnd, Service};
+pub use conduit::{BridgeSource, Conduit, Enforcer, Flow, FlowEnd, Service};
 pub use gateway::{Gateway, Interface, ManagementAccess, SafeToChange, Site, TunnelEnd};
 pub use overriders::{LONGEST_DEFAULT_S, Overrider, Overriders};
 pub use people::{Approver, ApproverSet, Owner};
 pub use public_key::{APPLICATION_BYTES_MAX, Application, KeyForm, PublicKey, PublicKeyError};
-pub use records::{CompensatingControl, RemoteAccess, Risk};
+pub use records::{Acceptance, CompensatingControl, RemoteAccess, Risk};
 pub use zone::{Asset, Consequence, SlVector, Zone, ZoneKind};
 
 pub use crate::change::{Condition, Window};
@@ -57,6 +57,9 @@ pub struct Plant {
     pub compensating_controls: BTreeMap<ControlId, CompensatingControl>,
     /// Risk assessment (IEC 62443-3-2 ZCR 5), as recorded.
     pub risk: Vec<Risk>,
+    /// Findings of `check` that people live with, in the order of their codes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub accepted: Vec<Acceptance>,
 }
 
 impl Plant {

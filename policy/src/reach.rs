@@ -22,7 +22,7 @@ use std::num::NonZeroUsize;
 use serde::Serialize;
 
 use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
-use crate::model::{FlowEnd, Plant};
+use crate::model::{Conduit, Enforcer, FlowEnd, Plant};
 use crate::neighbours::crossings;
 use crate::plan::{Grant, opened_by};
 use crate::protocol::Operations;
@@ -56,6 +56,13 @@ pub enum Permit {
     Observed {
         /// The gateway.
         gateway: GatewayId,
+    },
+    /// No gateway of the plant enforces this conduit: what really passes is not known here, so that anything counts.
+    Elsewhere {
+        /// The conduit.
+        conduit: ConduitId,
+        /// Who enforces it; `None`: nobody yet.
+        by: Option<String>,
     },
 }
 
@@ -147,6 +154,10 @@ impl<'a> Steps<'a> {
         };
         let grants = crate::compile::grants(plant);
         for (conduit_id, conduit) in &plant.conduits {
+            if !conduit.enforced_by.is_gateways() {
+                steps.add_elsewhere(plant, conduit_id, conduit);
+                continue;
+            }
             for (name, flow) in &conduit.flows {
                 let names = |ends: &[FlowEnd]| ends.iter().map(FlowEnd::name).collect::<Vec<_>>();
                 let way = Permit::Flow {
@@ -253,6 +264,24 @@ impl<'a> Steps<'a> {
         self.zones.binary_search(&zone).ok()
     }
 
+    /// What another firewall lets pass leads where its flows do; what nobody limits leads both ways.
+    fn add_elsewhere(&mut self, plant: &Plant, id: &ConduitId, conduit: &Conduit) {
+        let by = match &conduit.enforced_by {
+            Enforcer::Other(by) => Some(by.clone()),
+            Enforcer::Nobody | Enforcer::Gateways => None,
+        };
+        let opens = |from: &ZoneId| {
+            let mut sources = conduit.flows.values().flat_map(|flow| &flow.sources);
+            sources.any(|end| zone_of(plant, end) == Some(from))
+        };
+        for (from, to) in [(&conduit.from, &conduit.to), (&conduit.to, &conduit.from)] {
+            if by.is_none() || opens(from) {
+                let (conduit, by) = (id.clone(), by.clone());
+                self.add(from, to, Permit::Elsewhere { conduit, by });
+            }
+        }
+    }
+
     fn add(&mut self, from: &ZoneId, to: &ZoneId, way: Permit) {
         let (Some(from), Some(to)) = (self.number(from), self.number(to)) else {
             return;
@@ -300,6 +329,16 @@ fn zone_of<'a>(plant: &'a Plant, end: &'a FlowEnd) -> Option<&'a ZoneId> {
 impl fmt::Display for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Elsewhere { conduit, by: None } => {
+                write!(f, "anything, as nobody enforces the conduit {conduit} yet")
+            }
+            Self::Elsewhere {
+                conduit,
+                by: Some(by),
+            } => write!(
+                f,
+                "what {by} lets pass of the conduit {conduit}, which no gateway of the plant enforces: it counts as anything"
+            ),
             Self::Observed { gateway } => write!(f, "anything, as both zones only observe at {gateway}"),
             Self::Flow {
                 conduit,

@@ -4,10 +4,12 @@
 //! adds what is wrong, and goes on. What comes out is the typed [`Plant`], which holds by construction all that
 //! `model` promises. Nothing here decides; `assurance` asks the compiler what gateways would check.
 
+mod accepted;
 mod assets;
 mod assurance;
 mod break_glass;
 mod conduits;
+mod elsewhere;
 mod flows;
 mod gateways;
 mod granted;
@@ -74,8 +76,10 @@ pub(crate) fn validate(document: &Document, today: Date, faults: &mut Faults) ->
     let remote_access = records::remote_access(&context, faults);
     let compensating_controls = records::compensating_controls(&context, faults);
     let risk = records::risk(&context, faults);
+    let accepted = accepted::accepted(&context, faults);
     let break_glass = break_glass::break_glass(&context, faults);
     granted::check(document, faults);
+    elsewhere::grants(document, faults);
     let id = document.plant.value()?.clone();
     let plant = Plant {
         title: text(&document.title).unwrap_or_else(|| id.to_string()),
@@ -90,6 +94,7 @@ pub(crate) fn validate(document: &Document, today: Date, faults: &mut Faults) ->
         break_glass: break_glass?,
         compensating_controls: compensating_controls?,
         risk: risk?,
+        accepted: accepted?,
         id,
     };
     assurance::too_weak(&plant, document, faults);

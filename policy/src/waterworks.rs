@@ -81,6 +81,7 @@ pub(crate) fn zone(kind: ZoneKind, level: u8, network: &str) -> Zone {
 pub(crate) fn asset(zone: &str, address: &str) -> Asset {
     Asset {
         title: None,
+        tag: None,
         zone: id(zone),
         addresses: vec![id(address)],
         mac: None,
@@ -138,6 +139,7 @@ pub(crate) fn conduit(from: &str, to: &str, flows: Vec<(&str, Flow)>) -> Conduit
         from: id(from),
         to: id(to),
         via: BTreeSet::from([gateway()]),
+        enforced_by: crate::model::Enforcer::default(),
         sl_target: None,
         on_agent_loss: OnAgentLoss::Block,
         tunnel: false,
@@ -210,6 +212,7 @@ pub(crate) fn waterworks() -> Plant {
         break_glass: None,
         compensating_controls: BTreeMap::new(),
         risk: Vec::new(),
+        accepted: Vec::new(),
     };
     let mut polling = modbus(
         Some(vec![operation("read-holding-registers", (0, 199))]),

@@ -203,6 +203,33 @@ fn effect_head(effect: &str) -> (String, Tone) {
     (format!("{mark} {effect:<8}"), tone)
 }
 
+/// Changes of which the same is said.
+struct Alike<'a> {
+    effect: &'a str,
+    details: &'a [String],
+    subjects: Vec<&'a str>,
+}
+
+/// So many subjects are named of which the same is said.
+const ALIKE_NAMED: usize = 6;
+
+impl Alike<'_> {
+    fn page(&self, page: &mut Page) {
+        let (head, tone) = effect_head(self.effect);
+        let effect = page.paint(tone, &head);
+        let named = self.subjects.iter().take(ALIKE_NAMED);
+        let named: Vec<String> = named.map(|subject| page.paint(Tone::Strong, subject)).collect();
+        let others = match self.subjects.len().saturating_sub(ALIKE_NAMED) {
+            0 => String::new(),
+            others => format!(" and {others} others (`--output json` names all)"),
+        };
+        page.line(format!("{effect}  {}{others}", named.join(", ")));
+        for detail in self.details {
+            page.paragraph(12, Tone::Plain, detail);
+        }
+    }
+}
+
 impl Report for Changes {
     const SCHEMA: &'static str = "penstock.diff/1";
     fn page(&self, page: &mut Page) {
@@ -212,6 +239,7 @@ impl Report for Changes {
             return;
         }
         let mut bare: Vec<(String, Vec<&str>)> = Vec::new();
+        let mut said: Vec<Alike<'_>> = Vec::new();
         for change in &self.changes {
             // What only came or went needs no more words than its name; names of a kind share a line.
             if let ([_], Some((kind, name))) = (change.details.as_slice(), change.subject.rsplit_once(' '))
@@ -225,13 +253,20 @@ impl Report for Changes {
                 }
                 continue;
             }
-            let (head, tone) = effect_head(&change.effect);
-            let effect = page.paint(tone, &head);
-            let subject = page.paint(Tone::Strong, &change.subject);
-            page.line(format!("{effect}  {subject}"));
-            for detail in &change.details {
-                page.paragraph(12, Tone::Plain, detail);
+            let alike = said
+                .iter_mut()
+                .find(|alike| alike.effect == change.effect && alike.details == change.details);
+            match alike {
+                Some(alike) => alike.subjects.push(&change.subject),
+                None => said.push(Alike {
+                    effect: &change.effect,
+                    details: &change.details,
+                    subjects: vec![&change.subject],
+                }),
             }
+        }
+        for alike in said {
+            alike.page(page);
         }
         for (head, names) in bare {
             page.paragraph(0, Tone::Plain, &format!("{head}: {}", names.join(", ")));
@@ -265,8 +300,13 @@ pub(crate) fn diff(out: &Output, args: &args::Diff) -> Result<Exit, Failure> {
         }
     };
     let (old, new) = (loading::judge(old, out)?, loading::judge(new, out)?);
-    out.show(&Changes::between(Some(&old.plant), &new.plant)?)?;
-    Ok(Exit::Done)
+    let changes = Changes::between(Some(&old.plant), &new.plant)?;
+    out.show(&changes)?;
+    Ok(if args.fail_on_widened && changes.may_widen {
+        Exit::Findings
+    } else {
+        Exit::Done
+    })
 }
 
 #[cfg(test)]

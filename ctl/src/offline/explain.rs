@@ -2,6 +2,7 @@
 //! passes, may it do this inside its protocol.
 
 mod code;
+mod field;
 mod inside;
 mod others;
 mod report;
@@ -22,6 +23,7 @@ use penstock_policy::terms::Transport;
 use penstock_policy::verdict::{Carried, Decision, Reason, RuleName};
 
 pub use self::code::CodeMeaning;
+pub use self::field::{FieldMeaning, FieldPlace};
 pub use self::inside::OperationVerdict;
 pub(crate) use self::report::others as others_in_words;
 pub use self::report::{BridgeLine, End, Explanation, GatewayVerdict, Permitted, RuleLine};
@@ -39,8 +41,15 @@ pub(crate) fn explain(out: &Output, args: &args::Explain) -> Result<Exit, Failur
         out.show(&meaning)?;
         return Ok(Exit::Done);
     }
-    let named = args.service.is_some() || args.operation.is_some();
-    let (Some(from), Some(to), true) = (&args.from, &args.to, named) else {
+    if !asks_connection
+        && !std::path::Path::new(&args.subject).exists()
+        && let Some(meaning) = FieldMeaning::of(&args.subject)
+    {
+        out.show(&meaning)?;
+        return Ok(Exit::Done);
+    }
+    let what_for = args.service.is_some() || args.operation.is_some();
+    let (Some(from), Some(to), true) = (&args.from, &args.to, what_for) else {
         return Err(
             Failure::usage("to explain a connection, name --from, --to and --service")
                 .help("for example: penstock explain plant/ --from hmi-1 --to plc-7 --service tcp/502"),
@@ -48,6 +57,7 @@ pub(crate) fn explain(out: &Output, args: &args::Explain) -> Result<Exit, Failur
     };
     let asked = args.operation.as_deref().map(read_operation).transpose()?;
     let loaded = loading::load(std::path::Path::new(&args.subject), out)?;
+    let (from, to) = (named(&loaded.plant, from), named(&loaded.plant, to));
     let transport = match (&args.service, &asked) {
         (Some(service), _) => carried(&loaded.plant, service)?,
         (None, Some(asked)) => carried(&loaded.plant, &service_of(&loaded.plant, from, to, asked))?,
@@ -233,6 +243,19 @@ fn sentence(gateways: &[GatewayVerdict], bridges: &[BridgeLine]) -> String {
     }
 }
 
+/// The asset that the plant calls so.
+fn tagged<'a>(plant: &'a Plant, tag: &str) -> Option<&'a AssetId> {
+    let mut assets = plant.assets.iter();
+    assets
+        .find(|(_, asset)| asset.tag.as_deref() == Some(tag))
+        .map(|(id, _)| id)
+}
+
+/// What was asked by, as the document names it: an asset that the plant calls so, by its name.
+fn named<'a>(plant: &'a Plant, asked: &'a str) -> &'a str {
+    tagged(plant, asked).map_or(asked, AssetId::as_str)
+}
+
 /// An asset or address as it was written; for a name that is neither, those that look like it.
 pub(crate) fn who(plant: &Plant, name: &str) -> Result<QueryEnd, Failure> {
     let known = |who: &QueryEnd| match who {
@@ -241,6 +264,12 @@ pub(crate) fn who(plant: &Plant, name: &str) -> Result<QueryEnd, Failure> {
     };
     if let Some(who) = name.parse().ok().filter(known) {
         return Ok(who);
+    }
+    if let Some(id) = tagged(plant, name) {
+        return Err(Failure::usage(format!(
+            "`{name}` is the tag of an asset, which is asked for by its name here"
+        ))
+        .help(format!("write `{id}`")));
     }
     let near: Vec<String> = plant
         .assets

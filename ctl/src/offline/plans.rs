@@ -1,4 +1,4 @@
-//! `compile` and `graph`: what a plant becomes for a gateway, and for eyes. `key`: what approvers sign with.
+//! `compile`, `expand` and `graph`: what a plant becomes for a gateway, and for eyes. `key`: what approvers sign with.
 
 use std::path::Path;
 
@@ -14,10 +14,13 @@ use crate::keys::{self, passphrase};
 use crate::loading::{self, LoadedPlant};
 use crate::output::{Output, Page, Report, Tone};
 
+/// How many stations are named to who asks for one that there is not.
+const STATIONS_NAMED: usize = 12;
+
 /// A file that was written.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Written {
-    /// What it is: `picture`, `plan`, `proposal`, `rollout-plan` or `rollout-record`.
+    /// What it is: `picture`, `plan`, `document`, `proposal`, `rollout-plan` or `rollout-record`.
     pub what: String,
     /// The file.
     pub file: String,
@@ -75,6 +78,32 @@ pub(crate) fn graph(out: &Output, args: &args::Graph) -> Result<Exit, Failure> {
     not_over(&loaded, args.out.as_deref())?;
     let picture = penstock_picture::draw(&loaded.plant, Some(&loaded.digest));
     deliver(out, "picture", args.out.as_deref(), picture.svg.as_bytes())?;
+    Ok(Exit::Done)
+}
+
+/// `penstock expand`.
+pub(crate) fn expand(out: &Output, args: &args::Expand) -> Result<Exit, Failure> {
+    let loaded = loading::load(&args.path, out)?;
+    not_over(&loaded, args.out.as_deref())?;
+    let expanded = loading::expanded(&loaded)?;
+    let text = match &args.station {
+        None => expanded.text(),
+        Some(name) => expanded.station(name).ok_or_else(|| {
+            let names: Vec<&str> = expanded.stations().take(STATIONS_NAMED).collect();
+            let failure = Failure::usage(format!("the document makes no station `{name}` from a template"));
+            match names.as_slice() {
+                [] => failure.help("it has no `stations`"),
+                names => failure.help(format!("its first stations are: {}", names.join(", "))),
+            }
+        })?,
+    };
+    let head = "# Written out by `penstock expand`, without comments. The plans are those of the document with its templates.\n";
+    deliver(
+        out,
+        "document",
+        args.out.as_deref(),
+        format!("{head}{text}").as_bytes(),
+    )?;
     Ok(Exit::Done)
 }
 

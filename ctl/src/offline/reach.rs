@@ -70,6 +70,12 @@ pub struct WayLine {
     pub bridged: bool,
     /// What opens its conduit, if it does not stand open: the grants of remote access.
     pub granted: Option<String>,
+    /// The conduit, if no gateway of the plant enforces it: anything counts as possible then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unenforced: Option<String>,
+    /// Who enforces that conduit; absent if nobody does yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enforced_by: Option<String>,
 }
 
 impl From<Permit> for WayLine {
@@ -93,6 +99,8 @@ impl From<Permit> for WayLine {
                 operations: operations.as_ref().map(Operations::phrases),
                 bridged,
                 granted: granted.map(|grants| opened_by(&grants)),
+                unenforced: None,
+                enforced_by: None,
             },
             Permit::Observed { gateway } => Self {
                 flow: None,
@@ -103,6 +111,20 @@ impl From<Permit> for WayLine {
                 operations: None,
                 bridged: false,
                 granted: None,
+                unenforced: None,
+                enforced_by: None,
+            },
+            Permit::Elsewhere { conduit, by } => Self {
+                flow: None,
+                observed_at: None,
+                sources: Vec::new(),
+                destinations: Vec::new(),
+                transport: None,
+                operations: None,
+                bridged: false,
+                granted: None,
+                unenforced: Some(conduit.to_string()),
+                enforced_by: by,
             },
         }
     }
@@ -212,6 +234,17 @@ impl ReachLine {
 impl WayLine {
     /// Writes it for people.
     pub(super) fn page(&self, page: &mut Page) {
+        if let Some(conduit) = &self.unenforced {
+            let words = match &self.enforced_by {
+                None => format!("▲ anything: nobody enforces the conduit {conduit} yet"),
+                Some(by) => {
+                    format!("▲ what {by} lets pass: no gateway of the plant enforces the conduit {conduit}")
+                }
+            };
+            let words = page.paint(Tone::Warn, &words);
+            page.line(format!("      {words}"));
+            return;
+        }
         let Some(flow) = &self.flow else {
             let gateway = self.observed_at.clone().unwrap_or_default();
             let words = format!("▲ anything: both zones only observe at {gateway}");

@@ -47,6 +47,7 @@ pub(crate) async fn diff_current(
     context: Option<&str>,
     path: &Path,
     asked: Option<&str>,
+    fail_on_widened: bool,
 ) -> Result<Exit, Failure> {
     let since = recorded::since(asked)?;
     let new = loading::load(path, out)?;
@@ -79,8 +80,13 @@ pub(crate) async fn diff_current(
         base: old.as_ref().map(|old| (old, revision)),
     };
     let recorded = recorded::recorded(&mut online, out, since.as_deref(), against).await;
+    let widened = changes.may_widen;
     out.show(&ChangesAndRecorded { changes, recorded })?;
-    Ok(Exit::Done)
+    Ok(if fail_on_widened && widened {
+        Exit::Findings
+    } else {
+        Exit::Done
+    })
 }
 
 /// A release's plant, as its documents say it.

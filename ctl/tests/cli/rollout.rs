@@ -113,7 +113,7 @@ fn record(folder: &Path) {
     let envelope = Envelope::from_json(&std::fs::read_to_string(folder.join("r1.two")).unwrap()).unwrap();
     let stated = Statement::from_bytes(&envelope.statement).unwrap();
     let documents = Documents::read(&folder.join("plant")).unwrap();
-    let plant = penstock::loading::examine(&documents).unwrap().0.unwrap();
+    let plant = penstock::loading::examine(&documents).unwrap().plant.unwrap();
     let built = build(&plant, Draft::of(&stated)).unwrap();
     let fleet = Fleet::of(&plant).unwrap();
     let plan = default_plan(&fleet, 1);

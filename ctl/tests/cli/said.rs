@@ -35,6 +35,29 @@ pub fn penstock(folder: &Path, arguments: &[&str]) -> Said {
     }
 }
 
+/// Runs the program with this on its standard input.
+pub fn said_with(folder: &Path, arguments: &[&str], input: &str) -> Said {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_penstock"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .env("XDG_CONFIG_HOME", folder.join("home"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    std::io::Write::write_all(&mut stdin, input.as_bytes()).unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    Said {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
 /// Runs the program and holds it to an exit code.
 pub fn ends(folder: &Path, code: i32, arguments: &[&str]) -> Said {
     let said = penstock(folder, arguments);
@@ -83,7 +106,7 @@ pub fn statement(folder: &Path, author: &str) -> Vec<u8> {
     use penstock_policy::ids::Revision;
     use penstock_policy::release::{Draft, build};
     let documents = Documents::read(&folder.join("plant")).unwrap();
-    let (plant, _) = penstock::loading::examine(&documents).unwrap();
+    let plant = penstock::loading::examine(&documents).unwrap().plant;
     let draft = Draft {
         emergency: false,
         withdrawn: None,

@@ -76,6 +76,7 @@ pub(super) fn build(recipe: &Recipe) -> Plant {
         break_glass: None,
         compensating_controls: BTreeMap::new(),
         risk: Vec::new(),
+        accepted: Vec::new(),
     };
     for (index, numbers) in (0_u8..).zip(&recipe.zones) {
         add_zone(&mut plant, index, numbers);
@@ -224,6 +225,7 @@ fn add_zone(plant: &mut Plant, index: u8, [shape, assets, kind, enforcement, lev
             name(format!("asset{index}-{host}")),
             Asset {
                 title: None,
+                tag: None,
                 zone: id.clone(),
                 addresses,
                 mac: None,
@@ -403,6 +405,7 @@ fn add_conduit(plant: &mut Plant, index: usize, numbers: &[u8; 6], flows: &[flow
             from,
             to,
             via,
+            enforced_by: crate::model::Enforcer::default(),
             sl_target: None,
             on_agent_loss: if loss % 2 == 0 || in_plain {
                 OnAgentLoss::Block

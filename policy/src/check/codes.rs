@@ -257,6 +257,11 @@ pub const FINDING_CODES: &[FindingCode] = &[
         "A gateway that asks the process before it changes can be overridden by nobody.",
         "Without an answer nothing is safe. If the asset that is asked is replaced or burnt out, the gateway enforces what it has and takes nothing new, not even the release that would name another asset. With `break_glass`, two people or a sealed code can let it change without the answer for a while (`penstock-agent override request --unasked`).",
     ),
+    note(
+        "PC0191",
+        "A finding is accepted that is not found.",
+        "`accepted` lists a finding by its code and by all that its sentence names. There is none of this code with exactly these names: it was mended, or it says something else now and stands among the findings again. Take the entry out, or have the new finding accepted.",
+    ),
 ];
 
 #[cfg(test)]
@@ -275,6 +280,7 @@ mod tests {
             include_str!("faithful.rs"),
             include_str!("history.rs"),
             include_str!("management.rs"),
+            include_str!("names.rs"),
             include_str!("neighbours.rs"),
             include_str!("rules.rs"),
             include_str!("safety.rs"),

@@ -193,6 +193,6 @@ fn only_reads(way: &Permit) -> bool {
         } => operations
             .effects()
             .all(|effect| effect.is_some_and(|effect| effect <= Effect::Read)),
-        Permit::Flow { operations: None, .. } | Permit::Observed { .. } => false,
+        Permit::Flow { operations: None, .. } | Permit::Observed { .. } | Permit::Elsewhere { .. } => false,
     }
 }

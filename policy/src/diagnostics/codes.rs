@@ -2,7 +2,7 @@
 //!
 //! A code is never given a second meaning and never renumbered, since people search for it and scripts match
 //! it. Hundreds group them: 1 the file itself, 2 the form of a value, 3 names, 4 zones and assets, 5 gateways,
-//! 6 conduits and flows, 7 people, controls and risk, 9 rollout plans. (8 was for what a version did not do.)
+//! 6 conduits and flows, 7 people, controls and risk, 9 rollout plans, 10 templates, stations and groups. (8 was for what a version did not do.)
 
 use std::fmt;
 
@@ -167,6 +167,10 @@ codes! {
         "The zone is attached to no interface of any gateway and lies behind none, so nothing enforces its boundary and it is unprotected. Add it to an interface (`zone` or `behind`), or take it out of the document."
     407 Error NotWithinParent "The zone lies partly outside its parent."
         "A network of an inner zone that touches the outer zone's networks lies wholly inside one of them. The other way round would turn the two zones over."
+    408 Error NotTheInternet "Only one zone, and an external one, is the Internet."
+        "`networks: internet` stands for all public addresses that no other zone of the document has, so that a flow to the outside needs no list of them. That is outside in any case: the zone's kind is `external`, and there is one of it."
+    409 Error TagTwice "Two assets have the same tag."
+        "A `tag` is what the plant calls an asset, and commands find it by that. With two of the same nobody could tell which is meant."
 
     501 Error InterfaceOutsideZone "The gateway's address is not in the zone of its interface."
         "A router's address on an interface belongs to the network that is attached there. Correct the address, its zone, or the zone's `networks`."
@@ -261,6 +265,8 @@ codes! {
         "A tunnel joins two routed gateways, each with `tunnel: { interface, address }`. The conduit crosses exactly these two. Each has one of the conduit's two zones `behind` that interface, the other one on another side, and at least one of them has an `address`. A gateway carries a bridge's messages itself, so they run in no tunnel."
     636 Error PastTheTunnel "A conduit would reach a zone past the tunnel through which it is reached."
         "A gateway takes what comes from a zone through a tunnel only from that tunnel, and sends what goes there only into it: nothing of it ever crosses in the clear, also when the tunnel is down. So all conduits with that zone that cross this gateway run inside the same tunnel. Write `tunnel: yes` at the conduit too, or lead it another way (`via`)."
+    637 Error NotEnforcedHere "What is written here would be enforced by a gateway, and none enforces this conduit."
+        "A conduit with `enforced_by` is a record of what another firewall lets pass, or of what nobody limits yet. No gateway has it in its plan, so nothing may look as though one did: no `via`, `tunnel`, `on_agent_loss`, `only_by_grant` or `minimum_assurance`, no list of operations, no `tls` and no bridge in its flows, no grant of remote access, and no gateway of the plant between its zones, which would drop what the record says is permitted. Take these out, or take out `enforced_by`."
     640 Warning RegisterNumbers "Addresses look like the register numbers of a manual."
         "On the wire, and so in the document, coils, discrete inputs, input and holding registers each have addresses from 0. Manuals often number them from 1 with the kind in front: holding register 40001 has address 0, input register 30010 address 9, discrete input 10001 address 0. Written as addresses such numbers permit what nobody asks for and refuse what is asked. Write the address: the number without its first digit, less one. Some devices really have their data there (SunSpec inverters, from 40000 on). To say so, list the number before the first register with the others, which no register has: `[40000, 40072-40099]`."
 
@@ -303,9 +309,24 @@ codes! {
         "The document has `break_glass`, but at these gateways' sites there are not two people of it, and no code is sealed for them. What is replaced there at night waits for the approvers. Name two people whose `sites` have the site, or seal a code: `penstock override seal --gateway NAME`."
     716 Error CodeOfTwoGateways "The same sealed code is listed for two gateways."
         "A code is made for one gateway, and its digest is bound to that gateway's name: at any other it opens nothing. One of the two lines is a slip, and whoever opens that envelope at night finds a code that is refused. Make one code for each gateway: `penstock override seal`."
+    717 Error NotAccepted "This finding cannot be accepted as it is written."
+        "`accepted` names a finding of `penstock check` by its code (`PC0120`) and by everything that its sentence names, so that one finding is accepted and no other that comes later. `penstock check --output json` has these names under `where`. Each finding is accepted once."
 
     901 Error RolloutPlanUnfit "A rollout plan cannot be carried out as it is."
         "The plan is read, and something in it does not fit the release's gateways or itself: a wave that nobody is left for, a gateway that no wave chooses, a length of time with which nobody is safe. The message names the key and says what to write. A rollout is not started with it."
     902 Warning RolloutPlanDoubtful "Something in a rollout plan deserves a second look."
         "The rollout can be started with it. What is said is what would be noticed late: no shadow, no soak between two waves, or a gateway of the plant before any of the laboratory."
+
+    1001 Error BadPlaceholder "A placeholder of a template cannot be filled in."
+        "A placeholder is `$(name)`, `$(name + 5)` or `$(name.length)`, where `name` is a parameter of the template, or `station`. Nothing else is computed. `+` goes with numbers, addresses and networks (of a network, the address with that number in it), `.length` with networks. For the two characters `$(` themselves write `$$(`."
+    1002 Error ParameterUnused "A template does not use one of its parameters."
+        "Whoever fills in a station would take what it says there for something that is enforced. Use the parameter in the template, or remove it there and at the stations."
+    1003 Error SameAtEveryStation "A name in a template does not bear the station's."
+        "Two stations from one template would define the same name twice. Let each name of a template's sections hold `$(station)`: `$(station).plc`, `gw-$(station)`. Names inside a thing, such as those of flows and interfaces, are its own and need none. What exists once belongs outside the template."
+    1004 Warning TemplateUnused "No station is made from a template."
+        "A template is judged by what its stations come to. Without a station nothing in it is checked, and nothing of it is enforced. Add a station under `stations`, or remove the template."
+    1005 Error OutsideParameter "A placeholder leads outside what the station gives."
+        "`$(net + 300)` is not in a network of 256 addresses. Correct the number in the template, or give the station a larger network."
+    1006 Error GroupUnfit "A group does not fit where it stands, or something does not fit into it."
+        "A group holds assets and zones (`zone:NAME`), and no other group. In a flow's `source` and `destination` it stands for its members as they are; `behind` an interface it stands for zones, so that all of its members are zones there."
 }

@@ -1,6 +1,10 @@
 //! The collector that every reading and checking function is given: it takes faults in any order and number,
 //! and hands them out sorted, bounded and with their places resolved.
+//!
+//! What is wrong in a template is wrong at each of its stations. Such a fault is listed once, with the first station in its
+//! sentence and the others counted: a hundred stations would otherwise hide everything else.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::codes::Code;
@@ -52,10 +56,41 @@ impl Fault {
     }
 }
 
+/// A station that was made from a template, to be named beside a fault in the template.
+#[derive(Debug, Clone)]
+pub(crate) struct StationPlace {
+    pub(crate) name: String,
+    pub(crate) place: Place,
+}
+
+/// The same code at the same place of a template.
+type InTemplate = (usize, usize, usize, Code);
+
+/// The stations at which one place of a template is faulty.
+#[derive(Debug)]
+struct AtStations {
+    /// Whose faults are listed.
+    first: usize,
+    others: BTreeSet<usize>,
+}
+
+impl AtStations {
+    fn first(first: usize) -> Self {
+        Self {
+            first,
+            others: BTreeSet::new(),
+        }
+    }
+}
+
 /// All faults so far.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     found: Vec<Fault>,
+    /// By their numbers ([`Place::station`]).
+    stations: Vec<StationPlace>,
+    /// Where in a template faults were found, each with its stations.
+    in_templates: HashMap<InTemplate, AtStations>,
     dropped: usize,
     errors: usize,
     warnings: usize,
@@ -64,6 +99,16 @@ pub(crate) struct Faults {
 impl Faults {
     /// Takes one more.
     pub(crate) fn add(&mut self, fault: Fault) {
+        if let Some((place, station)) = fault.place.and_then(|place| Some((place, place.station?))) {
+            let known = self
+                .in_templates
+                .entry(in_template(place, fault.code))
+                .or_insert_with(|| AtStations::first(station));
+            if known.first != station {
+                known.others.insert(station);
+                return;
+            }
+        }
         let count = match fault.code.severity() {
             Severity::Error => &mut self.errors,
             Severity::Warning => &mut self.warnings,
@@ -91,7 +136,17 @@ impl Faults {
         self.found.retain(|fault| wanted(fault.code));
     }
 
-    /// Takes all of another collection.
+    /// Says which stations the places in templates are about.
+    pub(crate) fn name_stations(&mut self, stations: Vec<StationPlace>) {
+        self.stations = stations;
+    }
+
+    /// The names of those stations, by their numbers.
+    pub(crate) fn stations(&self) -> impl Iterator<Item = &str> {
+        self.stations.iter().map(|station| station.name.as_str())
+    }
+
+    /// Takes all of another collection, which knows of no station.
     pub(crate) fn take_over(&mut self, other: Self) {
         self.dropped += other.dropped;
         for fault in other.found {
@@ -114,13 +169,37 @@ impl Faults {
                 Fault::new(Code::TooManyFaults, None, message).help("fix these first, then check again"),
             );
         }
-        let items = self
-            .found
+        let named = std::mem::take(&mut self.found);
+        let items = named
             .into_iter()
-            .map(|fault| resolve(fault, &sources))
+            .map(|fault| resolve(self.with_its_stations(fault), &sources))
             .collect();
         Diagnostics::new(items, sources)
     }
+
+    /// The fault with its station in its sentence, if it was found in a template.
+    fn with_its_stations(&self, mut fault: Fault) -> Fault {
+        let Some(place) = fault.place.filter(|place| place.station.is_some()) else {
+            return fault;
+        };
+        let all = self.in_templates.get(&in_template(place, fault.code));
+        let named = place.station.and_then(|number| self.stations.get(number));
+        if let (Some(station), Some(all)) = (named, all) {
+            let others = match all.others.len() {
+                0 => String::new(),
+                1 => ", and at 1 other".to_owned(),
+                n => format!(", and at {n} others"),
+            };
+            let at = format!(" (at the station `{}`{others})", station.name);
+            fault.message.push_str(&at);
+            fault = fault.related(station.place, format!("the station `{}`", station.name));
+        }
+        fault
+    }
+}
+
+fn in_template(place: Place, code: Code) -> InTemplate {
+    (place.file, place.start, place.end, code)
 }
 
 fn resolve(fault: Fault, sources: &Sources) -> Diagnostic {

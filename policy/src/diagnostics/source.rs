@@ -75,6 +75,28 @@ pub(crate) struct Place {
     pub(crate) file: usize,
     pub(crate) start: usize,
     pub(crate) end: usize,
+    /// The station, by its number, for which a template's text at this place was filled in.
+    pub(crate) station: Option<usize>,
+}
+
+impl Place {
+    /// What stands there as written.
+    pub(crate) fn new(file: usize, start: usize, end: usize) -> Self {
+        Self {
+            file,
+            start,
+            end,
+            station: None,
+        }
+    }
+
+    /// What stands there in a template, filled in for a station.
+    pub(crate) fn filled_for(self, station: usize) -> Self {
+        Self {
+            station: Some(station),
+            ..self
+        }
+    }
 }
 
 /// All files of a document, by name.

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{Change, Effect, Plans, Subject, numbers, operations};
 use crate::ids::{ConduitId, FlowName};
-use crate::model::{Conduit, Flow, FlowEnd, Plant, Service};
+use crate::model::{Conduit, Enforcer, Flow, FlowEnd, Plant, Service};
 use crate::plan::FlowSide;
 use crate::protocol::{Operations, RoleOperations, Roles};
 use crate::terms::{Answers, NumberRange, PortRange, Tls, Transport};
@@ -142,7 +142,12 @@ fn flows(plant: &Plant) -> Flows<'_> {
 /// A flow that comes or goes, in one phrase.
 fn whole(conduit: &Conduit, flow: &Flow) -> String {
     let must = if flow.must_flow { ", must flow" } else { "" };
-    format!("{flow}{must}, at {}", and(conduit.via.iter()))
+    let by = match &conduit.enforced_by {
+        Enforcer::Gateways => format!("at {}", and(conduit.via.iter())),
+        Enforcer::Other(by) => format!("enforced by {by} and by no gateway"),
+        Enforcer::Nobody => "enforced by nobody yet".to_owned(),
+    };
+    format!("{flow}{must}, {by}")
 }
 
 /// What differs, and whether it lets more or less through.

@@ -12,7 +12,7 @@ use super::gateway::gateway;
 use super::granted::{self, Times};
 use super::{Change, Effect, Subject, overriders};
 use crate::ids::{ConduitId, GatewayId, SiteId, ZoneId};
-use crate::model::{Approver, ApproverSet, Conduit, Gateway, Plant, Site, Zone};
+use crate::model::{Acceptance, Approver, ApproverSet, Conduit, Gateway, Plant, Site, Zone};
 use crate::neighbours::{Neighbours, neighbours};
 use crate::terms::{Enforcement, OnAgentLoss};
 use crate::words::and;
@@ -34,7 +34,7 @@ pub(super) fn changes(old: Option<&Plant>, new: &Plant, changes: &mut Vec<Change
     each!(
         conduits,
         Subject::Conduit,
-        &["from", "to", "via", "on_agent_loss"],
+        &["from", "to", "via", "enforced_by", "on_agent_loss"],
         conduit
     );
     let (beside_before, beside) = (old.map(neighbours).unwrap_or_default(), neighbours(new));
@@ -58,6 +58,7 @@ pub(super) fn changes(old: Option<&Plant>, new: &Plant, changes: &mut Vec<Change
     let site = |name: &SiteId, old: &Site, new_site: &Site| clock(name, (old, new_site), new);
     each!(sites, Subject::Site, &[], site);
     approvers(old.map(|old| &old.approvers), &new.approvers, changes);
+    accepted(old, new, changes);
     let Some(old) = old else { return };
     if old.risk != new.risk {
         changes.push(recorded(Subject::Risk, "the assessment is written differently"));
@@ -72,6 +73,27 @@ pub(super) fn changes(old: Option<&Plant>, new: &Plant, changes: &mut Vec<Change
             differing(name, [&before, &after], &mut parts);
             changes.push(recorded(Subject::Plant, &parts.join("; ")));
         }
+    }
+}
+
+/// Findings that are accepted, or no longer: an approver sees by whom, why and until when.
+fn accepted(old: Option<&Plant>, new: &Plant, changes: &mut Vec<Change>) {
+    let keyed = |plant: Option<&Plant>| -> BTreeMap<String, Acceptance> {
+        let all = plant.into_iter().flat_map(|plant| &plant.accepted);
+        all.map(|one| (format!("{} at {}", one.code, and(one.names.iter())), one.clone()))
+            .collect()
+    };
+    let (before, after) = (keyed(old), keyed(Some(new)));
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    for name in names {
+        let words = match (before.get(name), after.get(name)) {
+            (old, Some(new)) if old != Some(new) => {
+                format!("accepted by {} until {}: {}", new.by, new.expires, new.reason)
+            }
+            (Some(_), None) => "no longer accepted".to_owned(),
+            _ => continue,
+        };
+        changes.push(recorded(Subject::Accepted(name.clone()), &words));
     }
 }
 

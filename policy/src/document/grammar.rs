@@ -3,12 +3,15 @@
 //! The text above each field is what editors show and what the help of a missing key says. `docs/plant-document.md`
 //! explains the same for people, and a test holds the two together.
 
+mod accepted;
+mod enforced_by;
+mod templates;
+
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use super::addresses::{HardwareAddress, InterfaceAddress, Peer};
+use super::addresses::{Addresses, HardwareAddress, InterfaceAddress, Peer, ZoneNetworks};
 use super::break_glass::BreakGlass;
 use super::names::{InterfaceName, LabelKey};
 use super::node::{Kind, Node};
@@ -26,6 +29,11 @@ use crate::ids::{
 };
 use crate::model::{Consequence, PublicKey, Service, SlVector, ZoneKind};
 use crate::terms::{Answers, Assurance, Enforcement, GatewayMode, OnAgentLoss, OnDrift, OnRefusal};
+
+pub(crate) use self::accepted::Accepted;
+pub(crate) use self::enforced_by::EnforcedBy;
+pub(crate) use self::templates::ZonesOrGroups;
+use self::templates::{Groups, Stations, Templates};
 
 record! {
     /// A plant: its zones, the conduits between them, and who answers for them.
@@ -56,6 +64,14 @@ record! {
         optional compensating_controls: Table<ControlId, CompensatingControl>,
         /// The risk assessment, one entry for each threat.
         optional risk: List<Risk>,
+        /// Findings of `check` that people live with, each for a time.
+        optional accepted: List<Accepted>,
+        /// What equal stations have in common, with placeholders such as `$(station)` and `$(net + 5)`.
+        optional templates: Templates,
+        /// Stations that are made from templates, each with its parameters.
+        optional stations: Stations,
+        /// Assets and zones that are named together, `group:NAME`.
+        optional groups: Groups,
     }
 }
 
@@ -149,8 +165,8 @@ record! {
     Interface "an interface" {
         /// The zone that is attached to it.
         required zone: ZoneId,
-        /// Zones further away that are reached through it, one or a list.
-        optional behind: OneOrMany<ZoneId>,
+        /// Zones further away that are reached through it, one or a list, or `group:NAME`.
+        optional behind: ZonesOrGroups,
         /// Routers on that side, addresses or networks, one or a list: they may send ICMP errors; on a bridged gateway also
         /// router advertisements (by their link-local address), and stand between hosts of this side and the others.
         optional routers: OneOrMany<Peer>,
@@ -202,8 +218,8 @@ record! {
         optional parent: ZoneId,
         /// Target security level: 0–4, or a vector over IAC UC SI DC RDF TRE RA.
         optional sl_target: SlVector,
-        /// Its networks, one or a list.
-        optional networks: OneOrMany<IpNet>,
+        /// Its networks, one or a list; of one external zone `internet`: all public addresses that no other zone has.
+        optional networks: ZoneNetworks,
         /// What a compromise can lead to.
         optional consequence: Consequence,
         /// The accountable organisation or role.
@@ -224,12 +240,15 @@ record! {
     Asset "an asset" {
         /// What people call it.
         optional title: Text,
+        /// What it is called in the plant: on its label, in drawings and in other programs, such as `PLC_01` or `=A1+S2-K7`. Commands find it
+        /// by this as well.
+        optional tag: Text,
         /// The zone it lives in.
         required zone: ZoneId,
         /// Its address.
         optional address: IpAddr,
-        /// Its addresses, if it has several.
-        optional addresses: List<IpAddr>,
+        /// Its addresses, if it has several; `10.20.4.10-10.20.4.19` for some in a row.
+        optional addresses: List<Addresses>,
         /// Its MAC address.
         optional mac: HardwareAddress,
         /// What it is: `plc`, `hmi`, `historian` …
@@ -261,6 +280,9 @@ record! {
         required to: ZoneId,
         /// The gateways it crosses, one or a list; default: found from the interfaces.
         optional via: OneOrMany<GatewayId>,
+        /// Who enforces it, if not the plant's gateways: `none` (nobody yet), or `{ other: WHAT }`. Such a conduit is recorded, drawn and counted in
+        /// `reach`, and is in no plan.
+        optional enforced_by: EnforcedBy,
         /// Target security level: 0–4, or a vector.
         optional sl_target: SlVector,
         /// What inspected flows do while no agent lives: `block` (default) or `pass`.
@@ -284,9 +306,9 @@ record! {
     Flow "a flow" {
         /// What people call it.
         optional title: Text,
-        /// Who opens it: an asset, `zone:NAME`, or a list.
+        /// Who opens it: an asset, `zone:NAME`, `group:NAME`, or a list.
         required source: OneOrMany<End>,
-        /// To whom: an asset, `zone:NAME`, or a list.
+        /// To whom: an asset, `zone:NAME`, `group:NAME`, or a list.
         required destination: OneOrMany<End>,
         /// A service by name, `NAME:PORT`, `tcp/PORTS` or `udp/PORTS`; of a bridge, one for each end if they differ.
         required service: PerEnd<Service>,
@@ -335,7 +357,7 @@ impl Term for End {
     }
 
     fn schema() -> Value {
-        json!({ "type": "string", "pattern": "^(zone:)?[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$" })
+        json!({ "type": "string", "pattern": "^(zone:|group:)?[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$" })
     }
 }
 

@@ -24,3 +24,7 @@ pub const TEXT_LENGTH_MAX: usize = 16_384;
 pub const LIST_ITEMS_MAX: usize = 1000;
 /// Zones around one zone.
 pub const ZONE_DEPTH_MAX: usize = 16;
+/// Stations of one document.
+pub const STATIONS_MAX: usize = 10_000;
+/// Members of one group.
+pub const GROUP_MEMBERS_MAX: usize = 10_000;

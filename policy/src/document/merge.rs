@@ -9,7 +9,7 @@ use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::Place;
 
 /// Sections that several files may add names to.
-const CONTINUED: [&str; 7] = [
+const CONTINUED: [&str; 10] = [
     "sites",
     "gateways",
     "zones",
@@ -17,7 +17,13 @@ const CONTINUED: [&str; 7] = [
     "conduits",
     "remote_access",
     "compensating_controls",
+    "templates",
+    "stations",
+    "groups",
 ];
+
+/// Lists that several files may add to.
+const LISTS: [&str; 2] = ["risk", "accepted"];
 
 /// One document out of the roots of all files, in their order. `None` if none of them holds anything.
 pub(super) fn merge(roots: Vec<Node>, faults: &mut Faults) -> Option<Node> {
@@ -91,7 +97,7 @@ fn join(existing: &mut Entry, entry: Entry, faults: &mut Faults) {
         (Kind::Mapping(known), Kind::Mapping(more)) if CONTINUED.contains(&entry.key.as_str()) => {
             known.extend(more)
         }
-        (Kind::List(known), Kind::List(more)) if entry.key == "risk" => known.extend(more),
+        (Kind::List(known), Kind::List(more)) if LISTS.contains(&entry.key.as_str()) => known.extend(more),
         _ => faults.add(
             Fault::new(
                 Code::DuplicateKey,

@@ -80,11 +80,7 @@ fn visible(file: usize, text: &str, faults: &mut Faults) -> bool {
             c => is_hidden(c),
         };
         if hidden {
-            let place = Place {
-                file,
-                start: at,
-                end: at + c.len_utf8(),
-            };
+            let place = Place::new(file, at, at + c.len_utf8());
             faults.add(
                 Fault::new(
                     Code::HiddenCharacter,
@@ -100,7 +96,7 @@ fn visible(file: usize, text: &str, faults: &mut Faults) -> bool {
 }
 
 /// Byte offsets by character index: the parser counts characters, everything else here bytes.
-struct Offsets {
+pub(super) struct Offsets {
     /// Byte offset of every [`Offsets::STEP`]th character.
     marks: Vec<usize>,
 }
@@ -108,7 +104,7 @@ struct Offsets {
 impl Offsets {
     const STEP: usize = 64;
 
-    fn new(text: &str) -> Self {
+    pub(super) fn new(text: &str) -> Self {
         Self {
             marks: text
                 .char_indices()
@@ -118,7 +114,7 @@ impl Offsets {
         }
     }
 
-    fn byte(&self, text: &str, index: usize) -> usize {
+    pub(super) fn byte(&self, text: &str, index: usize) -> usize {
         let Some(mark) = self.marks.get(index / Self::STEP) else {
             return text.len();
         };
@@ -171,11 +167,7 @@ impl Builder<'_> {
         if line.is_empty() {
             self.around(start)
         } else {
-            Place {
-                file: self.file,
-                start,
-                end: start + line.len(),
-            }
+            Place::new(self.file, start, start + line.len())
         }
     }
 
@@ -186,11 +178,7 @@ impl Builder<'_> {
             .get(start..)
             .and_then(|rest| rest.chars().next())
             .filter(|c| !c.is_control());
-        Place {
-            file: self.file,
-            start,
-            end: start + next.map_or(0, char::len_utf8),
-        }
+        Place::new(self.file, start, start + next.map_or(0, char::len_utf8))
     }
 
     /// The key that waits for its value.
@@ -351,11 +339,7 @@ impl Builder<'_> {
             .map(str::trim_end)
             .filter(|text| !text.contains('\n') && !text.is_empty());
         let place = match own {
-            Some(text) => Place {
-                file: self.file,
-                start,
-                end: start + text.len(),
-            },
+            Some(text) => Place::new(self.file, start, start + text.len()),
             None => open.hangs_on.unwrap_or_else(|| match &open.content {
                 OpenContent::Mapping { entries, .. } => entries
                     .first()

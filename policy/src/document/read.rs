@@ -365,6 +365,11 @@ pub(crate) fn record_schema(doc: &str, fields: Vec<(&str, bool, &str, Value)>) -
     schema
 }
 
+/// The key of a field, which may be a word that Rust keeps for itself.
+pub(crate) fn key(field: &str) -> &str {
+    field.strip_prefix("r#").unwrap_or(field)
+}
+
 /// Declares a mapping with fixed keys: its struct, its strict reader and its schema at once.
 macro_rules! record {
     (
@@ -383,15 +388,16 @@ macro_rules! record {
                 node: &$crate::document::node::Node,
                 faults: &mut $crate::diagnostics::faults::Faults,
             ) -> Option<Self> {
-                let known = &[$(stringify!($field)),*];
+                use $crate::document::read::key;
+                let known = &[$(key(stringify!($field))),*];
                 let record = $crate::document::read::Record::open(node, $what, known, faults)?;
-                Some(Self { $($field: record.$need(stringify!($field), concat!($($field_doc),*), faults),)* })
+                Some(Self { $($field: record.$need(key(stringify!($field)), concat!($($field_doc),*), faults),)* })
             }
 
             fn schema() -> serde_json::Value {
                 $crate::document::read::record_schema(concat!($($doc),*), vec![
                     $((
-                        stringify!($field),
+                        $crate::document::read::key(stringify!($field)),
                         stringify!($need) == "required",
                         concat!($($field_doc),*),
                         <$type as $crate::document::read::Term>::schema(),

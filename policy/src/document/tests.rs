@@ -7,16 +7,20 @@
     clippy::panic
 )]
 
+mod accepted;
+mod addresses;
 mod assurance;
 mod break_glass;
 mod changes;
 mod codes;
 mod effects;
+mod elsewhere;
 mod examples;
 mod inside;
 mod properties;
 mod roles;
 mod schema;
+mod stations;
 mod tunnels;
 
 use jiff::civil::{Date, date};

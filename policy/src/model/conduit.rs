@@ -14,6 +14,26 @@ use crate::ids::{AssetId, FlowName, GatewayId, ZoneId};
 use crate::protocol::{Operations, Protocol, Roles};
 use crate::terms::{Answers, Assurance, OnAgentLoss, OnRefusal, Tls, Transport};
 
+/// Who lets pass what a conduit declares, and nothing else.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Enforcer {
+    /// The plant's gateways, by their plans.
+    #[default]
+    Gateways,
+    /// Something else, in words: a firewall of another maker. What it lets pass is not known here.
+    Other(String),
+    /// Nobody yet: anything passes between the two zones.
+    Nobody,
+}
+
+impl Enforcer {
+    /// Whether the plant's gateways enforce it.
+    pub fn is_gateways(&self) -> bool {
+        *self == Self::Gateways
+    }
+}
+
 /// A conduit.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Conduit {
@@ -25,6 +45,9 @@ pub struct Conduit {
     pub to: ZoneId,
     /// The gateways it crosses; resolved: as written, else every gateway that has both zones on two sides.
     pub via: BTreeSet<GatewayId>,
+    /// Who enforces it. Where it is not the gateways, `via` is empty, and the conduit is in no plan.
+    #[serde(skip_serializing_if = "Enforcer::is_gateways")]
+    pub enforced_by: Enforcer,
     /// Target security level.
     pub sl_target: Option<SlVector>,
     /// What inspected flows do while no agent lives.

@@ -1,5 +1,7 @@
 //! What is recorded beside the flows: remote access, compensating controls, the risk assessment.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::ids::{ApproverId, AssetId, ConduitId, ZoneId};
@@ -47,6 +49,25 @@ pub struct CompensatingControl {
     /// Last day it holds, `YYYY-MM-DD`.
     pub expires: String,
     /// That day had passed when the document was read: the control counts no more.
+    #[serde(skip)]
+    pub expired: bool,
+}
+
+/// A finding of `check` that people live with: never without a name, a reason and an expiry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Acceptance {
+    /// The finding's code.
+    pub code: String,
+    /// All that the finding names.
+    #[serde(rename = "where")]
+    pub names: BTreeSet<String>,
+    /// The approver who accepted it.
+    pub by: ApproverId,
+    /// Why.
+    pub reason: String,
+    /// Last day on which it counts, `YYYY-MM-DD`.
+    pub expires: String,
+    /// That day had passed when the document was read: the finding stands as any other.
     #[serde(skip)]
     pub expired: bool,
 }

@@ -82,6 +82,9 @@ pub struct Zone {
 pub struct Asset {
     /// For people.
     pub title: Option<String>,
+    /// What it is called in the plant, beside its name here; unique.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
     /// Its zone.
     pub zone: ZoneId,
     /// Its addresses; may be empty for an asset that is only recorded.

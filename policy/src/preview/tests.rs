@@ -36,6 +36,7 @@ fn pairs(changes: &PairChanges) -> Vec<(String, bool, Vec<String>)> {
         let ways = pair.ways.iter().map(|way| match way {
             Permit::Flow { conduit, flow, .. } => format!("{conduit}/{flow}"),
             Permit::Observed { gateway } => format!("observed at {gateway}"),
+            Permit::Elsewhere { conduit, .. } => format!("elsewhere by {conduit}"),
         });
         let path: Vec<&str> = pair.path.iter().map(ZoneId::as_str).collect();
         (path.join(" "), pair.entirely, ways.collect())
@@ -318,8 +319,8 @@ fn acts(steps: &Steps<'_>, from: &ZoneId, to: &ZoneId) -> Vec<Permit> {
 /// Whether one permits all that the other does, by its words alone: no more than the same to the same.
 fn same(one: &Permit, other: &Permit) -> bool {
     match (one, other) {
-        (Permit::Observed { .. }, _) => true,
-        (Permit::Flow { .. }, Permit::Observed { .. }) => false,
+        (Permit::Observed { .. } | Permit::Elsewhere { .. }, _) => true,
+        (Permit::Flow { .. }, Permit::Observed { .. } | Permit::Elsewhere { .. }) => false,
         (
             Permit::Flow {
                 destinations,
@@ -425,8 +426,8 @@ proptest! {
 /// Whether the first might permit all of the second: they are alike in what makes it likely.
 fn may_cover(one: &Permit, other: &Permit) -> bool {
     match (one, other) {
-        (Permit::Observed { .. }, _) => true,
-        (Permit::Flow { .. }, Permit::Observed { .. }) => false,
+        (Permit::Observed { .. } | Permit::Elsewhere { .. }, _) => true,
+        (Permit::Flow { .. }, Permit::Observed { .. } | Permit::Elsewhere { .. }) => false,
         (
             Permit::Flow {
                 transport, bridged, ..

@@ -368,11 +368,7 @@ fn read(sources: &Sources, faults: &mut Faults) -> Option<(RolloutPlan, Places)>
         return None;
     }
     if let Some(secret) = &file.secret {
-        let place = Place {
-            file: 0,
-            start: secret.at,
-            end: secret.at,
-        };
+        let place = Place::new(0, secret.at, secret.at);
         let message = format!("{} stands here, and no rollout plan holds one", secret.what);
         faults.add(
             Fault::new(Code::SecretInText, place, message)

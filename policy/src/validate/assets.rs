@@ -10,6 +10,7 @@ use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::Place;
 use crate::document::grammar;
+use crate::document::node::excerpt;
 use crate::document::read::At;
 use crate::ids::{AssetId, ZoneId};
 use crate::model::Asset;
@@ -19,13 +20,14 @@ pub(super) fn assets(context: &Context<'_>, faults: &mut Faults) -> Option<BTree
         return None;
     }
     unique_addresses(context, faults);
+    unique_tags(context, faults);
     each(context.document.assets.value(), |name, asset| {
         let zone = resolve(&asset.zone, context.document.zones.value(), "zone", faults);
         let written = addresses(asset);
         for address in &written {
             belongs(
                 &format!("the asset `{name}`"),
-                (*address).clone(),
+                address.clone(),
                 zone.as_ref(),
                 context,
                 Code::AddressOutsideZone,
@@ -34,6 +36,7 @@ pub(super) fn assets(context: &Context<'_>, faults: &mut Faults) -> Option<BTree
         }
         Some(Asset {
             title: text(&asset.title),
+            tag: text(&asset.tag),
             zone: zone?,
             addresses: written.iter().map(|at| at.value).collect(),
             mac: asset.mac.value().map(|mac| mac.0.clone()),
@@ -51,14 +54,48 @@ pub(super) fn assets(context: &Context<'_>, faults: &mut Faults) -> Option<BTree
     })
 }
 
-/// All addresses of an asset, whether written as `address` or `addresses`.
-pub(super) fn addresses(asset: &grammar::Asset) -> Vec<&At<IpAddr>> {
-    asset
-        .address
-        .get()
-        .into_iter()
-        .chain(asset.addresses.value().into_iter().flat_map(|list| &list.0))
-        .collect()
+/// All addresses of an asset, whether written as `address` or `addresses`, one by one or in a row.
+pub(super) fn addresses(asset: &grammar::Asset) -> Vec<At<IpAddr>> {
+    let rows = asset.addresses.value().into_iter().flat_map(|list| &list.0);
+    let in_rows = rows.flat_map(|row| {
+        row.value.0.iter().map(|address| At {
+            value: *address,
+            place: row.place,
+        })
+    });
+    asset.address.get().cloned().into_iter().chain(in_rows).collect()
+}
+
+/// Refuses a tag that two assets bear: who asks by it would not know which is meant.
+fn unique_tags(context: &Context<'_>, faults: &mut Faults) {
+    let mut seen: HashMap<&str, (Place, &AssetId)> = HashMap::new();
+    let table = context.document.assets.value();
+    for (name, _, asset) in table.into_iter().flat_map(|table| table.readable()) {
+        let Some(tag) = asset.tag.get() else { continue };
+        let namesake = AssetId::new(tag.value.0.as_str())
+            .ok()
+            .filter(|other| other != name)
+            .and_then(|other| table?.0.get_key_value(&other));
+        let first = seen.get(tag.value.0.as_str()).copied();
+        let taken = first.or(namesake.map(|(other, named)| (named.key_place, other)));
+        if let Some((first, other)) = taken {
+            faults.add(
+                Fault::new(
+                    Code::TagTwice,
+                    tag.place,
+                    format!(
+                        "the asset `{name}` has the tag `{}`, by which `{other}` is found already",
+                        excerpt(&tag.value.0)
+                    ),
+                )
+                .label("again here")
+                .related(first, format!("of `{other}`"))
+                .help("correct one of the two"),
+            );
+        } else {
+            seen.insert(&tag.value.0, (tag.place, name));
+        }
+    }
 }
 
 /// Checks that an address can be a machine's own, and lies in its zone.

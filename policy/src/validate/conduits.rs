@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ways::Ways;
-use super::{Context, each, flows, plain, resolve, resolves, shared, text};
+use super::{Context, each, elsewhere, flows, plain, resolve, resolves, shared, text};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::Place;
 use crate::document::grammar;
 use crate::document::read::{At, Field};
 use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
-use crate::model::{Conduit, Flow, ZoneKind};
+use crate::model::{Conduit, Enforcer, Flow, ZoneKind};
 use crate::terms::OnAgentLoss;
 
 pub(super) fn conduits(context: &Context<'_>, faults: &mut Faults) -> Option<BTreeMap<ConduitId, Conduit>> {
@@ -53,7 +53,11 @@ fn conduit_of(
                 .help("name two different zones"),
             );
         } else {
-            via = way(name, conduit, (from, to), place, ways, context, faults);
+            via = if conduit.enforced_by.is_absent() {
+                way(name, conduit, (from, to), place, ways, context, faults)
+            } else {
+                elsewhere::check(name, conduit, (from, to), ways, faults)
+            };
             for left_out in ways
                 .left_out(from, to, &via)
                 .into_iter()
@@ -98,6 +102,10 @@ fn conduit_of(
         from: from?,
         to: to?,
         via,
+        enforced_by: conduit
+            .enforced_by
+            .value()
+            .map_or(Enforcer::Gateways, |written| written.0.clone()),
         sl_target: conduit.sl_target.value().copied(),
         on_agent_loss: conduit
             .on_agent_loss

@@ -3,7 +3,7 @@
 //! A condition that can never be asked is never met, and a gateway with it would never change again. So what the document does not
 //! show to be in the gateway's reach is refused here, rather than found out when a change is urgent.
 
-use super::{Context, inside, resolve};
+use super::{Context, assets, inside, resolve};
 use crate::change::{Condition, TEXT_BYTES_MAX, UNIT_DEFAULT};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
@@ -180,13 +180,7 @@ fn in_reach(
     let Some(asset) = context.document.assets.value().and_then(|assets| assets.get(id)) else {
         return; // It could not be read, which is said there.
     };
-    let one = asset.address.value().copied();
-    let many = asset
-        .addresses
-        .value()
-        .into_iter()
-        .flat_map(|list| list.0.iter().map(|at| at.value));
-    let addresses: Vec<_> = one.into_iter().chain(many).collect();
+    let addresses: Vec<_> = assets::addresses(asset).into_iter().map(|at| at.value).collect();
     if addresses.is_empty() {
         if asset.address.is_absent() && asset.addresses.is_absent() {
             faults.add(

@@ -13,8 +13,10 @@ use super::Ancestors;
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::Place;
+use crate::document::addresses::{self, without};
 use crate::document::grammar::Document;
 use crate::ids::ZoneId;
+use crate::model::ZoneKind;
 
 /// The networks of all zones, none of them in two.
 pub(super) struct ZoneNetworks {
@@ -29,17 +31,19 @@ struct WrittenNetwork<'a> {
     zone: &'a ZoneId,
     depth: usize,
     place: Place,
+    /// A part of the Internet: whatever another zone has of it is that zone's.
+    internet: bool,
     /// Networks of inner zones within it.
     holes: Vec<IpNet>,
 }
 
 impl ZoneNetworks {
     pub(super) fn new(document: &Document, ancestors: &Ancestors, faults: &mut Faults) -> Self {
-        let mut written = written(document, ancestors);
+        let mut written = written(document, ancestors, faults);
         let mut enclosing: Vec<usize> = Vec::new();
         let mut redundant: Vec<usize> = Vec::new();
         for at in 0..written.len() {
-            let Some(inner) = written.get(at).map(|w| (w.net, w.zone, w.place)) else {
+            let Some(inner) = written.get(at).map(|w| (w.net, w.zone, w.place, w.internet)) else {
                 continue;
             };
             while let Some(outer) = enclosing.last().and_then(|outer| written.get(*outer)) {
@@ -87,8 +91,13 @@ impl ZoneNetworks {
 }
 
 /// All networks, outer before inner.
-fn written<'a>(document: &'a Document, ancestors: &Ancestors) -> Vec<WrittenNetwork<'a>> {
+fn written<'a>(
+    document: &'a Document,
+    ancestors: &Ancestors,
+    faults: &mut Faults,
+) -> Vec<WrittenNetwork<'a>> {
     let mut written = Vec::new();
+    let mut internet: Option<Place> = None;
     for (name, _, zone) in document
         .zones
         .value()
@@ -96,14 +105,53 @@ fn written<'a>(document: &'a Document, ancestors: &Ancestors) -> Vec<WrittenNetw
         .flat_map(|zones| zones.readable())
     {
         let depth = ancestors.get(name).map_or(0, Vec::len);
-        for at in zone.networks.value().into_iter().flat_map(|list| &list.0) {
-            written.push(WrittenNetwork {
-                net: at.value,
-                zone: name,
-                depth,
-                place: at.place,
-                holes: Vec::new(),
-            });
+        let network = |net, place, internet| WrittenNetwork {
+            net,
+            zone: name,
+            depth,
+            place,
+            internet,
+            holes: Vec::new(),
+        };
+        match zone.networks.value() {
+            None => {}
+            Some(addresses::ZoneNetworks::Listed(listed)) => {
+                written.extend(listed.iter().map(|at| network(at.value, at.place, false)));
+            }
+            Some(addresses::ZoneNetworks::Internet(place)) => {
+                let is_external = zone.kind.value() == Some(&ZoneKind::External);
+                if let Some(first) = internet.filter(|_| is_external) {
+                    faults.add(
+                        Fault::new(
+                            Code::NotTheInternet,
+                            *place,
+                            format!("the zone `{name}` is a second Internet"),
+                        )
+                        .label("again here")
+                        .related(first, "the first one")
+                        .help("keep one zone with `networks: internet`"),
+                    );
+                } else if zone.kind.is_absent() || is_external {
+                    internet = Some(*place);
+                    written.extend(
+                        addresses::internet()
+                            .into_iter()
+                            .map(|net| network(net, *place, true)),
+                    );
+                } else {
+                    faults.add(
+                        Fault::new(
+                            Code::NotTheInternet,
+                            *place,
+                            format!(
+                                "the zone `{name}` is not `external`, and cannot have all public addresses"
+                            ),
+                        )
+                        .label("the Internet")
+                        .help("write `kind: external`, or list the zone's networks"),
+                    );
+                }
+            }
         }
     }
     // Of equal networks the outer zone's comes first, so that the inner one takes all of it.
@@ -117,14 +165,18 @@ fn written<'a>(document: &'a Document, ancestors: &Ancestors) -> Vec<WrittenNetw
 /// Whether a network may lie inside another; a fault says if not.
 fn judge(
     outer: &WrittenNetwork<'_>,
-    (net, zone, place): (IpNet, &ZoneId, Place),
+    (net, zone, place, internet): (IpNet, &ZoneId, Place, bool),
     ancestors: &Ancestors,
     faults: &mut Faults,
 ) -> bool {
     let contains =
         |inner: &ZoneId, outer: &ZoneId| ancestors.get(inner).is_some_and(|chain| chain.contains(outer));
-    if contains(zone, outer.zone) {
+    if contains(zone, outer.zone) || outer.internet {
         return true;
+    }
+    if internet {
+        // Another zone has all of this part.
+        return false;
     }
     let fault = if zone == outer.zone {
         Fault::new(
@@ -168,29 +220,6 @@ fn judge(
     };
     faults.add(fault);
     false
-}
-
-/// `net` without the `holes`, which lie within it, in as few networks as possible.
-fn without(net: IpNet, holes: &[IpNet]) -> Vec<IpNet> {
-    if holes.is_empty() {
-        return vec![net];
-    }
-    if holes.contains(&net) {
-        return Vec::new();
-    }
-    let Ok(halves) = net.subnets(net.prefix_len() + 1) else {
-        return Vec::new();
-    };
-    halves
-        .flat_map(|half| {
-            let within: Vec<IpNet> = holes
-                .iter()
-                .filter(|hole| half.contains(*hole))
-                .copied()
-                .collect();
-            without(half, &within)
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ pub(super) fn remote_access(
     })
 }
 
-fn approver(
+pub(super) fn approver(
     field: &Field<crate::ids::ApproverId>,
     context: &Context<'_>,
     faults: &mut Faults,

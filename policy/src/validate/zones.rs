@@ -9,7 +9,7 @@ use crate::document::grammar::{self, Document};
 use crate::document::limits::ZONE_DEPTH_MAX;
 use crate::document::read::Named;
 use crate::ids::ZoneId;
-use crate::model::{Zone, ZoneKind};
+use crate::model::{Enforcer, Zone, ZoneKind};
 use crate::terms::Enforcement;
 
 /// Follows every zone's parents; a cycle is a fault and ends the chain.
@@ -65,6 +65,7 @@ pub(super) fn zones(context: &Context<'_>, faults: &mut Faults) -> Option<BTreeM
     let zones = context.document.zones.value()?;
     let guarded = guarded(context.document);
     let inhabited = inhabited(context.document);
+    let elsewhere = guarded_elsewhere(context.document);
     let outer: BTreeSet<&ZoneId> = zones
         .readable()
         .filter_map(|(_, _, zone)| zone.parent.value())
@@ -72,7 +73,7 @@ pub(super) fn zones(context: &Context<'_>, faults: &mut Faults) -> Option<BTreeM
     for (name, named, zone) in zones.readable() {
         incomplete(name, named, zone, inhabited.contains(name), faults);
         let only_a_frame = zone.networks.is_absent() && !inhabited.contains(name) && outer.contains(name);
-        if !guarded.contains(name) && !only_a_frame {
+        if !guarded.contains(name) && !elsewhere.contains(name) && !only_a_frame {
             faults.add(
                 Fault::new(
                     Code::ZoneUnguarded,
@@ -99,6 +100,27 @@ pub(super) fn zones(context: &Context<'_>, faults: &mut Faults) -> Option<BTreeM
             enforcement: zone.enforcement.value().copied().unwrap_or(Enforcement::Enforce),
         })
     })
+}
+
+/// Zones at whose boundary something else than the plant's gateways stands.
+fn guarded_elsewhere(document: &Document) -> BTreeSet<&ZoneId> {
+    let conduits = document
+        .conduits
+        .value()
+        .into_iter()
+        .flat_map(|table| table.readable());
+    conduits
+        .filter(|(_, _, conduit)| {
+            // Of one that could not be read, it is not known that nobody stands there.
+            let nobody = conduit
+                .enforced_by
+                .value()
+                .is_some_and(|by| by.0 == Enforcer::Nobody);
+            !conduit.enforced_by.is_absent() && !nobody
+        })
+        .flat_map(|(_, _, conduit)| [conduit.from.value(), conduit.to.value()])
+        .flatten()
+        .collect()
 }
 
 /// Zones that some gateway has on an interface or behind one.

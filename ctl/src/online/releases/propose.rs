@@ -309,6 +309,11 @@ mod tests {
             gateway: Some("gw-a".to_owned()),
             message: "nobody can manage it".to_owned(),
             help: "give it a management interface".to_owned(),
+            names: Vec::new(),
+            file: None,
+            line: None,
+            column: None,
+            accepted: None,
         };
         assert!(refuse_errors(&[finding("warning"), finding("note")]).is_ok());
         let refused = refuse_errors(&[finding("warning"), finding("error")]).unwrap_err();

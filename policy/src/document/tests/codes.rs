@@ -6,6 +6,7 @@ mod examples;
 mod made;
 mod of_people;
 mod of_roles;
+mod of_templates;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -35,6 +36,7 @@ fn examples() -> impl Iterator<Item = &'static (Code, Spoil)> {
         .iter()
         .chain(of_roles::EXAMPLES)
         .chain(of_people::EXAMPLES)
+        .chain(of_templates::EXAMPLES)
 }
 
 fn spoilt(spoil: &Spoil) -> LoadedDocument {
@@ -55,6 +57,7 @@ fn spoilt(spoil: &Spoil) -> LoadedDocument {
             LoadedDocument {
                 plant: plan.map(|_| plant),
                 diagnostics,
+                ..load(&[file(BASE)], TODAY)
             }
         }
     }

@@ -126,7 +126,9 @@ impl<'a> WaysIn<'a> {
         }
         for (place, (permit, _)) in self.known.iter().enumerate() {
             match permit {
-                Permit::Observed { .. } => self.by_name.entry(WHOLE).or_default().push(place),
+                Permit::Observed { .. } | Permit::Elsewhere { .. } => {
+                    self.by_name.entry(WHOLE).or_default().push(place)
+                }
                 // What covers names all destinations of what it covers, or the whole zone.
                 Permit::Flow { destinations, .. } => {
                     for name in destinations {
@@ -151,7 +153,7 @@ impl<'a> WaysIn<'a> {
         if act.covered.get().is_none() {
             let name = match act.permit {
                 Permit::Flow { destinations, .. } => destinations.first().map_or(WHOLE, String::as_str),
-                Permit::Observed { .. } => WHOLE,
+                Permit::Observed { .. } | Permit::Elsewhere { .. } => WHOLE,
             };
             let mut covered = self.same(act.set).clone();
             for place in BTreeSet::from([WHOLE, name])
@@ -197,7 +199,7 @@ pub(super) const WHOLE: &str = "zone:";
 /// All of it that decides whether one covers another.
 fn essence(way: &Permit) -> String {
     match way {
-        Permit::Observed { .. } => WHOLE.to_owned(),
+        Permit::Observed { .. } | Permit::Elsewhere { .. } => WHOLE.to_owned(),
         Permit::Flow {
             destinations,
             transport,
@@ -231,8 +233,8 @@ fn covers(whole: &str, old: &Permit, new: &Permit) -> bool {
         },
     ) = (old, new)
     else {
-        // Anything passes between zones that only observe.
-        return matches!(old, Permit::Observed { .. });
+        // Anything passes between zones that only observe, and where no gateway enforces.
+        return matches!(old, Permit::Observed { .. } | Permit::Elsewhere { .. });
     };
     let all = || old_destinations.iter().any(|name| name == whole);
     let named = || destinations.iter().all(|name| old_destinations.contains(name));

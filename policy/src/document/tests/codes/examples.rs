@@ -168,6 +168,17 @@ pub(super) const EXAMPLES: &[(Code, Spoil)] = &[
         Edit("networks: 10.3.0.0/24", "networks: [10.3.0.0/24, 10.1.0.64/28]"),
     ),
     (
+        Code::NotTheInternet,
+        Edit("networks: 10.1.0.0/24", "networks: internet"),
+    ),
+    (
+        Code::TagTwice,
+        Edit(
+            "clerk: { zone: office, address: 10.1.0.20 }",
+            "clerk: { zone: office, address: 10.1.0.20, tag: PC_01 }\n  guest: { zone: office, tag: PC_01 }",
+        ),
+    ),
+    (
         Code::AddressTwice,
         Edit("address: 10.1.0.20", "address: 10.1.0.1"),
     ),
@@ -306,6 +317,10 @@ pub(super) const EXAMPLES: &[(Code, Spoil)] = &[
     (
         Code::NotForOperation,
         Edit("addresses: 0-9 }", "addresses: 0-9, values: 1 }"),
+    ),
+    (
+        Code::NotEnforcedHere,
+        Edit("    on_agent_loss: block\n", "    enforced_by: none\n"),
     ),
     (
         Code::RegisterNumbers,

@@ -21,6 +21,21 @@ pub(super) const EXAMPLES: &[(Code, Spoil)] = &[
             "3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29",
         ),
     ),
+    (
+        Code::NotAccepted,
+        Edit(
+            "risk:\n",
+            "accepted:\n  - { code: PS0405, where: safety, by: anna, reason: known, expires: 2027-06-30 }\nrisk:\n",
+        ),
+    ),
+    (
+        Code::NotAccepted,
+        Edit(
+            "risk:\n",
+            "accepted:\n  - { code: PC0120, where: [watch/tell, gw-1], by: anna, reason: known, expires: 2027-06-30 }\n  \
+             - { code: PC0120, where: [gw-1, watch/tell], by: ben, reason: known, expires: 2027-06-30 }\nrisk:\n",
+        ),
+    ),
     (Code::UnknownRequirement, Edit("SR 1.2", "SR 1.22")),
     (Code::Expired, Edit("expires: 2027-06-30", "expires: 2026-11-21")),
     (Code::NoSubject, Edit("    zone: safety\n    asset: plc\n", "")),

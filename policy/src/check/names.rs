@@ -1,0 +1,129 @@
+//! What a finding names, and whether people accepted it.
+//!
+//! A finding's sentence bears the names of all that it is about, as the document has them. They are read off it here: so every finding has
+//! them without saying them twice, and an acceptance that lists exactly these names is of this finding and no other. A finding that says
+//! more tomorrow (another zone on a path, another flow beside it) is no longer the one that was accepted.
+
+use std::collections::BTreeSet;
+
+use super::{Finding, Findings, Severity};
+use crate::document::definitions::Defined;
+use crate::model::{Acceptance, Plant};
+
+/// Every kind, the narrowest first.
+const KINDS: [Defined; 5] = [
+    Defined::Flow,
+    Defined::Conduit,
+    Defined::Zone,
+    Defined::Asset,
+    Defined::Gateway,
+];
+
+/// The word that may stand before such a name.
+fn kind_word(kind: Defined) -> &'static str {
+    match kind {
+        Defined::Flow => "flow",
+        Defined::Conduit => "conduit",
+        Defined::Zone => "zone",
+        Defined::Asset => "asset",
+        Defined::Gateway => "gateway",
+    }
+}
+
+fn is_in(plant: &Plant, kind: Defined, name: &str) -> bool {
+    match kind {
+        Defined::Flow => name.split_once('/').is_some_and(|(conduit, flow)| {
+            let conduit = conduit.parse().ok().and_then(|id| plant.conduits.get(&id));
+            let flow = flow.parse().ok();
+            conduit
+                .zip(flow)
+                .is_some_and(|(conduit, flow)| conduit.flows.contains_key(&flow))
+        }),
+        Defined::Conduit => name.parse().is_ok_and(|id| plant.conduits.contains_key(&id)),
+        Defined::Zone => name.parse().is_ok_and(|id| plant.zones.contains_key(&id)),
+        Defined::Asset => name.parse().is_ok_and(|id| plant.assets.contains_key(&id)),
+        Defined::Gateway => name.parse().is_ok_and(|id| plant.gateways.contains_key(&id)),
+    }
+}
+
+/// All that a finding names, in the order of its sentence, its gateway last; what is named twice stands once.
+pub fn named(plant: &Plant, finding: &Finding) -> Vec<(Defined, String)> {
+    let mut names: Vec<(Defined, String)> = Vec::new();
+    let mut add = |kind, name: &str| {
+        if !names
+            .iter()
+            .any(|(known, other)| (*known, other.as_str()) == (kind, name))
+        {
+            names.push((kind, name.to_owned()));
+        }
+    };
+    let outside = |c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '/'));
+    let mut before = "";
+    for word in finding.words.split(outside) {
+        // A sentence may end behind a name.
+        let name = word.trim_matches(['.', '-', '/']);
+        if name.is_empty() {
+            continue;
+        }
+        let said = KINDS
+            .into_iter()
+            .find(|kind| kind_word(*kind) == before && is_in(plant, *kind, name));
+        match said {
+            Some(kind) => add(kind, name),
+            None => KINDS
+                .into_iter()
+                .filter(|kind| is_in(plant, *kind, name))
+                .for_each(|kind| add(kind, name)),
+        }
+        before = name.strip_suffix('s').unwrap_or(name);
+    }
+    if let Some(gateway) = &finding.gateway {
+        add(Defined::Gateway, gateway.as_str());
+    }
+    names
+}
+
+/// The narrowest thing that a finding is about: where somebody would mend it.
+pub fn main_subject(plant: &Plant, finding: &Finding) -> Option<(Defined, String)> {
+    // Of equal kinds the one that the sentence names first.
+    named(plant, finding)
+        .into_iter()
+        .min_by_key(|(kind, _)| KINDS.iter().position(|known| known == kind))
+}
+
+/// The acceptance of a finding, if people accepted it and that has not expired. An error is never accepted.
+pub fn acceptance<'a>(plant: &'a Plant, finding: &Finding) -> Option<&'a Acceptance> {
+    if finding.severity == Severity::Error || plant.accepted.is_empty() {
+        return None;
+    }
+    let names: BTreeSet<String> = named(plant, finding).into_iter().map(|(_, name)| name).collect();
+    plant
+        .accepted
+        .iter()
+        .find(|accepted| !accepted.expired && accepted.code == finding.code && accepted.names == names)
+}
+
+/// Acceptances that no finding needs: what they were for is gone, or has become another finding.
+pub(super) fn accepted_without_finding(plant: &Plant, findings: &mut Findings) {
+    let used: Vec<&Acceptance> = findings
+        .all
+        .iter()
+        .filter_map(|finding| acceptance(plant, finding))
+        .collect();
+    for accepted in plant.accepted.iter().filter(|accepted| !accepted.expired) {
+        if used.contains(&accepted) {
+            continue;
+        }
+        let about: Vec<&str> = accepted.names.iter().map(String::as_str).collect();
+        findings.add(
+            Severity::Note,
+            "PC0191",
+            format!(
+                "{} is accepted at {}, where nothing of the kind is found",
+                accepted.code,
+                about.join(", ")
+            ),
+            "take the entry out of `accepted`, or correct its `where`",
+        );
+    }
+}

@@ -50,6 +50,7 @@ pub(crate) fn plant(title: &str, zones: &[(ZoneKind, usize)], conduits: &[(usize
         break_glass: None,
         compensating_controls: BTreeMap::new(),
         risk: Vec::new(),
+        accepted: Vec::new(),
     };
     let level = |n: usize| (n % 5) as u8;
     for (n, (kind, assets)) in zones.iter().enumerate() {

@@ -15,7 +15,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use crate::ids::{AssetId, GatewayId};
+use crate::ids::{AssetId, GatewayId, ZoneId};
 use crate::model::Plant;
 use crate::plan::{Broker, Grant, Plan, PlanInterface, opened_by};
 use crate::protocol::mqtt::MqttOperation;
@@ -208,7 +208,8 @@ pub fn explain(
             let mut sides = plan.interfaces.iter();
             sides.any(|side| side.holds(*source) && side.holds(*destination))
         };
-        if !answers.iter().any(crossed) && !plans.values().any(neighbours) {
+        let judged = answers.iter().any(crossed) || plans.values().any(neighbours);
+        if !judged && !is_elsewhere(plant, *source, *destination) {
             for plan in plans.values() {
                 answers.extend(from_elsewhere(plan, *source, *destination, question.transport));
             }
@@ -257,6 +258,23 @@ pub fn answer(plan: &Plan, connection: Connection) -> GatewayAnswer {
         verdict,
         operations,
     }
+}
+
+/// Whether a conduit joins the two that no gateway of the plant enforces: what crosses it passes none of them.
+fn is_elsewhere(plant: &Plant, source: IpAddr, destination: IpAddr) -> bool {
+    let holds = |zone: &ZoneId, address: IpAddr| {
+        let mut networks = plant.zones.get(zone).into_iter().flat_map(|zone| &zone.networks);
+        let mut assets = plant.assets.values().filter(|asset| asset.zone == *zone);
+        networks.any(|net| net.contains(&address)) || assets.any(|asset| asset.addresses.contains(&address))
+    };
+    let mut elsewhere = plant
+        .conduits
+        .values()
+        .filter(|conduit| !conduit.enforced_by.is_gateways());
+    elsewhere.any(|conduit| {
+        let (from, to) = (&conduit.from, &conduit.to);
+        (holds(from, source) && holds(to, destination)) || (holds(to, source) && holds(from, destination))
+    })
 }
 
 /// What a gateway in front of one end says if the other, which none of its sides holds, comes by it: one answer for each

@@ -203,31 +203,85 @@ fn effect_head(effect: &str) -> (String, Tone) {
     (format!("{mark} {effect:<8}"), tone)
 }
 
-/// Changes of which the same is said.
+/// Changes of which the same is said, word for word or but for a name that is each one's own: equal stations are told apart by it.
 struct Alike<'a> {
-    effect: &'a str,
-    details: &'a [String],
-    subjects: Vec<&'a str>,
+    first: &'a ChangeLine,
+    others: Vec<&'a str>,
 }
 
-/// So many subjects are named of which the same is said.
+/// So many are named of which the same is said.
 const ALIKE_NAMED: usize = 6;
+/// So many that came last are looked at for one of which the same is said: a long list stays linear.
+const ALIKE_LOOKED_AT: usize = 64;
 
-impl Alike<'_> {
-    fn page(&self, page: &mut Page) {
-        let (head, tone) = effect_head(self.effect);
-        let effect = page.paint(tone, &head);
-        let named = self.subjects.iter().take(ALIKE_NAMED);
-        let named: Vec<String> = named.map(|subject| page.paint(Tone::Strong, subject)).collect();
-        let others = match self.subjects.len().saturating_sub(ALIKE_NAMED) {
-            0 => String::new(),
-            others => format!(" and {others} others (`--output json` names all)"),
+impl<'a> Alike<'a> {
+    /// Whether the same is said of the change; then it belongs to these.
+    fn take(&mut self, change: &'a ChangeLine) -> bool {
+        let first = self.first;
+        if first.effect != change.effect || first.details.len() != change.details.len() {
+            return false;
+        }
+        let own = own_names(&first.subject, &change.subject);
+        let same = |one: &str, other: &str| {
+            one == other || own.is_some_and(|(name, others)| one.replace(name, others) == other)
         };
-        page.line(format!("{effect}  {}{others}", named.join(", ")));
-        for detail in self.details {
+        let all = first
+            .details
+            .iter()
+            .zip(&change.details)
+            .all(|(one, other)| same(one, other));
+        // What is said word for word may be said of anything; else the subjects, too, differ in that name alone.
+        let alike = all && (first.details == change.details || same(&first.subject, &change.subject));
+        if alike {
+            self.others.push(&change.subject);
+        }
+        alike
+    }
+
+    fn page(&self, page: &mut Page) {
+        let (head, tone) = effect_head(&self.first.effect);
+        let effect = page.paint(tone, &head);
+        let subject = page.paint(Tone::Strong, &self.first.subject);
+        page.line(format!("{effect}  {subject}"));
+        for detail in &self.first.details {
             page.paragraph(12, Tone::Plain, detail);
         }
+        if self.others.is_empty() {
+            return;
+        }
+        let named: Vec<&str> = self.others.iter().take(ALIKE_NAMED).copied().collect();
+        let more = match self.others.len() - named.len() {
+            0 => String::new(),
+            more => format!(" and {more} more (`--output json` names all)"),
+        };
+        page.paragraph(12, Tone::Strong, &format!("likewise {}{more}", named.join(", ")));
     }
+}
+
+/// The names in which two subjects differ: the words, between spaces, `/` and `.`, around what is not the same in both.
+fn own_names<'a>(one: &'a str, other: &'a str) -> Option<(&'a str, &'a str)> {
+    let between = |c: char| matches!(c, ' ' | '/' | '.');
+    let same = |(a, b): &(char, char)| a == b;
+    let before: usize = one
+        .chars()
+        .zip(other.chars())
+        .take_while(same)
+        .map(|(c, _)| c.len_utf8())
+        .sum();
+    let start = one.get(..before)?.rfind(between).map_or(0, |at| at + 1);
+    let (one, other) = (one.get(start..)?, other.get(start..)?);
+    let behind: usize = one
+        .chars()
+        .rev()
+        .zip(other.chars().rev())
+        .take_while(same)
+        .map(|(c, _)| c.len_utf8())
+        .sum();
+    let shorter = one.len().min(other.len());
+    let tail = one.get(one.len().checked_sub(behind.min(shorter))?..)?;
+    let end = tail.find(between).map_or(0, |at| tail.len() - at);
+    let (one, other) = (one.get(..one.len() - end)?, other.get(..other.len() - end)?);
+    (one != other && !one.is_empty() && !other.is_empty()).then_some((one, other))
 }
 
 impl Report for Changes {
@@ -253,16 +307,12 @@ impl Report for Changes {
                 }
                 continue;
             }
-            let alike = said
-                .iter_mut()
-                .find(|alike| alike.effect == change.effect && alike.details == change.details);
-            match alike {
-                Some(alike) => alike.subjects.push(&change.subject),
-                None => said.push(Alike {
-                    effect: &change.effect,
-                    details: &change.details,
-                    subjects: vec![&change.subject],
-                }),
+            let mut last = said.iter_mut().rev().take(ALIKE_LOOKED_AT);
+            if !last.any(|alike| alike.take(change)) {
+                said.push(Alike {
+                    first: change,
+                    others: Vec::new(),
+                });
             }
         }
         for alike in said {
@@ -312,6 +362,48 @@ pub(crate) fn diff(out: &Output, args: &args::Diff) -> Result<Exit, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_equal_stations_have_of_their_own_are_told_from_what_they_share() {
+        for (one, other, names) in [
+            (
+                "flow ps-001.tc/poll",
+                "flow ps-002.tc/poll",
+                Some(("ps-001", "ps-002")),
+            ),
+            ("flow ps-1.tc/poll", "flow ps-11.tc/poll", Some(("ps-1", "ps-11"))),
+            (
+                "gateway gw-north",
+                "gateway gw-south",
+                Some(("gw-north", "gw-south")),
+            ),
+            ("zone a", "conduit a", Some(("zone", "conduit"))),
+            ("zone a", "zone a", None),
+        ] {
+            assert_eq!(own_names(one, other), names, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn changes_are_folded_where_the_same_is_said_but_for_a_stations_own_name() {
+        let change = |subject: &str, detail: &str| ChangeLine {
+            subject: subject.to_owned(),
+            effect: "widened".to_owned(),
+            details: vec![detail.to_owned()],
+        };
+        let first = change("flow ps-001.tc/poll", "42 on ps-001.plc");
+        let like = change("flow ps-002.tc/poll", "42 on ps-002.plc");
+        let more = change("flow ps-003.tc/poll", "42-43 on ps-003.plc");
+        let crossed = change("flow ps-004.tc/poll", "42 on ps-005.plc");
+        let word_for_word = change("flow other/poll", "42 on ps-001.plc");
+        let mut alike = Alike {
+            first: &first,
+            others: Vec::new(),
+        };
+        assert!(alike.take(&like) && alike.take(&word_for_word));
+        assert!(!alike.take(&more) && !alike.take(&crossed));
+        assert_eq!(alike.others, ["flow ps-002.tc/poll", "flow other/poll"]);
+    }
 
     #[test]
     fn of_gateways_that_get_no_plan_any_more_it_is_said_that_they_go_on_by_their_last_one() {

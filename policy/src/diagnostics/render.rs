@@ -120,13 +120,20 @@ impl<'a> Report<'a> {
                     span(&related.location),
                 ));
             } else {
+                // Without a file of its own it would be drawn in that of the report around it.
+                let at = &related.location;
+                let message = match file {
+                    Some(_) => related.note.clone(),
+                    None => format!("{} ({}:{}:{})", related.note, at.file, at.line, at.column),
+                };
+                let labels = file.map(|_| LabeledSpan::new_primary_with_span(None, span(at)));
                 report.elsewhere.push(Self {
-                    message: related.note.clone(),
+                    message,
                     code: None,
                     severity: miette::Severity::Advice,
                     help: None,
                     file,
-                    labels: vec![LabeledSpan::new_primary_with_span(None, span(&related.location))],
+                    labels: labels.into_iter().collect(),
                     elsewhere: Vec::new(),
                 });
             }

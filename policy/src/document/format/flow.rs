@@ -27,8 +27,11 @@ pub(super) fn spaced(text: &str) -> Option<String> {
     Some(out)
 }
 
+/// Stretches of the text, in its order.
+type Ranges = Vec<Range<usize>>;
+
 /// The collections in brackets, outer before inner, and the scalars, both in the order of the text.
-fn ranges(text: &str) -> Option<(Vec<Range<usize>>, Vec<Range<usize>>)> {
+fn ranges(text: &str) -> Option<(Ranges, Ranges)> {
     let offsets = Offsets::new(text);
     let byte = |index: usize| offsets.byte(text, index);
     let mut open: Vec<Option<usize>> = Vec::new();

@@ -119,3 +119,26 @@ fn nothing_in_it_looks_as_though_a_gateway_did_it() {
     let word = with("enforced_by: { other: F }", "enforced_by: nobody");
     assert_eq!(codes(&word), [Code::NotOneOf]);
 }
+
+#[test]
+fn of_a_connection_over_it_no_gateway_is_said_to_judge() {
+    use crate::explain::{Outcome, QueryEnd, Question, explain};
+    let ask = |plant: &Plant, destination: &str| {
+        let question = Question {
+            source: QueryEnd::Asset("clerk".parse().unwrap()),
+            destination: destination.parse().unwrap(),
+            transport: "tcp/443".parse().unwrap(),
+        };
+        explain(plant, &compile_all(plant).unwrap(), &question)
+            .unwrap()
+            .outcome()
+    };
+    let plant = plant("{ other: F }");
+    assert_eq!(ask(&plant, "mirror"), Outcome::NoGateway);
+    assert_eq!(ask(&plant, "10.7.0.77"), Outcome::NoGateway);
+    assert_eq!(
+        ask(&plant, "10.8.0.9"),
+        Outcome::Dropped,
+        "what nobody declared is refused where it comes by"
+    );
+}

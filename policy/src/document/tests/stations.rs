@@ -67,7 +67,7 @@ fn written_out(text: &str) -> String {
     expanded(&[SourceFile::new("plant.yaml", text)]).unwrap().text()
 }
 
-fn one<'a>(loaded: &'a crate::LoadedDocument, code: Code) -> &'a Diagnostic {
+fn one(loaded: &crate::LoadedDocument, code: Code) -> &Diagnostic {
     let mut of_it = loaded.diagnostics.iter().filter(|one| one.code == code);
     let one = of_it
         .next()

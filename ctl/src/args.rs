@@ -402,19 +402,28 @@ pub struct Graph {
 /// `penstock replay`.
 #[derive(Debug, Args)]
 pub struct Replay {
-    /// A capture file, pcap or pcapng; repeat for several, in the order of time.
-    #[arg(long, value_name = "FILE", required = true)]
+    /// A recording: pcap or pcapng, also compressed by gzip or zstd, a pattern (`'day-*.pcap'`), or `-` for standard input; repeat for
+    /// several, in any order.
+    #[arg(long, value_name = "FILE")]
     pub pcap: Vec<PathBuf>,
-    /// A plant document.
-    pub path: PathBuf,
+    /// Judge what comes with VLAN tags or other labels as if it came without: for recordings whose mirror port adds them.
+    #[arg(long)]
+    pub ignore_tags: bool,
+    /// A plant document, which ends in `.yaml` or is a folder, and further recordings.
+    #[arg(required = true, value_name = "PLANT")]
+    pub paths: Vec<PathBuf>,
 }
 
 /// `penstock learn`.
 #[derive(Debug, Args)]
 pub struct Learn {
-    /// A capture file, pcap or pcapng; repeat for several, in the order of time.
-    #[arg(long, value_name = "FILE", required_unless_present = "from_gateways")]
+    /// A recording: pcap or pcapng, also compressed by gzip or zstd, a pattern (`'day-*.pcap'`), or `-` for standard input; repeat for
+    /// several, in any order.
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["from_gateways", "recordings"])]
     pub pcap: Vec<PathBuf>,
+    /// Further recordings.
+    #[arg(value_name = "RECORDING", conflicts_with = "from_gateways")]
+    pub recordings: Vec<PathBuf>,
     /// From the audit trail: what gateways learned in observing zones, and counted by their verdicts.
     #[arg(long, conflicts_with = "pcap")]
     pub from_gateways: bool,

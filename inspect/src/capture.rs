@@ -9,7 +9,8 @@
 //! - [`file`]: pcap and pcapng, both byte orders, micro- and nanoseconds; a file that ends within a packet
 //!   gives what is whole, and says so.
 //! - [`link`]: IPv4, IPv6 with extension headers, in what `carriers` reads: Ethernet with VLAN, QinQ, HSR, PPPoE and MPLS, PPP, Linux
-//!   cooked (1 and 2), raw IP, BSD loopback; what was cut by the capture's length limit is counted as missing.
+//!   cooked (1 and 2), raw IP, BSD loopback, and all that in ERSPAN; what was cut by the capture's length limit is counted as missing.
+//! - [`envelope`]: the tags and labels that a packet came in. [`kinds`]: what a frame is that is not IP.
 //! - [`fragments`]: packets that were sent in several.
 //! - [`reassembly`]: one direction of one connection.
 //! - [`flows`]: all connections, and which side opened each.
@@ -22,14 +23,18 @@
 mod carriers;
 pub mod conversations;
 pub mod direction;
+pub mod envelope;
 pub mod file;
 pub mod flows;
 pub mod fragments;
+pub mod kinds;
 pub mod link;
 pub mod reassembly;
 
 pub use conversations::{Conversation, Conversations};
-pub use file::{CaptureError, Frame, Frames};
+pub use envelope::Envelope;
+pub use file::{CaptureError, FilePlace, Frame, Frames};
 pub use flows::{FlowKey, Flows, Happening};
 pub use fragments::Fragments;
+pub use kinds::{FrameKind, NotIp};
 pub use link::{Datagram, Segment, SkipReason, Transport};

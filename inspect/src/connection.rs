@@ -78,6 +78,13 @@ pub enum Output<'a> {
         /// The refusal, likewise: "exception 2".
         refusal: &'a str,
     },
+    /// The server has answered an operation, which may have gone on or be refused by it.
+    Answered {
+        /// How many operations were judged after it: 0 for the latest.
+        behind: u64,
+        /// The server refused it.
+        refused: bool,
+    },
     /// The stream does what its protocol does not foresee.
     Deviation {
         /// What.

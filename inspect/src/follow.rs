@@ -28,6 +28,13 @@ pub enum StreamFinding<'a> {
         /// The refusal, likewise: "exception 2".
         refusal: &'a str,
     },
+    /// The device has answered an operation.
+    Answered {
+        /// How many operations were judged after it: 0 for the latest.
+        behind: u64,
+        /// It refused it.
+        refused: bool,
+    },
     /// What a gateway that enforces would not let pass, although it is no operation.
     Deviation {
         /// What.
@@ -127,6 +134,7 @@ fn found(output: Output<'_>, out: &mut Sink<'_>) {
             operation, verdict, ..
         } => StreamFinding::Judged { operation, verdict },
         Output::Exception { asked, refusal } => StreamFinding::Exception { asked, refusal },
+        Output::Answered { behind, refused } => StreamFinding::Answered { behind, refused },
         Output::Deviation { what, effect, .. } => StreamFinding::Deviation { what, effect },
         Output::Resynchronised { from, skipped_bytes } => {
             StreamFinding::Resynchronised { from, skipped_bytes }

@@ -1,7 +1,7 @@
 //! From traffic to the smallest conduits that would have let it pass, as a plant document.
 //!
-//! Only what was seen is proposed: who opened a connection to whom, and inside a protocol that is read which
-//! operations with which ranges. Beside an existing plant only what that plant does not yet permit is proposed, and each such
+//! Only what was seen and worked is proposed: who opened a connection to whom, and inside a protocol that is read which
+//! operations with which ranges. What was refused, not answered or malformed is listed apart ([`answers`], [`attempts`]). Beside an existing plant only what that plant does not yet permit is proposed, and each such
 //! line says that it widens it. Traffic proves what happens, not what should: a person reads the proposal. What a grant of remote
 //! access can permit is never proposed, whenever it was seen: a conduit that stands open is no answer to it.
 //!
@@ -13,16 +13,21 @@
 //! Of UDP nothing is read inside: a conversation is proposed as such, from the end that opened it, as
 //! [`capture::conversations`](crate::capture::conversations) tells it.
 //!
-//! The [`Learner`] follows connections, [`talk`] keeps what they do by the lines that can say it ([`entry`]), [`document`] writes
+//! The [`Learner`] follows connections, [`answers`] waits for what became of each operation, [`talk`] keeps what they do by the lines that can say it ([`entry`]), [`document`] writes
 //! them down. Of who sends a frame itself, [`macs`] keeps the MAC address.
 
+mod answers;
+pub mod attempts;
 mod beside;
+pub mod days;
 pub mod document;
 pub mod entry;
+mod followed;
 pub mod macs;
-mod ranges;
+mod room;
 mod sets;
 pub mod talk;
+mod turned;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -30,17 +35,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_policy::document::services::protocol_at;
-use penstock_policy::protocol::Protocol;
 use penstock_policy::verdict::Carried;
 
+use self::followed::FollowedConnection;
 use crate::capture::direction::{Declarations, NoDeclarations, Opening};
 use crate::capture::{
     Conversation, Conversations, FlowKey, Flows, Fragments, Frame, Happening, Segment, SkipReason, Transport,
     flows, link,
 };
-use crate::connection::{self, DeviationKind};
-use crate::follow::{Follower, StreamFinding};
-use crate::judge::{Objection, Refusal, Rules, Verdict};
+use crate::connection;
+use crate::judge::Rules;
 use crate::replay::{Gate, Occurrences, Plans, Track, When};
 pub use beside::Asking;
 pub use entry::{EntryKey, EntrySeen, Lesson};
@@ -56,6 +60,8 @@ pub struct LearnLimits {
     pub connection: connection::ConnectionLimits,
     /// Both for all connections together; the connection that goes beyond is followed no longer.
     pub held_bytes_max: usize,
+    /// Operations of one connection that wait for their answer. With none, each counts as carried out as soon as it is asked.
+    pub waiting_max: usize,
     /// What is kept of what they do.
     pub learned: talk::TalkLimits,
 }
@@ -66,6 +72,7 @@ impl Default for LearnLimits {
             flows: flows::FlowLimits::default(),
             connection: connection::ConnectionLimits::default(),
             held_bytes_max: usize::MAX,
+            waiting_max: 256,
             learned: talk::TalkLimits::default(),
         }
     }
@@ -86,20 +93,10 @@ pub struct Learner<'p> {
 struct Gathering<'p> {
     plans: Option<&'p Plans>,
     limits: connection::ConnectionLimits,
-    running: HashMap<flows::FlowNumber, LearnedFlow>,
+    waiting_max: usize,
+    running: HashMap<flows::FlowNumber, FollowedConnection>,
     held_bytes: usize,
     learned: Learned,
-}
-
-#[derive(Debug)]
-struct LearnedFlow {
-    ends: Ends,
-    protocol: Protocol,
-    /// The connection itself passes today.
-    passes: bool,
-    /// Its operations are limited today, or it has none to limit.
-    inspected: bool,
-    follower: Follower,
 }
 
 impl<'p> Learner<'p> {
@@ -118,6 +115,7 @@ impl<'p> Learner<'p> {
             gathering: Gathering {
                 plans,
                 limits: limits.connection,
+                waiting_max: limits.waiting_max,
                 running: HashMap::new(),
                 held_bytes: 0,
                 learned: Learned::within(limits.learned),
@@ -135,6 +133,7 @@ impl<'p> Learner<'p> {
     /// Takes a packet.
     pub fn frame(&mut self, frame: &Frame<'_>) {
         self.gathering.learned.packets += 1;
+        self.gathering.learned.days.add(frame.at);
         self.gathering.learned.macs.frame(frame);
         if frame.number == 1 {
             self.conversations.recording_begins(frame.at);
@@ -142,8 +141,12 @@ impl<'p> Learner<'p> {
         // What it held of a packet that is whole now is read from it, while the others wait.
         let mut fragments = std::mem::take(&mut self.fragments);
         match fragments.transport(frame) {
-            Ok(Some(Transport::Tcp(segment))) => self.segment(frame.at, &segment),
+            Ok(Some(Transport::Tcp(segment))) => {
+                self.gathering.learned.came_in(segment.envelope);
+                self.segment(frame.at, &segment);
+            }
             Ok(Some(Transport::Udp(datagram))) => {
+                self.gathering.learned.came_in(datagram.envelope);
                 let gathering = &mut self.gathering;
                 let declared = declared(gathering.plans);
                 self.conversations
@@ -214,7 +217,7 @@ fn declared(plans: Option<&Plans>) -> &dyn Declarations {
 impl Gathering<'_> {
     fn happened(&mut self, number: flows::FlowNumber, key: FlowKey, at: Duration, happening: Happening<'_>) {
         if let Happening::Begins { opening } = happening {
-            if let Some(running) = self.begin(key, at, opening) {
+            if let Some(running) = self.begin(key, opening) {
                 self.running.insert(number, running);
             }
             return;
@@ -223,16 +226,16 @@ impl Gathering<'_> {
         let Some(flow) = self.running.get_mut(&number) else {
             return;
         };
-        let held_before = flow.follower.held_bytes();
+        let held_before = flow.held_bytes();
         flow.happened(&mut self.learned, at, happening);
-        let held = if ended { 0 } else { flow.follower.held_bytes() };
+        let held = if ended { 0 } else { flow.held_bytes() };
         self.held_bytes = (self.held_bytes + held).saturating_sub(held_before);
         if ended {
             self.running.remove(&number);
         }
     }
 
-    fn begin(&mut self, key: FlowKey, at: Duration, opening: Opening) -> Option<LearnedFlow> {
+    fn begin(&mut self, key: FlowKey, opening: Opening) -> Option<FollowedConnection> {
         let learned = &mut self.learned;
         let tracks = |when| {
             self.plans
@@ -255,26 +258,13 @@ impl Gathering<'_> {
         let inspected = rules.is_some();
         let known = protocol_at(key.server.port());
         let rules = rules.or_else(|| known.and_then(Rules::nothing).map(Arc::new));
-        let protocol = rules.as_ref().map(|rules| rules.protocol());
         let ends = Ends {
             client: key.client.ip(),
             server: key.server,
             carrier: PortCarrier::Tcp,
         };
-        if let Some(talk) = learned.talk(ends, at, protocol) {
-            if talk.connections.count == 0 {
-                talk.connections.first = at;
-            }
-            talk.connections.again(at);
-            talk.guessed += u64::from(opening == Opening::Guessed);
-        }
-        Some(LearnedFlow {
-            ends,
-            protocol: protocol?,
-            passes,
-            inspected,
-            follower: Follower::within(self.limits, rules?, opening != Opening::Recorded),
-        })
+        let limits = (self.limits, self.waiting_max);
+        Some(FollowedConnection::new(ends, opening, limits).read_by(rules, passes, inspected))
     }
 }
 
@@ -314,58 +304,12 @@ impl Gathering<'_> {
         talk.connections = seen(1);
         talk.packets = Some(seen(asked + answered));
         talk.guessed = u64::from(over.opening == Opening::Guessed);
-        self.learned.add(ends, talk);
-    }
-}
-
-impl LearnedFlow {
-    fn happened(&mut self, learned: &mut Learned, at: Duration, happening: Happening<'_>) {
-        let Self {
-            ends,
-            protocol,
-            passes,
-            inspected,
-            follower,
-        } = self;
-        let mut found = |finding: StreamFinding<'_>| match finding {
-            StreamFinding::Judged { operation, verdict } => {
-                let malformed = matches!(
-                    verdict,
-                    Verdict::Refuse(Refusal {
-                        why: Objection::Malformed(_) | Objection::Busy(_),
-                        ..
-                    })
-                );
-                if *passes && (!*inspected || verdict.would_allow_alone()) {
-                    learned.permitted_already += 1;
-                } else if !malformed {
-                    learned.operation(*ends, Some(*protocol), at, operation);
-                }
-            }
-            StreamFinding::NeverFollowed { .. } => {
-                if let Some(talk) = learned.talk(*ends, at, Some(*protocol)) {
-                    talk.unread = true;
-                }
-            }
-            // What the plant permits already is not proposed again for the sake of its answers.
-            StreamFinding::Deviation { what, .. } if !*passes => {
-                if let Some(talk) = learned.talk(*ends, at, Some(*protocol)) {
-                    match what.kind() {
-                        DeviationKind::Unreadable => talk.unread = true,
-                        DeviationKind::OtherIdentifiers => talk.in_order = true,
-                        DeviationKind::Misfit => talk.misfits = true,
-                        DeviationKind::Other => {}
-                    }
-                }
-            }
-            _ => {}
-        };
-        match happening {
-            Happening::Data(from, bytes) => follower.data(from, at, bytes, &mut found),
-            Happening::Gap(from, _) => follower.gap(from),
-            Happening::Ends { seen } => follower.finish(seen, &mut found),
-            Happening::Begins { .. } | Happening::Conflict(..) => {}
+        talk.opened = u64::from(over.opening == Opening::Recorded);
+        talk.answered = Some(u64::from(answered > 0));
+        for at in [over.first, over.last] {
+            talk.days.add(at);
         }
+        self.learned.add(ends, talk);
     }
 }
 

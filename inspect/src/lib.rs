@@ -39,7 +39,9 @@ pub mod learn;
 pub mod operation;
 pub mod protocols;
 pub mod query;
+mod ranges;
 pub mod replay;
 mod sender;
+pub mod share;
 
 pub use operation::Operation;

@@ -43,7 +43,7 @@ use crate::connection::machine::{Machine, Terms};
 use crate::judge::{Judge, Rules, RulesError};
 use crate::learn::{EntryKey, EntrySeen, Lesson};
 use crate::operation::Operation;
-use crate::protocols::Inspector;
+use crate::protocols::{Confirmation, Inspector};
 use crate::query::{Query, QueryError, Words};
 
 pub use deviation::ModbusDeviation;
@@ -116,6 +116,22 @@ impl Inspector for ModbusTcp {
 
     fn learn(&self, operation: &Operation<'_>) -> Lesson {
         learn::lesson(operation)
+    }
+
+    fn confirmed_by(&self, operation: &Operation<'_>) -> Confirmation {
+        learn::confirmed_by(operation)
+    }
+
+    fn is_opened_by(&self, bytes: &[u8]) -> bool {
+        let mut rest = bytes;
+        while let Ok(Some(frame)) = frame::next(rest) {
+            if Request::decode(frame.unit, frame.pdu).is_err() {
+                return false;
+            }
+            rest = rest.get(frame.adu_bytes..).unwrap_or_default();
+        }
+        // Whole requests of a known function, and nothing else.
+        rest.is_empty() && bytes.get(7).is_some_and(|code| *code <= 43)
     }
 
     fn permits(&self, rules: &Rules, key: &EntryKey, seen: &EntrySeen) -> bool {

@@ -1,4 +1,4 @@
-//! MQTT 3.1.1 and 5 as the OASIS standards write them, and nothing else.
+//! MQTT 3.1.1 and 5 as the OASIS standards write them, and nothing else; and 3.1, which many PLCs speak, as 3.1.1 ([`connect`]).
 //!
 //! - [`wire`]: integers, strings and their rules.
 //! - [`properties`]: MQTT 5 properties: which packet may carry which, how often, with which values.
@@ -42,13 +42,13 @@ use serde_json::value::RawValue;
 
 use self::judge::MqttRules;
 use self::machine::{FrozenMqtt, Mqtt};
-use crate::connection::ConnectionLimits;
+use crate::connection::{ConnectionLimits, Sender};
 use crate::connection::frozen::{ThawError, read};
 use crate::connection::machine::{Machine, Terms};
 use crate::judge::{Judge, Rules, RulesError};
 use crate::learn::{EntryKey, EntrySeen, Lesson};
 use crate::operation::Operation as AnyOperation;
-use crate::protocols::Inspector;
+use crate::protocols::{Confirmation, Inspector};
 use crate::query::{Query, QueryError, Words};
 
 pub use connect::Connect;
@@ -125,6 +125,19 @@ impl Inspector for MqttInspector {
 
     fn learn(&self, operation: &AnyOperation<'_>) -> Lesson {
         learn::lesson(operation)
+    }
+
+    fn confirmed_by(&self, operation: &AnyOperation<'_>) -> Confirmation {
+        learn::confirmed_by(operation)
+    }
+
+    fn is_opened_by(&self, bytes: &[u8]) -> bool {
+        let Ok(Some(header)) = packet::Header::decode(Sender::Client, bytes) else {
+            return false;
+        };
+        let body = bytes.get(header.header_bytes..);
+        let body = body.and_then(|body| body.get(..header.remaining));
+        header.kind == packet::kind::CONNECT && body.is_some_and(|body| Connect::decode(body).is_ok())
     }
 
     fn permits(&self, rules: &Rules, key: &EntryKey, seen: &EntrySeen) -> bool {

@@ -19,6 +19,17 @@ use crate::query::{Query, QueryError, Words};
 
 pub(crate) use crate::INSPECTORS as ALL;
 
+/// What shows that an operation was carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Confirmation {
+    /// Nothing: it has no answer.
+    Nothing,
+    /// That no refusal of it was seen.
+    NoRefusal,
+    /// Its answer.
+    Answer,
+}
+
 /// How one protocol is read.
 pub(crate) trait Inspector: Debug + Sync {
     /// Which it is.
@@ -43,6 +54,16 @@ pub(crate) trait Inspector: Debug + Sync {
 
     /// What is proposed for an operation that was seen.
     fn learn(&self, operation: &Operation<'_>) -> Lesson;
+
+    /// What shows that a server has carried it out.
+    fn confirmed_by(&self, _operation: &Operation<'_>) -> Confirmation {
+        Confirmation::Nothing
+    }
+
+    /// Whether the first bytes of a client are beyond doubt this protocol's.
+    fn is_opened_by(&self, _bytes: &[u8]) -> bool {
+        false
+    }
 
     /// Whether rules permit all that was seen of a line: each range whole, with every value.
     fn permits(&self, rules: &Rules, key: &EntryKey, seen: &EntrySeen) -> bool;
@@ -99,6 +120,12 @@ pub(crate) fn of(protocol: Protocol) -> Option<&'static dyn Inspector> {
     ALL.iter()
         .copied()
         .find(|inspector| inspector.protocol() == protocol)
+}
+
+/// The one whose client begins with these bytes, at whatever port.
+pub(crate) fn by_content(bytes: &[u8]) -> Option<Protocol> {
+    let found = ALL.iter().find(|inspector| inspector.is_opened_by(bytes));
+    found.map(|inspector| inspector.protocol())
 }
 
 /// The one that a frozen connection was written by.

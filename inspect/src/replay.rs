@@ -5,6 +5,7 @@
 //! which no operation is read. Grants of remote access count by the recording's own time ([`moment`]).
 
 pub mod datagrams;
+mod frames;
 pub mod moment;
 mod policy;
 mod portless;
@@ -14,17 +15,21 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use penstock_policy::document::services::protocol_at;
+use penstock_policy::terms::NumberRange;
 use serde::Serialize;
 
 use self::datagrams::Datagrams;
 pub use self::datagrams::{DatagramsReport, Judgement};
+use self::frames::{Fate, OtherTraffic};
 pub use self::moment::When;
-pub use self::policy::{Gate, Plans, PlansError, Track};
+pub use self::policy::{Gate, OtherFrames, Plans, PlansError, Track};
 use self::portless::Portless;
 use self::track::RunningTrack;
 use crate::capture::direction::Opening;
+use crate::capture::flows::Unopened;
 use crate::capture::{
-    Conversations, FlowKey, Flows, Fragments, Frame, Happening, SkipReason, Transport, flows, link,
+    Conversation, Conversations, Envelope, FlowKey, Flows, Fragments, Frame, Happening, SkipReason,
+    Transport, flows, link,
 };
 use crate::connection::{Effect, Sender};
 
@@ -133,6 +138,8 @@ pub struct JudgedOperation {
     pub answer: Answer,
     /// How often and when.
     pub seen: Occurrences,
+    /// The values that it wrote, if it writes any: ranges, at most 16.
+    pub values: Vec<NumberRange>,
 }
 
 /// One connection.
@@ -154,6 +161,8 @@ pub struct FlowReport {
     pub missing_bytes: u64,
     /// Bytes that a retransmission brought with other content.
     pub conflicting_bytes: u64,
+    /// Nothing was ever said on it: why.
+    pub unopened: Option<Unopened>,
     /// What each gateway on its way would have done.
     pub treatments: Vec<Treatment>,
 }
@@ -171,10 +180,14 @@ pub struct Report {
     pub skipped: BTreeMap<String, u64>,
     /// Packets that could not be judged, by reason.
     pub unread: BTreeMap<String, u64>,
-    /// Packets without ports that a gateway would have refused, by their kind.
+    /// Packets without ports, to many at once, or that are not IP, which a gateway would have refused, by their kind.
     pub refused: BTreeMap<String, u64>,
-    /// Those that pass, or are only observed; `skipped` has them by their kind.
+    /// The same that pass only because their zones observe.
+    pub observed: BTreeMap<String, u64>,
+    /// Those without ports that pass, or are only observed; `skipped` and `observed` have them by their kind.
     pub passed: u64,
+    /// Packets of TCP and UDP that came with tags or labels, by these.
+    pub enveloped: BTreeMap<String, u64>,
     /// What stopped reading a file early.
     pub cut: Vec<String>,
 }
@@ -191,6 +204,9 @@ pub struct Replay<'p> {
     packets: u64,
     skipped: BTreeMap<SkipReason, u64>,
     portless: Portless,
+    others: OtherTraffic,
+    enveloped: BTreeMap<Envelope, u64>,
+    ignores_tags: bool,
     cut: Vec<String>,
 }
 
@@ -216,8 +232,18 @@ impl<'p> Replay<'p> {
             packets: 0,
             skipped: BTreeMap::new(),
             portless: Portless::default(),
+            others: OtherTraffic::default(),
+            enveloped: BTreeMap::new(),
+            ignores_tags: false,
             cut: Vec::new(),
         }
+    }
+
+    /// What comes with tags or labels is judged as if it came without: who recorded it has added them.
+    #[must_use]
+    pub fn ignoring_tags(mut self) -> Self {
+        self.ignores_tags = true;
+        self
     }
 
     /// Looks at a packet that will be taken later: it may tell who opened what stood before.
@@ -233,23 +259,34 @@ impl<'p> Replay<'p> {
         if frame.number == 1 {
             self.conversations.recording_begins(frame.at);
         }
-        let plans = self.plans;
+        let (plans, ignores_tags) = (self.plans, self.ignores_tags);
+        if let Some(source) = frames::source_of(frame) {
+            self.others.sender(frame, source);
+        }
         match self.fragments.transport(frame) {
             Ok(Some(Transport::Tcp(segment))) => {
+                count_tags(&mut self.enveloped, segment.envelope);
                 let running = &mut self.running;
-                self.flows
-                    .segment(frame.at, &segment, plans, &mut |number, key, at, happening| {
-                        happened(plans, running, number, key, at, happening);
-                    });
+                let mut happened = |number, key, at, happening: Happening<'_>| {
+                    happened(plans, running, (number, key, ignores_tags), at, happening);
+                };
+                self.flows.segment(frame.at, &segment, plans, &mut happened);
             }
             Ok(Some(Transport::Udp(datagram))) => {
+                count_tags(&mut self.enveloped, datagram.envelope);
                 let datagrams = &mut self.datagrams;
                 self.conversations
                     .datagram(frame.at, &datagram, plans, &mut |over| {
-                        datagrams.add(plans, &over)
+                        datagrams.add(plans, &without_tags(over, ignores_tags));
                     });
             }
             Ok(None) => {}
+            Err(SkipReason::NotIp(what)) => self.others.frame(frame, what),
+            Err(reason @ (SkipReason::Group | SkipReason::Protocol(_)))
+                if let Some(source) = link::group_sender(frame) =>
+            {
+                self.others.to_group(plans, reason, source);
+            }
             Err(SkipReason::Protocol(protocol)) if self.portless.crosses(plans, frame, protocol) => {}
             Err(reason) => *self.skipped.entry(reason).or_default() += 1,
         }
@@ -262,14 +299,15 @@ impl<'p> Replay<'p> {
 
     /// The end of all captures.
     pub fn finish(mut self) -> Report {
-        let (plans, running) = (self.plans, &mut self.running);
+        let (plans, running, ignores_tags) = (self.plans, &mut self.running, self.ignores_tags);
         self.flows.finish(&mut |number, key, at, happening| {
-            happened(plans, running, number, key, at, happening);
+            happened(plans, running, (number, key, ignores_tags), at, happening);
         });
         let conversations_left_out = self.conversations.left_out();
         let datagrams = &mut self.datagrams;
-        self.conversations
-            .finish(plans, &mut |over| datagrams.add(plans, &over));
+        self.conversations.finish(plans, &mut |over| {
+            datagrams.add(plans, &without_tags(over, ignores_tags))
+        });
         let (mut skipped, mut unread) = (BTreeMap::new(), BTreeMap::new());
         for (reason, count) in self.skipped.into_iter().chain(self.fragments.finish()) {
             let of = if reason.is_unread() {
@@ -281,10 +319,20 @@ impl<'p> Replay<'p> {
         }
         let Portless {
             allowed,
-            refused,
+            mut observed,
+            mut refused,
             unjudged,
         } = self.portless;
-        let passed = allowed.values().sum();
+        let passed = allowed.values().chain(observed.values()).sum();
+        for (fate, what, count) in self.others.finish(plans).into_iter() {
+            let of = match fate {
+                Fate::Stays => &mut skipped,
+                Fate::Observed => &mut observed,
+                Fate::Unknown => &mut unread,
+                Fate::Dropped => &mut refused,
+            };
+            *of.entry(what).or_default() += count;
+        }
         for (list, more) in [(&mut skipped, allowed), (&mut unread, unjudged)] {
             for (what, count) in more {
                 *list.entry(what).or_default() += count;
@@ -305,21 +353,49 @@ impl<'p> Replay<'p> {
             skipped,
             unread,
             refused,
+            observed,
             passed,
+            enveloped: in_words(self.enveloped),
             cut: self.cut,
         }
+    }
+}
+
+/// Counts a packet that came with tags or labels.
+fn count_tags(enveloped: &mut BTreeMap<Envelope, u64>, envelope: Envelope) {
+    if !envelope.is_plain() {
+        *enveloped.entry(envelope).or_default() += 1;
+    }
+}
+
+fn in_words(enveloped: BTreeMap<Envelope, u64>) -> BTreeMap<String, u64> {
+    let words = enveloped.into_iter();
+    words
+        .map(|(envelope, count)| (envelope.to_string(), count))
+        .collect()
+}
+
+fn without_tags(over: Conversation, ignores_tags: bool) -> Conversation {
+    match ignores_tags {
+        true => Conversation {
+            envelope: Envelope::default(),
+            ..over
+        },
+        false => over,
     }
 }
 
 fn happened(
     plans: &Plans,
     running: &mut Vec<ReplayedFlow>,
-    number: usize,
-    key: FlowKey,
+    (number, mut key, ignores_tags): (usize, FlowKey, bool),
     at: Duration,
     happening: Happening<'_>,
 ) {
     if let Happening::Begins { opening } = happening {
+        if ignores_tags {
+            key.envelope = Envelope::default();
+        }
         running.push(ReplayedFlow::new(plans, key, at, opening));
         return;
     }
@@ -331,7 +407,8 @@ fn happened(
 impl ReplayedFlow {
     fn new(plans: &Plans, key: FlowKey, at: Duration, opening: Opening) -> Self {
         let midway = opening != Opening::Recorded;
-        let tracks = plans.tracks(key.client, key.server, When::At(at));
+        let tracks = plans.tracks(key.client, key.server, When::At(at)).into_iter();
+        let tracks = tracks.map(|track| track.coming_in(key.envelope));
         let protocol_of_port = protocol_at(key.server.port());
         Self {
             key,
@@ -345,10 +422,10 @@ impl ReplayedFlow {
                 bytes: [0; 2],
                 missing_bytes: 0,
                 conflicting_bytes: 0,
+                unopened: None,
                 treatments: Vec::new(),
             },
             tracks: tracks
-                .into_iter()
                 .map(|track| RunningTrack::new(track, protocol_of_port, midway))
                 .collect(),
         }
@@ -358,8 +435,11 @@ impl ReplayedFlow {
         if self.turn.is_some_and(|turn| at >= turn) {
             self.turn = plans.next_turn(at);
             // The same gateways stand between the same two ends at any time.
-            let now = plans.tracks(self.key.client, self.key.server, When::At(at));
-            for (track, now) in self.tracks.iter_mut().zip(&now) {
+            let now = plans
+                .tracks(self.key.client, self.key.server, When::At(at))
+                .into_iter();
+            let now = now.map(|track| track.coming_in(self.key.envelope));
+            for (track, now) in self.tracks.iter_mut().zip(now) {
                 track.turned(&now.gate);
             }
         }
@@ -370,10 +450,15 @@ impl ReplayedFlow {
             Happening::Data(Sender::Server, bytes) => *server_bytes += bytes.len() as u64,
             Happening::Gap(_, bytes) => self.report.missing_bytes += bytes,
             Happening::Conflict(_, bytes) => self.report.conflicting_bytes += bytes as u64,
+            Happening::Unopened(how) => self.report.unopened = Some(how),
             Happening::Begins { .. } | Happening::Ends { .. } => {}
         }
+        let is_over = matches!(happening, Happening::Ends { .. });
         for track in &mut self.tracks {
             track.happened(at, &happening);
+            if is_over {
+                track.ended();
+            }
         }
     }
 

@@ -483,7 +483,7 @@ fn tell(tally: &mut Tally, now: Duration, output: &Output<'_>) {
         Output::Exception { asked, refusal } => tally.exception(now, asked, refusal),
         Output::Deviation { what, done, .. } => tally.deviates(now, what, *done),
         Output::Resynchronised { .. } => tally.note(now, Subject::Note, READ_AGAIN),
-        Output::ToServer(_) | Output::ToClient(_) | Output::Close { .. } => {}
+        Output::ToServer(_) | Output::ToClient(_) | Output::Close { .. } | Output::Answered { .. } => {}
     }
 }
 

@@ -69,6 +69,7 @@ fn limits() -> LearnLimits {
                 waiting_bytes_max: 32 * 1024,
                 remembered_bytes_max: 512,
             },
+            remembered_bytes_max: HELD_BYTES_MAX,
         },
         connection: connection::ConnectionLimits {
             aliases: connection::AliasLimits {
@@ -81,6 +82,8 @@ fn limits() -> LearnLimits {
             ..connection::ConnectionLimits::default()
         },
         held_bytes_max: HELD_BYTES_MAX,
+        // Answers are not waited for: that would take memory for each request of each connection.
+        waiting_max: 0,
         learned: kept(),
     }
 }

@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use penstock_inspect::learn::{Learned, Learner, document};
+use penstock_policy::diagnostics::SourceFile;
 
 use crate::args;
 use crate::exit::Exit;
@@ -18,9 +19,12 @@ use crate::offline::plans::deliver;
 use crate::offline::replay::unread::share;
 use crate::offline::replay::{Pass, clock, plans, read};
 use crate::output::Output;
+use crate::words;
 
 /// A proposal is not compared with a file that is larger.
 const COMPARED_BYTES_MAX: u64 = 64 << 20;
+/// Faults of a proposal that are shown.
+const FAULTS_MAX: usize = 3;
 /// Names that are tried for one more file.
 const NAMES_TRIED_MAX: u32 = 1000;
 
@@ -33,12 +37,16 @@ pub(crate) fn learn(out: &Output, args: &args::Learn) -> Result<Exit, Failure> {
         .transpose()?;
     let plans = loaded.as_ref().map(plans).transpose()?;
     let mut learner = Learner::new(plans.as_ref());
-    let cut = read(&args.pcap, |pass, frame| match pass {
+    let recordings = [args.pcap.as_slice(), &args.recordings].concat();
+    let cut = read(&recordings, |pass, frame| match pass {
         Pass::Survey => learner.survey(frame),
         Pass::Take => learner.frame(frame),
     })?;
     let learned = learner.finish();
     let exit = propose(out, args, loaded.as_ref(), &learned, &cut)?;
+    for beyond in document::beyond_flows(&learned) {
+        out.remark(&format!("▲ no flow can permit {beyond}"));
+    }
     let unread = learned.unread_packets();
     if unread > 0 {
         out.remark(&format!(
@@ -69,6 +77,11 @@ pub(crate) fn propose(
         text.insert_str(0, &format!("# {cut}\n"));
         out.remark(&format!("▲ {cut}"));
     }
+    if plant.is_some() || approver.is_some() {
+        for fault in faults(&text, loaded) {
+            out.remark(&format!("▲ `penstock check` will refuse the proposal: {fault}"));
+        }
+    }
     match args.out.as_deref().filter(|file| is_kept(file)) {
         None => deliver(out, "proposal", args.out.as_deref(), text.as_bytes())?,
         Some(file) => keep(out, file, &text, plant.is_some())?,
@@ -80,6 +93,20 @@ pub(crate) fn propose(
         );
     }
     Ok(Exit::Done)
+}
+
+/// Faults of a proposal, next to its plant where there is one; the first of them, as the others mostly follow.
+fn faults(text: &str, loaded: Option<&LoadedPlant>) -> Vec<String> {
+    let own = SourceFile::new("the proposal", text);
+    let files = loaded.iter().flat_map(|loaded| &loaded.documents.files);
+    let beside =
+        files.filter_map(|file| SourceFile::from_bytes(file.shown.clone(), file.content.clone()).ok());
+    let sources: Vec<SourceFile> = beside.chain([own]).collect();
+    let judged = penstock_policy::load(&sources, words::today());
+    let errors = judged.diagnostics.errors().take(FAULTS_MAX);
+    errors
+        .map(|fault| format!("{}: {}", fault.code, fault.message))
+        .collect()
 }
 
 /// Whether there is a file with something in it, which is not written over. A device or a pipe is written to as it is.

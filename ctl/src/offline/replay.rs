@@ -1,5 +1,6 @@
 //! `replay`: what a plant would have done with recorded traffic, and by which rule.
 
+mod connections;
 mod datagrams;
 mod recordings;
 pub(crate) mod unread;
@@ -7,13 +8,15 @@ pub(crate) mod unread;
 use std::collections::{BTreeMap, BTreeSet};
 
 use penstock_inspect::connection::Effect;
-use penstock_inspect::replay::{self, FlowReport, Plans};
+use penstock_inspect::replay::{self, Plans};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use self::connections::{Connection, Noted, Operation, at, connections, mark};
 use self::datagrams::{Counts, Datagrams};
+use self::recordings::parted;
 pub(crate) use self::recordings::{Pass, read};
-use self::unread::Unread;
+use self::unread::{Unread, share};
 use crate::args;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -38,8 +41,14 @@ pub struct Replayed {
     pub datagrams: Counts,
     /// What could not be judged; the rest of the answer is about the rest of the traffic.
     pub unread: Unread,
-    /// Packets without ports that would have been refused, by their kind.
+    /// Packets without ports, to many at once, or that are not IP, which would have been refused, by their kind.
     pub portless_refused: BTreeMap<String, u64>,
+    /// The same that pass only because their zones observe.
+    pub portless_observed: BTreeMap<String, u64>,
+    /// Packets of TCP and UDP that came with tags or labels, by these. A bridged gateway lets none of them cross where the zones enforce.
+    pub tagged: BTreeMap<String, u64>,
+    /// What came with them was judged as if it came without: `--ignore-tags`.
+    pub tags_ignored: bool,
     /// Packets that bring nothing to judge, by reason.
     pub skipped: BTreeMap<String, u64>,
     /// Files that could not be read to their end, and why.
@@ -48,82 +57,6 @@ pub struct Replayed {
     pub connections: Vec<Connection>,
     /// UDP by client, server and port, in the order it began.
     pub udp: Vec<Datagrams>,
-}
-
-/// One connection as one gateway would have treated it.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct Connection {
-    /// Who opened it.
-    pub client: String,
-    /// To whom.
-    pub server: String,
-    /// First packet, RFC 3339.
-    pub first: String,
-    /// Its opening is not in the capture.
-    pub midway: bool,
-    /// And nothing tells who opened it: that `client` did is a guess.
-    pub guessed: bool,
-    /// Payload bytes that the capture lacks.
-    pub missing_bytes: u64,
-    /// Payload bytes that the gateway would have judged, and that could not be judged here.
-    pub unread_bytes: u64,
-    /// Bytes that a retransmission brought with other content.
-    pub conflicting_bytes: u64,
-    /// The gateway, if one stands between.
-    pub gateway: Option<String>,
-    /// Whether the connection as such passes.
-    pub allowed: bool,
-    /// By which rule, or why not.
-    pub because: String,
-    /// No rule permits it, or none any more; it passes because the zones only observe.
-    pub observed: bool,
-    /// The gateway would have ended it: it carries what cannot be read as the protocol, or outlasts the grant of remote access
-    /// that opened it.
-    pub ended: bool,
-    /// Whether a gateway stands between is not known: an end lies on no side of any.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub stranger: bool,
-    /// Its operations.
-    pub operations: Vec<Operation>,
-    /// What enforcing would have changed of it beside refusing operations.
-    pub deviations: Vec<Deviation>,
-    /// What else was seen on it, with how often.
-    pub notes: Vec<Noted>,
-}
-
-/// An operation of a connection.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct Operation {
-    /// In the field's words.
-    pub operation: String,
-    /// Whether it passes.
-    pub allowed: bool,
-    /// By which rule, or why not.
-    pub because: String,
-    /// How often.
-    pub count: u64,
-}
-
-/// Something that is no operation, and that enforcing would not have let pass.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct Deviation {
-    /// What.
-    pub what: String,
-    /// What would have become of it: `withheld`, or the connection `ended`.
-    pub effect: String,
-    /// What to write at the flow to let it pass, where that is possible.
-    pub option: Option<String>,
-    /// How often.
-    pub count: u64,
-}
-
-/// Something that is no operation.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct Noted {
-    /// What.
-    pub what: String,
-    /// How often.
-    pub count: u64,
 }
 
 /// A point in time since 1970 as RFC 3339.
@@ -143,10 +76,20 @@ pub(crate) fn plans(loaded: &LoadedPlant) -> Result<Plans, Failure> {
 
 /// `penstock replay`.
 pub(crate) fn replay(out: &Output, args: &args::Replay) -> Result<Exit, Failure> {
-    let loaded = loading::load(&args.path, out)?;
+    let (plant, more) = parted(args.paths.clone())?;
+    let recordings = [args.pcap.as_slice(), &more].concat();
+    if recordings.is_empty() {
+        return Err(Failure::usage("no recording is named").help(
+            "write `penstock replay --pcap RECORDING PLANT`, or `penstock replay PLANT RECORDING...`",
+        ));
+    }
+    let loaded = loading::load(&plant, out)?;
     let plans = plans(&loaded)?;
     let mut replay = replay::Replay::new(&plans);
-    let cut = read(&args.pcap, |pass, frame| match pass {
+    if args.ignore_tags {
+        replay = replay.ignoring_tags();
+    }
+    let cut = read(&recordings, |pass, frame| match pass {
         Pass::Survey => replay.survey(frame),
         Pass::Take => replay.frame(frame),
     })?;
@@ -183,6 +126,9 @@ pub(crate) fn replay(out: &Output, args: &args::Replay) -> Result<Exit, Failure>
         datagrams: Counts::of(&udp),
         unread: Unread::of(&report),
         portless_refused: report.refused,
+        portless_observed: report.observed,
+        tagged: report.enveloped,
+        tags_ignored: args.ignore_tags,
         skipped: report.skipped,
         cut,
         connections,
@@ -211,70 +157,6 @@ impl Replayed {
     }
 }
 
-fn connections(flow: &FlowReport) -> impl Iterator<Item = Connection> + '_ {
-    flow.treatments.iter().map(|treatment| {
-        let mut notes: Vec<Noted> = treatment
-            .notes
-            .iter()
-            .map(|(what, seen)| Noted {
-                what: what.clone(),
-                count: seen.count,
-            })
-            .collect();
-        if treatment.further_operations > 0 {
-            notes.push(Noted {
-                what: "further operations".to_owned(),
-                count: treatment.further_operations,
-            });
-        }
-        if let Some(because) = &treatment.over {
-            notes.push(Noted {
-                what: format!(
-                    "it goes on past the grant of remote access that opened it, and nothing of that was judged: {because}"
-                ),
-                count: 1,
-            });
-        }
-        Connection {
-            client: flow.client.clone(),
-            server: flow.server.clone(),
-            first: clock(flow.seen.first),
-            midway: flow.midway,
-            guessed: flow.guessed,
-            missing_bytes: flow.missing_bytes,
-            unread_bytes: treatment.unjudged_bytes,
-            conflicting_bytes: flow.conflicting_bytes,
-            gateway: treatment.gateway.clone(),
-            allowed: treatment.connection.allowed,
-            because: treatment.connection.because.clone(),
-            observed: treatment.observed,
-            ended: treatment.ended || (treatment.over.is_some() && !treatment.observed),
-            stranger: treatment.stranger,
-            operations: treatment
-                .operations
-                .iter()
-                .map(|judged| Operation {
-                    operation: judged.operation.clone(),
-                    allowed: judged.answer.allowed,
-                    because: judged.answer.because.clone(),
-                    count: judged.seen.count,
-                })
-                .collect(),
-            deviations: treatment
-                .deviations
-                .iter()
-                .map(|deviation| Deviation {
-                    what: deviation.what.clone(),
-                    effect: deviation.effect.word().to_owned(),
-                    option: deviation.remedy.map(str::to_owned),
-                    count: deviation.seen.count,
-                })
-                .collect(),
-            notes,
-        }
-    })
-}
-
 impl Report for Replayed {
     const SCHEMA: &'static str = "penstock.replay/1";
 
@@ -283,6 +165,28 @@ impl Report for Replayed {
             page.paragraph(0, Tone::Warn, &format!("▲ not read to its end: {cut}"));
         }
         self.unread.page(self.packets, page);
+        for (what, count) in &self.portless_refused {
+            let words = format!("✗ refused: {}: {what}", share(*count, self.packets, "packets"));
+            page.paragraph(0, Tone::Bad, &words);
+        }
+        for (what, count) in &self.portless_observed {
+            let words = format!(
+                "▲ only observed: {}: {what}",
+                share(*count, self.packets, "packets")
+            );
+            page.paragraph(0, Tone::Warn, &words);
+        }
+        for (what, count) in &self.tagged {
+            let came = format!("{} came {what}", share(*count, self.packets, "packets"));
+            let words = match self.tags_ignored {
+                true => format!("▲ {came}; judged as if without (`--ignore-tags`)"),
+                false => format!(
+                    "▲ {came}: a bridged gateway lets only plain IPv4, IPv6 and ARP cross. If only the recording has this (some \
+                     mirror ports add a tag), judge as if without it: `--ignore-tags`"
+                ),
+            };
+            page.paragraph(0, Tone::Warn, &words);
+        }
         for connection in &self.connections {
             connection.page(page);
         }
@@ -355,138 +259,6 @@ impl Report for Replayed {
         for (reason, count) in &self.skipped {
             let packets = words::count(usize::try_from(*count).unwrap_or(usize::MAX), "packet");
             page.paragraph(2, Tone::Dim, &format!("{packets} left aside: {reason}"));
-        }
-        for (what, count) in &self.portless_refused {
-            let packets = words::count(usize::try_from(*count).unwrap_or(usize::MAX), "packet");
-            page.paragraph(2, Tone::Bad, &format!("✗ {packets} refused: {what}"));
-        }
-    }
-}
-
-/// What stands before the ends: what becomes of what they say.
-fn mark(page: &Page, allowed: bool, crosses: bool, doubtful: bool) -> String {
-    if !allowed {
-        page.paint(Tone::Bad, "✗ refused:")
-    } else if !crosses {
-        page.paint(Tone::Dim, "·")
-    } else if doubtful {
-        page.paint(Tone::Warn, "▲")
-    } else {
-        page.paint(Tone::Good, "✓")
-    }
-}
-
-/// Where: " at gw-1".
-fn at(gateway: Option<&str>) -> String {
-    gateway.map_or(String::new(), |gateway| format!(" at {gateway}"))
-}
-
-impl Deviation {
-    fn in_words(&self) -> String {
-        let times = match self.count {
-            1 => String::new(),
-            count => format!(" ({count} times)"),
-        };
-        let option = match &self.option {
-            Some(option) => format!("; `{option}` at the flow lets it pass"),
-            None => String::new(),
-        };
-        format!("{} by the gateway: {}{times}{option}", self.effect, self.what)
-    }
-}
-
-impl Noted {
-    fn in_words(&self) -> String {
-        match self.count {
-            1 => self.what.clone(),
-            count => format!("{} ({count} times)", self.what),
-        }
-    }
-}
-
-impl Connection {
-    fn page(&self, page: &mut Page) {
-        page.gap();
-        let doubtful = self.observed || self.ended || self.stranger || self.unread_bytes > 0;
-        let crosses = self.gateway.is_some() || self.stranger;
-        let mark = mark(page, self.allowed, crosses, doubtful);
-        let (client, server) = (
-            page.paint(Tone::Name, &self.client),
-            page.paint(Tone::Name, &self.server),
-        );
-        let at = at(self.gateway.as_deref());
-        page.line(format!("{mark} {client} → {server}{at}, {}", self.first));
-        page.paragraph(2, Tone::Dim, &self.because);
-        for deviation in &self.deviations {
-            page.paragraph(2, Tone::Bad, &format!("✗ {}", deviation.in_words()));
-        }
-        self.operations(page);
-        self.remarks(page);
-    }
-
-    /// Operations by the rule that decided, what is refused first.
-    fn operations(&self, page: &mut Page) {
-        let mut by_answer: BTreeMap<(bool, &str), Vec<&Operation>> = BTreeMap::new();
-        for operation in &self.operations {
-            let because = self.shortened(&operation.because);
-            by_answer
-                .entry((operation.allowed, because))
-                .or_default()
-                .push(operation);
-        }
-        for ((allowed, because), operations) in by_answer {
-            // What already stands above for the whole connection is not said again.
-            if because != self.because {
-                let (tone, words) = if allowed {
-                    (Tone::Good, format!("✓ {because}"))
-                } else {
-                    (Tone::Bad, format!("✗ refused: {because}"))
-                };
-                page.paragraph(4, tone, &words);
-            }
-            for operation in operations {
-                let what = page.paint(Tone::Plain, &operation.operation);
-                page.line(format!("    {:>7} × {what}", operation.count));
-            }
-        }
-    }
-
-    /// A reason without the flow's name where the connection has just named it.
-    fn shortened<'a>(&self, because: &'a str) -> &'a str {
-        because
-            .split_once(": ")
-            .filter(|(flow, _)| {
-                self.because
-                    .strip_prefix(flow)
-                    .is_some_and(|rest| rest.starts_with(", each operation"))
-            })
-            .map_or(because, |(_, rest)| rest)
-    }
-
-    /// What else there is to know.
-    fn remarks(&self, page: &mut Page) {
-        let mut also: Vec<String> = self.notes.iter().map(Noted::in_words).collect();
-        if self.guessed {
-            also.push(
-                "who opened it is a guess: its opening is not in the capture, and neither the plant nor its ports tell".to_owned(),
-            );
-        } else if self.midway {
-            also.push("its opening is not in the capture".to_owned());
-        }
-        if self.missing_bytes > 0 {
-            also.push(format!(
-                "{} payload bytes are not in the capture",
-                self.missing_bytes
-            ));
-        }
-        if self.conflicting_bytes > 0 {
-            also.push(format!(
-                "{} bytes were sent twice with other content",
-                self.conflicting_bytes
-            ));
-        }
-        for note in also {
-            page.paragraph(4, Tone::Warn, &format!("▲ {note}"));
         }
     }
 }

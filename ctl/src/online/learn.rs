@@ -97,7 +97,8 @@ pub(crate) async fn learn(out: &Output, context: Option<&str>, args: &args::Lear
         }
     }
     drop(waiting);
-    gathered.remark();
+    let answers = gathered.learned.turn_answers();
+    gathered.remark(answers);
     if let Some(plans) = &plans {
         gathered.learned.leave_out(plans);
     }
@@ -132,13 +133,14 @@ impl GatheredTalks {
             _ => return,
         }
         self.sources.insert(record.source);
+        self.learned.days.add(Duration::from_millis(placed_ms));
         self.records += 1;
         self.first_ms = Some(self.first_ms.map_or(placed_ms, |first| first.min(placed_ms)));
         self.last_ms = self.last_ms.max(placed_ms);
     }
 
     /// Says in the proposal what it rests on, and what may lack.
-    fn remark(&mut self) {
+    fn remark(&mut self, answers: u64) {
         let at = |ms: u64| clock(Duration::from_millis(ms));
         let sources: Vec<&str> = self.sources.iter().map(String::as_str).collect();
         let mut remarks = vec![match self.first_ms {
@@ -167,6 +169,10 @@ impl GatheredTalks {
             (
                 self.to_groups,
                 "packets to multicast and broadcast addresses were counted and are not proposed: no flow can permit them",
+            ),
+            (
+                answers,
+                "packets were answers on connections whose beginning no gateway saw: they are not proposed as flows of their own",
             ),
             (
                 self.unusable,

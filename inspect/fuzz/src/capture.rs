@@ -23,6 +23,7 @@ pub fn run(data: &[u8]) {
             waiting_bytes_max: 4096,
             remembered_bytes_max: 1024,
         },
+        remembered_bytes_max: 1 << 20,
     };
     let mut fragments = Fragments::default();
     let mut flows = Flows::new(limits);
@@ -49,7 +50,7 @@ pub fn run(data: &[u8]) {
                     followers[number].data(from, at, bytes, out);
                 }
                 Happening::Gap(from, _) => followers[number].gap(from),
-                Happening::Conflict(..) => {}
+                Happening::Conflict(..) | Happening::Unopened(_) => {}
                 Happening::Ends { seen } => followers[number].finish(seen, out),
             }
         };

@@ -99,7 +99,7 @@ impl Record {
                 self.foretold += usize::from(!done);
                 self.lost = !done && what.kind() == DeviationKind::Unreadable;
             }
-            Output::Resynchronised { .. } => {}
+            Output::Resynchronised { .. } | Output::Answered { .. } => {}
             Output::Close { reset } => self.closed = Some(reset),
         }
     }

@@ -1,12 +1,15 @@
 //! What carries IP in a captured packet, by the link type: Ethernet with its tags, cooked packets, PPP, raw IP.
 //!
 //! Read are VLAN and QinQ tags, HSR tags (IEC 62439-3; PRP puts its own behind the payload, where it does no harm), PPPoE, and MPLS
-//! labels before IP or an Ethernet pseudowire with its control word. Tunnels inside IP (GRE, IP in IP, ESP) are not opened: a
-//! gateway that stands on their way judges the tunnel.
+//! labels before IP or an Ethernet pseudowire with its control word; which of them there were is kept ([`Envelope`]). ERSPAN is opened: a
+//! switch has copied the frame in it, and what carries the copy is no traffic of the plant's. Other tunnels inside IP (GRE, IP in IP,
+//! VXLAN, ESP) are not: a gateway that stands on their way judges the tunnel.
 
-use etherparse::{EtherType, LaxSlicedPacket};
+use etherparse::{EtherType, IpNumber, LaxSlicedPacket};
 
+use super::envelope::{Envelope, Label};
 use super::file::Frame;
+use super::kinds::{self, FrameKind, NotIp};
 use super::link::SkipReason;
 
 /// Tags, labels and frames in one another, at most.
@@ -24,6 +27,12 @@ enum Layer {
 
 /// The packet from its network layer on.
 pub(super) fn network<'a>(frame: &Frame<'a>) -> Result<LaxSlicedPacket<'a>, SkipReason> {
+    opened(frame).map(|(packet, _)| packet)
+}
+
+/// The same, with the tags and labels that it came in.
+pub(super) fn opened<'a>(frame: &Frame<'a>) -> Result<(LaxSlicedPacket<'a>, Envelope), SkipReason> {
+    let mut envelope = Envelope::default();
     let mut rest = frame.bytes;
     let mut layer = match frame.link_type {
         1 => Layer::Ethernet,
@@ -46,27 +55,63 @@ pub(super) fn network<'a>(frame: &Frame<'a>) -> Result<LaxSlicedPacket<'a>, Skip
     };
     for _ in 0..LAYERS_MAX {
         layer = match layer {
-            Layer::Ip => return LaxSlicedPacket::from_ip(rest).map_err(|_| SkipReason::Headers),
+            Layer::Ip | Layer::Type(0x0800 | 0x86dd) => {
+                let packet = match layer {
+                    Layer::Type(kind) => LaxSlicedPacket::from_ether_type(EtherType(kind), rest),
+                    _ => LaxSlicedPacket::from_ip(rest).map_err(|_| SkipReason::Headers)?,
+                };
+                let Some(copied) = copied(&packet) else {
+                    return Ok((packet, envelope));
+                };
+                (rest, envelope) = (copied, Envelope::default());
+                Layer::Ethernet
+            }
             Layer::Ethernet => {
                 let kind = word(rest.get(12..).unwrap_or_default())?;
                 after(&mut rest, 14, Layer::Type(kind))?
             }
             // VLAN tags; the type of what follows stands behind two bytes.
             Layer::Type(0x8100 | 0x88a8 | 0x9100 | 0x9200) => {
+                envelope.tag(word(rest)?);
                 let kind = word(rest.get(2..).unwrap_or_default())?;
                 after(&mut rest, 4, Layer::Type(kind))?
             }
             // HSR: path and size, sequence number, then the type of what follows.
             Layer::Type(0x892f) => {
+                envelope.label(Label::Hsr);
                 let kind = word(rest.get(4..).unwrap_or_default())?;
                 after(&mut rest, 6, Layer::Type(kind))?
             }
-            Layer::Type(0x8864) => after(&mut rest, 6, Layer::Ppp)?,
+            Layer::Type(0x8864) => {
+                envelope.label(Label::PppoE);
+                after(&mut rest, 6, Layer::Ppp)?
+            }
             Layer::Type(0x8847 | 0x8848) => Layer::Mpls,
             Layer::Type(0x88e5) => return Err(SkipReason::Encapsulated("encrypted by MACsec")),
-            Layer::Type(kind) => return Ok(LaxSlicedPacket::from_ether_type(EtherType(kind), rest)),
-            Layer::Ppp => ppp(&mut rest)?,
-            Layer::Mpls => mpls(&mut rest)?,
+            Layer::Type(0x0806) => {
+                let packet = LaxSlicedPacket::from_ether_type(EtherType(0x0806), rest);
+                return Ok((packet, envelope));
+            }
+            // A length, or what Linux writes into cooked packets for it.
+            Layer::Type(0..=1500) => {
+                let kind = kinds::of_length(rest).ok_or(SkipReason::Headers)?;
+                return Err(SkipReason::NotIp(NotIp { kind, envelope }));
+            }
+            Layer::Type(kind) => {
+                let kind = FrameKind::EtherType(kind);
+                return Err(SkipReason::NotIp(NotIp { kind, envelope }));
+            }
+            Layer::Ppp => match ppp(&mut rest)? {
+                PppContent::Next(layer) => layer,
+                PppContent::Control(protocol) => {
+                    let kind = FrameKind::Ppp(protocol);
+                    return Err(SkipReason::NotIp(NotIp { kind, envelope }));
+                }
+            },
+            Layer::Mpls => {
+                envelope.label(Label::Mpls);
+                mpls(&mut rest)?
+            }
         };
     }
     Err(SkipReason::Encapsulated(
@@ -95,8 +140,44 @@ fn hdlc(rest: &mut &[u8]) -> Result<Layer, SkipReason> {
     after(rest, 4, Layer::Type(kind))
 }
 
+/// The frame in a packet that a switch has sent to who records (ERSPAN, in GRE); `None`: it is none.
+///
+/// Types I and II have the type of GRE 0x88be; with a sequence number it is II, which has a header of 8 bytes. III has 0x22eb, and 12
+/// bytes, 20 where its last bit says so.
+fn copied<'a>(packet: &LaxSlicedPacket<'a>) -> Option<&'a [u8]> {
+    const GRE: IpNumber = IpNumber::GRE;
+    const HAS_SEQUENCE: u16 = 0x1000;
+    let payload = packet.ip_payload()?;
+    if payload.ip_number != GRE || payload.fragmented {
+        return None;
+    }
+    let flags = word(payload.payload).ok()?;
+    let kind = word(payload.payload.get(2..)?).ok()?;
+    // A checksum, a key and a sequence number take four bytes each.
+    let fields = [0x8000, 0x2000, HAS_SEQUENCE]
+        .iter()
+        .filter(|bit| flags & **bit != 0);
+    let rest = payload.payload.get(4 + 4 * fields.count()..)?;
+    match kind {
+        0x88be if flags & HAS_SEQUENCE == 0 => Some(rest),
+        0x88be => rest.get(8..),
+        0x22eb => {
+            let longer = rest.get(11)? & 1 == 1;
+            rest.get(if longer { 20 } else { 12 }..)
+        }
+        _ => None,
+    }
+}
+
+/// What PPP carries.
+enum PppContent {
+    Next(Layer),
+    /// Control of the link, and of what could run over it.
+    Control(u16),
+}
+
 /// PPP, with or without address and control, and its protocol in one byte or two (RFC 1661, 2; RFC 1662, 3.1).
-fn ppp(rest: &mut &[u8]) -> Result<Layer, SkipReason> {
+fn ppp(rest: &mut &[u8]) -> Result<PppContent, SkipReason> {
     if rest.starts_with(&[0xff, 0x03]) {
         after(rest, 2, ())?;
     }
@@ -110,14 +191,13 @@ fn ppp(rest: &mut &[u8]) -> Result<Layer, SkipReason> {
         }
     };
     match protocol {
-        0x0021 | 0x0057 => Ok(Layer::Ip),
-        0x0281 | 0x0283 => Ok(Layer::Mpls),
+        0x0021 | 0x0057 => Ok(PppContent::Next(Layer::Ip)),
+        0x0281 | 0x0283 => Ok(PppContent::Next(Layer::Mpls)),
         // Compressed, encrypted, or in several links.
         0x002d | 0x002f | 0x003d | 0x0053 | 0x0055 | 0x00fb | 0x00fd => {
             Err(SkipReason::Encapsulated("compressed, encrypted or split by PPP"))
         }
-        // Control of the link, and of what could run over it.
-        _ => Err(SkipReason::NotIp),
+        control => Ok(PppContent::Control(control)),
     }
 }
 

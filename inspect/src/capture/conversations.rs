@@ -33,6 +33,7 @@ use std::time::Duration;
 
 pub use super::direction::Opening;
 use super::direction::{Declarations, KnownServers, NoDeclarations, PortCarrier, is_service};
+use super::envelope::{BothEnds, Envelope, Lanes};
 use super::link::Datagram;
 
 /// Silence that ends a conversation (`nf_conntrack_udp_timeout`).
@@ -65,6 +66,8 @@ pub struct Conversation {
     pub unanswered: [u64; 2],
     /// How it is known who opened.
     pub opening: Opening,
+    /// The tags and labels of its packets: what has equal addresses in two VLANs is two conversations.
+    pub envelope: Envelope,
 }
 
 /// Takes conversations that are over.
@@ -74,7 +77,8 @@ pub type Sink<'s> = dyn FnMut(Conversation) + 's;
 #[derive(Debug, Default)]
 pub struct Conversations {
     recorded_since: Option<Duration>,
-    pairs: HashMap<(SocketAddr, SocketAddr), Pair>,
+    pairs: HashMap<BothEnds, Pair>,
+    lanes: Lanes,
     /// Over, and who opened them is told at the end.
     doubtful: Vec<Conversation>,
     /// Ends to which conversations were opened without doubt, and not by what may be a late answer.
@@ -93,12 +97,6 @@ struct Pair {
     over_at: Duration,
     /// Who opened the last conversation that was not late.
     opener: SocketAddr,
-}
-
-/// The two ends in one order for both directions.
-fn both_ends(datagram: &Datagram) -> (SocketAddr, SocketAddr) {
-    let (one, other) = (datagram.source, datagram.destination);
-    (one.min(other), one.max(other))
 }
 
 /// Whether the ports say that a datagram answers another.
@@ -120,7 +118,10 @@ impl Conversations {
         declared: &dyn Declarations,
         out: &mut Sink<'_>,
     ) {
-        let ends = both_ends(datagram);
+        let ends = (datagram.source, datagram.destination);
+        let ends = self
+            .lanes
+            .ends(ends, datagram.envelope, |ends| self.pairs.contains_key(ends));
         if let Some(pair) = self.pairs.get_mut(&ends)
             && at < pair.over_at
         {
@@ -186,6 +187,7 @@ impl Conversations {
                 bytes: [0; 2],
                 unanswered: [0; 2],
                 opening: if late { Opening::Late } else { Opening::Recorded },
+                envelope: datagram.envelope,
             },
             doubtful,
             over_at: at,

@@ -2,7 +2,8 @@
 //!
 //! Asked in this order, the first that tells one end from the other decides: an end that was opened to elsewhere in the recording;
 //! the direction that the plant permits; a port that the plant names in a flow; a port of a service that the document
-//! has a name for, or below 1024. Where none does, who opened is a guess, and marked as one.
+//! has a name for, or below 1024; of two such ports one below 1024; a port at which devices of some maker listen. Where none does, who
+//! opened is a guess, and marked as one.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -11,6 +12,15 @@ use penstock_policy::document::services::services;
 
 /// Ends that were opened to, at most; a recording with more tells less.
 const SERVED_MAX: usize = 65_536;
+
+/// Ports from 1024 on at which devices and programs of plants listen that a document has no name for (IANA, and their makers' manuals):
+/// Foundation Fieldbus HSE, Niagara Fox, PCWorx, CODESYS, Emerson ROC, synchrophasors (C37.118), MELSEC, OMRON, CoAP, GE SRTP, ProConOS,
+/// PROFINET, EtherCAT, OSIsoft PI, Beckhoff ADS, FL-net, and HTTP beside its own port.
+const LISTENING: [u16; 33] = [
+    1089, 1090, 1091, 1521, 1911, 1962, 2455, 3306, 4000, 4712, 4713, 4911, 5006, 5007, 5450, 5683, 5684,
+    8080, 8443, 11_740, 18_245, 18_246, 20_547, 34_962, 34_963, 34_964, 34_980, 48_898, 48_899, 55_000,
+    55_001, 55_002, 55_003,
+];
 
 /// How it is known who opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,11 +106,13 @@ pub fn server(
     declared: &dyn Declarations,
 ) -> Option<SocketAddr> {
     let [one, other] = ends;
-    let tells: [&dyn Fn(SocketAddr, SocketAddr) -> bool; 4] = [
+    let tells: [&dyn Fn(SocketAddr, SocketAddr) -> bool; 6] = [
         &|end, _| served.contains(end),
         &|end, client| declared.permits(carrier, client, end),
         &|end, _| declared.names(carrier, end.port()),
         &|end, _| is_service(end.port()),
+        &|end, _| (1..1024).contains(&end.port()),
+        &|end, _| LISTENING.contains(&end.port()),
     ];
     tells
         .iter()

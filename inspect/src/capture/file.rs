@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// The largest packet that is believed; libpcap's own limit.
 const FRAME_BYTES_MAX: usize = 262_144;
+/// The largest block of a pcapng file that is believed. A packet is the largest thing that is read of one; keys and names can be longer.
+const BLOCK_BYTES_MAX: usize = 16 << 20;
 
 /// One captured packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +51,15 @@ pub enum CaptureError {
 #[derive(Debug)]
 pub struct Frames<'a> {
     rest: &'a [u8],
+    place: FilePlace,
+    ended: bool,
+}
+
+/// What a file has said up to some place in it, from which more of its bytes go on.
+#[derive(Debug)]
+pub struct FilePlace {
     number: u64,
     format: Format,
-    ended: bool,
 }
 
 #[derive(Debug)]
@@ -142,10 +150,24 @@ impl<'a> Frames<'a> {
         };
         Ok(Self {
             rest: bytes.get(header_bytes..).unwrap_or_default(),
-            number: 0,
-            format,
+            place: FilePlace { number: 0, format },
             ended: false,
         })
+    }
+
+    /// Goes on in a file whose bytes come piece by piece: `bytes` follow those that were gone over. Of a packet that is not whole
+    /// yet they say that the file is cut short; with what they have and more, it is read.
+    pub fn resume(place: FilePlace, bytes: &'a [u8]) -> Self {
+        Self {
+            rest: bytes,
+            place,
+            ended: false,
+        }
+    }
+
+    /// What the file has said so far, to go on with [`Self::rest_bytes`] of these bytes and more.
+    pub fn pause(self) -> FilePlace {
+        self.place
     }
 
     /// Bytes of the file that were not gone over so far.
@@ -155,13 +177,13 @@ impl<'a> Frames<'a> {
 
     fn damaged(&self, bytes: usize) -> CaptureError {
         CaptureError::Damaged {
-            number: self.number + 1,
+            number: self.place.number + 1,
             bytes,
         }
     }
 
     fn pcap(&mut self, order: Order, link_type: u16, nanoseconds: bool) -> Result<Frame<'a>, CaptureError> {
-        let cut = CaptureError::CutShort(self.number + 1);
+        let cut = CaptureError::CutShort(self.place.number + 1);
         let field = |at| order.u32(self.rest, at).ok_or(cut);
         let (seconds, fraction) = (field(0)?, field(4)?);
         let (kept, wire) = (
@@ -177,14 +199,14 @@ impl<'a> Frames<'a> {
             .and_then(|rest| rest.split_at_checked(kept))
             .ok_or(cut)?;
         self.rest = rest;
-        self.number += 1;
+        self.place.number += 1;
         let fraction = if nanoseconds {
             Duration::from_nanos(u64::from(fraction))
         } else {
             Duration::from_micros(u64::from(fraction))
         };
         Ok(Frame {
-            number: self.number,
+            number: self.place.number,
             link_type,
             at: Duration::from_secs(u64::from(seconds)) + fraction,
             bytes,
@@ -195,31 +217,33 @@ impl<'a> Frames<'a> {
     /// Reads blocks until one holds a packet; `None` at the end.
     fn ng(
         &mut self,
-        mut order: Order,
-        mut interfaces: Vec<Interface>,
+        order: &mut Order,
+        interfaces: &mut Vec<Interface>,
     ) -> Result<Option<Frame<'a>>, CaptureError> {
-        let frame = loop {
-            if self.rest.is_empty() {
-                break None;
-            }
-            let cut = CaptureError::CutShort(self.number + 1);
-            if Order::Big.u32(self.rest, 0) == Some(NG_SECTION) {
+        while !self.rest.is_empty() {
+            let cut = CaptureError::CutShort(self.place.number + 1);
+            let mut block_order = *order;
+            let begins = Order::Big.u32(self.rest, 0) == Some(NG_SECTION);
+            if begins {
                 // A new section may have the other byte order, and has its own interfaces.
-                order = match Order::Big.u32(self.rest, 8).ok_or(cut)? {
+                block_order = match Order::Big.u32(self.rest, 8).ok_or(cut)? {
                     0x1a2b_3c4d => Order::Big,
                     0x4d3c_2b1a => Order::Little,
                     other => return Err(CaptureError::Format(other)),
                 };
-                interfaces.clear();
             }
-            let kind = order.u32(self.rest, 0).ok_or(cut)?;
-            let length = order.size(self.rest, 4).ok_or(cut)?;
-            if length < 12 || length % 4 != 0 {
+            let kind = block_order.u32(self.rest, 0).ok_or(cut)?;
+            let length = block_order.size(self.rest, 4).ok_or(cut)?;
+            if !(12..=BLOCK_BYTES_MAX).contains(&length) || length % 4 != 0 {
                 return Err(self.damaged(length));
             }
             let (block, rest) = self.rest.split_at_checked(length).ok_or(cut)?;
-            if order.size(block, length - 4) != Some(length) {
+            if block_order.size(block, length - 4) != Some(length) {
                 return Err(self.damaged(length));
+            }
+            *order = block_order;
+            if begins {
+                interfaces.clear();
             }
             let body = block.get(8..length - 4).unwrap_or_default();
             let found = match kind {
@@ -227,24 +251,23 @@ impl<'a> Frames<'a> {
                     if interfaces.len() >= 4096 {
                         return Err(self.damaged(length));
                     }
-                    interfaces.push(interface(order, body).ok_or(self.damaged(length))?);
+                    interfaces.push(interface(*order, body).ok_or(self.damaged(length))?);
                     None
                 }
                 2 | 3 | 6 => {
-                    let found = packet(order, kind, body, &interfaces);
+                    let found = packet(*order, kind, body, interfaces);
                     Some(found.ok_or(self.damaged(length))?)
                 }
                 _ => None,
             };
             self.rest = rest;
             if let Some(mut frame) = found {
-                self.number += 1;
-                frame.number = self.number;
-                break Some(frame);
+                self.place.number += 1;
+                frame.number = self.place.number;
+                return Ok(Some(frame));
             }
-        };
-        self.format = Format::Ng { order, interfaces };
-        Ok(frame)
+        }
+        Ok(None)
     }
 }
 
@@ -255,7 +278,7 @@ impl<'a> Iterator for Frames<'a> {
         if self.ended || self.rest.is_empty() {
             return None;
         }
-        let result = match &mut self.format {
+        let result = match &mut self.place.format {
             Format::Pcap {
                 order,
                 link_type,
@@ -265,8 +288,10 @@ impl<'a> Iterator for Frames<'a> {
                 self.pcap(order, link_type, nanoseconds)
             }
             Format::Ng { order, interfaces } => {
-                let (order, interfaces) = (*order, std::mem::take(interfaces));
-                match self.ng(order, interfaces) {
+                let (mut order, mut interfaces) = (*order, std::mem::take(interfaces));
+                let found = self.ng(&mut order, &mut interfaces);
+                self.place.format = Format::Ng { order, interfaces };
+                match found {
                     Ok(Some(frame)) => Ok(frame),
                     Ok(None) => return None,
                     Err(error) => Err(error),

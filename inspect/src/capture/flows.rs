@@ -1,10 +1,13 @@
 //! All TCP connections of a capture: which side opened each, and what each side sent, in order.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::direction::{self, Declarations, KnownServers, Opening, PortCarrier};
+use super::envelope::{BothEnds, Envelope, Lanes};
 use super::link::Segment;
 use super::reassembly::{self, Piece, Stream};
 use crate::sender::Sender;
@@ -16,6 +19,8 @@ pub struct FlowKey {
     pub client: SocketAddr,
     /// To whom.
     pub server: SocketAddr,
+    /// The tags and labels of its packets: what has equal addresses in two VLANs is two connections.
+    pub envelope: Envelope,
 }
 
 /// What happens on a connection.
@@ -32,11 +37,25 @@ pub enum Happening<'a> {
     Gap(Sender, u64),
     /// A side sent other bytes for the same place in its stream: so many differ.
     Conflict(Sender, usize),
+    /// Nothing was ever said on it, by either side. It ends next.
+    Unopened(Unopened),
     /// It is over.
     Ends {
         /// Its end was seen; else nothing more of it is followed.
         seen: bool,
     },
+}
+
+/// How a connection came to carry nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unopened {
+    /// Its server refused it by a reset.
+    Refused,
+    /// Nobody answered.
+    Unanswered,
+    /// It was opened, or may have been: the recording has not both directions.
+    Silent,
 }
 
 /// Bounds of all connections together.
@@ -45,18 +64,21 @@ pub struct FlowLimits {
     /// Connections followed at a time; segments of further ones are counted and left out.
     pub flows_max: usize,
     /// When all places are taken, the connection that was silent longest makes room if it was so at least this long.
-    /// `None`: never. Recordings end; live traffic has connections whose end nobody saw.
+    /// `None`: never.
     pub silent_after: Option<Duration>,
     /// Each direction of each.
     pub stream: reassembly::ReassemblyLimits,
+    /// Bytes held of all together, beyond which nothing is remembered of what was handed on, to compare retransmissions with.
+    pub remembered_bytes_max: usize,
 }
 
 impl Default for FlowLimits {
     fn default() -> Self {
         Self {
             flows_max: 65_536,
-            silent_after: None,
+            silent_after: Some(Duration::from_secs(600)),
             stream: reassembly::ReassemblyLimits::default(),
+            remembered_bytes_max: 128 << 20,
         }
     }
 }
@@ -73,12 +95,13 @@ pub struct Flows {
     limits: FlowLimits,
     /// Ends to which connections were opened.
     served: KnownServers,
-    open: HashMap<(SocketAddr, SocketAddr), Flow>,
+    open: HashMap<BothEnds, Flow>,
+    lanes: Lanes,
     next_number: FlowNumber,
     left_out: u64,
     held_bytes: usize,
-    /// Before then no connection was silent long enough to make room, when all places were taken last.
-    room_at: Duration,
+    /// When each connection was heard, or earlier: that is looked at when all places are taken.
+    by_silence: BTreeSet<(Duration, BothEnds)>,
 }
 
 #[derive(Debug)]
@@ -91,15 +114,14 @@ struct Flow {
     opening: Option<u32>,
     closed: [bool; 2],
     last: Duration,
-}
-
-/// The two ends in one order for both directions.
-fn both_ends(segment: &Segment<'_>) -> (SocketAddr, SocketAddr) {
-    if segment.source <= segment.destination {
-        (segment.source, segment.destination)
-    } else {
-        (segment.destination, segment.source)
-    }
+    /// Its place in [`Flows::by_silence`].
+    queued: Duration,
+    /// A payload byte was sent.
+    carried: bool,
+    /// Something other than a reset came from its server, or showed that it had come.
+    taken: bool,
+    /// Its server sent a reset.
+    reset: bool,
 }
 
 impl Flows {
@@ -109,10 +131,11 @@ impl Flows {
             limits,
             served: KnownServers::default(),
             open: HashMap::new(),
+            lanes: Lanes::default(),
             next_number: 0,
             left_out: 0,
             held_bytes: 0,
-            room_at: Duration::ZERO,
+            by_silence: BTreeSet::new(),
         }
     }
 
@@ -140,7 +163,7 @@ impl Flows {
         out: &mut Sink<'_>,
     ) {
         self.survey(segment);
-        let ends = both_ends(segment);
+        let ends = self.both_ends(segment);
         let opening = segment.syn && segment.acknowledged.is_none();
         // A new SYN on the same ends, not the old one again, is a new connection.
         if opening
@@ -161,12 +184,19 @@ impl Flows {
             }
             let flow = self.begin(at, segment, declared, out);
             self.open.insert(ends, flow);
+            if self.limits.silent_after.is_some() {
+                self.by_silence.insert((at, ends));
+            }
         }
         let Some(flow) = self.open.get_mut(&ends) else {
             return;
         };
         let held_before = flow.held_bytes();
         let over = flow.take(at, segment, out);
+        if self.held_bytes > self.limits.remembered_bytes_max {
+            flow.client.forget();
+            flow.server.forget();
+        }
         self.held_bytes = (self.held_bytes + flow.held_bytes()).saturating_sub(held_before);
         if over && let Some(flow) = self.remove(&ends) {
             flow.finish(at, true, out);
@@ -175,22 +205,28 @@ impl Flows {
 
     /// Ends the connection that was silent longest, if that is long enough; whether it did.
     fn make_room(&mut self, now: Duration, out: &mut Sink<'_>) -> bool {
-        // Each segment that is left out asks for it, so all connections are only gone through where one may be found.
-        let Some(limit) = self.limits.silent_after.filter(|_| now >= self.room_at) else {
+        let Some(limit) = self.limits.silent_after else {
             return false;
         };
-        let silent = self.open.iter().min_by_key(|(_, flow)| flow.last);
-        let Some((ends, flow)) = silent else { return false };
-        if now.saturating_sub(flow.last) < limit {
-            // Until then connections are only heard again, or come after this one.
-            self.room_at = flow.last.saturating_add(limit);
-            return false;
+        while let Some((heard, ends)) = self.by_silence.pop_first() {
+            let Some(flow) = self.open.get_mut(&ends) else {
+                continue;
+            };
+            if flow.last > heard {
+                flow.queued = flow.last;
+                self.by_silence.insert((flow.queued, ends));
+                continue;
+            }
+            if now.saturating_sub(heard) < limit {
+                self.by_silence.insert((heard, ends));
+                return false;
+            }
+            if let Some(flow) = self.remove(&ends) {
+                flow.finish(now, false, out);
+            }
+            return true;
         }
-        let ends = *ends;
-        if let Some(flow) = self.remove(&ends) {
-            flow.finish(now, false, out);
-        }
-        true
+        false
     }
 
     /// Bytes held of all connections.
@@ -200,14 +236,22 @@ impl Flows {
 
     /// Follows the connection that `segment` belongs to no longer: what it held is let go.
     pub fn give_up(&mut self, at: Duration, segment: &Segment<'_>, out: &mut Sink<'_>) {
-        if let Some(flow) = self.remove(&both_ends(segment)) {
+        let ends = self.both_ends(segment);
+        if let Some(flow) = self.remove(&ends) {
             flow.finish(at, false, out);
             self.left_out += 1;
         }
     }
 
-    fn remove(&mut self, ends: &(SocketAddr, SocketAddr)) -> Option<Flow> {
+    fn both_ends(&mut self, segment: &Segment<'_>) -> BothEnds {
+        let ends = (segment.source, segment.destination);
+        self.lanes
+            .ends(ends, segment.envelope, |ends| self.open.contains_key(ends))
+    }
+
+    fn remove(&mut self, ends: &BothEnds) -> Option<Flow> {
         let flow = self.open.remove(ends)?;
+        self.by_silence.remove(&(flow.queued, *ends));
         self.held_bytes = self.held_bytes.saturating_sub(flow.held_bytes());
         Some(flow)
     }
@@ -246,12 +290,20 @@ impl Flows {
         };
         let flow = Flow {
             number: self.next_number,
-            key: FlowKey { client, server },
+            key: FlowKey {
+                client,
+                server,
+                envelope: segment.envelope,
+            },
             client: Stream::new(self.limits.stream),
             server: Stream::new(self.limits.stream),
             opening: (segment.syn && segment.acknowledged.is_none()).then_some(segment.sequence),
             closed: [false; 2],
             last: at,
+            queued: at,
+            carried: false,
+            taken: false,
+            reset: false,
         };
         self.next_number += 1;
         out(flow.number, flow.key, at, Happening::Begins { opening });
@@ -273,6 +325,13 @@ impl Flow {
         } else {
             Sender::Server
         };
+        self.carried |= !segment.payload.is_empty() || segment.missing_bytes > 0;
+        match from {
+            Sender::Server if segment.rst => self.reset = true,
+            Sender::Server => self.taken = true,
+            // Who acknowledges has been answered.
+            Sender::Client => self.taken |= segment.acknowledged.is_some() && !segment.rst,
+        }
         let (stream, other, side) = match from {
             Sender::Client => (&mut self.client, &mut self.server, 0),
             Sender::Server => (&mut self.server, &mut self.client, 1),
@@ -327,6 +386,14 @@ impl Flow {
                 };
                 out(number, key, at, happening);
             });
+        }
+        if !self.carried {
+            let how = match (self.taken, self.reset) {
+                (true, _) => Unopened::Silent,
+                (false, true) => Unopened::Refused,
+                (false, false) => Unopened::Unanswered,
+            };
+            out(number, key, at, Happening::Unopened(how));
         }
         out(number, key, at, Happening::Ends { seen });
     }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::envelope::Envelope;
 use super::file::Frame;
 use super::link::{self, Packet, SkipReason, Transport};
 
@@ -41,10 +42,12 @@ pub struct Fragment {
     pub more: bool,
     /// Its bytes; `None` if the capture has not all of them.
     pub bytes: Option<Vec<u8>>,
+    /// The tags and labels that it came in.
+    pub envelope: Envelope,
 }
 
 /// What tells the packets apart: IPv4 goes by the protocol too.
-type Key = (IpAddr, IpAddr, u32, Option<u8>);
+type Key = (IpAddr, IpAddr, u32, Option<u8>, Envelope);
 
 #[derive(Debug)]
 struct PartialPacket {
@@ -84,6 +87,7 @@ impl Fragments {
             Packet::Whole(transport) => return Ok(Some(transport)),
             Packet::Fragment(fragment) => fragment,
         };
+        let envelope = fragment.envelope;
         let Some(whole) = self.add(frame.at, fragment) else {
             return Ok(None);
         };
@@ -98,7 +102,13 @@ impl Fragments {
             Packet::Fragment(_) => Err(SkipReason::Fragment),
             // Fragments of one packet go one way.
             Packet::Whole(Transport::Udp(_)) if link::to_group(frame) => Err(SkipReason::Group),
-            Packet::Whole(transport) => Ok(Some(transport)),
+            Packet::Whole(mut transport) => {
+                match &mut transport {
+                    Transport::Tcp(segment) => segment.envelope = envelope,
+                    Transport::Udp(datagram) => datagram.envelope = envelope,
+                }
+                Ok(Some(transport))
+            }
         }
     }
 
@@ -127,6 +137,7 @@ impl Fragments {
             ends.1,
             fragment.identification,
             ends.0.is_ipv4().then_some(fragment.protocol),
+            fragment.envelope,
         );
         let waiting = self.waiting.entry(key).or_insert_with(|| {
             self.begun += 1;

@@ -5,8 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use etherparse::{IpNumber, Ipv6ExtensionSlice, LaxNetSlice, TcpSlice, TransportSlice, UdpHeader, UdpSlice};
 
 use super::carriers;
+use super::envelope::Envelope;
 use super::file::Frame;
 use super::fragments::Fragment;
+use super::kinds::NotIp;
 
 /// A TCP segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub struct Segment<'a> {
     pub payload: &'a [u8],
     /// Payload bytes that were on the wire and were not kept.
     pub missing_bytes: usize,
+    /// The tags and labels that it came in.
+    pub envelope: Envelope,
 }
 
 /// A UDP datagram. What it says is nobody's concern here: no protocol over UDP is read.
@@ -40,6 +44,8 @@ pub struct Datagram {
     pub destination: SocketAddr,
     /// Payload bytes on the wire.
     pub payload_bytes: usize,
+    /// The tags and labels that it came in.
+    pub envelope: Envelope,
 }
 
 /// Why a packet is left aside.
@@ -51,9 +57,9 @@ pub enum SkipReason {
     /// ARP.
     #[error("ARP")]
     Arp,
-    /// No IP.
-    #[error("not IP")]
-    NotIp,
+    /// Neither IP nor ARP: what else.
+    #[error("{0}")]
+    NotIp(NotIp),
     /// IP may be in it, and cannot be read: how it is carried.
     #[error("{0}")]
     Encapsulated(&'static str),
@@ -62,10 +68,7 @@ pub enum SkipReason {
     Protocol(u8),
     /// A datagram to many at once. A flow names machines, and a group lies on no side of a gateway: a routed one does not
     /// forward it, a bridged one takes it for misplaced (`verdict::Reason::Misplaced`).
-    #[error(
-        "UDP to a multicast or broadcast address, which no flow can permit: a routed gateway does not forward it, a \
-         bridged one refuses it where the zones enforce"
-    )]
+    #[error("UDP to a multicast or broadcast address")]
     Group,
     /// A datagram by which an end goes on that did not begin, after a silence in which a gateway has forgotten who did.
     #[error(
@@ -93,7 +96,9 @@ impl SkipReason {
     /// Whether something could have been judged in the packet, had it been whole, or of a kind that is read.
     pub fn is_unread(self) -> bool {
         match self {
-            Self::Arp | Self::NotIp | Self::Protocol(_) | Self::Group | Self::Late => false,
+            // A tunnel: what is inside could be judged.
+            Self::Protocol(4 | 41 | 47 | 50 | 51) => true,
+            Self::Arp | Self::NotIp(_) | Self::Protocol(_) | Self::Group | Self::Late => false,
             Self::LinkType(_)
             | Self::Encapsulated(_)
             | Self::Fragment
@@ -109,9 +114,9 @@ fn protocol_name(protocol: u8) -> &'static str {
     match protocol {
         1 | 58 => " (ICMP)",
         2 => " (IGMP)",
-        4 | 41 => " (a tunnel: IP in IP)",
-        47 => " (a tunnel: GRE)",
-        50 | 51 => " (a tunnel: IPsec)",
+        4 | 41 => " (a tunnel, IP in IP, whose content is not read)",
+        47 => " (a tunnel, GRE, whose content is not read)",
+        50 | 51 => " (a tunnel, IPsec, whose content is not read)",
         89 => " (OSPF)",
         112 => " (VRRP)",
         132 => " (SCTP)",
@@ -134,10 +139,11 @@ pub fn ends(frame: &Frame<'_>) -> Option<(IpAddr, IpAddr)> {
     }
 }
 
-/// Whether a packet is of neighbour discovery (RFC 4861), which is settled between neighbours as ARP is: no flow speaks of it.
+/// Whether a packet is of neighbour discovery (RFC 4861), or of who listens to which group (RFC 2710, 3810), which is settled between
+/// neighbours as ARP is: no flow speaks of it.
 pub fn is_discovery(frame: &Frame<'_>) -> bool {
     let transport = carriers::network(frame).ok().and_then(|packet| packet.transport);
-    matches!(transport, Some(TransportSlice::Icmpv6(icmp)) if (133..=137).contains(&icmp.type_u8()))
+    matches!(transport, Some(TransportSlice::Icmpv6(icmp)) if matches!(icmp.type_u8(), 130..=137 | 143))
 }
 
 /// What an ICMP or ICMPv6 packet is, as far as gateways tell such packets apart.
@@ -209,6 +215,13 @@ pub fn is_group(address: IpAddr) -> bool {
     address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 
+/// The sender of a packet to many at once, which is no one's that [`is_discovery`] knows of; `None`: it is for one machine.
+pub fn group_sender(frame: &Frame<'_>) -> Option<IpAddr> {
+    let (source, destination) = ends(frame)?;
+    let to_many = is_group(destination) || to_group(frame);
+    (to_many && !is_discovery(frame)).then_some(source)
+}
+
 /// Whether the link carries `frame` to many at once, where it tells.
 pub(super) fn to_group(frame: &Frame<'_>) -> bool {
     // What Linux says of a cooked packet: 1 is a broadcast, 2 a multicast.
@@ -226,7 +239,7 @@ pub(super) fn to_group(frame: &Frame<'_>) -> bool {
 /// # Errors
 /// The frame holds no packet that can be read; the reason is counted.
 pub fn packet<'a>(frame: &Frame<'a>) -> Result<Packet<'a>, SkipReason> {
-    let packet = carriers::network(frame)?;
+    let (packet, envelope) = carriers::opened(frame)?;
     let (source, destination, announced) = match &packet.net {
         Some(LaxNetSlice::Ipv4(ip)) => {
             let header = ip.header();
@@ -248,26 +261,31 @@ pub fn packet<'a>(frame: &Frame<'a>) -> Result<Packet<'a>, SkipReason> {
             )
         }
         Some(LaxNetSlice::Arp(_)) => return Err(SkipReason::Arp),
-        None if packet.stop_err.is_some() => return Err(SkipReason::Headers),
-        None => return Err(SkipReason::NotIp),
+        None => return Err(SkipReason::Headers),
     };
     let Some(ip_payload) = packet.ip_payload() else {
         return Err(SkipReason::Headers);
     };
     if ip_payload.fragmented {
         let net = packet.net.as_ref().ok_or(SkipReason::Headers)?;
-        return fragment(net, ip_payload.payload)
-            .map(Packet::Fragment)
-            .ok_or(SkipReason::Headers);
+        let mut found = fragment(net, ip_payload.payload).ok_or(SkipReason::Headers)?;
+        found.envelope = envelope;
+        return Ok(Packet::Fragment(found));
     }
     // A length of 0 is what segmentation offload leaves behind: then the packet is as long as it is.
     let announced = announced
         .filter(|bytes| *bytes > 0)
         .unwrap_or(ip_payload.payload.len());
     let transport = match &packet.transport {
-        Some(TransportSlice::Tcp(tcp)) => Transport::Tcp(tcp_segment(source, destination, announced, tcp)),
+        Some(TransportSlice::Tcp(tcp)) => {
+            let mut segment = tcp_segment(source, destination, announced, tcp);
+            segment.envelope = envelope;
+            Transport::Tcp(segment)
+        }
         Some(TransportSlice::Udp(udp)) => {
-            let datagram = udp_datagram(source, destination, announced, udp).ok_or(SkipReason::Headers)?;
+            let datagram = udp_datagram(source, destination, announced, udp);
+            let mut datagram = datagram.ok_or(SkipReason::Headers)?;
+            datagram.envelope = envelope;
             if is_group(destination) || to_group(frame) {
                 return Err(SkipReason::Group);
             }
@@ -299,6 +317,7 @@ fn tcp_segment<'a>(source: IpAddr, destination: IpAddr, announced: usize, tcp: &
         rst: tcp.rst(),
         payload,
         missing_bytes,
+        envelope: Envelope::default(),
     }
 }
 
@@ -315,6 +334,7 @@ fn udp_datagram(
         source: SocketAddr::new(source, udp.source_port()),
         destination: SocketAddr::new(destination, udp.destination_port()),
         payload_bytes,
+        envelope: Envelope::default(),
     })
 }
 
@@ -338,6 +358,7 @@ fn fragment(net: &LaxNetSlice<'_>, rest: &[u8]) -> Option<Fragment> {
                 offset: header.fragments_offset().byte_offset().into(),
                 more: header.more_fragments(),
                 bytes: whole(announced, read),
+                envelope: Envelope::default(),
             })
         }
         LaxNetSlice::Ipv6(ip) => {
@@ -363,6 +384,7 @@ fn fragment(net: &LaxNetSlice<'_>, rest: &[u8]) -> Option<Fragment> {
                         offset: fragment.fragment_offset().byte_offset().into(),
                         more: fragment.more_fragments(),
                         bytes: whole(announced, extensions.slice().get(before..)?),
+                        envelope: Envelope::default(),
                     });
                 }
             }

@@ -17,6 +17,11 @@ pub enum Piece<'a> {
     Conflict(usize),
 }
 
+/// Pieces that wait for earlier ones, at most: each takes room beside its bytes.
+const PIECES_MAX: usize = 4_096;
+/// A piece that follows another becomes part of it up to so many bytes.
+const PIECE_BYTES_MAX: usize = 65_536;
+
 /// Bounds of one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReassemblyLimits {
@@ -45,7 +50,7 @@ pub struct Stream {
     next: u64,
     /// The last bytes handed on, ending at `next`; cleared by a gap.
     remembered: Vec<u8>,
-    /// Later bytes by position. A missing tail is known as such.
+    /// Later bytes by position; no two pieces overlap.
     waiting: BTreeMap<u64, Vec<u8>>,
     waiting_bytes: usize,
 }
@@ -187,17 +192,36 @@ impl Stream {
         }
     }
 
+    /// Keeps what is later than the next byte; where it overlaps what waits already, that counts.
     fn wait(&mut self, position: u64, payload: &[u8], out: &mut dyn FnMut(Piece<'_>)) {
-        if let Some(longer) = self.waiting.get(&position)
-            && longer.len() >= payload.len()
-        {
-            return;
+        let (mut at, mut rest) = (position, payload);
+        while !rest.is_empty() {
+            let next = self.waiting.range(at..).next().map(|(next, _)| *next);
+            let before = self.waiting.range_mut(..=at).next_back();
+            let before = before.map(|(from, piece)| (from + length(piece), piece));
+            let (end, skips) = match &before {
+                Some((end, _)) if *end > at => (*end, true),
+                _ => (next.unwrap_or(u64::MAX), false),
+            };
+            let count = usize::try_from(end.saturating_sub(at))
+                .unwrap_or(usize::MAX)
+                .min(rest.len());
+            let (now, after) = rest.split_at_checked(count).unwrap_or((rest, &[]));
+            if !skips {
+                self.waiting_bytes += now.len();
+                match before {
+                    Some((end, piece)) if end == at && piece.len() < PIECE_BYTES_MAX => {
+                        piece.extend_from_slice(now);
+                    }
+                    _ => {
+                        self.waiting.insert(at, now.to_vec());
+                    }
+                }
+            }
+            at += length(now);
+            rest = after;
         }
-        if let Some(shorter) = self.waiting.insert(position, payload.to_vec()) {
-            self.waiting_bytes -= shorter.len();
-        }
-        self.waiting_bytes += payload.len();
-        while self.waiting_bytes > self.limits.waiting_bytes_max {
+        while self.waiting_bytes > self.limits.waiting_bytes_max || self.waiting.len() > PIECES_MAX {
             let Some((&first, _)) = self.waiting.first_key_value() else {
                 return;
             };
@@ -211,12 +235,18 @@ impl Stream {
         let remembered_at = self.next - length(&self.remembered);
         let mut differing = differing(remembered_at, &self.remembered, position, payload);
         let end = position + length(payload);
-        for (at, bytes) in self.waiting.range(..end) {
+        let before = self.waiting.range(..position).next_back();
+        for (at, bytes) in before.into_iter().chain(self.waiting.range(position..end)) {
             differing += self::differing(*at, bytes, position, payload);
         }
         if differing > 0 {
             out(Piece::Conflict(differing));
         }
+    }
+
+    /// Forgets what was handed on: a retransmission is not compared with it.
+    pub fn forget(&mut self) {
+        self.remembered = Vec::new();
     }
 }
 

@@ -4,17 +4,22 @@
 //! into a zone `operations`, servers into a zone `control`, with one gateway between them, as a first sketch.
 
 mod allow;
+mod apart;
+mod flow;
+mod head;
 mod macs;
+mod names;
 mod place;
+mod shapes;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use penstock_policy::document::services::protocol_at;
 use penstock_policy::model::{Asset, Plant};
-use penstock_policy::text::is_hidden;
 
+pub use self::head::beyond_flows;
 use self::place::Place;
 use super::macs::SeenMacs;
 use super::{Ends, EntryKey, EntrySeen, Learned, PortCarrier, Talk};
@@ -25,53 +30,8 @@ pub type Clock<'c> = dyn Fn(std::time::Duration) -> String + 'c;
 
 /// Writes the proposal. `approver` is the public key of the first approver of a whole document.
 pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, clock: &Clock<'_>) -> String {
-    let mut out = String::from(
-        "# Proposed from recorded traffic. It says what happens, not what should: read it before you sign it.\n",
-    );
-    let mut read = Vec::new();
-    if learned.packets > 0 || learned.remarks.is_empty() {
-        read.push(format!("{} packets read", learned.packets));
-    }
-    if plant.is_some() {
-        read.push(format!(
-            "{} connections or operations are permitted already, or no gateway is known to stand between their ends",
-            learned.permitted_already
-        ));
-    }
-    if learned.by_grant > 0 {
-        read.push(format!(
-            "nothing is proposed for {} connections or conversations that only grants of remote access permit",
-            learned.by_grant
-        ));
-    }
-    if !read.is_empty() {
-        let _ = writeln!(out, "# {}.", read.join("; "));
-    }
-    if learned.unasked > 0 {
-        let _ = writeln!(
-            out,
-            "# {} operations have too many separate ranges, each or together, to be compared with the plant: they are proposed whole, \
-             though it may permit some of them.",
-            learned.unasked
-        );
-    }
-    for (reason, count) in &learned.skipped {
-        let _ = writeln!(out, "# Packets left aside: {count}, {reason}.");
-    }
-    for remark in &learned.remarks {
-        let _ = writeln!(
-            out,
-            "# {}",
-            remark.replace(|c: char| c.is_control() || is_hidden(c), " ")
-        );
-    }
-    if learned.left_out > 0 {
-        let _ = writeln!(
-            out,
-            "# {} packets of further connections were left out: there were more than are followed at a time.",
-            learned.left_out
-        );
-    }
+    let mut out = String::new();
+    head::write(&mut out, learned, plant.is_some());
     let unread = learned.unread_packets();
     let seen = &learned.macs;
     if let Some(plant) = plant {
@@ -79,20 +39,26 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
     }
     let together = plant.map(|plant| by_asset(learned, plant));
     let learned = together.as_ref().unwrap_or(learned);
-    let talks: Vec<(&Ends, &Talk)> = learned
-        .talks
-        .iter()
-        // A connection that passes, all of whose operations do, has nothing to propose.
-        .filter(|(_, talk)| plant.is_none() || talk.protocol.is_none() || talk.has_operations())
-        .collect();
+    let talks = learned.talks.iter();
+    // A connection that passes, all of whose operations do, has nothing to propose.
+    let talks = talks.filter(|(_, talk)| {
+        plant.is_none() || talk.protocol.is_none() || talk.is_read() || !talk.failed.is_empty()
+    });
+    let (in_vain, talks): (Vec<(&Ends, &Talk)>, Vec<_>) =
+        talks.partition(|(_, talk)| apart::came_to_nothing(talk));
+    let scanning = apart::scanning(&talks);
+    let (probes, talks): (Vec<_>, Vec<_>) = talks
+        .into_iter()
+        .partition(|(ends, talk)| scanning.contains(&ends.client) && apart::is_probe(ends, talk));
     let servers: BTreeSet<IpAddr> = talks.iter().map(|(ends, _)| ends.server.ip()).collect();
     let clients: BTreeSet<IpAddr> = talks.iter().map(|(ends, _)| ends.client).collect();
     let operating = place::operating(&talks);
-    let place = |address: IpAddr| match plant {
-        Some(plant) => Place::within(plant, address),
+    let places = plant.map(place::Places::of);
+    let place = |address: IpAddr| match &places {
+        Some(places) => places.within(address),
         None => Some(Place::sketched(&operating, address)),
     };
-    if talks.iter().any(|(_, talk)| talk.has_operations()) {
+    if talks.iter().any(|(_, talk)| talk.is_read()) {
         out.push_str(
             "# `allow` limits a flow to operations. A gateway whose agent cannot inspect the protocol refuses such a plan whole.\n",
         );
@@ -109,20 +75,31 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
         out.push_str("# Everything below WIDENS the existing plant: it is refused today.\n");
     }
     assets(&mut out, clients.union(&servers), &place, seen);
-    conduits(&mut out, &talks, &place, plant, clock);
+    let writing = Writing {
+        plant,
+        days: learned.days.count(),
+        clock,
+    };
+    conduits(&mut out, &talks, &place, &writing);
+    apart::write(&mut out, learned, (&in_vain, &probes), plant.is_some(), clock);
     out
 }
 
 /// The talks of an asset's several addresses as one: a flow names assets.
 fn by_asset(learned: &Learned, plant: &Plant) -> Learned {
     let mut together = Learned::default();
-    let first_of = |address: IpAddr| {
-        let holding = |asset: &&Asset| asset.addresses.contains(&address);
-        let asset = plant.assets.values().find(holding);
+    together.days = learned.days.clone();
+    together.attempts = learned.attempts.clone();
+    let of_asset = |asset: &Asset| {
+        let first = asset.addresses.first().copied();
         asset
-            .and_then(|asset| asset.addresses.first().copied())
-            .unwrap_or(address)
+            .addresses
+            .iter()
+            .map(move |address| (*address, first.unwrap_or(*address)))
+            .collect::<Vec<_>>()
     };
+    let first: HashMap<IpAddr, IpAddr> = plant.assets.values().flat_map(of_asset).collect();
+    let first_of = |address: IpAddr| first.get(&address).copied().unwrap_or(address);
     for (ends, talk) in &learned.talks {
         let ends = Ends {
             client: first_of(ends.client),
@@ -195,31 +172,35 @@ fn assets<'a>(
     }
 }
 
+/// What all flows are written by.
+struct Writing<'w> {
+    plant: Option<&'w Plant>,
+    /// Days on which anything was seen.
+    days: usize,
+    clock: &'w Clock<'w>,
+}
+
 fn conduits(
     out: &mut String,
     talks: &[(&Ends, &Talk)],
     place: &dyn Fn(IpAddr) -> Option<Place>,
-    plant: Option<&Plant>,
-    clock: &Clock<'_>,
+    writing: &Writing<'_>,
 ) {
+    let plant = writing.plant;
     let mut by_zones: BTreeMap<(String, String, bool), Flows> = BTreeMap::new();
     for (ends, talk) in talks {
         let (Some(from), Some(to)) = (place(ends.client), place(ends.server.ip())) else {
             continue;
         };
         if from.zone == to.zone {
-            let _ = writeln!(
-                out,
-                "# {} to {}: inside zone {}, which needs no conduit.",
-                ends.client, ends.server, from.zone
-            );
+            inside(out, ends, talk, &from.zone, writing);
             continue;
         }
         let passes =
             talk.has_operations() && plant.is_some_and(|plant| place::passes_without_agent(plant, ends));
         let zones = (from.zone.clone(), to.zone.clone(), passes);
         let flows = by_zones.entry(zones).or_default();
-        flow(flows, ends, talk, &from, &to, plant.is_some(), clock);
+        flow::write(flows, ends, talk, (&from, &to), writing);
     }
     if by_zones.is_empty() {
         return;
@@ -245,19 +226,47 @@ fn conduits(
                 "    on_agent_loss: pass # as at the flows that share its connections: `block` would hold for them too\n",
             );
         }
-        let _ = write!(out, "    flows:\n{}", flows.text);
+        let _ = write!(out, "    flows:\n{}", flows.in_order());
         given.insert(name);
+    }
+}
+
+/// What needs no conduit, with what it does: no gateway that stands at the zone's border sees it.
+fn inside(out: &mut String, ends: &Ends, talk: &Talk, zone: &str, writing: &Writing<'_>) {
+    let _ = writeln!(
+        out,
+        "# {} to {}: inside zone {zone}, which needs no conduit{}",
+        ends.client,
+        ends.server,
+        if talk.is_read() {
+            "; what it does there no gateway judges:"
+        } else {
+            "."
+        }
+    );
+    let lines = talk
+        .protocol
+        .map(|protocol| allow::needed(protocol, talk, writing.clock));
+    for line in lines.into_iter().flatten() {
+        let _ = writeln!(out, "#   {} # {}", line.entry, line.remark);
     }
 }
 
 /// The flows of one conduit while they are written.
 #[derive(Default)]
 struct Flows {
-    text: String,
+    /// How much is to be doubted of each, and its text.
+    written: Vec<(u32, String)>,
     names: BTreeSet<String>,
 }
 
 impl Flows {
+    /// All of them, what is most to be doubted first.
+    fn in_order(mut self) -> String {
+        self.written.sort_by_key(|(doubt, _)| std::cmp::Reverse(*doubt));
+        self.written.into_iter().map(|(_, text)| text).collect()
+    }
+
     /// A name for the flow between two assets: at most 63 characters, and no other flow's. The ends of the assets'
     /// names are kept, since machines of one kind differ there; where that is not enough, a number follows.
     fn name(&mut self, from: &Place, to: &Place, port: u16) -> String {
@@ -278,80 +287,6 @@ impl Flows {
     }
 }
 
-fn flow(
-    flows: &mut Flows,
-    ends: &Ends,
-    talk: &Talk,
-    from: &Place,
-    to: &Place,
-    widens: bool,
-    clock: &Clock<'_>,
-) {
-    let port = ends.server.port();
-    let name = flows.name(from, to, port);
-    let out = &mut flows.text;
-    let readable = talk.protocol.filter(|_| talk.has_operations());
-    let service = match (readable, port) {
-        (Some(protocol), port) if protocol_at(port) == Some(protocol) => protocol.word.to_owned(),
-        (Some(protocol), port) => format!("{}:{port}", protocol.word),
-        (None, port) => match ends.carrier {
-            PortCarrier::Tcp => format!("tcp/{port}"),
-            PortCarrier::Udp => format!("udp/{port}"),
-        },
-    };
-    let _ = match (&talk.connections, &talk.packets) {
-        (Occurrences { count: 1.., .. }, Some(packets)) if ends.carrier == PortCarrier::Udp => {
-            let (times, conversations) = (seen(packets, clock), conversations(talk.connections.count));
-            writeln!(out, "      # Datagrams {times}, in {conversations}.")
-        }
-        (Occurrences { count: 1.., .. }, _) => {
-            writeln!(out, "      # Connected {}.", seen(&talk.connections, clock))
-        }
-        (_, Some(packets)) => {
-            let times = seen(packets, clock);
-            writeln!(out, "      # Counted by gateways at its verdicts: {times}.")
-        }
-        (open, None) => writeln!(out, "      # Connected before {}, and still.", clock(open.first)),
-    };
-    if talk.guessed > 0 {
-        out.push_str(
-            "      # Who opened it is a guess: its beginning was not seen, and its ports do not tell. It may be the other way round.\n",
-        );
-    }
-    if readable.is_none() && known_port(ends) {
-        out.push_str(
-            "      # None of its operations was read, so this permits all of them: learn them first.\n",
-        );
-    }
-    if talk.unread {
-        out.push_str(
-            "      # Some of it could not be read as the protocol; inspection would end such connections.\n",
-        );
-    }
-    if talk.misfits {
-        out.push_str(
-            "      # Some of its answers fit no request; inspection would withhold those, and `penstock replay` names them.\n",
-        );
-    }
-    if talk.further > 0 {
-        let _ = writeln!(out, "      # {} further operations are left out.", talk.further);
-    }
-    let _ = write!(
-        out,
-        "      {name}:\n        source: {}\n        destination: {}\n        service: {service}\n",
-        from.asset, to.asset
-    );
-    let widening = if widens { "widens: " } else { "" };
-    let Some(protocol) = readable else { return };
-    if talk.in_order && protocol.matches_answers {
-        out.push_str(
-            "        answers: in-order # its server answers under other identifiers than it was asked\n",
-        );
-    }
-    out.push_str("        allow:\n");
-    allow::write(out, protocol, talk, widening, clock);
-}
-
 /// "120 times, from 2026-03-01T08:00:00Z to 2026-03-01T09:00:00Z".
 fn seen(seen: &Occurrences, clock: &Clock<'_>) -> String {
     let (first, last) = (clock(seen.first), clock(seen.last));
@@ -359,13 +294,6 @@ fn seen(seen: &Occurrences, clock: &Clock<'_>) -> String {
         1 => format!("once, at {first}"),
         count if first == last => format!("{count} times, at {first}"),
         count => format!("{count} times, from {first} to {last}"),
-    }
-}
-
-fn conversations(count: u64) -> String {
-    match count {
-        1 => "one conversation".to_owned(),
-        count => format!("{count} conversations"),
     }
 }
 

@@ -6,8 +6,8 @@ use penstock_policy::protocol::LimitSet;
 use penstock_policy::terms::NumberRange;
 
 use super::LimitSets;
-use super::ranges::{self, few, merge, merge_equal};
 use crate::operation::{Fact, Operation, SUB_FUNCTIONS, VALUES};
+use crate::ranges::{self, few, merge, merge_equal};
 use crate::replay::Occurrences;
 
 /// So many values of a request are asked for at the cost of another request.
@@ -36,13 +36,42 @@ pub struct EntrySeen {
     pub sets: LimitSets,
 }
 
+/// Why an operation is not taken for needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Failure {
+    /// Its server refused it.
+    Refused,
+    /// Its server answered others, and not this one.
+    Unanswered,
+    /// It does not have the form that its protocol gives it.
+    Malformed,
+}
+
+/// What became of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It was carried out.
+    Worked,
+    /// The recording does not show whether it was.
+    Unconfirmed,
+    /// It was not.
+    Failed(Failure),
+}
+
 /// What is learned from one operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lesson {
     /// It needs a line.
     Entry(EntryKey, LimitSets),
-    /// A client opened a session under this name.
-    Name(String),
+    /// It shows that this was asked for before, at least.
+    Inferred(EntryKey, LimitSets),
+    /// A client opened a session.
+    Name {
+        /// Under this name; empty if it gave none.
+        name: String,
+        /// As this user, if it named one.
+        user: Option<String>,
+    },
     /// It needs no rule, or follows from another operation.
     Nothing,
 }
@@ -259,10 +288,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::learn::talk::TalkLimits;
+    use crate::learn::talk::{Standing, TalkLimits};
     use crate::learn::{Ends, Learned, PortCarrier};
     use crate::modbus::Request;
     use crate::mqtt;
+    use crate::protocols;
 
     /// What one entry takes beside its texts, bytes.
     fn memory(key: &EntryKey, seen: &EntrySeen) -> usize {
@@ -296,7 +326,13 @@ mod tests {
         for operation in [publish.into(), write] {
             let mut learned = Learned::within(TalkLimits::default());
             for _ in 0..2 {
-                learned.operation(ends, Some(operation.protocol), Duration::ZERO, &operation);
+                let lesson = protocols::of(operation.protocol).unwrap().learn(&operation);
+                learned.lesson(
+                    ends,
+                    Some(operation.protocol),
+                    Duration::ZERO,
+                    (lesson, Standing::Worked),
+                );
             }
             let kept = learned.talks.values().flat_map(|talk| &talk.operations);
             let each = kept.map(|(key, seen)| memory(key, seen) / seen.things());

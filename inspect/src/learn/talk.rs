@@ -6,13 +6,23 @@ use std::time::Duration;
 
 use penstock_policy::protocol::Protocol;
 
+use super::attempts::Attempts;
+use super::days::Days;
 use super::entry::{EntryKey, EntrySeen, Lesson};
+pub use super::entry::{Failure, Standing};
 use super::macs::SeenMacs;
-use crate::capture::SkipReason;
+pub use super::room::TalkLimits;
+use super::room::{TalkRoom, add_entry};
+use super::sets::LimitSets;
 pub use crate::capture::direction::PortCarrier;
+use crate::capture::flows::Unopened;
+use crate::capture::{Envelope, SkipReason};
 use crate::operation::Operation;
 use crate::protocols;
 use crate::replay::Occurrences;
+
+/// Tags and labels that are counted apart.
+const ENVELOPES_MAX: usize = 4_096;
 
 /// Who talks to whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,10 +46,18 @@ pub struct Talk {
     pub protocol: Option<Protocol>,
     /// Its operations, by what one line of a proposal can say.
     pub operations: BTreeMap<EntryKey, EntrySeen>,
+    /// Operations that were asked in vain: none of them is proposed.
+    pub failed: BTreeMap<(Failure, EntryKey), EntrySeen>,
+    /// Operations that were not seen, and must have been asked before: from what came of them.
+    pub inferred: BTreeMap<EntryKey, EntrySeen>,
     /// Under which names clients opened sessions.
     pub names: BTreeSet<String>,
+    /// As which users; empty: one named none.
+    pub users: BTreeSet<String>,
     /// Distinct things that were not kept.
     pub further: u64,
+    /// Its content alone says which protocol it is.
+    pub by_content: bool,
     /// Bytes that could not be read as the protocol of the port: then no operation can be proposed.
     pub unread: bool,
     /// Answers under other identifiers than their requests': such a flow needs `answers: in-order`.
@@ -48,35 +66,16 @@ pub struct Talk {
     pub misfits: bool,
     /// Of how many of its connections or packets it is a guess who opened them.
     pub guessed: u64,
+    /// Of how many connections the opening was seen.
+    pub opened: u64,
+    /// Operations that count as carried out, though their answers are not in the recording.
+    pub unconfirmed: u64,
+    /// Of how many UDP conversations both ends were heard; `None`: nobody counted.
+    pub answered: Option<u64>,
+    /// On which days it was seen.
+    pub days: Days,
     /// Distinct things in it, as counted by [`Learned::add`].
     things: usize,
-}
-
-/// Bounds of what is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TalkLimits {
-    /// Pairs of ends.
-    pub talks_max: usize,
-    /// Distinct things of one pair: operations, separate ranges, topics, names of clients.
-    pub distinct_max: usize,
-    /// Distinct things of all pairs together.
-    pub things_max: usize,
-    /// Bytes of one topic or name.
-    pub text_bytes_max: usize,
-    /// Bytes of all of them.
-    pub texts_bytes_max: usize,
-}
-
-impl Default for TalkLimits {
-    fn default() -> Self {
-        Self {
-            talks_max: 65_536,
-            distinct_max: 10_000,
-            things_max: 1_000_000,
-            text_bytes_max: 65_535,
-            texts_bytes_max: 64 << 20,
-        }
-    }
 }
 
 /// Talks, within limits.
@@ -94,6 +93,12 @@ pub struct Learned {
     pub packets: u64,
     /// Packets left aside, and why: nothing is proposed for what they carry.
     pub skipped: BTreeMap<SkipReason, u64>,
+    /// Connections on which nothing was said: nothing is proposed for them.
+    pub attempts: BTreeMap<Ends, Attempts>,
+    /// Packets that came with tags or labels, by these: what they carry is proposed as if it came without.
+    pub enveloped: BTreeMap<Envelope, u64>,
+    /// Days on which anything was seen.
+    pub days: Days,
     /// What found no place in [`Learned::talks`], or whose connection was not followed.
     pub left_out: u64,
     /// Sentences that a reader of the proposal should know.
@@ -131,17 +136,57 @@ impl Learned {
         Some(talk)
     }
 
-    /// Adds one operation.
-    pub(super) fn operation(
+    /// Adds what is learned from one operation.
+    pub(super) fn lesson(
         &mut self,
         ends: Ends,
         protocol: Option<Protocol>,
         at: Duration,
-        operation: &Operation<'_>,
+        (lesson, standing): (Lesson, Standing),
     ) {
         let mut one = Talk::new(at, protocol);
-        one.operation(at, operation);
+        one.lesson(at, lesson, standing);
         self.add(ends, one);
+    }
+
+    /// Counts a request that does not have the form that its protocol gives it.
+    pub(super) fn malformed(
+        &mut self,
+        ends: Ends,
+        protocol: Protocol,
+        at: Duration,
+        operation: &Operation<'_>,
+    ) {
+        let Some(inspector) = protocols::of(protocol) else {
+            return;
+        };
+        let lesson = inspector.learn(operation);
+        self.lesson(
+            ends,
+            Some(protocol),
+            at,
+            (lesson, Standing::Failed(Failure::Malformed)),
+        );
+    }
+
+    /// Counts a packet that came with tags or labels.
+    pub(super) fn came_in(&mut self, envelope: Envelope) {
+        if !envelope.is_plain()
+            && (self.enveloped.len() < ENVELOPES_MAX || self.enveloped.contains_key(&envelope))
+        {
+            *self.enveloped.entry(envelope).or_default() += 1;
+        }
+    }
+
+    /// Counts a connection on which nothing was said.
+    pub(super) fn attempt(&mut self, ends: Ends, at: Duration, how: Unopened) {
+        if let Some(attempts) = self.attempts.get_mut(&ends) {
+            attempts.again(at, how);
+        } else if self.attempts.len() < self.limits.talks_max {
+            self.attempts.insert(ends, Attempts::once(at, how));
+        } else {
+            self.left_out += 1;
+        }
     }
 
     /// Adds what others gathered of these ends: counts add up, ranges join.
@@ -195,34 +240,6 @@ impl Learned {
     }
 }
 
-/// What is left of the limits.
-struct TalkRoom<'r> {
-    limits: TalkLimits,
-    things: &'r mut usize,
-    texts_bytes: &'r mut usize,
-}
-
-impl TalkRoom<'_> {
-    /// Takes room for `things` more of a talk that has `distinct`, and for a text; whether there was.
-    fn take(&mut self, distinct: &mut usize, things: usize, text_bytes: usize) -> bool {
-        let fits = *distinct + things <= self.limits.distinct_max
-            && *self.things + things <= self.limits.things_max
-            && text_bytes <= self.limits.text_bytes_max
-            && *self.texts_bytes + text_bytes <= self.limits.texts_bytes_max;
-        if fits {
-            *distinct += things;
-            *self.things += things;
-            *self.texts_bytes += text_bytes;
-        }
-        fits
-    }
-
-    fn give(&mut self, distinct: &mut usize, things: usize) {
-        *distinct = distinct.saturating_sub(things);
-        *self.things = self.things.saturating_sub(things);
-    }
-}
-
 impl Talk {
     /// Of these ends nothing is known yet but that they talk.
     pub fn new(at: Duration, protocol: Option<Protocol>) -> Self {
@@ -235,24 +252,38 @@ impl Talk {
             packets: None,
             protocol,
             operations: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            inferred: BTreeMap::new(),
             names: BTreeSet::new(),
+            users: BTreeSet::new(),
             further: 0,
+            by_content: false,
             unread: false,
             in_order: false,
             misfits: false,
             guessed: 0,
+            opened: 0,
+            unconfirmed: 0,
+            answered: None,
+            days: Days::default(),
             things: 0,
         }
     }
 
-    /// Whether operations were read in it.
+    /// Whether operations were read in it that a line can permit.
     pub fn has_operations(&self) -> bool {
-        !self.operations.is_empty()
+        !self.operations.is_empty() || !self.inferred.is_empty()
+    }
+
+    /// Whether a client opened a session, or anything was read that a line can permit.
+    pub fn is_read(&self) -> bool {
+        self.has_operations() || !self.names.is_empty()
     }
 
     fn texts_bytes(&self) -> usize {
-        let names = self.names.iter().map(String::len);
-        let entries = self.operations.iter();
+        let names = self.names.iter().chain(&self.users).map(String::len);
+        let failed = self.failed.iter().map(|((_, key), seen)| (key, seen));
+        let entries = self.operations.iter().chain(&self.inferred).chain(failed);
         let of_entries = entries.map(|(key, seen)| key.texts_bytes() + seen.texts_bytes());
         of_entries.chain(names).sum()
     }
@@ -264,6 +295,7 @@ impl Talk {
         };
         !talk.operations.iter().all(|(key, seen)| known(key, seen))
             || !talk.names.is_subset(&self.names)
+            || !talk.users.is_subset(&self.users)
             || (talk.unread && !self.unread)
             || (talk.in_order && !self.in_order)
             || (talk.misfits && !self.misfits)
@@ -280,63 +312,87 @@ impl Talk {
             (one, other) => one.or(other),
         };
         self.further = self.further.saturating_add(more.further);
+        self.by_content |= more.by_content;
         self.unread |= more.unread;
         self.in_order |= more.in_order;
         self.misfits |= more.misfits;
         self.guessed = self.guessed.saturating_add(more.guessed);
+        self.opened = self.opened.saturating_add(more.opened);
+        self.unconfirmed = self.unconfirmed.saturating_add(more.unconfirmed);
+        self.answered = match (self.answered, more.answered) {
+            (Some(one), Some(other)) => Some(one.saturating_add(other)),
+            (one, other) => one.or(other),
+        };
+        self.days.join(&more.days);
+        let Self {
+            operations,
+            failed,
+            inferred,
+            names,
+            users,
+            further,
+            things,
+            ..
+        } = self;
+        let mut count = |kept: bool| *further += u64::from(!kept);
         for (key, seen) in more.operations {
-            self.add_entry(key, &seen, room);
+            count(add_entry(operations, key.compact(), &seen, (things, room)));
         }
-        for name in more.names {
-            if self.names.contains(&name) {
-                continue;
-            }
-            if room.take(&mut self.things, 1, name.len()) {
-                self.names.insert(name);
-            } else {
-                self.further += 1;
+        for (key, seen) in more.inferred {
+            count(add_entry(inferred, key.compact(), &seen, (things, room)));
+        }
+        for ((why, key), seen) in more.failed {
+            // What is not proposed needs no place: without one it is only not listed.
+            add_entry(failed, (why, key.compact()), &seen, (things, room));
+        }
+        for (known, more) in [(names, more.names), (users, more.users)] {
+            for name in more {
+                if known.contains(&name) {
+                    continue;
+                }
+                let fits = room.take(things, 1, name.len());
+                count(fits);
+                if fits {
+                    known.insert(name);
+                }
             }
         }
     }
 
-    fn add_entry(&mut self, key: EntryKey, seen: &EntrySeen, room: &mut TalkRoom<'_>) {
-        let known = self.operations.get_mut(&key);
-        let (before, texts_before) = match &known {
-            Some(known) => (known.things(), key.texts_bytes() + known.texts_bytes()),
-            None => (0, 0),
+    fn lesson(&mut self, at: Duration, lesson: Lesson, standing: Standing) {
+        let seen = |sets| EntrySeen {
+            seen: Occurrences::once(at),
+            sets,
         };
-        let together = match known {
-            Some(known) if known.holds(seen) => {
-                known.seen = known.seen.and(seen.seen);
-                return;
+        self.unconfirmed += u64::from(standing == Standing::Unconfirmed);
+        match (lesson, standing) {
+            (Lesson::Entry(key, sets), Standing::Failed(why)) => {
+                self.failed.insert((why, key), seen(sets));
             }
-            Some(known) => known.and(seen),
-            None => seen.in_order(),
-        };
-        let after = together.things();
-        let text_bytes = (key.texts_bytes() + together.texts_bytes()).saturating_sub(texts_before);
-        if !room.take(&mut self.things, after.saturating_sub(before), text_bytes) {
-            self.further += 1;
-            return;
-        }
-        // Ranges that were separate have met.
-        room.give(&mut self.things, before.saturating_sub(after));
-        self.operations.insert(key.compact(), together.compact());
-    }
-
-    fn operation(&mut self, at: Duration, operation: &Operation<'_>) {
-        let Some(inspector) = protocols::of(operation.protocol) else {
-            return;
-        };
-        match inspector.learn(operation) {
-            Lesson::Entry(key, sets) => {
-                let seen = Occurrences::once(at);
-                self.operations.insert(key, EntrySeen { seen, sets });
+            (Lesson::Entry(key, sets), _) => {
+                self.operations.insert(key, seen(sets));
             }
-            Lesson::Name(name) => {
+            (Lesson::Name { name, .. }, Standing::Failed(why)) => {
+                let session = self
+                    .protocol
+                    .and_then(|protocol| protocol.vocabulary().session.as_ref());
+                if let Some(session) = session {
+                    let key = EntryKey {
+                        operation: session.operation.to_owned(),
+                        texts: vec![(session.names, name)],
+                        ..EntryKey::default()
+                    };
+                    self.failed.insert((why, key), seen(LimitSets::default()));
+                }
+            }
+            (Lesson::Inferred(..), Standing::Failed(_)) | (Lesson::Nothing, _) => {}
+            (Lesson::Inferred(key, sets), _) => {
+                self.inferred.insert(key, seen(sets));
+            }
+            (Lesson::Name { name, user }, _) => {
                 self.names.insert(name);
+                self.users.insert(user.unwrap_or_default());
             }
-            Lesson::Nothing => {}
         }
     }
 }

@@ -9,6 +9,7 @@ use super::request::{Files, Request, Values};
 use super::{ModbusRules, Span};
 use crate::learn::{EntryKey, EntrySeen, Lesson};
 use crate::operation::{Operation, SUB_FUNCTIONS, VALUES};
+use crate::protocols::Confirmation;
 
 /// A line for each function of each unit; places that are written with their values apart, but for files.
 pub(super) fn lesson(operation: &Operation<'_>) -> Lesson {
@@ -22,6 +23,15 @@ pub(super) fn lesson(operation: &Operation<'_>) -> Lesson {
         Some((name, LimitSet::Numbers(vec![numbers])))
     });
     Lesson::Entry(key, sets.collect())
+}
+
+/// Everything is answered but what makes a device listen only (V1.1b3, 6.8.1).
+pub(super) fn confirmed_by(operation: &Operation<'_>) -> Confirmation {
+    const FORCE_LISTEN_ONLY: u32 = 4;
+    match operation.numbers(SUB_FUNCTIONS) {
+        Some(sub) if sub.first == FORCE_LISTEN_ONLY => Confirmation::NoRefusal,
+        _ => Confirmation::Answer,
+    }
 }
 
 /// Whether what a function touches are files, whose values are not kept by their places.

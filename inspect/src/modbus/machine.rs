@@ -45,6 +45,8 @@ pub(crate) struct Modbus {
     begun: usize,
     /// Requests may be in flight that were not read: an answer to nothing known is no deviation.
     is_midway: bool,
+    /// Requests that were judged, by which an answer is told to belong to one.
+    judged: u64,
 }
 
 /// What becomes of one ADU.
@@ -66,6 +68,7 @@ impl Modbus {
             unproven: Unproven::default(),
             begun: 0,
             is_midway: false,
+            judged: 0,
         }
     }
 

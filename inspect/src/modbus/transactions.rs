@@ -43,6 +43,8 @@ pub(crate) struct Outstanding {
     pub(crate) reads: Option<Reads>,
     /// Other rules no longer permit it: its answer is not the client's.
     pub(crate) revoked: bool,
+    /// How many requests of the connection came before it; of one that another process has read it is 0.
+    pub(crate) number: u64,
 }
 
 /// The addresses that a request reads, with its sub-function.
@@ -253,6 +255,7 @@ impl Transactions {
             earlier: false,
             reads,
             revoked: false,
+            number: 0,
         });
         Ok(())
     }
@@ -281,8 +284,16 @@ impl Transactions {
             earlier: false,
             reads: None,
             revoked: false,
+            number: 0,
         });
         Ok(())
+    }
+
+    /// The request that was noted last was the one with this number.
+    pub(crate) fn numbered(&mut self, number: u64) {
+        if let Some(last) = self.in_flight.last_mut() {
+            last.number = number;
+        }
     }
 
     /// Nobody is told any more that it was refused: from here on servers answer for themselves.

@@ -1,4 +1,8 @@
 //! CONNECT and CONNACK (sections 3.1 and 3.2).
+//!
+//! MQTT 3.1 (protocol name `MQIsdp`, level 3) is read as 3.1.1, which differs from it in these: a client has to name itself, and a broker has no code
+//! for a subscription that it refuses. Such a client gets 3.1.1's, which it takes for a grant that it does not know: nothing is
+//! delivered to it either way.
 
 use super::version::Version;
 use super::properties::{self, PropertyPlaces};
@@ -44,9 +48,10 @@ impl<'a> Connect<'a> {
     pub fn decode(body: &'a [u8]) -> Result<Self, MqttError> {
         let mut reader = Reader::new(body);
         let name = wire::text(&mut reader).map_err(|_| MqttError::Protocol)?;
-        let version = match (name, wire::byte(&mut reader)?) {
-            ("MQTT", 4) => Version::V311,
-            ("MQTT", 5) => Version::V5,
+        let (version, is_named) = match (name, wire::byte(&mut reader)?) {
+            ("MQIsdp", 3) => (Version::V311, true),
+            ("MQTT", 4) => (Version::V311, false),
+            ("MQTT", 5) => (Version::V5, false),
             _ => return Err(MqttError::Protocol),
         };
         let flags = wire::byte(&mut reader)?;
@@ -69,6 +74,9 @@ impl<'a> Connect<'a> {
             return Err(MqttError::Forbidden(
                 "an empty client identifier without a clean session",
             ));
+        }
+        if is_named && client_id.is_empty() {
+            return Err(MqttError::Forbidden("an empty client identifier in MQTT 3.1"));
         }
         let will = if will {
             properties_of(version, &mut reader, PropertyPlaces::WILL)?;

@@ -5,20 +5,24 @@ use std::collections::BTreeMap;
 use penstock_policy::protocol::LimitSet;
 
 use super::judge::MqttRules;
-use super::operation::{self, CLIENT_IDS, QOS, RETAIN, TOPICS};
+use super::operation::{self, CLIENT_IDS, QOS, RETAIN, TOPICS, USERS};
 use crate::learn::{EntryKey, EntrySeen, Lesson};
 use crate::operation::Operation;
+use crate::protocols::Confirmation;
 
-/// A line for each topic; a will needs the same as a publication to its topic.
+/// A line for each topic; a will needs the same as a publication to its topic. What is delivered shows a subscription, at least to
+/// its topic.
 pub(super) fn lesson(operation: &Operation<'_>) -> Lesson {
     let permitted_as = match operation.name {
         "publish" | "will" => "publish",
-        "subscribe" => "subscribe",
+        "subscribe" | "deliver" => "subscribe",
         "connect" => {
-            let client_id = operation.text(CLIENT_IDS).unwrap_or_default();
-            return Lesson::Name(client_id.to_owned());
+            return Lesson::Name {
+                name: operation.text(CLIENT_IDS).unwrap_or_default().to_owned(),
+                user: operation.text(USERS).map(str::to_owned),
+            };
         }
-        // A delivery follows from its subscription, an end of one needs no rule.
+        // An end of a subscription needs no rule.
         _ => return Lesson::Nothing,
     };
     let mut sets = BTreeMap::new();
@@ -28,7 +32,21 @@ pub(super) fn lesson(operation: &Operation<'_>) -> Lesson {
     if permitted_as == "publish" {
         sets.insert(RETAIN, LimitSet::Flag(operation.is(RETAIN)));
     }
-    Lesson::Entry(EntryKey::of(operation, permitted_as, &[]), sets.into())
+    let (key, sets) = (EntryKey::of(operation, permitted_as, &[]), sets.into());
+    match operation.name {
+        "deliver" => Lesson::Inferred(key, sets),
+        _ => Lesson::Entry(key, sets),
+    }
+}
+
+/// A broker answers subscriptions, and publications at QoS 1 and 2; where it does not, it carries them out all the same.
+pub(super) fn confirmed_by(operation: &Operation<'_>) -> Confirmation {
+    let acknowledged = || operation.numbers(QOS).is_some_and(|qos| qos.first > 0);
+    match operation.name {
+        "connect" | "will" | "subscribe" => Confirmation::NoRefusal,
+        "publish" if acknowledged() => Confirmation::NoRefusal,
+        _ => Confirmation::Nothing,
+    }
 }
 
 /// Whether all messages that were seen of a topic are permitted, at each quality of service between the least and the greatest.

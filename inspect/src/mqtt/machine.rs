@@ -1,10 +1,12 @@
 //! One MQTT connection: what it has, and what is asked of it.
 //!
 //! - [`stream`]: packets off the stream, and what passes by without being held; [`order`]: which may come when.
-//! - [`operations`]: what becomes of the packets that do something; [`split`]: subscriptions that go on in part.
+//! - [`operations`]: what becomes of the packets that do something; [`split`]: subscriptions that go on in part; [`confirmed`]: what the
+//!   broker has answered.
 //! - [`standing`]: what a client has, when the rules change; [`sessions`]: what it has beyond one connection.
 //! - [`queue`]: the gateway's own packets. [`seek`]: where a packet begins. [`frozen`]: its state as bytes.
 
+mod confirmed;
 mod frozen;
 mod operations;
 mod order;
@@ -22,6 +24,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
+use self::confirmed::Unconfirmed;
 use self::seek::Begins;
 use self::sessions::{Membership, SessionPublications, Sessions};
 use self::split::Splits;
@@ -75,6 +78,8 @@ pub(crate) struct Mqtt {
     is_passing_permitted: bool,
     /// Observing: that it is revoked was reported.
     is_revocation_told: bool,
+    /// Operations that the broker may yet refuse.
+    unconfirmed: Unconfirmed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -157,6 +162,7 @@ impl Mqtt {
             will_permitted: false,
             is_passing_permitted: false,
             is_revocation_told: false,
+            unconfirmed: Unconfirmed::default(),
         }
     }
 

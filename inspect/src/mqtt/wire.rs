@@ -26,8 +26,8 @@ pub enum MqttError {
     /// The first packet is not the one that opens a connection, or that one comes twice.
     #[error("packet type {0} cannot come at this point of the connection")]
     Order(u8),
-    /// Not MQTT 3.1.1 or 5.
-    #[error("the protocol name or level is not that of MQTT 3.1.1 or 5")]
+    /// Not MQTT 3.1, 3.1.1 or 5.
+    #[error("the protocol name or level is not that of MQTT 3.1, 3.1.1 or 5")]
     Protocol,
     /// A reserved bit or a combination that the standard forbids.
     #[error("a flag or a combination of flags is forbidden: {0}")]

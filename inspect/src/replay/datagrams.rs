@@ -161,7 +161,8 @@ fn judged(plans: &Plans, over: &Conversation) -> Vec<Judgement> {
     let (client, server) = (over.client.ip(), over.server);
     let at = |at| {
         let tracks = plans.between(client, server.ip(), Carried::Udp(server.port()), When::At(at));
-        tracks.into_iter().map(Judgement::from)
+        let tracks = tracks.into_iter().map(|track| track.coming_in(over.envelope));
+        tracks.map(Judgement::from)
     };
     let mut judgements: Vec<Judgement> = at(over.first).collect();
     let mut turn = plans.next_turn(over.first);

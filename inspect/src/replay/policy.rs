@@ -4,14 +4,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_policy::plan::{Endpoint, Plan, opened_by};
-use penstock_policy::terms::{Answers, OnRefusal, Transport};
+use penstock_policy::plan::{Endpoint, Plan, PlanInterface, opened_by};
+use penstock_policy::terms::{Answers, Enforcement, GatewayMode, OnRefusal, Transport};
 use penstock_policy::verdict::{
     Carried, Connection, Decision, Permissions, Reason, RuleName, decide, permitted,
 };
 
 use super::Answer;
 use super::moment::{TimedPlan, When};
+use crate::capture::Envelope;
 use crate::capture::direction::{Declarations, PortCarrier};
 use crate::judge::{Rules, RulesError, Verdict};
 use crate::operation::Operation;
@@ -46,6 +47,61 @@ pub struct Track {
     pub gateway: Option<String>,
     /// What it does with the connection.
     pub gate: Gate,
+    /// What it does with frames that are not plain IP or ARP.
+    pub others: OtherFrames,
+}
+
+/// What a gateway does with frames from one side to another that have tags or labels, or carry neither IP nor ARP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OtherFrames {
+    /// It has no say in them: nobody stands between, or both sides are one zone's.
+    Unjudged,
+    /// It is a router: what carries IP arrives at an interface for it, and nothing else crosses.
+    Routed,
+    /// It is a bridge, and lets them cross because its zones only observe.
+    Observed,
+    /// It is a bridge, and drops them.
+    Dropped,
+}
+
+impl OtherFrames {
+    /// From one side of a gateway to another.
+    pub(super) fn between(plan: &Plan, ingress: &PlanInterface, egress: &PlanInterface) -> Self {
+        // Such a frame shows no address by which a zone could be told from another.
+        let observes = |side: &PlanInterface| side.observing.mode(None) == Enforcement::Observe;
+        match plan.mode {
+            GatewayMode::Routed => Self::Routed,
+            GatewayMode::Bridged
+                if ingress.zone == egress.zone && ingress.behind.is_empty() && egress.behind.is_empty() =>
+            {
+                Self::Unjudged
+            }
+            GatewayMode::Bridged if observes(ingress) && observes(egress) => Self::Observed,
+            GatewayMode::Bridged => Self::Dropped,
+        }
+    }
+}
+
+impl Track {
+    /// The same for a connection whose packets come in `envelope`: a bridged gateway looks at no packet behind a tag.
+    #[must_use]
+    pub fn coming_in(mut self, envelope: Envelope) -> Self {
+        let observing = match self.others {
+            OtherFrames::Observed => true,
+            OtherFrames::Dropped => false,
+            OtherFrames::Unjudged | OtherFrames::Routed => return self,
+        };
+        let open = !matches!(self.gate, Gate::Shut { observing: false, .. });
+        if !envelope.is_plain() && open {
+            self.gate = Gate::Shut {
+                because: format!(
+                    "its packets come {envelope}, and a bridged gateway lets only plain IPv4, IPv6 and ARP cross"
+                ),
+                observing,
+            };
+        }
+        self
+    }
 }
 
 /// What a gateway does with a connection.
@@ -147,6 +203,7 @@ impl Plans {
                     tracks.push(Track {
                         gateway: Some(plan.gateway.to_string()),
                         gate: gate(&plan, &connection),
+                        others: OtherFrames::between(&plan, ingress, egress),
                     });
                 }
             }
@@ -162,9 +219,18 @@ impl Plans {
                 },
                 None => Gate::Uncrossed,
             };
-            tracks.push(Track { gateway: None, gate });
+            tracks.push(Track {
+                gateway: None,
+                gate,
+                others: OtherFrames::Unjudged,
+            });
         }
         tracks
+    }
+
+    /// All of them, without any grant.
+    pub(super) fn plans(&self) -> impl Iterator<Item = &Plan> {
+        self.plans.iter().map(TimedPlan::plan)
     }
 
     /// Whether an address belongs on some side of some gateway.

@@ -12,8 +12,10 @@ use crate::capture::{Frame, SkipReason, link};
 /// Packets of what has no ports, between two ends that a gateway stands between.
 #[derive(Debug, Default)]
 pub(super) struct Portless {
-    /// They pass, or are only observed.
+    /// They pass.
     pub(super) allowed: BTreeMap<String, u64>,
+    /// They pass only because their zones observe.
+    pub(super) observed: BTreeMap<String, u64>,
     /// They do not.
     pub(super) refused: BTreeMap<String, u64>,
     /// Errors of ICMP may pass or not: the kernel asks for the connection that they quote.
@@ -55,9 +57,15 @@ impl Portless {
                 ),
             ),
             [Track { gateway: None, .. }] => return false,
-            tracks if tracks.iter().all(|track| track.gate.answer().allowed) => {
-                (&mut self.allowed, format!("{what}: passes, or is only observed"))
+            tracks if tracks.iter().all(|track| track.gate.permits()) => {
+                (&mut self.allowed, format!("{what}: passes"))
             }
+            tracks if tracks.iter().all(|track| track.gate.answer().allowed) => (
+                &mut self.observed,
+                format!(
+                    "{what}: no flow permits it between its ends; it passes only because the zones observe"
+                ),
+            ),
             _ if icmp == Some(Icmp::Error) => (
                 &mut self.unjudged,
                 format!("{what}: an error, which passes by the connection that it quotes"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_policy::protocol::Protocol;
-use penstock_policy::terms::OnRefusal;
+use penstock_policy::terms::{NumberRange, OnRefusal};
 
 use super::{
     Answer, DEVIATIONS_MAX, DeviationSeen, Gate, JudgedOperation, OPERATIONS_MAX, Occurrences, Track,
@@ -15,12 +15,14 @@ use crate::capture::Happening;
 use crate::connection::{Effect, Sender};
 use crate::follow::{Follower, StreamFinding};
 use crate::judge::Rules;
+use crate::operation::VALUES;
+use crate::ranges::{few, merge};
 
 #[derive(Debug)]
 pub(super) struct RunningTrack {
     track: Track,
     follower: Option<Follower>,
-    operations: BTreeMap<(String, Answer), Occurrences>,
+    operations: BTreeMap<(String, Answer), (Occurrences, Vec<NumberRange>)>,
     further: u64,
     further_refused: u64,
     unjudged_bytes: u64,
@@ -71,10 +73,11 @@ impl RunningTrack {
             operations: self
                 .operations
                 .into_iter()
-                .map(|((operation, answer), seen)| JudgedOperation {
+                .map(|((operation, answer), (seen, values))| JudgedOperation {
                     operation,
                     answer,
                     seen,
+                    values,
                 })
                 .collect(),
             further_operations: self.further,
@@ -147,15 +150,20 @@ impl RunningTrack {
                 let answer = track.gate.answer_to(rules.as_deref(), operation, verdict);
                 let allowed = answer.allowed;
                 let key = (operation.to_string(), answer);
-                if let Some(seen) = operations.get_mut(&key) {
+                let written = operation.numbers(VALUES);
+                if let Some((seen, values)) = operations.get_mut(&key) {
                     seen.again(at);
+                    merge(values, written.as_slice());
+                    few(values);
                 } else if operations.len() < OPERATIONS_MAX {
-                    operations.insert(key, Occurrences::once(at));
+                    let values = written.into_iter().collect();
+                    operations.insert(key, (Occurrences::once(at), values));
                 } else {
                     *further += 1;
                     *further_refused += u64::from(!allowed);
                 }
             }
+            StreamFinding::Answered { .. } => {}
             StreamFinding::Exception { asked, refusal } => {
                 note(format!("the device answered {asked} with {refusal}"));
             }
@@ -198,12 +206,17 @@ impl RunningTrack {
                 *unjudged_bytes += bytes;
             }
             Happening::Ends { seen } => follower.finish(*seen, &mut found),
-            Happening::Begins { .. } | Happening::Conflict(..) => {}
+            Happening::Begins { .. } | Happening::Conflict(..) | Happening::Unopened(_) => {}
         }
         // Elsewhere the verdict is about the connection alone.
         if rules.is_none() {
             *unjudged_bytes = 0;
         }
+    }
+
+    /// It is over: what read it is let go, so that a long recording costs no more than what is said of it.
+    pub(super) fn ended(&mut self) {
+        self.follower = None;
     }
 
     /// The recording holds nothing that the client sent: its answers say nothing about whether they were asked for.

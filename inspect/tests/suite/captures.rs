@@ -78,7 +78,7 @@ pub(crate) fn requests(capture: &Path) -> (Vec<String>, BTreeMap<String, usize>)
                     let mark = if malformed { " malformed" } else { "" };
                     requests.push(format!("{} {} {}{mark}", key.client, key.server, line(operation)));
                 }
-                StreamFinding::Exception { .. } => {}
+                StreamFinding::Exception { .. } | StreamFinding::Answered { .. } => {}
                 other => *notes.entry(format!("{other:?}")).or_default() += 1,
             };
             match happening {
@@ -88,7 +88,7 @@ pub(crate) fn requests(capture: &Path) -> (Vec<String>, BTreeMap<String, usize>)
                     *notes.entry(format!("conflict {from:?} {bytes}")).or_default() += 1
                 }
                 Happening::Ends { seen } => follower.finish(seen, &mut found),
-                Happening::Begins { .. } => {}
+                Happening::Begins { .. } | Happening::Unopened(_) => {}
             }
         };
     for frame in Frames::open(&bytes).unwrap() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use penstock_inspect::capture::conversations::PAIRS_MAX;
 use penstock_inspect::capture::direction::{NoDeclarations, Opening};
-use penstock_inspect::capture::{Conversation, Conversations, Datagram};
+use penstock_inspect::capture::{Conversation, Conversations, Datagram, Envelope};
 use proptest::prelude::*;
 
 /// When, from whom, to whom.
@@ -30,6 +30,7 @@ fn feed(conversations: &mut Conversations, all: &[Sent], out: &mut Vec<Conversat
             source: *source,
             destination: *destination,
             payload_bytes: 10,
+            envelope: Envelope::default(),
         };
         conversations.datagram(*at, &datagram, &NoDeclarations, &mut |over| out.push(over));
     }

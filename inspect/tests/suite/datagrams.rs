@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use etherparse::PacketBuilder;
 use penstock_inspect::capture::direction::NoDeclarations;
-use penstock_inspect::capture::{Conversations, Fragments, Frame, Frames, SkipReason, Transport};
+use penstock_inspect::capture::{
+    Conversations, Envelope, Fragments, Frame, FrameKind, Frames, NotIp, SkipReason, Transport,
+};
 pub(crate) const MANAGER: &str = "10.1.0.5:50000";
 pub(crate) const DEVICE: &str = "10.2.0.9:161";
 
@@ -168,6 +170,10 @@ fn what_is_no_datagram_to_one_machine_is_left_aside_with_its_reason() {
         other
     };
     let arp = [&[0xff; 6][..], &[2; 6], &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &[0; 20]].concat();
+    let profinet = NotIp {
+        kind: FrameKind::EtherType(0x8892),
+        envelope: Envelope::default(),
+    };
     let cases = [
         (with(0, &[0xff; 6]), SkipReason::Group),
         (with(0, &[1, 0, 0x5e, 0, 0, 1]), SkipReason::Group),
@@ -184,7 +190,7 @@ fn what_is_no_datagram_to_one_machine_is_left_aside_with_its_reason() {
         (good[..40].to_vec(), SkipReason::Headers),
         (with(23, &[1]), SkipReason::Protocol(1)),
         (with(23, &[89]), SkipReason::Protocol(89)),
-        (with(12, &[0x88, 0x92]), SkipReason::NotIp),
+        (with(12, &[0x88, 0x92]), SkipReason::NotIp(profinet)),
         (arp, SkipReason::Arp),
     ];
     for (bytes, reason) in &cases {

@@ -9,6 +9,7 @@
 
 mod admission;
 mod answers;
+mod beyond_flows;
 mod captures;
 mod conversations;
 mod datagrams;
@@ -19,6 +20,7 @@ mod granted;
 mod judge_modbus;
 mod kept;
 mod last_metre;
+mod learn_cases;
 mod modbus_connection;
 mod modbus_requests;
 mod mqtt_connection;
@@ -30,6 +32,7 @@ mod offline;
 mod queries;
 mod reassembly;
 mod recorder;
+mod recording;
 mod resumed;
 mod revoked;
 mod sets;

@@ -325,7 +325,9 @@ fn a_connection_begins_with_connect_and_only_so() {
     let id = text("c");
     let cases: Vec<(&str, Vec<u8>)> = vec![
         ("something else first", vec![0xc0, 0]),
-        ("MQTT 3.1", body("MQIsdp", 3, 2, &id)),
+        ("MQTT 3.1 without a name", body("MQIsdp", 3, 2, &text(""))),
+        ("the older name with a newer level", body("MQIsdp", 4, 2, &id)),
+        ("the newer name with the older level", body("MQTT", 3, 2, &id)),
         ("another level", body("MQTT", 6, 2, &id)),
         ("the reserved flag", body("MQTT", 4, 3, &id)),
         ("will flags without a will", body("MQTT", 4, 0x0a, &id)),

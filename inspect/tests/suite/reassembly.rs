@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use penstock_inspect::capture::direction::NoDeclarations;
 use penstock_inspect::capture::reassembly::{Piece, ReassemblyLimits, Stream};
-use penstock_inspect::capture::{Flows, Segment, flows};
+use penstock_inspect::capture::{Envelope, Flows, Segment, flows};
 use proptest::prelude::*;
 
 fn run(segments: &[(u32, Vec<u8>)], limits: ReassemblyLimits) -> (Vec<u8>, u64, usize, usize) {
@@ -101,6 +101,7 @@ fn segments_for_which_there_is_no_room_cost_no_more_than_those_that_are_followed
                     rst: false,
                     payload: b"",
                     missing_bytes: 0,
+                    envelope: Envelope::default(),
                 };
                 flows.segment(
                     Duration::from_secs(at),
@@ -116,5 +117,63 @@ fn segments_for_which_there_is_no_room_cost_no_more_than_those_that_are_followed
         assert_eq!(flows.left_out(), u64::from(MANY));
         // Each of them going through all that are followed would take hundreds of times as long.
         assert!(left_out < followed * 10, "{left_out:?}, {followed:?}");
+    }
+}
+
+#[test]
+fn single_bytes_behind_a_hole_cost_no_more_than_others_and_come_out_once() {
+    const MANY: u32 = 200_000;
+    let mut stream = Stream::new(ReassemblyLimits::default());
+    let mut out: Vec<u8> = Vec::new();
+    let mut take = |piece: Piece<'_>| match piece {
+        Piece::Data(bytes) => out.extend_from_slice(bytes),
+        other => panic!("{other:?}"),
+    };
+    stream.begin(0);
+    let began = Instant::now();
+    // The first byte comes last.
+    for at in 1..MANY {
+        stream.segment(at, &[at.to_be_bytes()[3]], &mut take);
+    }
+    stream.segment(0, &[0], &mut take);
+    assert_eq!(out.len(), MANY as usize);
+    assert!(
+        out.iter()
+            .zip(0_u32..)
+            .all(|(byte, at)| *byte == at.to_be_bytes()[3])
+    );
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+proptest! {
+    /// Pieces of one text in any order, overlapping as they like.
+    #[test]
+    fn overlapping_pieces_behind_a_hole_come_out_as_the_text_they_are_of(
+        pieces in prop::collection::vec((1..200_u32, 1..40_u32), 0..60)
+    ) {
+        let text: Vec<u8> = (0..240_u32).map(|at| (at * 7 % 251) as u8).collect();
+        let mut stream = Stream::new(ReassemblyLimits::default());
+        let mut out: Vec<u8> = Vec::new();
+        let mut gaps = 0;
+        let mut take = |piece: Piece<'_>| match piece {
+            Piece::Data(bytes) => out.extend_from_slice(bytes),
+            Piece::Gap(bytes) => {
+                gaps += bytes;
+                out.extend(vec![0xff; usize::try_from(bytes).unwrap()]);
+            }
+            Piece::Conflict(bytes) => panic!("{bytes} bytes differ"),
+        };
+        stream.begin(0);
+        let mut had = vec![false; text.len()];
+        for (from, length) in &pieces {
+            let (from, to) = (*from as usize, (*from + *length) as usize);
+            stream.segment(u32::try_from(from).unwrap(), &text[from..to], &mut take);
+            had[from..to].fill(true);
+        }
+        stream.finish(&mut take);
+        let end = had.iter().rposition(|had| *had).map_or(0, |last| last + 1);
+        let expected: Vec<u8> = (0..end).map(|at| if had[at] { text[at] } else { 0xff }).collect();
+        prop_assert_eq!(&out, &expected);
+        prop_assert_eq!(gaps, had[..end].iter().filter(|had| !**had).count() as u64);
     }
 }

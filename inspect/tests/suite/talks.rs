@@ -133,14 +133,14 @@ fn what_went_to_many_at_once_is_told_and_is_no_flow() {
     let learned = learned(&packets, None);
     assert!(learned.talks.is_empty());
     let text = document::write(&learned, None, Some(KEY), &clock);
-    let told = "# Packets left aside: 2, UDP to a multicast or broadcast address, which no flow can permit: a routed";
+    let told = "#   2 of 2 packets (100 %): UDP to a multicast or broadcast address\n";
     assert!(text.contains(told), "{text}");
     let plans = plans(&load(&[&PLANT.replace("KEY", KEY)]));
     let mut replay = Replay::new(&plans);
     frames(&packets).for_each(|frame| replay.frame(&frame));
     let report = replay.finish();
     assert!(report.datagrams.is_empty());
-    assert_eq!(report.skipped.into_values().collect::<Vec<_>>(), [2]);
+    assert_eq!(report.refused.into_values().collect::<Vec<_>>(), [2]);
 }
 
 #[test]

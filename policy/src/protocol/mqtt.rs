@@ -1,4 +1,4 @@
-//! MQTT 3.1.1 and 5 (OASIS).
+//! MQTT 3.1.1 and 5 (OASIS), and 3.1 before them.
 //!
 //! What a client may publish and subscribe to, by topic filter, and under which names it may connect. A gateway that is a bridge
 //! between two brokers carries publications of this vocabulary.
@@ -60,7 +60,7 @@ pub(super) static VOCABULARY: Vocabulary = Vocabulary {
 };
 
 static SERVICES: [Carried; 4] = [
-    Carried::plain("mqtt", Carrier::Tcp, 1883, "MQTT 3.1.1 and 5"),
+    Carried::plain("mqtt", Carrier::Tcp, 1883, "MQTT 3.1, 3.1.1 and 5"),
     Carried::plain("mqtts", Carrier::Tcp, 8883, "MQTT over TLS")
         .inside_tls(),
     Carried::plain(

@@ -32,6 +32,10 @@ pub(in crate::online) fn learned(event: LearnedEvent) -> Option<(Ends, Talk)> {
     (talk.further, talk.unread) = (event.further, event.unread);
     (talk.in_order, talk.misfits) = (event.in_order, event.misfits);
     talk.guessed = event.guessed;
+    talk.opened = event.connections.saturating_sub(event.guessed);
+    for ms in [event.first_ms, event.last_ms] {
+        talk.days.add(Duration::from_millis(ms));
+    }
     for entry in learned::entries(&event, protocol)? {
         let (key, seen) = operations(entry)?;
         talk.operations.insert(key, seen);
@@ -72,6 +76,9 @@ pub(in crate::online) fn counted(verdict: &VerdictEvent) -> Result<(Ends, Talk),
     }
     let mut talk = Talk::new(packets.first, None);
     talk.packets = Some(packets);
+    for at in [packets.first, packets.last] {
+        talk.days.add(at);
+    }
     Ok((ends, talk))
 }
 

@@ -70,12 +70,29 @@ fn what_a_replay_could_not_judge_is_said_first_with_its_share_and_ends_with_1() 
         "{}",
         said.out
     );
-    // Behind tags and labels everything is read: of three operations one is refused.
+    // Behind tags and labels everything is read: of three operations two are refused. A bridged gateway lets none of it cross.
+    for (file, label) in [
+        ("hsr.pcap", "with an HSR tag"),
+        ("mpls.pcap", "behind MPLS labels"),
+    ] {
+        let said = ends(
+            folder.path(),
+            1,
+            &["replay", "--pcap", &capture(file), "plant.yaml"],
+        )
+        .out;
+        assert!(
+            said.starts_with("▲ ") && said.contains(label) && said.contains("`--ignore-tags`"),
+            "{said}"
+        );
+        assert!(said.contains("operations: 0 allowed, 3 refused"), "{said}");
+    }
     for file in ["hsr.pcap", "mpls.pcap", "ppp.pcap"] {
         let arguments = [
             "replay",
             "--pcap",
             &capture(file),
+            "--ignore-tags",
             "plant.yaml",
             "--output",
             "json",

@@ -16,7 +16,9 @@ use crate::modbus::operation::function_name;
 use crate::modbus::operation::opaque;
 use crate::modbus::refusal::{exception_adu, exception_code};
 use crate::modbus::response::{Expectation, Response};
-use crate::modbus::transactions::{Busy, HeldUp, Kinship, Match, Overflow, Reads, RefusalAnswer};
+use crate::modbus::transactions::{
+    Busy, HeldUp, Kinship, Match, Outstanding, Overflow, Reads, RefusalAnswer,
+};
 
 impl Modbus {
     pub(super) fn request(
@@ -80,17 +82,15 @@ impl Modbus {
                 }
             }
         }
-        if (verdict.allows() || observe)
-            && let Err(why) = self.transactions.sent(
-                now,
-                transaction,
-                unit,
-                expectation,
-                reads.filter(|_| verdict.allows()),
-            )
-            && verdict.allows()
-        {
-            verdict = busy(why);
+        self.judged += 1;
+        if verdict.allows() || observe {
+            let reads = reads.filter(|_| verdict.allows());
+            let sent = self.transactions.sent(now, transaction, unit, expectation, reads);
+            match sent {
+                Ok(()) => self.transactions.numbered(self.judged),
+                Err(why) if verdict.allows() => verdict = busy(why),
+                Err(_) => {}
+            }
         }
         let forwarded = verdict.allows() || observe;
         out(Output::Judged {
@@ -147,6 +147,16 @@ impl Modbus {
         }
     }
 
+    /// Tells which request has its answer.
+    fn tell_answered(&self, asked: Option<Outstanding>, refused: bool, out: &mut Sink<'_>) {
+        if let Some(asked) = asked.filter(|asked| asked.number > 0) {
+            out(Output::Answered {
+                behind: self.judged.saturating_sub(asked.number),
+                refused,
+            });
+        }
+    }
+
     pub(super) fn response(
         &mut self,
         answers: Answers,
@@ -191,7 +201,8 @@ impl Modbus {
                 return Fate::Forward;
             }
             if observe {
-                self.transactions.answered(now, asked_transaction, asked_unit);
+                let asked = self.transactions.answered(now, asked_transaction, asked_unit);
+                self.tell_answered(asked, matches!(answer, Ok(Response::Exception(_))), out);
             }
             let what = ModbusDeviation::Identifiers {
                 transaction: transaction != asked_transaction,
@@ -204,6 +215,7 @@ impl Modbus {
         // Refusals that waited only for requests that the server passed over come before this answer.
         self.tell_due(out);
         let asked = self.transactions.answered(now, asked_transaction, asked_unit);
+        self.tell_answered(asked, matches!(answer, Ok(Response::Exception(_))), out);
         match answer {
             Ok(Response::Normal) => {
                 let earlier = asked.is_some_and(|asked| asked.earlier);

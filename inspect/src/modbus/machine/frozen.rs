@@ -142,6 +142,7 @@ impl Modbus {
                 earlier: request.earlier,
                 reads: request.reads,
                 revoked: false,
+                number: 0,
             })
             .collect();
         let transactions = Transactions::of(terms.limits.transactions, in_flight).ok_or(
@@ -162,6 +163,7 @@ impl Modbus {
             unproven: frozen.unproven,
             begun: 0,
             is_midway: false,
+            judged: 0,
         })
     }
 }

@@ -55,7 +55,11 @@ impl Modbus {
             let mut waiting = run.get(..run_bytes).unwrap_or_default();
             let fate = self.adu(rules, from, now, frame, &mut |output| {
                 // Bytes first: an answer to a later request must not overtake them.
-                if !matches!(output, Output::Judged { .. } | Output::Exception { .. }) {
+                let tells = matches!(
+                    output,
+                    Output::Judged { .. } | Output::Exception { .. } | Output::Answered { .. }
+                );
+                if !tells {
                     pass(from, std::mem::take(&mut waiting), out);
                 }
                 out(output);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::confirmed::Unconfirmed;
 use super::sessions::SessionPublications;
 use super::split::Splits;
 use super::standing::{SUBSCRIPTIONS_MAX, Subscriptions, TOPIC_BYTES_MAX};
@@ -391,6 +392,7 @@ impl Mqtt {
             will_permitted: false,
             is_passing_permitted: false,
             is_revocation_told: frozen.is_revocation_told,
+            unconfirmed: Unconfirmed::default(),
         };
         if terms.mode == Mode::Enforce && machine.completes_refused() {
             return Err(ThawError::Refused);

@@ -44,6 +44,9 @@ impl Mqtt {
         (from, begun): (Sender, bool),
         out: &mut Sink<'_>,
     ) -> Fate {
+        if from == Sender::Server {
+            self.unconfirmed.answered(packet, out);
+        }
         match packet {
             Packet::Connect(connect) => self.connect(rules, connect, out),
             Packet::Subscribe(filters) => self.subscribe(rules, *filters, begun, out),
@@ -63,6 +66,7 @@ impl Mqtt {
                         filter: wanted.filter.into(),
                     };
                     judged(operation, Verdict::Upkeep, true, out);
+                    self.unconfirmed.passed(1);
                 }
                 Fate::Forward
             }
@@ -91,6 +95,7 @@ impl Mqtt {
         let refuses = |operation: &Operation<'_>| !rules.judge_for(&admission, operation).allows();
         let refused = of_connect(connect).any(|operation| refuses(&operation));
         let forwarded = !refused || self.terms.mode == Mode::Observe;
+        self.unconfirmed.asked(None, 1 + u64::from(connect.will.is_some()));
         for operation in of_connect(connect) {
             let mut verdict = rules.judge_for(&admission, &operation);
             if refused {
@@ -133,6 +138,8 @@ impl Mqtt {
             .fits(refused.len(), self.terms.limits.pending_filters_max);
         let ends = matches!(style, OnRefusal::Disconnect | OnRefusal::Reset);
         let whole = any && (ends || !observe && (begun || !fits));
+        let count = u64::try_from(refused.len()).unwrap_or(u64::MAX);
+        self.unconfirmed.asked(Some(filters.identifier), count);
         for (wanted, mut verdict) in filters.iter().zip(verdicts) {
             if whole {
                 verdict = verdict.with_packet_refused();
@@ -235,6 +242,10 @@ impl Mqtt {
                 // What is released may be one that is not known.
                 self.is_resumed = true;
             }
+        }
+        match publish.identifier.filter(|_| from == Sender::Client) {
+            Some(identifier) => self.unconfirmed.asked(Some(identifier), 1),
+            None => self.unconfirmed.passed(1),
         }
         // One that is refused and passes was told.
         half.passing = (verdict.allows() && more).then(|| Box::new(operation.clone().into_owned()));

@@ -16,6 +16,7 @@ use penstock_policy::protocol::Operations;
 use penstock_policy::protocol::toy::TOY;
 use penstock_policy::reach::Steps;
 
+use crate::capture::envelope::Envelope;
 use crate::capture::link::Segment;
 use crate::connection::{Connection, ConnectionLimits, Mode, Output, Sender};
 use crate::judge::{OnRefusal, Rules};
@@ -239,6 +240,7 @@ fn learned(asked: &[u8], known: Option<&Plans>) -> Learned {
         rst: false,
         payload,
         missing_bytes: 0,
+        envelope: Envelope::default(),
     };
     let mut learner = Learner::new(known);
     learner.segment(Duration::ZERO, &segment(true, 0, &[]));

@@ -4,10 +4,10 @@
 use penstock_policy::terms::NumberRange;
 
 /// As many as [`few`] leaves.
-pub(super) const FEW_MAX: usize = 16;
+pub(crate) const FEW_MAX: usize = 16;
 
 /// Joins the closest of more than [`FEW_MAX`] sorted, separate spans.
-pub(super) fn few(spans: &mut Vec<NumberRange>) {
+pub(crate) fn few(spans: &mut Vec<NumberRange>) {
     let Some(too_many) = spans.len().checked_sub(FEW_MAX).filter(|count| *count > 0) else {
         return;
     };
@@ -33,7 +33,7 @@ pub(super) fn few(spans: &mut Vec<NumberRange>) {
 }
 
 /// Adds spans, in whatever order, to a sorted list of separate ones, joining those that meet.
-pub(super) fn merge(spans: &mut Vec<NumberRange>, more: &[NumberRange]) {
+pub(crate) fn merge(spans: &mut Vec<NumberRange>, more: &[NumberRange]) {
     if let [span] = more {
         return merge_one(spans, *span);
     }
@@ -59,14 +59,14 @@ fn merge_one(spans: &mut Vec<NumberRange>, span: NumberRange) {
 }
 
 /// Adds codes, in whatever order, to a sorted list of them.
-pub(super) fn merge_equal(codes: &mut Vec<NumberRange>, more: &[NumberRange]) {
+pub(crate) fn merge_equal(codes: &mut Vec<NumberRange>, more: &[NumberRange]) {
     codes.extend(more);
     codes.sort();
     codes.dedup();
 }
 
 /// Whether one of a sorted list of separate spans holds all of `span`.
-pub(super) fn holds(spans: &[NumberRange], span: NumberRange) -> bool {
+pub(crate) fn holds(spans: &[NumberRange], span: NumberRange) -> bool {
     let after = spans.partition_point(|kept| kept.first <= span.first);
     let last_before = after.checked_sub(1).and_then(|at| spans.get(at));
     last_before.is_some_and(|kept| span.last <= kept.last)

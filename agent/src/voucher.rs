@@ -1,12 +1,13 @@
 //! The identity key's word for the seals of the trail: asked of it when it is due, and put into the trail when it comes.
 //!
-//! Due: with each agent's first seal, with other certificates, with new seal keys, and each hour in which the trail was sealed. A TPM takes its
-//! time to sign, or does not sign at all: the trail is sealed meanwhile, and the word is asked for again.
+//! When it is due, `penstock_proto::audit::vouching` says. A TPM takes its time to sign, or does not sign at all: the trail is sealed meanwhile, and
+//! the word is asked for again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_proto::audit::seal::{SealText, signer_name, word};
+use penstock_proto::audit::vouching::Vouching;
 use penstock_proto::v1::audit_event::Kind;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -15,8 +16,6 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::Audit;
 use crate::identity::Identity;
 
-/// How often the identity key vouches for a trail that grows.
-const EVERY: Duration = Duration::from_secs(3600);
 /// How long it is waited for a key that does not sign.
 const AGAIN: Duration = Duration::from_secs(60);
 
@@ -29,19 +28,12 @@ pub struct Voucher {
     pub identity: watch::Receiver<Option<Arc<Identity>>>,
 }
 
-/// What was vouched for last.
-struct Vouched {
-    text: SealText,
-    at: Instant,
-    identity: Arc<Identity>,
-}
-
 impl Voucher {
     /// Until `stop` is cancelled.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut state = self.audit.state();
-        let mut vouched: Option<Vouched> = None;
-        let mut next = Instant::now();
+        let mut vouching = Vouching::default();
+        let (mut last, mut next) = (Instant::now(), Instant::now());
         loop {
             let identity = self.identity.borrow_and_update().clone();
             if let Some(identity) = &identity {
@@ -49,12 +41,12 @@ impl Voucher {
             }
             let seal = state.borrow_and_update().seal.clone();
             if let (Some(identity), Some(text)) = (identity, seal)
-                && is_due(vouched.as_ref(), &identity, &text)
+                && vouching.is_due(&text, identity.credentials().chain(), last.elapsed())
                 && Instant::now() >= next
             {
                 if self.vouch(&identity, &text).await {
-                    let at = Instant::now();
-                    vouched = Some(Vouched { text, at, identity });
+                    last = Instant::now();
+                    vouching.vouched(text, identity.credentials().chain());
                 } else {
                     next = Instant::now() + AGAIN;
                 }
@@ -93,14 +85,4 @@ impl Voucher {
 fn name_of(identity: &Identity) -> String {
     let enrolment = &identity.enrolment;
     signer_name(enrolment.plant.as_str(), enrolment.gateway.as_str())
-}
-
-fn is_due(vouched: Option<&Vouched>, identity: &Identity, text: &SealText) -> bool {
-    let Some(vouched) = vouched else { return true };
-    if *text == vouched.text {
-        return false;
-    }
-    let has_other_keys = text.number <= vouched.text.number || text.head.epoch != vouched.text.head.epoch;
-    let is_other = identity.credentials().chain() != vouched.identity.credentials().chain();
-    has_other_keys || is_other || vouched.at.elapsed() >= EVERY
 }

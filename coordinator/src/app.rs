@@ -42,11 +42,13 @@ use crate::export;
 use crate::files::{self, FileError};
 use crate::health::{self, own::Probe};
 use crate::health_watch::{self, PublishedHealth, Standard};
+use crate::ingest;
 use crate::journal::Journal;
 use crate::last_admin;
 use crate::metrics;
 use crate::operators::Role;
 use crate::own_certificate::OwnCertificate;
+use crate::own_seals::OwnSeals;
 use crate::query::indexing;
 use crate::releases::Releases;
 use crate::requests::Permit;
@@ -168,6 +170,9 @@ pub async fn operator_token(
     let authority = authority_of(config)?;
     let store = Store::open(&config.data.join(STORE_FILE))?;
     let journal = Journal::new(store.clone(), &config.name);
+    // Also here this comes before anything is written: a store may have been restored just now.
+    let mut own_seals = OwnSeals::new(store.clone(), journal.clone(), &config.plant, &config.data);
+    own_seals.settle().await;
     let wish = TokenWish {
         device_role: None,
         subject: Subject::Operator(operator.clone()),
@@ -232,10 +237,15 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     let store = Store::open_with(&config.data.join(STORE_FILE), config.room)?;
     let stopping = CancellationToken::new();
     let journal = Journal::new(store.clone(), &config.name);
+    let mut own_seals = OwnSeals::new(store.clone(), journal.clone(), &config.plant, &config.data);
+    own_seals.settle().await;
     let subjects = Subjects::open(store.clone(), journal.clone(), authority.clone()).await?;
     let releases = Releases::open(store.clone(), config.plant.clone()).await?;
     let tickets = Tickets::new(store.clone(), journal.clone());
     let fleet = Arc::new(Fleet::remembered(remembered(&store).await?));
+    for (gateway, fault) in ingest::seals::faults(&store).await? {
+        fleet.unproved(&gateway, Some(fault));
+    }
     for (gateway, twin) in tickets.twins(&subjects).await? {
         fleet.twin(&gateway, Some(twin));
     }
@@ -341,11 +351,13 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     let (own, own_faults) = watch::channel(Vec::new());
     let (untaken, behind, restored) = (releases.untaken(), subjects.behind(), subjects.restored());
     let (exports, export_faults) = export::all(&config.exports, &config.plant, &store, &releases);
+    let unsealed = own_seals.fault();
     let reasons = (
-        [untaken, behind, restored, issuing],
+        [untaken, behind, restored, issuing, unsealed],
         witnesses.waits(),
         export_faults,
     );
+    tasks.spawn(own_seals.follow(server.clone(), stopping.clone()));
     background(&mut tasks, &stopping, exports);
     background(
         &mut tasks,

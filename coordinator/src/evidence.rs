@@ -1,9 +1,10 @@
 //! What the coordinator gives somebody who will not take its word: whole blocks of the trails, each with its way to the head of the tree
 //! over all of them, and that head signed by the coordinator's own key (IEC 62443-3-3 SR 6.1, SR 3.9).
 //!
-//! The head is that of the moment of asking; what comes later is not in it. Memory is bounded by a few blocks, however long the answer.
-//! Gateways see heads of certain moments (`published`).
+//! One event alone is proved in [`event`]. The head is that of the moment of asking; what comes later is not in it. Memory is bounded by a few blocks,
+//! however long the answer. Gateways see heads of certain moments (`published`).
 
+mod event;
 mod published;
 
 use std::sync::Arc;
@@ -40,6 +41,7 @@ type Out = mpsc::Sender<Result<v1::EvidencePiece, Status>>;
 #[derive(Debug, Clone)]
 pub struct Evidence {
     store: Store,
+    plant: PlantId,
     origin: String,
     credentials: Arc<ServerCredentials>,
     published: watch::Sender<Option<Arc<PublishedHead>>>,
@@ -55,6 +57,7 @@ impl Evidence {
     ) -> Self {
         Self {
             store,
+            plant: plant.clone(),
             origin: origin(plant, coordinator.as_str()),
             credentials,
             published: watch::Sender::new(None),
@@ -79,7 +82,24 @@ impl Evidence {
             clock: Clock::Received,
             ..all.clone()
         };
-        let mut page = self.store.page(first, None, 1).await?;
+        let mut page = self.store.page(first.clone(), None, 1).await?;
+        // It ends with the last one that came until then, in the order in which they came: a clock that was wrong for a while ends nothing.
+        let last = match asked.until_ms {
+            0 => None,
+            until_ms => {
+                let last = BlockFilter {
+                    until_ms,
+                    newest_first: true,
+                    ..first
+                };
+                let last = self.store.page(last, None, 1).await?.blocks.pop();
+                let Some(last) = last else {
+                    return end(out, 0).await;
+                };
+                Some((last.source, last.epoch, last.sequence))
+            }
+        };
+        let mut blocks = 0;
         loop {
             for stored in &page.blocks {
                 let place = (stored.epoch, stored.sequence);
@@ -87,15 +107,20 @@ impl Evidence {
                 let Some(found) = found else {
                     return Err(overtaken());
                 };
-                let is_later = found.index.is_some_and(|index| index >= tree.size)
-                    || (asked.until_ms != 0 && stored.received_ms > asked.until_ms);
-                if is_later {
-                    return Ok(());
+                if found.index.is_some_and(|index| index >= tree.size) {
+                    return end(out, blocks).await;
                 }
                 send(out, Piece::Block(self.block(found, tree.size).await?)).await?;
+                blocks += 1;
+                let is_last = |(source, epoch, sequence): &(String, u64, u64)| {
+                    *source == stored.source && (*epoch, *sequence) == place
+                };
+                if last.as_ref().is_some_and(is_last) {
+                    return end(out, blocks).await;
+                }
             }
             if !page.more {
-                return Ok(());
+                return end(out, blocks).await;
             }
             if self.store.removed_behind(page.end.clone()).await?.is_some() {
                 return Err(overtaken());
@@ -189,6 +214,7 @@ impl Evidence {
                 .map(|certificate| certificate.to_vec().into())
                 .collect(),
             consistency: hashes(proof.unwrap_or_default()),
+            has_end: true,
         })
     }
 
@@ -229,6 +255,11 @@ fn hashes(hashes: Vec<[u8; 32]>) -> Vec<bytes::Bytes> {
     hashes.into_iter().map(|hash| hash.to_vec().into()).collect()
 }
 
+/// Says that this was all.
+async fn end(out: &Out, blocks: u64) -> Result<(), Status> {
+    send(out, Piece::End(v1::EvidenceEnd { blocks })).await
+}
+
 /// Gives a piece to a reader who takes it in time.
 async fn send(out: &Out, piece: Piece) -> Result<(), Status> {
     let piece = v1::EvidencePiece { piece: Some(piece) };
@@ -237,3 +268,6 @@ async fn send(out: &Out, piece: Piece) -> Result<(), Status> {
         Err(_) => Err(Status::deadline_exceeded("nobody takes the evidence")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,9 +6,9 @@
 //! writes what only a coordinator may ([`unrightful`]). A gap (blocks that the source shed) is lawful, but never silent: it
 //! is an alarm too, to be held against the source's loss record. What the seals in a block show is judged as it is stored ([`seals`]).
 //!
-//! Reading a block's body happens here, on the session's side; only storing waits for the one writer.
+//! Reading a block's body, and verifying what signed its seals, happens here, on the session's side; only storing waits for the one writer.
 
-mod seals;
+pub(crate) mod seals;
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -209,7 +209,7 @@ impl Ingest {
             events,
             sealed,
             fault,
-        } = read(source, blocks, received_ms);
+        } = read(source, blocks, received_ms, self.judge.as_deref());
         let mut seals = None;
         let outcomes = if new.is_empty() {
             if let Some(fault) = &fault {
@@ -221,13 +221,21 @@ impl Ingest {
             let (gateway, unread) = (source.to_owned(), fault.clone());
             let found = move |outcomes: &[Append]| alarms(&gateway, outcomes, &sequences, unread.as_ref());
             let mut note = self.journal.alarms_with(found);
-            if let Some(judge) = self.judge.as_ref().filter(|_| !sealed.is_empty()) {
-                let (followed, report) = judge.follow(source, sealed, &self.journal, note);
+            let has_seals = sealed.iter().any(|block| block.seals.is_some());
+            if let Some(judge) = self.judge.as_ref().filter(|_| has_seals) {
+                let (followed, report) = judge.follow(source, sealed.clone(), &self.journal, note);
                 note = followed;
                 seals = Some((judge, report));
             }
             self.store.append_noted(source, new, note).await?
         };
+        if let Some(judge) = &self.judge
+            && let Some(long) = judge.count(source, &sealed, &outcomes)
+        {
+            let (note, report) = judge.unsealed(source, long, &self.journal);
+            self.store.append_noted(source, Vec::new(), note).await?;
+            seals = Some((judge, report));
+        }
         let mut ingested = IngestReport {
             ack: None,
             events: 0,
@@ -266,7 +274,7 @@ struct BlocksRead {
     new: Vec<NewBlock>,
     /// How many are in each.
     events: Vec<u64>,
-    /// Those with seals among them.
+    /// What there is of seals in each; nothing, where nobody judges them.
     sealed: Vec<SealedBlock>,
     /// What is wrong with that one.
     fault: Option<BlockFault>,
@@ -293,7 +301,7 @@ impl BlockFault {
     }
 }
 
-fn read(source: &str, blocks: Vec<AuditBlock>, received_ms: u64) -> BlocksRead {
+fn read(source: &str, blocks: Vec<AuditBlock>, received_ms: u64, judge: Option<&SealJudge>) -> BlocksRead {
     let mut all = BlocksRead {
         new: Vec::with_capacity(blocks.len()),
         events: Vec::with_capacity(blocks.len()),
@@ -307,7 +315,8 @@ fn read(source: &str, blocks: Vec<AuditBlock>, received_ms: u64) -> BlocksRead {
         let words = match body {
             Some(Ok(body)) => match unrightful(source, &body) {
                 None => {
-                    all.sealed.extend(SealedBlock::of(all.new.len(), &block, &body));
+                    all.sealed
+                        .extend(judge.map(|judge| judge.look(source, &block, &body)));
                     all.events.push(body.events.len() as u64);
                     all.new.push(NewBlock {
                         summary: summarize(&body),

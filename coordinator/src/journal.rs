@@ -57,6 +57,11 @@ impl Journal {
         }
     }
 
+    /// The source of the coordinator's own trail.
+    pub(crate) fn source(&self) -> &str {
+        &self.source
+    }
+
     /// What this operator does or tries.
     pub(crate) fn deed<'a>(&'a self, operator: &'a str, role: &'a str, action: &'a str) -> Deed<'a> {
         Deed {
@@ -314,7 +319,7 @@ impl Deed<'_> {
 }
 
 /// One event as a body of the coordinator's own trail, which is written also when the disk is short.
-fn own_body(kind: Kind) -> OwnBody {
+pub(crate) fn own_body(kind: Kind) -> OwnBody {
     own_bodies(vec![kind])
 }
 

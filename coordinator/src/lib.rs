@@ -44,6 +44,7 @@ pub mod metrics;
 pub mod oidc;
 pub mod operators;
 pub mod own_certificate;
+mod own_seals;
 pub mod pkcs11;
 pub mod query;
 pub mod releases;

@@ -20,6 +20,7 @@ mod wanted;
 
 use std::time::Duration;
 
+pub(crate) use self::facts::unproved;
 pub use self::facts::{GatewayFacts, HeldPolicy, News, RefusedRelease, TWO_USERS};
 pub use self::fleet::{BegunSession, Fleet};
 pub use self::outbound::Outbound;

@@ -38,8 +38,8 @@ use self::state::Order;
 pub use self::state::{Change, Expect, RecordChange, Silent, StateRecord};
 use self::terms::{Segment, Unindexed};
 pub use self::trail::{
-    Append, BlockFilter, BlockSummary, Clock, Cursor, Expired, Followed, NewBlock, Note, OwnBody, OwnEvent,
-    Page, PurgeReport, Removed, StoredBlock, block_bytes,
+    Append, AtHead, BlockFilter, BlockSummary, Clock, Cursor, Expired, Followed, HeadMade, NewBlock, Note,
+    OwnBody, OwnEvent, Page, PurgeReport, Removed, StoredBlock, block_bytes,
 };
 pub use self::tree::BlockInTree;
 
@@ -297,6 +297,11 @@ impl Store {
             deferrable: true,
         };
         self.engine.append_own(source, own).await
+    }
+
+    /// Appends to the coordinator's own chain what is made of its head, nothing between the two; durable when this returns with the new head.
+    pub(crate) async fn append_at_head(&self, made: AtHead) -> Result<Head, StoreError> {
+        self.engine.append_at_head(made).await
     }
 
     /// Removes the oldest blocks of all trails that are `expired`, at most `limit` of them; each chain goes on, and the first

@@ -347,7 +347,7 @@ pub(crate) fn in_words(waits: &BTreeMap<String, String>) -> Option<String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use http::StatusCode;
+    use axum::http::StatusCode;
 
     use super::*;
 

@@ -3,6 +3,7 @@
 pub mod changes;
 pub mod check;
 pub mod consequences;
+pub mod event_proof;
 pub mod evidence;
 pub mod explain;
 pub mod fmt;

@@ -5,6 +5,7 @@ pub mod alarms;
 pub mod audit;
 pub mod batch;
 pub mod devices;
+mod event_proof;
 mod evidence;
 mod export;
 #[cfg(test)]

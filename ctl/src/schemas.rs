@@ -6,8 +6,8 @@ use crate::args;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::offline::{
-    check, evidence, explain, fmt, init, overrides, plans, reach, records, replay, rollout as rollout_plans,
-    signing,
+    check, event_proof, evidence, explain, fmt, init, overrides, plans, reach, records, replay,
+    rollout as rollout_plans, signing,
 };
 use crate::online::{
     accounts, alarms, audit, batch, devices, fleet, health, identities, login, oidc, releases, requests,
@@ -79,6 +79,7 @@ fn all() -> Vec<(&'static str, Schema)> {
         of::<audit::Counts>("audit-counts"),
         of::<audit::DenialList>("audit-denials"),
         of::<evidence::EvidenceProved>("audit-verify"),
+        of::<event_proof::EventProved>("audit-prove"),
         of::<health::Change>("health-watch"),
         of::<health::FaultChange>("health-watch-fault"),
         of::<health::NoteChange>("health-watch-note"),
@@ -175,6 +176,7 @@ audit-tail: Record Explained Named\n\
 audit-counts: Counts CountLine\n\
 audit-denials: DenialList DenialLine Named\n\
 audit-verify: EvidenceProved TrailProved\n\
+audit-prove: EventProved\n\
 health-watch: Change AssuranceLine\n\
 health-watch-fault: FaultChange\n\
 health-watch-note: NoteChange\n\

@@ -17,13 +17,16 @@
 
 pub mod chain;
 pub mod cosignature;
+pub mod event_proof;
 pub mod evidence;
+pub mod key_file;
 pub mod keys;
 pub mod leaf;
 pub mod note;
 pub mod seal;
 pub mod tree_head;
 pub mod verify;
+pub mod vouching;
 pub mod witness;
 
 use prost::Message as _;

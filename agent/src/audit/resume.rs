@@ -8,8 +8,8 @@
 use penstock_proto::audit::{EPOCH_FOLLOWED_MAX, GENESIS, Head};
 use penstock_proto::v1::AuditAck;
 
-use super::accounts::Fork;
-use super::layout::{Position, StoredBlock};
+use super::accounts::{Fork, SEVERITIES};
+use super::layout::{Cause, Loss, Position, StoredBlock};
 use super::reading::ReadRange;
 use super::spool::{Spool, SpoolError};
 use crate::log::Disk;
@@ -55,8 +55,20 @@ impl<D: Disk> Spool<D> {
         match reason {
             None => {
                 // It may have gone back, if the coordinator was restored from a backup: then those blocks are
-                // undelivered again.
-                self.accounts.acked = theirs;
+                // undelivered again, and those that were given up meanwhile are lost.
+                let blocks = self.given_up_since(theirs)?;
+                if blocks == 0 {
+                    self.accounts.acked = theirs;
+                } else {
+                    let loss = Loss {
+                        blocks,
+                        ..Loss::default()
+                    };
+                    let mut change = self.change();
+                    change.accounts.acked = theirs;
+                    change.accounts.lose(Cause::SpoolFull, &loss, 0);
+                    self.commit(change)?;
+                }
                 Ok(Resume::From(theirs))
             }
             Some(reason) => {
@@ -76,6 +88,30 @@ impl<D: Disk> Spool<D> {
                 Ok(Resume::Reseated(from, reason))
             }
         }
+    }
+
+    /// How many blocks from here on were delivered, and given up since.
+    fn given_up_since(&self, theirs: Position) -> Result<u64, SpoolError> {
+        let acked = self.accounts.acked;
+        let from = match theirs.epoch == acked.epoch {
+            true => theirs,
+            // Of an epoch before, where it ended is not known any more.
+            false => Position {
+                epoch: acked.epoch,
+                sequence: 0,
+            },
+        };
+        if theirs >= acked {
+            return Ok(0);
+        }
+        let mut missing = acked.sequence.saturating_sub(from.sequence);
+        for severity in SEVERITIES {
+            let (shelf, account) = (self.shelves.of(severity), self.accounts.logs.of(severity));
+            let before = shelf.blocks_before(from.max(self.accounts.floor), account)?;
+            let held = shelf.blocks_before(acked, account)?.saturating_sub(before);
+            missing = missing.saturating_sub(held);
+        }
+        Ok(missing)
     }
 
     /// Whether blocks still wait to be moved to this epoch.

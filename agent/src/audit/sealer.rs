@@ -7,10 +7,12 @@
 //! What cannot be kept or made is a fault, and the trail goes on unsealed.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use penstock_policy::text;
 use penstock_proto::audit::chain::SealTrust;
+use penstock_proto::audit::key_file::{KeyFile, KeyFileError};
 use penstock_proto::audit::keys::SealKeys;
 use penstock_proto::audit::note::Note;
 use penstock_proto::audit::seal::SealText;
@@ -28,7 +30,6 @@ const KEYS: &str = "spool.keys";
 const SHOWN: &str = "spool.sealed";
 /// The coordinator's word for the newest seal that it stored (`penstock_proto::audit::witness`).
 pub const WITNESS: &str = "spool.witness";
-const KEYS_BYTES_MAX: u64 = 1024;
 const SHOWN_BYTES_MAX: u64 = 8 * 1024;
 
 /// How often at most a trail is sealed that grows.
@@ -52,10 +53,9 @@ pub struct SealOrder<'a> {
 pub struct Sealer {
     folder: PathBuf,
     name: watch::Receiver<Option<String>>,
-    /// Read, or made, when they are needed first.
-    keys: Option<SealKeys>,
-    /// By which name the order is.
-    order_name: String,
+    keys: KeyFile,
+    /// By which name, and with which keys, the order is.
+    order: Option<(String, Arc<SealKeys>)>,
     last: Option<Instant>,
     /// Blocks behind the newest seal.
     blocks: u64,
@@ -71,8 +71,8 @@ impl Sealer {
         Self {
             folder: folder.to_owned(),
             name,
-            keys: None,
-            order_name: String::new(),
+            keys: KeyFile::at(folder.join(KEYS)),
+            order: None,
             last: None,
             blocks: 0,
             is_grave: false,
@@ -93,20 +93,10 @@ impl Sealer {
 
     /// What to seal with now; `None`: there is no name yet, or the keys cannot be had, which is a fault then.
     pub fn order(&mut self) -> Option<SealOrder<'_>> {
-        self.order_name = self.name.borrow().clone()?;
-        if self.keys.is_none() {
-            match self.held() {
-                Ok(keys) => {
-                    self.keys = Some(keys);
-                    self.fault = None;
-                }
-                Err(why) => self.fail(why),
-            }
-        }
-        Some(SealOrder {
-            name: &self.order_name,
-            keys: self.keys.as_ref()?,
-        })
+        let name = self.name.borrow().clone()?;
+        let keys = self.keys.keys().map_err(|error| self.fail(error)).ok()?;
+        let (name, keys) = self.order.insert((name, keys));
+        Some(SealOrder { name, keys })
     }
 
     /// So many blocks are in the trail, with these events among them.
@@ -120,24 +110,18 @@ impl Sealer {
         (self.blocks, self.is_grave, self.last) = (0, false, Some(Instant::now()));
         // What is shown is of no consequence.
         let _ = durable::show(&self.folder.join(SHOWN), text.to_string().as_bytes(), 0o600);
-        self.newest = Some(text);
-        let Some(keys) = &self.keys else { return };
-        let advanced = keys.advanced().map_err(|error| error.to_string());
-        match advanced.and_then(|keys| self.keep(&keys).map(|()| keys)) {
-            Ok(keys) => {
-                self.keys = Some(keys);
-                self.fault = None;
-            }
+        (self.newest, self.order) = (Some(text), None);
+        match self.keys.advance() {
+            Ok(()) => self.fault = None,
             // The next seal is by the same key, which a verifier takes; that it could be forged meanwhile is said.
-            Err(why) => self.fail(why),
+            Err(error) => self.fail(error),
         }
     }
 
     /// The gateway's disk was set back, or it has a copy: the keys that it has signed already. New ones begin.
     pub fn begin_again(&mut self) {
-        match self.begun() {
-            Ok(keys) => self.keys = Some(keys),
-            Err(why) => self.fail(why),
+        if let Err(error) = self.keys.begin_again() {
+            self.fail(error);
         }
     }
 
@@ -156,28 +140,11 @@ impl Sealer {
         self.fault.as_deref()
     }
 
-    fn held(&self) -> Result<SealKeys, String> {
-        let path = self.folder.join(KEYS);
-        let read = durable::read(&path, KEYS_BYTES_MAX).map_err(|error| text::sentence(&error))?;
-        match read.and_then(SealKeys::from_bytes) {
-            Some(keys) => Ok(keys),
-            // There are none, or they are damaged: a verifier says so.
-            None => self.begun(),
-        }
-    }
-
-    fn begun(&self) -> Result<SealKeys, String> {
-        let keys = SealKeys::begin().map_err(|error| error.to_string())?;
-        self.keep(&keys)?;
-        Ok(keys)
-    }
-
-    fn keep(&self, keys: &SealKeys) -> Result<(), String> {
-        let kept = durable::replace(&self.folder.join(KEYS), keys.to_text().as_bytes(), 0o600);
-        kept.map_err(|error| text::sentence(&error))
-    }
-
-    fn fail(&mut self, why: String) {
+    fn fail(&mut self, error: KeyFileError) {
+        let why = match error {
+            KeyFileError::File(error) => text::sentence(&FileError::from(error)),
+            KeyFileError::NoRandom(error) => error.to_string(),
+        };
         if self.fault.as_ref() != Some(&why) {
             tracing::warn!("the audit trail is not sealed as it should be: {why}");
         }

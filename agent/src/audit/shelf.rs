@@ -252,6 +252,19 @@ impl<D: Disk> Shelf<D> {
         Ok(found)
     }
 
+    /// How many blocks the log had taken before this place, as far as it still has what stands there.
+    pub(super) fn blocks_before(&self, at: Position, account: &LogAccount) -> Result<u64, FileError> {
+        let mut first = account.first;
+        while let Some(held) = self.front(&first, account) {
+            if held.end_at > at {
+                let (before, _) = self.before(&held, at)?;
+                return Ok(before.sum.blocks.max(first.sum.blocks));
+            }
+            first = held.end;
+        }
+        Ok(first.sum.blocks)
+    }
+
     /// Writes what is planned, durable when this returns.
     pub(super) fn write(&mut self, plan: Plan) -> Result<(), FileError> {
         for (place, (start, mut records)) in plan.runs.into_iter().enumerate() {

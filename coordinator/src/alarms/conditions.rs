@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use penstock_policy::ids::{GatewayId, ZoneId};
+use penstock_proto::audit::chain::SealFault;
 use penstock_proto::v1;
 
 use super::machine::{Condition, Sign};
@@ -26,11 +27,19 @@ pub(crate) struct GatewayShown {
     pub(crate) drift: bool,
     /// Faults that name flows or tell of silence: zones, flows, words.
     pub(crate) faults: Vec<(BTreeSet<String>, BTreeSet<String>, String)>,
+    /// What its seals show that only a person ends: which it is, and words.
+    pub(crate) unproved: Option<(String, String)>,
+}
+
+/// A fault of a gateway's seals as the subject of an alarm: another one is more than somebody acknowledged.
+pub(crate) fn unproved_subject(gateway: &GatewayId, fault: &SealFault) -> String {
+    format!("{gateway} seals {}", fault.at)
 }
 
 impl GatewayShown {
     /// What its facts show.
-    pub(crate) fn of(facts: &GatewayFacts, now_ms: u64, stale_after_ms: u64) -> Self {
+    pub(crate) fn of(gateway: &GatewayId, facts: &GatewayFacts, now_ms: u64, stale_after_ms: u64) -> Self {
+        let unproved = facts.seal_fault.as_ref().filter(|fault| fault.needs_person);
         let is_recent = facts
             .reported_ms
             .is_some_and(|reported_ms| now_ms.saturating_sub(reported_ms) <= stale_after_ms);
@@ -41,6 +50,7 @@ impl GatewayShown {
         Self {
             is_fresh: facts.connected && is_recent,
             drift: facts.drift == i32::from(v1::Drift::Present),
+            unproved: unproved.map(|fault| (unproved_subject(gateway, fault), fault.words.clone())),
             faults: faults
                 .map(|fault| {
                     let zones = match fault.code.as_str() {
@@ -97,10 +107,7 @@ pub(crate) fn conditions(evidence: &Evidence<'_>) -> BTreeMap<AlarmKey, Conditio
                     let seen = evidence.sightings.refused(zone, evidence.now_ms);
                     place.seen(cause, seen)
                 }
-                Cause::Trail => {
-                    let seen = evidence.sightings.trails(&boundary.gateways, evidence.now_ms);
-                    place.seen(cause, seen)
-                }
+                Cause::Trail => place.trail(),
                 Cause::Rollout => continue,
             };
             all.insert(AlarmKey::of_zone(zone, cause), condition);
@@ -256,6 +263,34 @@ impl<'a> ZonePlace<'a> {
             None | Some(v1::ZoneState::Unspecified) => Condition::Unknown,
             Some(_) => Condition::Clear,
         }
+    }
+
+    /// What was seen within the hour, and what only a person ends, whenever it was.
+    fn trail(&self) -> Condition {
+        let seen = self
+            .evidence
+            .sightings
+            .trails(&self.boundary.gateways, self.evidence.now_ms);
+        let shown = self.gateways().filter_map(|(gateway, shown)| {
+            let (subject, words) = shown?.unproved.as_ref()?;
+            Some((gateway, subject, words))
+        });
+        let mut unproved = shown.peekable();
+        if unproved.peek().is_none() {
+            return self.seen(Cause::Trail, seen);
+        }
+        let (mut words, mut subjects, mut gateways) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        for (gateway, subject, fault) in unproved {
+            words.push(format!("{gateway}: {fault}"));
+            subjects.insert(subject.clone());
+            gateways.insert(gateway.clone());
+        }
+        if let Some(seen) = seen {
+            subjects.extend(seen.subjects);
+            gateways.extend(seen.gateways);
+            words.extend((!words.contains(&seen.message)).then_some(seen.message));
+        }
+        self.sign(Cause::Trail, &words, subjects, gateways)
     }
 
     fn seen(&self, cause: Cause, seen: Option<Sighting>) -> Condition {

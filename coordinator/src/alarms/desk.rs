@@ -7,20 +7,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use penstock_policy::ids::{GatewayId, ZoneId};
+use penstock_proto::audit::chain::SealFault;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tonic::Code;
 
-use super::AlarmKey;
-use super::conditions::{Evidence, GatewayShown, conditions};
+use super::conditions::{Evidence, GatewayShown, conditions, unproved_subject};
 use super::load::Load;
-use super::machine::{AlarmRecord, Author, Command, CommandError, Condition, Delays, Machine, Step};
+use super::machine::{
+    AlarmRecord, Author, Command, CommandError, Condition, Delays, Machine, SUBJECTS_MAX, Step,
+};
 use super::sightings::{COUNTS_MS, Sightings};
 use super::view::{self, PublishedAlarms};
+use super::{AlarmKey, Cause};
 use crate::clock;
 use crate::health_watch::PublishedHealth;
+use crate::ingest::seals::{self, Acknowledged};
 use crate::journal::Journal;
 use crate::query::{self, Filter, Until};
 use crate::releases::{CurrentRelease, Releases};
@@ -38,6 +42,8 @@ const REST: u32 = 4;
 const BLOCKS_MAX: usize = 16_384;
 /// Records that may wait to be looked at.
 const RECORDS_MAX: usize = 64;
+/// How often an acknowledgement is tried again because a trail grew meanwhile.
+const SEALS_ATTEMPTS: usize = 5;
 /// How long it is waited before trails are followed again that could not be read.
 const FOLLOW_AGAIN: Duration = Duration::from_secs(10);
 
@@ -72,6 +78,8 @@ struct Desk {
     conditions: BTreeMap<AlarmKey, Condition>,
     sightings: Sightings,
     load: Load,
+    /// Gateways whose seals' fault a person acknowledged, until the fleet knows.
+    acknowledged: BTreeMap<GatewayId, SealFault>,
 }
 
 /// From where conditions come.
@@ -141,6 +149,7 @@ impl Alarms {
                     conditions: BTreeMap::new(),
                     sightings: Sightings::default(),
                     load,
+                    acknowledged: BTreeMap::new(),
                 }),
                 published: watch::Sender::new(Arc::new(PublishedAlarms::new(shown))),
             }),
@@ -169,13 +178,63 @@ impl Alarms {
         let step = desk
             .machine
             .command(key, condition, (command, by, reason), now_ms)?;
-        self.take(&mut desk, &step, now_ms).await?;
+        let is_of_trails = key.cause == Cause::Trail && command == Command::Acknowledge;
+        let mut attempts = 0..SEALS_ATTEMPTS;
+        loop {
+            let proved = match is_of_trails {
+                true => self.seals_acknowledged(&desk, key).await?,
+                false => BTreeMap::new(),
+            };
+            match self.take(&mut desk, &step, &proved, now_ms).await {
+                // The trail grew meanwhile, and with it what is known of its seals.
+                Err(StoreError::Conflict { key, .. })
+                    if proved.values().any(|one| one.key == key) && attempts.next().is_some() => {}
+                Err(error) => return Err(error.into()),
+                Ok(()) => {
+                    let faults = proved.into_iter().map(|(gateway, one)| (gateway, one.fault));
+                    desk.acknowledged.extend(faults);
+                    break;
+                }
+            }
+        }
         self.show(&mut desk, now_ms);
         Ok(view::after(&step))
     }
 
+    /// What is known of the seals of gateways whose fault is among what the alarm showed, once it is acknowledged.
+    async fn seals_acknowledged(
+        &self,
+        desk: &Desk,
+        key: &AlarmKey,
+    ) -> Result<BTreeMap<GatewayId, Acknowledged>, StoreError> {
+        let Some(record) = desk.machine.records().get(key) else {
+            return Ok(BTreeMap::new());
+        };
+        let stands = match desk.conditions.get(key) {
+            Some(Condition::Stands(sign)) => sign.gateways.iter(),
+            _ => record.gateways.iter(),
+        };
+        // Of more subjects than are kept, all were shown in the words.
+        let shows_all = record.subjects.len() >= SUBJECTS_MAX;
+        let mut all = BTreeMap::new();
+        for gateway in stands {
+            let is_shown =
+                |fault: &SealFault| shows_all || record.subjects.contains(&unproved_subject(gateway, fault));
+            if let Some(one) = seals::acknowledged(&self.shared.store, gateway, is_shown).await? {
+                all.insert(gateway.clone(), one);
+            }
+        }
+        Ok(all)
+    }
+
     /// Stores a step, and lets it count.
-    async fn take(&self, desk: &mut Desk, step: &Step, now_ms: u64) -> Result<(), StoreError> {
+    async fn take(
+        &self,
+        desk: &mut Desk,
+        step: &Step,
+        proved: &BTreeMap<GatewayId, Acknowledged>,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
         let (key, shared) = (key_of(&step.key), &self.shared);
         let change = Change::noted(shared.journal.alarm_event(view::event(step)));
         let held = desk.revisions.get(&step.key).copied();
@@ -187,6 +246,9 @@ impl Alarms {
             (None, Some(revision)) => change.removed(&key, revision),
             (None, None) => change,
         };
+        let change = proved.values().try_fold(change, |change, one| {
+            change.json(&one.key, Expect::Revision(one.revision), &one.chain)
+        })?;
         let written = match shared.store.apply(change).await {
             Ok(written) => written,
             Err(error) => {
@@ -277,11 +339,14 @@ impl Alarms {
         sources.fleet.inspect(|gateway, facts| {
             gateways.insert(
                 gateway.clone(),
-                GatewayShown::of(facts, now_ms, sources.stale_after_ms),
+                GatewayShown::of(gateway, facts, now_ms, sources.stale_after_ms),
             );
         });
         let mut guard = self.shared.desk.lock().await;
         let desk = &mut *guard;
+        for (gateway, fault) in std::mem::take(&mut desk.acknowledged) {
+            sources.fleet.acknowledged(&gateway, &fault);
+        }
         let settings = &self.shared.settings;
         desk.sightings.forget(&release.detail.zones, now_ms);
         let dark = |zone: &ZoneId| settings.dark_zones.get(zone).copied().unwrap_or(settings.dark);
@@ -297,7 +362,7 @@ impl Alarms {
         desk.conditions = found;
         let steps = desk.machine.due(now_ms, &desk.conditions);
         for step in steps {
-            if let Err(error) = self.take(desk, &step, now_ms).await {
+            if let Err(error) = self.take(desk, &step, &BTreeMap::new(), now_ms).await {
                 tracing::error!(alarm = %step.key, error = %crate::chain(&error), "a step of an alarm cannot be stored; it is tried again");
                 break;
             }

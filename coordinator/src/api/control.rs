@@ -477,6 +477,13 @@ impl Control for ControlService {
         self.tree_proved(request).await
     }
 
+    async fn prove_event(
+        &self,
+        request: Request<v1::ProveEventRequest>,
+    ) -> Result<Response<v1::EventEvidence>, Status> {
+        self.event_proved(request).await
+    }
+
     async fn count_audit(
         &self,
         request: Request<v1::CountAuditRequest>,

@@ -108,6 +108,20 @@ impl ControlService {
         Ok(Response::new(proof))
     }
 
+    /// One event with what proves it.
+    pub(super) async fn event_proved(
+        &self,
+        request: Request<v1::ProveEventRequest>,
+    ) -> Result<Response<v1::EventEvidence>, Status> {
+        let caller = self
+            .gate
+            .operator(request.extensions(), Action::ProveEvent)
+            .await?;
+        let _search = self.searches.begin(&caller.operator)?;
+        let proved = self.evidence.prove_event(request.get_ref()).await?;
+        Ok(Response::new(proved))
+    }
+
     /// How many events a search finds, over time.
     pub(super) async fn counted(
         &self,

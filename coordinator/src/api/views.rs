@@ -11,7 +11,7 @@ use penstock_proto::v1;
 use crate::enrolment::UnusedToken;
 use crate::operators::{OperatorRecord, Role};
 use crate::releases::{CurrentRelease, ProposalEndKind, RecordedRelease, Releases};
-use crate::sessions::{Fleet, GatewayFacts, TWO_USERS};
+use crate::sessions::{Fleet, GatewayFacts, TWO_USERS, unproved};
 use crate::subjects::{Standing, SubjectRecord, Subjects};
 
 /// A release with its progress over its gateways.
@@ -263,6 +263,11 @@ fn gateway(name: &GatewayId, facts: GatewayFacts) -> v1::Gateway {
             .faults
             .into_iter()
             .chain(facts.trail_fault.map(|message| v1::Fault::new("trail", message)))
+            .chain(
+                facts
+                    .seal_fault
+                    .map(|fault| v1::Fault::new("trail", unproved(&fault))),
+            )
             .chain(
                 facts
                     .twin

@@ -64,6 +64,8 @@ pub struct OwnFacts {
     pub issuing: Option<String>,
     /// Why external witnesses did not cosign the head of the trails.
     pub witnesses: Option<String>,
+    /// Why the own trail is not sealed as it should be.
+    pub unsealed: Option<String>,
     /// What is wrong with exports of the trail.
     pub exports: Vec<Fault>,
     /// Validity of our own certificate, milliseconds since 1970; `None`: it cannot be read.
@@ -114,6 +116,14 @@ impl OwnHealth {
         }
         if let Some(why) = &facts.restored {
             faults.push(Fault::new("restored", why.clone()));
+        }
+        if let Some(why) = &facts.unsealed {
+            faults.push(Fault::new(
+                "own-trail-unsealed",
+                format!(
+                    "the coordinator's own trail is written, and what operators do now is not sealed against whoever takes this machine later: {why}; it is tried again"
+                ),
+            ));
         }
         if let Some(why) = &facts.issuing {
             faults.push(Fault::new(
@@ -305,13 +315,13 @@ pub(crate) async fn follow(
     probe: Arc<Probe>,
     files: CertificateFiles,
     (reasons, mut witnesses, mut exports): (
-        [watch::Receiver<Option<String>>; 4],
+        [watch::Receiver<Option<String>>; 5],
         watch::Receiver<BTreeMap<String, String>>,
         ExportFaults,
     ),
     faults: watch::Sender<Vec<Fault>>,
 ) {
-    let [mut untaken, mut behind, mut restored, mut issuing] = reasons;
+    let [mut untaken, mut behind, mut restored, mut issuing, mut unsealed] = reasons;
     let mut seen = OwnHealth::default();
     loop {
         let store = probe.fault(PROVED).await;
@@ -341,6 +351,7 @@ pub(crate) async fn follow(
             restored: restored.borrow_and_update().clone(),
             issuing: issuing.borrow_and_update().clone(),
             witnesses: witnesses::in_words(&witnesses.borrow_and_update()),
+            unsealed: unsealed.borrow_and_update().clone(),
             exports: exports.now(clock::now_ms()),
             reserve_bytes: probe.store.reserve_bytes(),
             certificate_ms,
@@ -365,6 +376,7 @@ pub(crate) async fn follow(
             Ok(()) = restored.changed() => {}
             Ok(()) = issuing.changed() => {}
             Ok(()) = witnesses.changed() => {}
+            Ok(()) = unsealed.changed() => {}
             () = exports.changed() => {}
             () = faults.closed() => return,
         }
@@ -403,6 +415,7 @@ mod tests {
             restored: None,
             issuing: None,
             witnesses: None,
+            unsealed: None,
             exports: Vec::new(),
             free_bytes: Some(10 << 30),
             reserve_bytes: 1 << 30,
@@ -424,12 +437,15 @@ mod tests {
     fn each_thing_that_is_wrong_with_the_coordinator_is_named_and_nothing_else_is() {
         assert_eq!(codes(&well(0)), [""; 0]);
         type Wrong = fn(&mut OwnFacts);
-        let cases: [(&str, Wrong); 13] = [
+        let cases: [(&str, Wrong); 14] = [
             ("release-unreadable", |facts| {
                 facts.release = Some("the stored plans are not those of r5".to_owned())
             }),
             ("withdrawn-behind", |facts| {
                 facts.withdrawn = Some("gateway gw-1 holds more".to_owned())
+            }),
+            ("own-trail-unsealed", |facts| {
+                facts.unsealed = Some("cannot replace seal.keys".to_owned())
             }),
             ("issuing-key", |facts| {
                 facts.issuing = Some("the token is not there".to_owned())

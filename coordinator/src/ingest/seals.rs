@@ -1,15 +1,18 @@
 //! What the seals in a gateway's blocks show, judged as the blocks are stored (`penstock_proto::audit::chain`), and the coordinator's own word
 //! for what it stored.
 //!
-//! The state of a gateway's seals is a record that changes with its trail, in one transaction. A block is taken whatever its seals show: it is
-//! evidence. What does not fit is an alarm in the coordinator's trail, and a fault of the gateway until its identity key vouches for what
-//! comes after. A gateway whose blocks hold no seals (its agent is older) has no record, and no fault.
+//! The state of a gateway's seals is a record that changes with its trail, in one transaction; signatures are verified before it. A block is taken whatever
+//! its seals show: it is evidence. What does not fit is an alarm in the coordinator's trail, and a fault of the gateway until its identity key vouches for
+//! what comes after, or, where that key proves nothing, until a person acknowledged it. A gateway whose blocks hold no seals (its agent is older) has no
+//! record, and no fault.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use penstock_policy::ids::{CoordinatorId, PlantId};
-use penstock_proto::audit::chain::{Place, SealChain, SealFinding, SealTrust, seals};
-use penstock_proto::audit::note::Note as SignedNote;
+use penstock_policy::ids::{CoordinatorId, GatewayId, PlantId};
+use penstock_proto::audit::chain::{
+    CheckedSeals, Place, SealChain, SealFault, SealFinding, SealTrust, UnsealedRun, seals,
+};
 use penstock_proto::audit::seal::{signer_name, word};
 use penstock_proto::event::COORDINATOR_PREFIX;
 use penstock_proto::tls::server::ServerCredentials;
@@ -17,7 +20,7 @@ use penstock_proto::v1::{AuditBlock, AuditBlockBody, SealEvent, TrailEvent};
 use rustls::pki_types::CertificateDer;
 
 use crate::journal::Journal;
-use crate::store::{Append, Followed, Note};
+use crate::store::{Append, Followed, Note, Store, StoreError};
 
 /// What precedes a source's name in the key of the record of its seals.
 const PREFIX: &str = "seals/";
@@ -29,6 +32,8 @@ pub struct SealJudge {
     /// The name under which the coordinator's key signs.
     name: String,
     credentials: Arc<ServerCredentials>,
+    /// What stands behind the newest seal of each source, since this coordinator started.
+    runs: Mutex<HashMap<String, UnsealedRun>>,
 }
 
 impl std::fmt::Debug for SealJudge {
@@ -39,31 +44,21 @@ impl std::fmt::Debug for SealJudge {
     }
 }
 
-/// A block with seals among those of one delivery.
+/// What is looked at of a block's seals before it is stored.
 #[derive(Debug, Clone)]
 pub(super) struct SealedBlock {
-    /// Its number in the delivery.
-    pub(super) index: usize,
-    pub(super) block: AuditBlock,
-    pub(super) body: AuditBlockBody,
-}
-
-impl SealedBlock {
-    /// `None`: there are no seals in it.
-    pub(super) fn of(index: usize, block: &AuditBlock, body: &AuditBlockBody) -> Option<Self> {
-        seals(body).next().map(|_| Self {
-            index,
-            block: block.clone(),
-            body: body.clone(),
-        })
-    }
+    pub(super) at: Place,
+    /// Of its newest event, by the source's clock.
+    pub(super) last_ms: u64,
+    /// Its seals, each looked at by itself; `None`: it has none.
+    pub(super) seals: Option<CheckedSeals>,
 }
 
 /// What came of the seals in some blocks.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SealReport {
-    /// What does not fit, in words, until the gateway's identity key vouches for what comes after it.
-    pub fault: Option<String>,
+    /// What does not fit, while it counts.
+    pub fault: Option<SealFault>,
     /// The text of the newest seal that was stored and counts.
     newest: Option<String>,
 }
@@ -82,6 +77,20 @@ impl SealJudge {
             roots,
             name,
             credentials,
+            runs: Mutex::default(),
+        }
+    }
+
+    /// Looks at a block's seals by themselves.
+    pub(super) fn look(&self, source: &str, block: &AuditBlock, body: &AuditBlockBody) -> SealedBlock {
+        let has_seals = seals(body).next().is_some();
+        SealedBlock {
+            at: Place {
+                epoch: block.epoch,
+                sequence: block.sequence,
+            },
+            last_ms: body.events.iter().map(|event| event.time_ms).max().unwrap_or(0),
+            seals: has_seals.then(|| CheckedSeals::of(&self.trust(source), block, body)),
         }
     }
 
@@ -93,30 +102,90 @@ impl SealJudge {
         journal: &Journal,
         note: Note<[Append]>,
     ) -> (Note<[Append]>, Arc<Mutex<SealReport>>) {
+        self.step(source, journal, note, move |chain, is_lost, outcomes| {
+            let mut found = Vec::new();
+            let mut newest = None;
+            let stored = blocks.iter().zip(outcomes);
+            let stored = stored.filter(|(_, outcome)| matches!(outcome, Append::Stored { .. }));
+            for checked in stored.filter_map(|(block, _)| block.seals.as_ref()) {
+                if is_lost && found.is_empty() {
+                    found.push(chain.forgotten(checked.at()));
+                }
+                found.extend(chain.follow(checked));
+                let text = checked.newest().filter(|_| chain.sealed() == Some(checked.at()));
+                newest = text.map(ToString::to_string).or(newest);
+            }
+            (found, newest)
+        })
+    }
+
+    /// Counts what was stored without seals; up to where, and how many, once they are too many.
+    pub(super) fn count(
+        &self,
+        source: &str,
+        blocks: &[SealedBlock],
+        outcomes: &[Append],
+    ) -> Option<(Place, u64)> {
+        let mut runs = locked(&self.runs);
+        let run = match runs.get_mut(source) {
+            Some(run) => run,
+            None => runs.entry(source.to_owned()).or_default(),
+        };
+        let mut long = None;
+        for (block, outcome) in blocks.iter().zip(outcomes) {
+            let has_seal = block.seals.as_ref().is_some_and(|seals| seals.newest().is_some());
+            match outcome {
+                Append::Stored { .. } if has_seal => {
+                    run.sealed();
+                    long = None;
+                }
+                Append::Stored { .. } => {
+                    long = run.take(block.last_ms).map(|blocks| (block.at, blocks)).or(long);
+                }
+                Append::Held { .. } | Append::Refused(_) => {}
+            }
+        }
+        long
+    }
+
+    /// Has the record say that a trail that was sealed goes on without seals.
+    pub(super) fn unsealed(
+        self: &Arc<Self>,
+        source: &str,
+        (at, blocks): (Place, u64),
+        journal: &Journal,
+    ) -> (Note<[Append]>, Arc<Mutex<SealReport>>) {
+        let note = journal.alarms_with(|_: &[Append]| Vec::new());
+        self.step(source, journal, note, move |chain, _, _| {
+            (chain.unsealed(at, blocks).into_iter().collect(), None)
+        })
+    }
+
+    /// Has the record change by what `found` finds.
+    fn step(
+        self: &Arc<Self>,
+        source: &str,
+        journal: &Journal,
+        note: Note<[Append]>,
+        find: impl Fn(&mut SealChain, bool, &[Append]) -> (Vec<SealFinding>, Option<String>) + Send + 'static,
+    ) -> (Note<[Append]>, Arc<Mutex<SealReport>>) {
         let report = Arc::<Mutex<SealReport>>::default();
-        let (judge, journal, told) = (self.clone(), journal.clone(), report.clone());
+        let (journal, told) = (journal.clone(), report.clone());
         let gateway = source.to_owned();
         let note = note.followed_by(format!("{PREFIX}{source}"), move |outcomes, held| {
             let (mut chain, is_lost) = chain_of(held);
-            let mut found = Vec::new();
-            let mut newest = None;
-            let is_stored =
-                |one: &&SealedBlock| matches!(outcomes.get(one.index), Some(Append::Stored { .. }));
-            for one in blocks.iter().filter(is_stored) {
-                if is_lost && found.is_empty() {
-                    found.push(chain.forgotten(&one.block));
-                }
-                found.extend(chain.take(&judge.trust(&gateway), &one.block, &one.body));
-                newest = counted_text(&chain, one).or(newest);
-            }
-            *told.lock().unwrap_or_else(PoisonError::into_inner) = SealReport {
-                fault: chain.fault().map(str::to_owned),
+            let before = chain.clone();
+            let (found, newest) = find(&mut chain, is_lost, outcomes);
+            *locked(&told) = SealReport {
+                fault: chain.fault().cloned(),
                 newest,
             };
             let alarms = found.iter().map(|found| alarm(&gateway, found));
             Followed {
                 // What is written here has no value that JSON lacks.
-                value: serde_json::to_vec(&chain).ok(),
+                value: (chain != before)
+                    .then(|| serde_json::to_vec(&chain).ok())
+                    .flatten(),
                 bodies: journal.bodies_of(alarms),
             }
         });
@@ -154,15 +223,53 @@ fn chain_of(held: Option<&[u8]>) -> (SealChain, bool) {
     }
 }
 
-/// The text of the seal in a block, if it is the newest that counts.
-fn counted_text(chain: &SealChain, one: &SealedBlock) -> Option<String> {
-    let at = Place {
-        epoch: one.block.epoch,
-        sequence: one.block.sequence,
+/// What does not fit in trails, by their gateways, as it was when the coordinator stopped.
+pub(crate) async fn faults(store: &Store) -> Result<Vec<(GatewayId, SealFault)>, StoreError> {
+    let records = store.list(PREFIX).await?.into_iter();
+    let faults = records.filter_map(|(key, record)| {
+        let gateway = GatewayId::new(key.strip_prefix(PREFIX)?).ok()?;
+        Some((gateway, chain_of(Some(&record.value)).0.fault()?.clone()))
+    });
+    Ok(faults.collect())
+}
+
+/// The record of a gateway's seals once a person has acknowledged its fault.
+#[derive(Debug)]
+pub(crate) struct Acknowledged {
+    /// Its key.
+    pub(crate) key: String,
+    /// The one that it replaces.
+    pub(crate) revision: u64,
+    /// What it says.
+    pub(crate) chain: SealChain,
+    /// The fault that it no longer has.
+    pub(crate) fault: SealFault,
+}
+
+/// Acknowledges the fault of a gateway that needs a person, if it is one that was shown; `None`: there is none.
+pub(crate) async fn acknowledged(
+    store: &Store,
+    gateway: &GatewayId,
+    is_shown: impl Fn(&SealFault) -> bool,
+) -> Result<Option<Acknowledged>, StoreError> {
+    let key = format!("{PREFIX}{gateway}");
+    let Some(record) = store.get(&key).await? else {
+        return Ok(None);
     };
-    let own = seals(&one.body).find(|seal| seal.certificates.is_empty());
-    let own = own.filter(|_| chain.sealed() == Some(at))?;
-    Some(SignedNote::parse(&own.note).ok()?.text)
+    let (mut chain, _) = chain_of(Some(&record.value));
+    let Some(fault) = chain.fault().cloned() else {
+        return Ok(None);
+    };
+    Ok((is_shown(&fault) && chain.acknowledge()).then_some(Acknowledged {
+        key,
+        revision: record.revision,
+        chain,
+        fault,
+    }))
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn alarm(source: &str, found: &SealFinding) -> TrailEvent {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use penstock_policy::ids::{Digest, Revision, ZoneId};
 use penstock_policy::text;
+use penstock_proto::audit::chain::SealFault;
 use penstock_proto::convert::PolicyMark;
 use penstock_proto::fault::{FLOWS_MAX, OF_OPEN, OF_SHOWING, ZONES_MAX, flows_in_words};
 use penstock_proto::v1;
@@ -87,6 +88,8 @@ pub enum News {
     Offered(PolicyMark),
     /// What is wrong with its trail here; `None`: nothing any more.
     TrailFault(Option<String>),
+    /// What does not fit among the seals of its trail, which is stored all the same; `None`: nothing any more.
+    SealFault(Option<SealFault>),
     /// Its key has two users; `None`: as far as is known, one.
     Twin(Option<Twin>),
 }
@@ -134,6 +137,8 @@ pub struct GatewayFacts {
     pub faults: Vec<v1::Fault>,
     /// What is wrong with its trail here.
     pub trail_fault: Option<String>,
+    /// What does not fit among the seals of its trail. It outlives the session and the coordinator's restart.
+    pub seal_fault: Option<SealFault>,
     /// Its key has two users.
     pub twin: Option<Twin>,
     /// How it stands to the release that it was ordered last, bounded; `None`: its software knows no trials, or did not say.
@@ -174,6 +179,7 @@ impl GatewayFacts {
             News::Seen => self.last_seen_ms = now_ms,
             News::Offered(mark) => self.offered = Some(*mark),
             News::TrailFault(fault) => self.trail_fault.clone_from(fault),
+            News::SealFault(fault) => self.seal_fault.clone_from(fault),
             News::Twin(twin) => self.twin.clone_from(twin),
         }
     }
@@ -191,6 +197,7 @@ impl GatewayFacts {
         let (granted, faults): (Vec<_>, Vec<_>) = faults.into_iter().partition(|fault| fault.code == GRANTED);
         let mut faults: Vec<ReportedFault> = faults.into_iter().map(reported).collect();
         let own = self.trail_fault.iter().cloned();
+        let own = own.chain(self.seal_fault.as_ref().map(unproved));
         let own = own.chain(self.twin.as_ref().map(Twin::fault));
         faults.extend(own.map(|words| ReportedFault {
             words,
@@ -279,6 +286,7 @@ impl GatewayFacts {
             && self.drift == other.drift
             && self.faults == other.faults
             && self.trail_fault == other.trail_fault
+            && self.seal_fault == other.seal_fault
             && self.twin == other.twin
             && self.staged == other.staged
             && self.offered == other.offered
@@ -328,6 +336,15 @@ impl GatewayFacts {
             .and_then(|standing| standing.state.as_ref());
         matches!(state, Some(v1::policy_standing::State::Trial(_)))
     }
+}
+
+/// What does not fit among seals, in words, and what ends it.
+pub(crate) fn unproved(fault: &SealFault) -> String {
+    let end = match fault.needs_person {
+        true => "; it counts until somebody acknowledges the alarm (penstock alarms ack ZONE trail)",
+        false => "",
+    };
+    format!("audit trail: {}{end}", fault.words)
 }
 
 /// The digest of a statement, where it is one.

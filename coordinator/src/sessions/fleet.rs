@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use penstock_policy::ids::GatewayId;
+use penstock_proto::audit::chain::SealFault;
 use penstock_proto::v1;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -182,6 +183,25 @@ impl Fleet {
             facts.twin = twin;
             drop(entries);
             self.changed.notify_one();
+        }
+    }
+
+    /// What does not fit among the seals of a gateway's trail, however that became known.
+    pub fn unproved(&self, gateway: &GatewayId, fault: Option<SealFault>) {
+        let mut entries = self.lock();
+        let facts = &mut entries.entry(gateway.clone()).or_default().facts;
+        if facts.seal_fault != fault {
+            facts.seal_fault = fault;
+            drop(entries);
+            self.changed.notify_one();
+        }
+    }
+
+    /// A person acknowledged this fault of a gateway's seals. Another one counts on.
+    pub(crate) fn acknowledged(&self, gateway: &GatewayId, fault: &SealFault) {
+        let is_it = self.look_at(gateway, |facts| facts.seal_fault.as_ref() == Some(fault));
+        if is_it == Some(true) {
+            self.unproved(gateway, None);
         }
     }
 

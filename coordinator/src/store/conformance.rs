@@ -61,6 +61,7 @@ engines! {
     of_many_changes_at_once_each_that_won_has_its_event_in_the_order_in_which_they_won,
     an_event_that_cannot_be_written_takes_its_records_with_it,
     what_is_noted_of_a_change_is_written_with_it_or_neither_is,
+    what_is_made_of_the_head_stands_behind_that_very_head_with_its_record_or_neither_is_there,
     pages_of_any_size_give_each_block_once_in_order_also_over_restarts,
     a_page_ends_behind_what_its_filter_ruled_out,
     what_is_appended_while_pages_are_read_is_not_passed_over,

@@ -13,14 +13,16 @@ use std::sync::{Arc, Mutex};
 use penstock_policy::ids::Digest;
 use penstock_policy::merkle::Hash;
 use penstock_proto::audit::leaf::BlockLeaf;
-use penstock_proto::audit::{ChainError, GENESIS, Head};
+use penstock_proto::audit::{ChainError, Head};
 use penstock_proto::v1::AuditBlock;
 use tokio::sync::{broadcast, watch};
 
 use super::conformance::Bench;
 use super::state::{Change, Expect, Order, RecordChange, State, StateRecord};
 use super::terms::TermIndex;
-use super::trail::{Append, BlockFilter, Clock, Cursor, Expired, NewBlock, Note, OwnBody, Page, StoredBlock};
+use super::trail::{
+    Append, AtHead, BlockFilter, Clock, Cursor, Expired, NewBlock, Note, OwnBody, Page, StoredBlock,
+};
 use super::{Engine, EngineError, FaultCause, Pending, Store, StoreError};
 
 /// What outlives the engine.
@@ -204,11 +206,11 @@ impl Kept {
     }
 
     fn append_own(&mut self, source: &str, own: OwnBody) -> Result<Head, StoreError> {
-        let head = self.heads.get(source).copied().unwrap_or(Head {
-            epoch: 1,
-            next_sequence: 0,
-            digest: GENESIS,
-        });
+        let head = self.heads.get(source).copied();
+        self.append_own_at(source, head.unwrap_or_else(AtHead::beginning), own)
+    }
+
+    fn append_own_at(&mut self, source: &str, head: Head, own: OwnBody) -> Result<Head, StoreError> {
         let block = AuditBlock {
             epoch: head.epoch,
             sequence: head.next_sequence,

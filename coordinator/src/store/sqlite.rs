@@ -37,8 +37,8 @@ use super::room::DiskReserve;
 use super::state::{Change, Order, RecordChange, State, StateRecord};
 use super::terms::{Segment, TermIndex, Unindexed};
 use super::trail::{
-    Append, BlockFilter, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport, Removed, StoredBlock,
-    Trail,
+    Append, AtHead, BlockFilter, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport, Removed,
+    StoredBlock, Trail,
 };
 use super::tree::{BlockInTree, TrailTree};
 use super::{Engine, Pending, StoreError};
@@ -185,6 +185,10 @@ impl Trail for Sqlite {
     fn append_own<'a>(&'a self, source: &'a str, own: OwnBody) -> Pending<'a, Head> {
         let source = source.to_owned();
         Box::pin(self.write(move |reply| Command::AppendOwn { source, own, reply }))
+    }
+
+    fn append_at_head(&self, made: AtHead) -> Pending<'_, Head> {
+        Box::pin(self.write(move |reply| Command::AppendAtHead { made, reply }))
     }
 
     fn head<'a>(&'a self, source: &'a str) -> Pending<'a, Option<Head>> {

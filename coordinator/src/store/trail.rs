@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use penstock_proto::audit::{ChainError, Head};
+use penstock_proto::audit::{ChainError, GENESIS, Head};
 use penstock_proto::v1::AuditBlock;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -140,6 +140,63 @@ impl<T: ?Sized> Note<T> {
     /// Whose trail, and what is appended to it.
     pub(super) fn of(&self, outcome: &T) -> (&str, Vec<OwnBody>) {
         (&self.source, (self.bodies)(outcome))
+    }
+}
+
+/// What is put at the head of the coordinator's own chain, once that is known.
+#[derive(Debug)]
+pub struct HeadMade {
+    /// The block's body.
+    pub own: OwnBody,
+    /// Whether a new epoch begins with it.
+    pub new_epoch: bool,
+    /// What the record says from now on; `None`: what it said.
+    pub record: Option<Vec<u8>>,
+}
+
+type MakeAtHead = Box<dyn Fn(&Head) -> HeadMade + Send>;
+
+/// Something that names the head behind which it stands, as a seal does: it is made where the head is known, and stands there with a record in one
+/// transaction.
+pub struct AtHead {
+    pub(super) source: String,
+    pub(super) key: String,
+    pub(super) make: MakeAtHead,
+    /// Whether it can be left out when the disk is short.
+    pub(super) deferrable: bool,
+}
+
+impl AtHead {
+    /// In the trail `source`, what `make` makes of its head, with the record `key`.
+    pub(crate) fn new(
+        source: String,
+        key: String,
+        deferrable: bool,
+        make: impl Fn(&Head) -> HeadMade + Send + 'static,
+    ) -> Self {
+        Self {
+            source,
+            key,
+            make: Box::new(make),
+            deferrable,
+        }
+    }
+
+    /// Where the trail stands of which nothing is stored.
+    pub(super) fn beginning() -> Head {
+        Head {
+            epoch: 1,
+            next_sequence: 0,
+            digest: GENESIS,
+        }
+    }
+
+    /// Where a new epoch behind this head begins.
+    pub(super) fn next_epoch(head: &Head) -> Head {
+        Head {
+            epoch: head.epoch.saturating_add(1),
+            ..Self::beginning()
+        }
     }
 }
 
@@ -342,6 +399,9 @@ pub trait Trail {
 
     /// Appends a body at the head of the coordinator's own chain, whatever that is by then; answers with the new head.
     fn append_own<'a>(&'a self, source: &'a str, own: OwnBody) -> Pending<'a, Head>;
+
+    /// Appends to the coordinator's own chain what is made of its head, nothing between the two; answers with the new head.
+    fn append_at_head(&self, made: AtHead) -> Pending<'_, Head>;
 
     /// Where the trail of a source stands.
     fn head<'a>(&'a self, source: &'a str) -> Pending<'a, Option<Head>>;

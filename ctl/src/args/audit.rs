@@ -120,7 +120,20 @@ pub enum Audit {
         #[arg(long, value_name = "TIME")]
         until: Option<String>,
     },
-    /// Verify a file of evidence without a coordinator, and say what it proves and what it does not
+    /// Prove one event: a file of a few KiB that anybody verifies without the coordinator
+    #[command(
+        after_help = "Example:\n  penstock audit prove gw-works-a/3/1200/0 -o refused-write.proof\n\n\
+                      The position is the source and what `penstock audit search` prints in brackets. `penstock audit verify` reads the file."
+    )]
+    Prove {
+        /// The event: SOURCE/EPOCH/SEQUENCE/INDEX.
+        #[arg(value_name = "POSITION")]
+        position: Position,
+        /// The file; it must not be there.
+        #[arg(short, long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Verify a file of evidence, or the proof of one event, without a coordinator, and say what it proves and what it does not
     Verify {
         /// The file.
         file: PathBuf,

@@ -1,11 +1,12 @@
 //! `audit verify`: what a file of evidence proves to somebody who has only the plant's root certificates, and what it does not.
 
 use std::fs::File;
-use std::io::{BufReader, ErrorKind};
+use std::io::{BufReader, ErrorKind, Read as _};
 use std::path::Path;
 
 use penstock_policy::ids::PlantId;
 use penstock_proto::audit::cosignature::WitnessKey;
+use penstock_proto::audit::event_proof::{FILE_BYTES_MAX, MAGIC};
 use penstock_proto::audit::evidence::{
     AnchoringRelease, CosignedHead, EvidenceError, EvidenceReader, EvidenceReport, History, Pieces, Vouched,
 };
@@ -15,6 +16,7 @@ use rustls::pki_types::CertificateDer;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::event_proof::{self, EventProved};
 use crate::contexts::Contexts;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -74,6 +76,8 @@ pub struct EvidenceProved {
     pub begins_again: Option<BeginsAgain>,
     /// What contradicts the tree, in sentences.
     pub contradictions: Vec<String>,
+    /// Whether the file says where it ends; older coordinators made files that do not: whether such a one was cut off there does not show.
+    pub has_end: bool,
     /// Each trail of which there are blocks.
     pub trails: Vec<TrailProved>,
     /// Whether nothing in it contradicts anything, and all of it is proved to be the coordinator's: only then is any of it to be believed.
@@ -182,6 +186,7 @@ impl EvidenceProved {
             first_leaf: report.leaves.map(|(first, _)| first),
             last_leaf: report.leaves.map(|(_, last)| last),
             left_out: report.left_out,
+            has_end: report.has_end,
             sound: report.is_sound(),
             releases: report.anchors.releases,
             approvers: match report.anchors.history {
@@ -340,6 +345,13 @@ impl Report for EvidenceProved {
                 ),
             );
         }
+        if !self.has_end {
+            say(
+                Tone::Warn,
+                "!",
+                "this file does not say where it ends, as those of older coordinators: if blocks were cut off at its end, that does not show",
+            );
+        }
         if !self.signed_in_time {
             say(
                 Tone::Warn,
@@ -416,6 +428,12 @@ pub(crate) fn verify(
         (Some(path), None) => (roots_in(path)?, login()?.1, None),
         (None, _) => login()?,
     };
+    if let Some(bytes) = event_in(file)? {
+        let name = file.display().to_string();
+        let proved = EventProved::of(&bytes, &plant, &roots);
+        out.show(&proved.map_err(|error| event_proof::altered(&name, &error))?)?;
+        return Ok(Exit::Done);
+    }
     let named = approvers.map(|path| loading::load(path, out)).transpose()?;
     let vouched = match named {
         Some(named) => Some(Vouched::Approvers(named.plant.approvers)),
@@ -424,6 +442,22 @@ pub(crate) fn verify(
     let proved = EvidenceProved::of(&plant, read(file, (&plant, &roots), vouched, witnesses)?);
     out.show(&proved)?;
     Ok(proved.exit())
+}
+
+/// The bytes of a file that proves one event; `None`: it is something else.
+fn event_in(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
+    let failed = |source| FileError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut begin = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    let read = file.take(MAGIC.len() as u64).read_to_end(&mut begin);
+    read.map_err(failed)?;
+    match begin == MAGIC {
+        true => Ok(Some(files::read(path, FILE_BYTES_MAX)?)),
+        false => Ok(None),
+    }
 }
 
 /// Reads a file of evidence, piece by piece.
@@ -458,5 +492,5 @@ fn read(
     while let Some(piece) = pieces.read().map_err(failed)? {
         reader.take(piece).map_err(wrong)?;
     }
-    Ok(reader.report())
+    reader.report().map_err(wrong)
 }

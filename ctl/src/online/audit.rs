@@ -15,7 +15,7 @@ use self::explained::Explained;
 pub use self::sums::{Counts, DenialList};
 use super::export::{ExportTarget, export};
 use super::trail::{is_newer, understood};
-use super::{Online, evidence, refused};
+use super::{Online, event_proof, evidence, refused};
 use crate::args::{self, AuditFilter, ClockArg, DecisionArg, SeverityArg};
 use crate::ask;
 use crate::exit::Exit;
@@ -274,6 +274,7 @@ pub(crate) async fn audit(out: &Output, context: Option<&str>, args: &args::Audi
             let times = (since.as_deref(), until.as_deref());
             evidence::take(out, context, file, source.as_deref(), times).await
         }
+        args::Audit::Prove { position, out: file } => event_proof::prove(out, context, position, file).await,
         args::Audit::Verify {
             file,
             roots,

@@ -95,10 +95,11 @@ pub(super) async fn take(
         draft.add(&piece)?;
         reader.take(piece).map_err(|error| altered(what, &error))?;
     }
+    let report = reader.report().map_err(|error| altered(what, &error))?;
     draft.finish(file)?;
     online.contexts.keep_tree(&name, &note)?;
     drop(waiting);
-    let proved = EvidenceProved::of(&plant, reader.report());
+    let proved = EvidenceProved::of(&plant, report);
     if known.is_some() && proved.releases > 0 && proved.approvers != "known" {
         out.remark(
             "▲ the release that you verified last on this machine is not among those of the coordinator: it was restored from a backup, hides releases, or lies (penstock release known)",

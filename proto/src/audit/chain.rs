@@ -8,9 +8,15 @@
 //! - a seal counts only in a block whose place and predecessor it names, signed by the key that it names;
 //! - seal *n + 1* is signed by the key that seal *n* announced; else the keys began again, which is never silent;
 //! - what the identity key vouches for, it vouches for up to the seal whose text it signed; keys that it does not vouch for
-//!   within [`UNVOUCHED_MAX`] seals are reported.
+//!   within [`UNVOUCHED_MAX`] seals, and later within [`UNVOUCHED_AGAIN_MAX`], are reported;
+//! - a fault ends by a word for what came after it; one that shows other keys or a copy ends only once a person has acknowledged it
+//!   ([`SealFault::needs_person`]).
 //!
 //! Pure: no clock, no disk, no randomness. Not here: whether blocks follow one another ([`Head::accept`]).
+
+mod checked;
+mod finding;
+mod unsealed;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -20,21 +26,24 @@ use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
+use self::checked::CheckedSeal;
+pub use self::checked::CheckedSeals;
+pub use self::finding::SealFinding;
+pub use self::unsealed::{UNSEALED_MAX, UNSEALED_MS_MAX, UnsealedRun};
 use super::Head;
-use super::note::{Note, NoteError};
-use super::seal::{SealText, signer_name};
-use crate::peer::{PeerIdentity, Subject};
-use crate::tls::issuers;
+use super::seal::SealText;
 use crate::v1::audit_event::Kind;
 use crate::v1::{AuditBlock, AuditBlockBody, SealEvent};
 
-/// Seals without the identity key's word, until that is reported.
+/// Seals by new keys, or since a fault, without the identity key's word, until that is reported.
 pub const UNVOUCHED_MAX: u64 = 64;
+/// Seals since the identity key's last word, until that is reported: it gives one each hour, and a source seals each second at most.
+pub const UNVOUCHED_AGAIN_MAX: u64 = 16_384;
 /// For so many of the last seals, the identity key's word may still come.
 pub const VOUCHABLE_MAX: usize = 16;
 
 /// A place in a trail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
     /// Chain number.
     pub epoch: u64,
@@ -79,10 +88,58 @@ pub struct SealChain {
     vouchable: VecDeque<VouchableSeal>,
     /// Up to where the identity key vouches.
     vouched: Option<Place>,
-    /// Seals since the keys began, which the identity key has not vouched for; `None`: it has.
+    /// Seals since the keys began, or since a fault, which the identity key has not vouched for; `None`: it has.
     unvouched: Option<u64>,
-    /// What does not fit, until the identity key vouches for what comes after it.
-    fault: Option<String>,
+    /// From which seal on it has to.
+    #[serde(default)]
+    unvouched_from: Option<Place>,
+    /// Seals since the last one that it vouched for.
+    #[serde(default)]
+    since_word: u64,
+    /// What does not fit, until the identity key vouches for what comes after it, or a person acknowledged it.
+    fault: Option<SealFault>,
+}
+
+/// What does not fit, for as long as it counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "FaultForm")]
+pub struct SealFault {
+    /// Of the block in which it is.
+    pub at: Place,
+    /// In a sentence.
+    pub words: String,
+    /// Whether only a person ends it: the identity key is on the same machine as the seal keys, and would vouch for a copy all the same.
+    pub needs_person: bool,
+}
+
+/// As it is kept; older software kept the sentence alone.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum FaultForm {
+    Words(String),
+    Whole {
+        at: Place,
+        words: String,
+        needs_person: bool,
+    },
+}
+
+impl From<FaultForm> for SealFault {
+    fn from(form: FaultForm) -> Self {
+        let (at, words, needs_person) = match form {
+            FaultForm::Words(words) => (Place::default(), words, false),
+            FaultForm::Whole {
+                at,
+                words,
+                needs_person,
+            } => (at, words, needs_person),
+        };
+        Self {
+            at,
+            words,
+            needs_person,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,166 +159,6 @@ struct VouchableSeal {
     text_digest: [u8; 32],
 }
 
-/// What a seal shows beyond that it fits.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SealFinding {
-    /// The first one.
-    #[error("the trail is sealed from {at} on")]
-    Began {
-        /// Of its block.
-        at: Place,
-    },
-    /// New keys in a new epoch: the spool or its keys were lost, or the gateway was enrolled again.
-    #[error("the seal keys began again with the new epoch, at {at}")]
-    BeganWithEpoch {
-        /// Of its block.
-        at: Place,
-    },
-    /// New keys amid an epoch.
-    #[error(
-        "the seal keys began again at {at}, amid an epoch: they were lost, or somebody rewrote what was sealed after {after}; compare it with the \
-         coordinator's copy"
-    )]
-    BeganAgain {
-        /// Of its block.
-        at: Place,
-        /// The last seal by the keys before.
-        after: Place,
-    },
-    /// Seals are missing in between.
-    #[error("{count} seals before {at} are missing: their blocks were shed or taken out")]
-    Skipped {
-        /// Of the next one.
-        at: Place,
-        /// How many.
-        count: u64,
-    },
-    /// The identity key does not vouch for the keys.
-    #[error(
-        "at {at}, the identity key has vouched for none of the last {seals} seals: nothing proves whose they are"
-    )]
-    Unvouched {
-        /// Of the newest one.
-        at: Place,
-        /// How many.
-        seals: u64,
-    },
-    /// The source's clock.
-    #[error("by the seals, the source's clock went back by {back_ms} ms before {at}")]
-    ClockBack {
-        /// Of the seal with the earlier time.
-        at: Place,
-        /// By how much.
-        back_ms: u64,
-    },
-    /// A note or its text has another form.
-    #[error("the seal at {at} cannot be read")]
-    Unreadable {
-        /// Of its block.
-        at: Place,
-    },
-    /// It is another's.
-    #[error("the seal at {at} is of the trail of {named}: somebody put another trail's block here")]
-    Foreign {
-        /// Of its block.
-        at: Place,
-        /// Whose it says to be.
-        named: String,
-    },
-    /// It was made for other blocks.
-    #[error("the seal at {at} was made for {named}, or for other blocks before it: the trail was altered")]
-    Misplaced {
-        /// Of its block.
-        at: Place,
-        /// Where it says to be.
-        named: Place,
-    },
-    /// Its key did not sign it.
-    #[error("the seal at {at} is not signed by the key that it names: it was forged or altered")]
-    Forged {
-        /// Of its block.
-        at: Place,
-    },
-    /// The key is another one than was announced.
-    #[error(
-        "the seal at {at} is signed by another key than the seal before it announced: somebody else seals in the source's name"
-    )]
-    OtherKey {
-        /// Of its block.
-        at: Place,
-    },
-    /// Its key had signed already.
-    #[error(
-        "the seal at {at} has number {number}, and number {last} was there already: the gateway's disk was set back to an earlier state, or \
-         copied"
-    )]
-    WentBack {
-        /// Of its block.
-        at: Place,
-        /// Its number.
-        number: u64,
-        /// The greatest so far.
-        last: u64,
-    },
-    /// More than a source makes.
-    #[error(
-        "the block at {at} has {count} seals, and a source makes one with each commit: only the first {SEALS_MAX} were looked at"
-    )]
-    TooMany {
-        /// Of the block.
-        at: Place,
-        /// How many.
-        count: usize,
-    },
-    /// The reader's own memory is lost.
-    #[error(
-        "what was known of the seals before {at} cannot be read any more: they begin again there, and nothing here shows that they go on from the ones before"
-    )]
-    Forgotten {
-        /// Of the first block behind it.
-        at: Place,
-    },
-    /// What the identity key is said to vouch for does not count.
-    #[error("the identity key's word at {at} does not count: {why}")]
-    WrongWord {
-        /// Of its block.
-        at: Place,
-        /// Why.
-        why: &'static str,
-    },
-}
-
-/// Seals and words that one block has at most: a source makes one of each with a commit, and verifying them costs signatures.
-const SEALS_MAX: usize = 4;
-
-impl SealFinding {
-    /// Whether it is grave: not how a trail begins and goes on of which nothing was lost.
-    pub fn is_alarm(&self) -> bool {
-        !matches!(self, Self::Began { .. } | Self::ClockBack { .. })
-    }
-
-    /// Of the block in which it is.
-    pub fn at(&self) -> Place {
-        match self {
-            Self::Began { at }
-            | Self::BeganWithEpoch { at }
-            | Self::BeganAgain { at, .. }
-            | Self::Skipped { at, .. }
-            | Self::Unvouched { at, .. }
-            | Self::ClockBack { at, .. }
-            | Self::Unreadable { at }
-            | Self::Foreign { at, .. }
-            | Self::Misplaced { at, .. }
-            | Self::Forged { at }
-            | Self::OtherKey { at }
-            | Self::WentBack { at, .. }
-            | Self::WrongWord { at, .. }
-            | Self::TooMany { at, .. }
-            | Self::Forgotten { at } => *at,
-        }
-    }
-}
-
 /// The seals in a block.
 pub fn seals(body: &AuditBlockBody) -> impl Iterator<Item = &SealEvent> {
     body.events.iter().filter_map(|event| match &event.kind {
@@ -278,33 +175,48 @@ impl SealChain {
         block: &AuditBlock,
         body: &AuditBlockBody,
     ) -> Vec<SealFinding> {
+        self.follow(&CheckedSeals::of(trust, block, body))
+    }
+
+    /// The same of a block whose seals were looked at by themselves.
+    pub fn follow(&mut self, checked: &CheckedSeals) -> Vec<SealFinding> {
+        let at = checked.at;
         let mut findings = Vec::new();
-        for seal in seals(body).take(SEALS_MAX) {
-            self.take_seal(trust, block, seal, &mut findings);
+        for seal in &checked.seals {
+            match seal {
+                Ok(CheckedSeal::Seal(text)) => self.take_seal(at, text, &mut findings),
+                Ok(CheckedSeal::Word { named, text_digest }) => {
+                    if let Err(why) = self.take_word(at, *named, text_digest) {
+                        findings.push(SealFinding::WrongWord { at, why });
+                    }
+                }
+                Err(found) => findings.push(found.clone()),
+            }
         }
-        let count = seals(body).count();
-        if count > SEALS_MAX {
-            let at = Place {
-                epoch: block.epoch,
-                sequence: block.sequence,
-            };
-            findings.push(SealFinding::TooMany { at, count });
-        }
-        if let Some(grave) = findings.iter().rfind(|found| found.is_alarm()) {
-            self.fault = Some(grave.to_string());
+        for found in &findings {
+            self.note(found);
         }
         findings
     }
 
     /// What was known before this block is lost: that is a fault like others.
-    pub fn forgotten(&mut self, block: &AuditBlock) -> SealFinding {
-        let at = Place {
-            epoch: block.epoch,
-            sequence: block.sequence,
-        };
+    pub fn forgotten(&mut self, at: Place) -> SealFinding {
         let found = SealFinding::Forgotten { at };
-        self.fault = Some(found.to_string());
+        self.note(&found);
         found
+    }
+
+    /// Up to this place, so many blocks behind the newest seal have none: a fault, where the trail was sealed before.
+    pub fn unsealed(&mut self, at: Place, blocks: u64) -> Option<SealFinding> {
+        let after = self.sealed()?;
+        let found = SealFinding::Unsealed { at, after, blocks };
+        self.note(&found);
+        Some(found)
+    }
+
+    /// A person has acknowledged the fault that needs one; whether there was such a fault.
+    pub fn acknowledge(&mut self) -> bool {
+        self.fault.take_if(|fault| fault.needs_person).is_some()
     }
 
     /// Everything before this place is sealed.
@@ -322,66 +234,42 @@ impl SealChain {
         self.vouched
     }
 
-    /// What did not fit, until the identity key vouches for what came after it.
-    pub fn fault(&self) -> Option<&str> {
-        self.fault.as_deref()
+    /// What did not fit, while it counts.
+    pub fn fault(&self) -> Option<&SealFault> {
+        self.fault.as_ref()
     }
 
-    fn take_seal(
-        &mut self,
-        trust: &SealTrust<'_>,
-        block: &AuditBlock,
-        seal: &SealEvent,
-        findings: &mut Vec<SealFinding>,
-    ) {
-        let at = Place {
-            epoch: block.epoch,
-            sequence: block.sequence,
-        };
-        let read = Note::parse(&seal.note).ok();
-        let read = read.and_then(|note| Some((SealText::parse(&note.text)?, note)));
-        let Some((text, note)) = read else {
-            findings.push(SealFinding::Unreadable { at });
-            return;
-        };
-        if text.name != signer_name(trust.plant.as_str(), &trust.source) {
-            findings.push(SealFinding::Foreign { at, named: text.name });
-            return;
-        }
-        if !seal.certificates.is_empty() {
-            if let Err(why) = self.take_word(trust, at, &note, &text, &seal.certificates) {
-                findings.push(SealFinding::WrongWord { at, why });
-            }
-            return;
-        }
-        if let Err(error) = note.verify_ed25519(&text.name, &text.key) {
-            findings.push(match error {
-                NoteError::Form => SealFinding::Unreadable { at },
-                NoteError::Unsigned | NoteError::Signature => SealFinding::Forged { at },
+    /// A grave finding is a fault. One that needs a person gives way to no other.
+    fn note(&mut self, found: &SealFinding) {
+        let needs_person = found.needs_person();
+        let is_hidden = self.fault.as_ref().is_some_and(|held| held.needs_person) && !needs_person;
+        if found.is_alarm() && !is_hidden {
+            self.fault = Some(SealFault {
+                at: found.at(),
+                words: found.to_string(),
+                needs_person,
             });
-            return;
         }
-        let named = place_of(&text.head);
-        if named.epoch < at.epoch {
-            // Its block moved to this epoch from one that another trail took the places of. It seals nothing here.
-            return;
-        }
-        if named != at || text.head.digest != *block.previous_digest {
-            findings.push(SealFinding::Misplaced { at, named });
-            return;
-        }
-        if let Some(number) = self.went_back(&text) {
+    }
+
+    fn take_seal(&mut self, at: Place, text: &SealText, findings: &mut Vec<SealFinding>) {
+        if let Some(number) = self.went_back(text) {
             findings.push(SealFinding::WentBack {
                 at,
                 number: text.number,
                 last: number,
             });
             // What it writes from now on is followed, since it may be the only one.
-            self.unvouched = Some(0);
+            self.begin_unvouched(at);
         } else {
-            self.follow(at, &text, findings);
+            self.succeed(at, text, findings);
         }
         self.keep(at, text, findings);
+    }
+
+    /// From this seal on, the identity key has to vouch for the keys.
+    fn begin_unvouched(&mut self, at: Place) {
+        (self.unvouched, self.unvouched_from) = (Some(0), Some(at));
     }
 
     /// The number of the newest seal, if this one does not come after it. One that was made twice, since the machine stopped before the key was
@@ -397,9 +285,10 @@ impl SealChain {
     }
 
     /// How this seal follows the one before it.
-    fn follow(&mut self, at: Place, text: &SealText, findings: &mut Vec<SealFinding>) {
+    fn succeed(&mut self, at: Place, text: &SealText, findings: &mut Vec<SealFinding>) {
         let Some(last) = &self.last else {
-            (self.unvouched, self.began) = (Some(0), Some(at));
+            self.began = Some(at);
+            self.begin_unvouched(at);
             findings.push(SealFinding::Began { at });
             return;
         };
@@ -416,23 +305,25 @@ impl SealChain {
             } else {
                 SealFinding::BeganAgain { at, after: last.at }
             });
-            self.unvouched = Some(0);
+            self.begin_unvouched(at);
         } else if is_next && text.key != last.next_key {
             findings.push(SealFinding::OtherKey { at });
-            self.unvouched = Some(0);
+            self.begin_unvouched(at);
         } else if text.number > last.number && !is_next {
             let count = text.number.saturating_sub(last.number).saturating_sub(1);
             findings.push(SealFinding::Skipped { at, count });
-            self.unvouched = Some(0);
+            self.begin_unvouched(at);
         }
     }
 
-    fn keep(&mut self, at: Place, text: SealText, findings: &mut Vec<SealFinding>) {
-        if let Some(seals) = &mut self.unvouched {
-            *seals = seals.saturating_add(1);
-            if *seals == UNVOUCHED_MAX {
-                findings.push(SealFinding::Unvouched { at, seals: *seals });
-            }
+    fn keep(&mut self, at: Place, text: &SealText, findings: &mut Vec<SealFinding>) {
+        let (seals, max) = match &mut self.unvouched {
+            Some(seals) => (seals, UNVOUCHED_MAX),
+            None => (&mut self.since_word, UNVOUCHED_AGAIN_MAX),
+        };
+        *seals = seals.saturating_add(1);
+        if *seals == max {
+            findings.push(SealFinding::Unvouched { at, seals: *seals });
         }
         self.vouchable.push_back(VouchableSeal {
             at,
@@ -450,37 +341,13 @@ impl SealChain {
         });
     }
 
-    /// Takes the identity key's word for a seal.
-    fn take_word(
-        &mut self,
-        trust: &SealTrust<'_>,
-        at: Place,
-        note: &Note,
-        text: &SealText,
-        certificates: &[prost::bytes::Bytes],
-    ) -> Result<(), &'static str> {
-        let chain: Vec<_> = certificates
+    /// Takes the identity key's word for the seal of this text, which names this place.
+    fn take_word(&mut self, at: Place, named: Place, text_digest: &[u8; 32]) -> Result<(), &'static str> {
+        let known = self
+            .vouchable
             .iter()
-            .map(|der| CertificateDer::from(der.to_vec()))
-            .collect();
-        let leaf = chain.first().ok_or("it has no certificate")?;
-        let named = PeerIdentity::from_certificate(leaf).map_err(|_| "its certificate cannot be read")?;
-        let subject = match &named.subject {
-            Subject::Gateway(name) => name.to_string(),
-            Subject::Coordinator(_) => named.subject.to_string(),
-            Subject::Operator(_) | Subject::Device(_) => return Err("its certificate is not a gateway's"),
-        };
-        if named.plant != *trust.plant || subject != *trust.source {
-            return Err("its certificate names somebody else");
-        }
-        issuers(trust.plant, &chain, trust.roots)
-            .ok_or("none of the plant's roots issued its certificate")?;
-        note.verify_certified(&text.name, leaf)
-            .map_err(|_| "the certificate's key did not sign it")?;
-        let digest: [u8; 32] = sha2::Sha256::digest(&note.text).into();
-        let known = self.vouchable.iter().find(|seal| seal.text_digest == digest);
+            .find(|seal| seal.text_digest == *text_digest);
         let Some(sealed) = known.map(|seal| seal.at) else {
-            let named = place_of(&text.head);
             // Of a seal that was given up, or whose block moved to this epoch: it says nothing of what is here.
             if self.began.is_none_or(|began| named < began) || named.epoch < at.epoch {
                 return Ok(());
@@ -490,8 +357,16 @@ impl SealChain {
         self.vouched = Some(sealed);
         // It may be said again.
         self.vouchable.retain(|seal| seal.at >= sealed);
-        self.unvouched = None;
-        self.fault = None;
+        self.since_word = self.vouchable.len().saturating_sub(1) as u64;
+        if self.unvouched_from.is_none_or(|from| sealed >= from) {
+            (self.unvouched, self.unvouched_from) = (None, None);
+        }
+        // What it says of a seal before the fault ends nothing.
+        self.fault
+            .take_if(|fault| !fault.needs_person && sealed >= fault.at);
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
 //! Evidence: a file that proves what it holds of the trails, to somebody who has nothing but the plant's root certificates.
 //!
 //! ```text
-//! "penstock evidence 1" 0a | piece … each behind its length (varint): the head of the tree, blocks in the order in which they came, releases
-//!                            with the heads that they name, proofs that the tree begins with those, and with the heads in gateways' trails
+//! "penstock evidence 1" 0a | piece … each behind its length (varint): the head of the tree, blocks in the order in which they came, their end,
+//!                            releases with the heads that they name, proofs that the tree begins with those, and with the heads in gateways' trails
 //! ```
 //!
 //! Three things vouch, each of which the others do not need: a block's way to the head of the tree (by the coordinator's key, and
@@ -122,6 +122,9 @@ pub enum EvidenceError {
         /// Where it stands in the file.
         piece: u64,
     },
+    /// The end that the head promises is not there.
+    #[error("it ends behind piece {0} without the end that its head promises: the file was cut off")]
+    CutOff(u64),
     /// A block does not stand behind the one before it.
     #[error(
         "piece {0} does not come after the one before it: blocks were put into another order, or are there twice"
@@ -157,6 +160,10 @@ pub struct EvidenceReader<'a> {
     before_tree: u64,
     /// Who else holds heads of the tree; what comes behind the blocks.
     anchors: Anchors,
+    /// The head promises an end; ...
+    has_end: bool,
+    /// ... and here it is.
+    is_ended: bool,
 }
 
 /// Blocks of a source from before there was a tree. They are proved once the source's next block, which is in the tree, names the last of them
@@ -191,6 +198,8 @@ pub struct EvidenceReport {
     pub left_out: u64,
     /// What the tree was held against: the heads that releases name, and those in gateways' trails.
     pub anchors: AnchorsReport,
+    /// Whether the file says where it ends: else nothing shows if it was cut off there.
+    pub has_end: bool,
 }
 
 impl EvidenceReport {
@@ -234,6 +243,8 @@ impl<'a> EvidenceReader<'a> {
             blocks: 0,
             before_tree: 0,
             anchors: Anchors::default(),
+            has_end: head.has_end,
+            is_ended: false,
         })
     }
 
@@ -271,6 +282,7 @@ impl<'a> EvidenceReader<'a> {
         self.pieces += 1;
         let form = || EvidenceError::Form(number);
         let block = match piece.piece {
+            Some(Piece::Block(_) | Piece::End(_)) if self.is_ended => return Err(form()),
             Some(Piece::Block(block)) if !self.anchors.have_begun() => block,
             Some(Piece::Block(_)) => return Err(EvidenceError::Order(number)),
             Some(Piece::Release(release)) => return self.anchors.release(&release, self.plant),
@@ -281,6 +293,12 @@ impl<'a> EvidenceReader<'a> {
             }
             Some(Piece::Cosigned(note)) => {
                 return self.anchors.cosigned(&note).then_some(()).ok_or_else(form);
+            }
+            Some(Piece::End(end)) => {
+                self.is_ended = true;
+                return (self.has_end && end.blocks == self.blocks)
+                    .then_some(())
+                    .ok_or_else(form);
             }
             Some(Piece::Head(_)) | None => return Err(form()),
         };
@@ -365,14 +383,21 @@ impl<'a> EvidenceReader<'a> {
     }
 
     /// What all of it proves.
-    pub fn report(self) -> EvidenceReport {
+    ///
+    /// # Errors
+    /// The end that the head promises is missing.
+    pub fn report(self) -> Result<EvidenceReport, EvidenceError> {
+        if self.has_end && !self.is_ended {
+            return Err(EvidenceError::CutOff(self.pieces - 1));
+        }
         let unproved = self
             .untied
             .values()
             .map(|untied| untied.linked + untied.lost)
             .sum();
         let held = self.blocks - self.before_tree;
-        EvidenceReport {
+        Ok(EvidenceReport {
+            has_end: self.has_end,
             unproved,
             leaves: self.leaves,
             left_out: self
@@ -387,7 +412,7 @@ impl<'a> EvidenceReader<'a> {
             blocks: self.blocks,
             before_tree: self.before_tree,
             anchors: self.anchors.report(),
-        }
+        })
     }
 }
 

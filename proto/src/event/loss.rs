@@ -35,6 +35,9 @@ impl Described for LossEvent {
     }
 
     fn sentence(&self, _: &[NamedAddress]) -> String {
+        if self.events == 0 && self.blocks > 0 {
+            return format!("{} blocks are missing ({})", self.blocks, self.cause);
+        }
         let what = match self.cause.as_str() {
             TAP => "packets were not learned from",
             cause if cause.starts_with(BRIDGE) => "messages of a bridge will not arrive",

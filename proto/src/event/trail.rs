@@ -13,7 +13,7 @@ pub(super) const KIND: KindDescription = KindDescription {
     severities: &[
         (
             Severity::Alarm,
-            "a gap, a refusal, seals that do not fit, a trail that was taken back or waits",
+            "a gap, a refusal, seals that do not fit, a trail that was taken back or waits, a new epoch of the coordinator's own",
         ),
         (Severity::Notice, "removed because of its age; its seals begin"),
     ],
@@ -38,6 +38,7 @@ impl Described for TrailEvent {
             "refused" => format!("part of the trail of {source} was not taken: {message}"),
             "seals" => format!("the seals of the trail of {source} do not fit: {message}"),
             "sealed" => format!("the seals of the trail of {source}: {message}"),
+            "epoch" => format!("the coordinator's own trail goes on in a new epoch: {message}"),
             "rewound" => format!("the trail of {source} was taken back: {message}"),
             "waits" | "expired" if !message.is_empty() => message.clone(),
             other => format!("trail of {source}, {other}: {message}"),

@@ -51,6 +51,10 @@ async fn call(control: &mut Control, action: Action) -> Result<(), Status> {
             .prove_trails(v1::ProveTrailsRequest::default())
             .await
             .map(drop),
+        Action::ProveEvent => control
+            .prove_event(v1::ProveEventRequest::default())
+            .await
+            .map(drop),
         Action::TailAudit => control
             .tail_audit(v1::TailAuditRequest::default())
             .await

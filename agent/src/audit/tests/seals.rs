@@ -365,3 +365,68 @@ async fn a_gateway_that_is_enrolled_seals_what_it_wrote_by_the_time_it_stops() {
         "it begins, and nothing else"
     );
 }
+
+#[test]
+fn what_was_delivered_and_given_up_before_the_coordinator_was_restored_is_accounted_for() {
+    let place = folder();
+    let (mut spool, _) = Spool::open(place.path(), LIMITS, 1).unwrap();
+    let mut seals = sealer(place.path());
+    let mut backup = Vec::new();
+    let write = |spool: &mut Spool, seals: &mut Sealer, from: u64| {
+        for now in from..from + 60 {
+            let events = vec![event(3, now, 50), event(1, now, 400)];
+            commit(spool, seals, events, now * 2000, true);
+            spool.acknowledge(spool.next());
+        }
+    };
+    for now in 1..6 {
+        commit(&mut spool, &mut seals, vec![event(1, now, 100)], now * 2000, true);
+    }
+    backup.extend(all(&mut spool));
+    let head = spool.head();
+    write(&mut spool, &mut seals, 10);
+    let restored = AuditAck {
+        epoch: head.epoch,
+        next_sequence: head.next_sequence,
+        digest: head.digest.to_vec().into(),
+        witness: None,
+    };
+    let lost_before = spool.state().lost_events;
+    assert_eq!(
+        spool.resume(&restored).unwrap(),
+        Resume::From(Position {
+            epoch: head.epoch,
+            sequence: head.next_sequence,
+        })
+    );
+    assert_eq!(
+        spool.resume(&restored).unwrap(),
+        Resume::From(Position {
+            epoch: head.epoch,
+            sequence: head.next_sequence,
+        }),
+        "counted once"
+    );
+    for now in 200..203 {
+        commit(&mut spool, &mut seals, vec![event(4, now, 10)], now * 2000, true);
+    }
+    let behind = spool.read(
+        Position {
+            epoch: head.epoch,
+            sequence: head.next_sequence,
+        },
+        usize::MAX,
+        usize::MAX,
+    );
+    backup.extend(behind.unwrap());
+    let report = verified(&backup);
+    assert!(report.missing > 20, "{report}");
+    assert_eq!(report.unexplained(), 0, "{report}");
+    assert_eq!(report.told.0, report.missing, "{report}");
+    assert_eq!(
+        spool.state().lost_events,
+        lost_before,
+        "how many events, nobody knows"
+    );
+    assert_eq!(checked(place.path()).unexplained(), 0);
+}

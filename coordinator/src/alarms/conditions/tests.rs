@@ -1,6 +1,7 @@
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 use penstock_policy::model::Consequence;
 use penstock_policy::terms::Enforcement;
+use penstock_proto::audit::chain::Place;
 use proptest::prelude::*;
 
 use super::*;
@@ -69,6 +70,7 @@ fn shown() -> impl Strategy<Value = GatewayShown> {
         GatewayShown {
             is_fresh,
             drift,
+            unproved: None,
             faults: cut.into_iter().chain(other).collect(),
         }
     })
@@ -106,6 +108,7 @@ proptest! {
 fn a_fault_is_an_alarm_where_it_names_a_flow_that_must_not_stop_and_that_flow_is_what_it_is_about() {
     let known = |flows: &[&str]| {
         let shown = GatewayShown {
+            unproved: None,
             is_fresh: true,
             drift: false,
             faults: vec![fault(flows)],
@@ -125,6 +128,47 @@ fn a_fault_is_an_alarm_where_it_names_a_flow_that_must_not_stop_and_that_flow_is
     assert_eq!(sign.subjects, BTreeSet::from(["supply/alarms".to_owned()]));
     assert_eq!((sign.priority, sign.is_safety), (Priority::High, true));
     assert_eq!(sign.message, "gw-0: eth2 has no carrier (supply/alarms)");
+}
+
+#[test]
+fn what_seals_show_that_only_a_person_ends_stands_however_long_ago_and_another_one_is_more() {
+    let fault = |sequence| SealFault {
+        at: Place { epoch: 3, sequence },
+        words: "somebody else seals".to_owned(),
+        needs_person: true,
+    };
+    let facts = |seal_fault| crate::sessions::GatewayFacts {
+        seal_fault,
+        ..Default::default()
+    };
+    let condition = |facts: &crate::sessions::GatewayFacts| {
+        let shown = GatewayShown::of(&gateway(0), facts, 9, 5);
+        let all = of(
+            &boundary(1),
+            v1::ZoneState::Enforcing,
+            &BTreeMap::from([(gateway(0), shown)]),
+        );
+        all[&Cause::Trail].clone()
+    };
+    let Condition::Stands(sign) = condition(&facts(Some(fault(7)))) else {
+        panic!("it does not stand")
+    };
+    assert_eq!(sign.gateways, BTreeSet::from([gateway(0)]));
+    assert_eq!(
+        sign.subjects,
+        BTreeSet::from([unproved_subject(&gateway(0), &fault(7))])
+    );
+    assert_ne!(
+        unproved_subject(&gateway(0), &fault(7)),
+        unproved_subject(&gateway(0), &fault(8))
+    );
+    let passing = SealFault {
+        needs_person: false,
+        ..fault(7)
+    };
+    for facts in [facts(Some(passing)), facts(None)] {
+        assert!(!matches!(condition(&facts), Condition::Stands(_)));
+    }
 }
 
 #[test]

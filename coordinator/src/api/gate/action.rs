@@ -14,6 +14,7 @@ pub enum Action {
     SearchAudit,
     GetEvidence,
     ProveTrails,
+    ProveEvent,
     TailAudit,
     CountAudit,
     ListDenials,
@@ -62,6 +63,7 @@ impl Action {
         Self::SearchAudit,
         Self::GetEvidence,
         Self::ProveTrails,
+        Self::ProveEvent,
         Self::TailAudit,
         Self::CountAudit,
         Self::ListDenials,
@@ -110,6 +112,7 @@ impl Action {
             | Self::SearchAudit
             | Self::GetEvidence
             | Self::ProveTrails
+            | Self::ProveEvent
             | Self::TailAudit
             | Self::CountAudit
             | Self::ListDenials
@@ -198,6 +201,7 @@ impl Action {
             | Self::SearchAudit
             | Self::GetEvidence
             | Self::ProveTrails
+            | Self::ProveEvent
             | Self::TailAudit
             | Self::CountAudit
             | Self::ListDenials
@@ -225,6 +229,7 @@ impl Action {
             Self::SearchAudit => "search-audit",
             Self::GetEvidence => "get-evidence",
             Self::ProveTrails => "prove-trails",
+            Self::ProveEvent => "prove-event",
             Self::TailAudit => "tail-audit",
             Self::CountAudit => "count-audit",
             Self::ListDenials => "list-denials",

@@ -191,9 +191,20 @@ async fn a_sealed_trail_is_taken_without_alarm_and_answered_with_the_coordinator
     assert!(witnessed(&trust, &other).is_err(), "a gateway witnesses nothing");
 }
 
+/// A person acknowledges what was shown of a gateway's seals.
+async fn acknowledge(plant: &Plant, shown: impl Fn(&SealFault) -> bool) -> bool {
+    let gateway = GatewayId::new("gw-a").unwrap();
+    let Some(one) = acknowledged(&plant.store, &gateway, shown).await.unwrap() else {
+        return false;
+    };
+    let value = serde_json::to_vec(&one.chain).unwrap();
+    let revision = Expect::Revision(one.revision);
+    plant.store.put_if(&one.key, revision, value).await.unwrap();
+    true
+}
+
 #[tokio::test]
-async fn a_seal_that_does_not_fit_is_stored_alarmed_and_a_fault_until_the_identity_key_vouches_for_what_follows()
- {
+async fn keys_that_began_again_are_stored_alarmed_and_a_fault_over_restarts_until_a_person_acknowledged_it() {
     let plant = Plant::new();
     let mut gateway = Gateway::new(&plant);
     gateway.event();
@@ -210,7 +221,10 @@ async fn a_seal_that_does_not_fit_is_stored_alarmed_and_a_fault_until_the_identi
         gateway.blocks.len() as u64
     );
     let fault = forged.seals.unwrap().fault.unwrap();
-    assert!(fault.contains("began again"), "{fault}");
+    assert!(
+        fault.needs_person && fault.words.contains("began again"),
+        "{fault:?}"
+    );
     assert_eq!(own_trail_steps(&plant.store).await, ["sealed", "seals"]);
     let from = gateway.blocks.len();
     gateway.event();
@@ -219,9 +233,76 @@ async fn a_seal_that_does_not_fit_is_stored_alarmed_and_a_fault_until_the_identi
     assert!(still.seals.unwrap().fault.is_some());
     let from = gateway.blocks.len();
     gateway.vouch();
+    let vouched = plant.take(&gateway.blocks[from..]).await;
+    assert_eq!(
+        vouched.seals.unwrap().fault.as_ref(),
+        Some(&fault),
+        "the key of the same machine"
+    );
+    // As a coordinator reads it that starts again.
+    let known = faults(&plant.store).await.unwrap();
+    assert_eq!(known, [(GatewayId::new("gw-a").unwrap(), fault.clone())]);
+    assert!(
+        !acknowledge(&plant, |_| false).await,
+        "what was not shown is not acknowledged"
+    );
+    assert!(acknowledge(&plant, |shown| *shown == fault).await);
+    assert!(faults(&plant.store).await.unwrap().is_empty());
+    let from = gateway.blocks.len();
+    gateway.event();
+    gateway.seal();
     let over = plant.take(&gateway.blocks[from..]).await;
     assert_eq!(over.seals.unwrap().fault, None);
     assert_eq!(own_trail_steps(&plant.store).await, ["sealed", "seals"]);
+}
+
+#[tokio::test]
+async fn a_seal_that_is_missing_is_a_fault_until_the_identity_key_vouches_for_what_follows() {
+    let plant = Plant::new();
+    let mut gateway = Gateway::new(&plant);
+    gateway.event();
+    gateway.seal();
+    gateway.vouch();
+    gateway.keys = gateway.keys.advanced().unwrap();
+    gateway.event();
+    gateway.seal();
+    let short = plant.take(&gateway.blocks).await;
+    let fault = short.seals.unwrap().fault.unwrap();
+    assert!(
+        !fault.needs_person && fault.words.contains("missing"),
+        "{fault:?}"
+    );
+    let from = gateway.blocks.len();
+    gateway.vouch();
+    let over = plant.take(&gateway.blocks[from..]).await;
+    assert_eq!(over.seals.unwrap().fault, None);
+}
+
+#[tokio::test]
+async fn a_sealed_trail_that_goes_on_without_seals_is_an_alarm_once_however_it_is_delivered() {
+    let plant = Plant::new();
+    let mut gateway = Gateway::new(&plant);
+    gateway.event();
+    gateway.seal();
+    gateway.vouch();
+    for _ in 0..2 * penstock_proto::audit::chain::UNSEALED_MAX {
+        gateway.event();
+    }
+    let mut fault = None;
+    for blocks in gateway.blocks.chunks(500) {
+        let report = plant.take(blocks).await;
+        // Some of it twice, as after a connection was lost.
+        plant.take(&blocks[..blocks.len() / 5]).await;
+        fault = report.seals.and_then(|seals| seals.fault).or(fault);
+    }
+    let fault = fault.unwrap();
+    assert!(fault.words.contains("goes on without seals"), "{fault:?}");
+    assert_eq!(own_trail_steps(&plant.store).await, ["sealed", "seals"]);
+    let from = gateway.blocks.len();
+    gateway.seal();
+    gateway.vouch();
+    let over = plant.take(&gateway.blocks[from..]).await;
+    assert_eq!(over.seals.unwrap().fault, None);
 }
 
 #[tokio::test]
@@ -264,7 +345,7 @@ async fn a_record_of_seals_that_cannot_be_read_any_more_is_an_alarm_and_not_a_be
     gateway.seal();
     let report = plant.take(&gateway.blocks[from..]).await;
     let fault = report.seals.unwrap().fault.unwrap();
-    assert!(fault.contains("cannot be read any more"), "{fault}");
+    assert!(fault.words.contains("cannot be read any more"), "{fault:?}");
     let steps = own_trail_steps(&plant.store).await;
     assert_eq!(steps[..2], ["sealed", "seals"], "{steps:?}");
 }

@@ -8,6 +8,7 @@
 
 use std::time::{Duration, Instant};
 
+use penstock_proto::audit::chain::SealFault;
 use penstock_proto::backoff::Backoff;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1::{AuditAck, AuditBlock};
@@ -45,8 +46,8 @@ pub(super) struct Intake {
     faulty: bool,
     /// What it heard last.
     reported: Option<String>,
-    /// What does not fit among its seals, though it is stored.
-    unproved: Option<String>,
+    /// What was heard last of its seals.
+    unproved: Option<Option<SealFault>>,
     let_go: Option<LetGo>,
 }
 
@@ -275,8 +276,11 @@ impl Intake {
             self.held.witness = self.held.witness.take().or(witness);
             self.acknowledges = true;
         }
-        if let Some(seals) = report.seals {
-            self.unproved = seals.fault;
+        if let Some(seals) = report.seals
+            && self.unproved.as_ref() != Some(&seals.fault)
+        {
+            self.unproved = Some(seals.fault.clone());
+            actions.push(Action::Learn(News::SealFault(seals.fault)));
         }
         if let Some(fault) = report.fault {
             // Behind a block that was refused, all are.
@@ -289,12 +293,7 @@ impl Intake {
         if self.let_go.is_some() {
             return Ok(());
         }
-        if let Some(unproved) = &self.unproved {
-            let words = format!("audit trail: {unproved}");
-            if self.reported.as_ref() != Some(&words) {
-                self.report(words, actions);
-            }
-        } else if self.faulty {
+        if self.faulty {
             (self.faulty, self.reported) = (false, None);
             actions.push(Action::Learn(News::TrailFault(None)));
         }

@@ -188,3 +188,57 @@ pub(in crate::store) fn an_event_that_cannot_be_written_takes_its_records_with_i
         assert_eq!((records(&store).await.len(), events(&store).await.len()), (1, 1));
     });
 }
+
+pub(in crate::store) fn what_is_made_of_the_head_stands_behind_that_very_head_with_its_record_or_neither_is_there<
+    B: Bench,
+>() {
+    let bench = B::default();
+    run(async {
+        let store = bench.open();
+        let made = |new_epoch| {
+            AtHead::new(OWN.to_owned(), "own".to_owned(), false, move |head| HeadMade {
+                own: own(&format!("behind {}/{}", head.epoch, head.next_sequence)),
+                new_epoch,
+                record: Some(head.next_sequence.to_string().into_bytes()),
+            })
+        };
+        let others = (0..20).map(|number| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let change = Change::noted(event(&format!("event {number}")));
+                store.apply(change).await.unwrap();
+            })
+        });
+        let others: Vec<_> = others.collect();
+        for _ in 0..10 {
+            store.append_at_head(made(false)).await.unwrap();
+        }
+        for other in others {
+            other.await.unwrap();
+        }
+        let blocks = store.blocks(BlockFilter::default(), 100).await.unwrap();
+        let behind = blocks.iter().filter(|block| block.body.starts_with(b"behind"));
+        let behind = behind.map(|block| {
+            let words = format!("behind 1/{}", block.sequence);
+            assert_eq!(block.body, words.as_bytes());
+            block.sequence
+        });
+        let newest = behind.max().unwrap();
+        assert_eq!(
+            store.get("own").await.unwrap().unwrap().value,
+            newest.to_string().into_bytes()
+        );
+        // A new epoch begins behind it, and goes on.
+        let begun = store.append_at_head(made(true)).await.unwrap();
+        assert_eq!((begun.epoch, begun.next_sequence), (2, 1));
+        let next = store.append_at_head(made(false)).await.unwrap();
+        assert_eq!((next.epoch, next.next_sequence), (2, 2));
+        drop(store);
+        let failing = bench.failing(FaultCause::ReadOnly);
+        assert!(failing.append_at_head(made(true)).await.is_err());
+        drop(failing);
+        let store = bench.open();
+        assert_eq!(store.head(OWN).await.unwrap(), Some(next));
+        assert_eq!(store.get("own").await.unwrap().unwrap().value, b"1");
+    });
+}

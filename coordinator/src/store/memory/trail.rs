@@ -7,8 +7,8 @@ use super::{Memory, cursor, number, stored};
 use crate::store::Pending;
 use crate::store::state::StateRecord;
 use crate::store::trail::{
-    Append, BlockFilter, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport, REMOVED, Removed,
-    StoredBlock, Trail, block_bytes,
+    Append, AtHead, BlockFilter, Cursor, Expired, HeadMade, NewBlock, Note, OwnBody, Page, PurgeReport,
+    REMOVED, Removed, StoredBlock, Trail, block_bytes,
 };
 
 impl Trail for Memory {
@@ -33,6 +33,30 @@ impl Trail for Memory {
 
     fn append_own<'a>(&'a self, source: &'a str, own: OwnBody) -> Pending<'a, Head> {
         self.write(|kept| kept.append_own(source, own))
+    }
+
+    fn append_at_head(&self, made: AtHead) -> Pending<'_, Head> {
+        self.write(|kept| {
+            let head = kept.heads.get(&made.source).copied();
+            let head = head.unwrap_or_else(AtHead::beginning);
+            let HeadMade {
+                own,
+                new_epoch,
+                record,
+            } = (made.make)(&head);
+            if let Some(value) = record {
+                kept.revision += 1;
+                let revision = kept.revision;
+                kept.records
+                    .insert(made.key.clone(), StateRecord { revision, value });
+            }
+            let head = if new_epoch {
+                AtHead::next_epoch(&head)
+            } else {
+                head
+            };
+            kept.append_own_at(&made.source, head, own)
+        })
     }
 
     fn head<'a>(&'a self, source: &'a str) -> Pending<'a, Option<Head>> {

@@ -14,7 +14,8 @@ use super::places::cursor;
 use super::state::{self, unsigned};
 use super::tree;
 use crate::store::trail::{
-    Append, BlockFilter, Clock, Cursor, NewBlock, Note, OwnBody, Page, Removed, StoredBlock, block_bytes,
+    Append, AtHead, BlockFilter, Clock, Cursor, HeadMade, NewBlock, Note, OwnBody, Page, Removed,
+    StoredBlock, block_bytes,
 };
 
 /// The number of the newest block; 0: there is none.
@@ -123,11 +124,30 @@ fn append(connection: &Connection, name: &str, new: &NewBlock) -> rusqlite::Resu
 
 /// The writer itself knows the head, so the coordinator's own events need no reservation of a sequence.
 pub(super) fn append_own(connection: &Connection, source: &str, own: &OwnBody) -> rusqlite::Result<Head> {
-    let head = head(connection, source)?.unwrap_or(Head {
-        epoch: 1,
-        next_sequence: 0,
-        digest: GENESIS,
-    });
+    let head = head(connection, source)?.unwrap_or_else(AtHead::beginning);
+    append_own_at(connection, source, head, own)
+}
+
+/// Appends what is made of the head of the coordinator's own chain, with its record.
+pub(super) fn append_at_head(connection: &Connection, made: &AtHead) -> rusqlite::Result<Head> {
+    let head = head(connection, &made.source)?.unwrap_or_else(AtHead::beginning);
+    let HeadMade {
+        own,
+        new_epoch,
+        record,
+    } = (made.make)(&head);
+    if let Some(record) = record {
+        state::put(connection, &made.key, Some(&record))?;
+    }
+    let head = if new_epoch {
+        AtHead::next_epoch(&head)
+    } else {
+        head
+    };
+    append_own_at(connection, &made.source, head, &own)
+}
+
+fn append_own_at(connection: &Connection, source: &str, head: Head, own: &OwnBody) -> rusqlite::Result<Head> {
     let new = NewBlock {
         block: AuditBlock {
             epoch: head.epoch,

@@ -18,10 +18,14 @@ use super::{places, removal, state, trail};
 use crate::store::StoreError;
 use crate::store::room::{DiskReserve, DiskUsage, Purpose};
 use crate::store::state::{Change, RecordChange};
-use crate::store::trail::{Append, Cursor, Expired, NewBlock, Note, OwnBody, PurgeReport, block_bytes};
+use crate::store::trail::{
+    Append, AtHead, Cursor, Expired, NewBlock, Note, OwnBody, PurgeReport, block_bytes,
+};
 
 /// Commands that may wait for the writer.
 const QUEUE_MAX: usize = 1024;
+/// About what is put behind a head takes: a seal, or a word for one.
+const AT_HEAD_BYTES: u64 = 4096;
 /// Most commands in one transaction.
 const GROUP_MAX: usize = 256;
 
@@ -45,6 +49,10 @@ pub(super) enum Command {
     AppendOwn {
         source: String,
         own: OwnBody,
+        reply: Reply<Head>,
+    },
+    AppendAtHead {
+        made: AtHead,
         reply: Reply<Head>,
     },
     DropBlobs {
@@ -168,12 +176,14 @@ fn admit(
         let purpose = match command {
             Command::Blobs { .. } => Purpose::Deferrable,
             Command::AppendOwn { own, .. } if own.deferrable => Purpose::Deferrable,
+            Command::AppendAtHead { made, .. } if made.deferrable => Purpose::Deferrable,
             Command::Append { source, .. } => Purpose::Trail {
                 source,
                 held_bytes: held_bytes(source),
             },
             Command::Change { .. }
             | Command::AppendOwn { .. }
+            | Command::AppendAtHead { .. }
             | Command::DropBlobs { .. }
             | Command::DropExpired { .. }
             | Command::Rewind { .. } => Purpose::Essential,
@@ -251,6 +261,7 @@ impl Command {
             Self::Blobs { blobs, .. } => blobs.iter().map(|blob| blob.len() as u64).sum(),
             Self::Append { blocks, .. } => blocks.iter().map(|new| block_bytes(&new.block.body)).sum(),
             Self::AppendOwn { own, .. } => block_bytes(&own.body),
+            Self::AppendAtHead { .. } => AT_HEAD_BYTES,
             Self::DropBlobs { .. } | Self::DropExpired { .. } | Self::Rewind { .. } => 0,
         }
     }
@@ -259,9 +270,11 @@ impl Command {
     fn appends(&self) -> bool {
         match self {
             Self::Change { change, .. } => change.event.is_some(),
-            Self::Append { .. } | Self::AppendOwn { .. } | Self::DropExpired { .. } | Self::Rewind { .. } => {
-                true
-            }
+            Self::Append { .. }
+            | Self::AppendOwn { .. }
+            | Self::AppendAtHead { .. }
+            | Self::DropExpired { .. }
+            | Self::Rewind { .. } => true,
             Self::Blobs { .. } | Self::DropBlobs { .. } => false,
         }
     }
@@ -291,6 +304,7 @@ impl Command {
             Self::AppendOwn { source, own, .. } => {
                 Outcome::AppendOwn(trail::append_own(connection, source, own)?)
             }
+            Self::AppendAtHead { made, .. } => Outcome::AppendOwn(trail::append_at_head(connection, made)?),
             Self::DropBlobs { digests, .. } => {
                 for digest in digests {
                     state::drop_blob(connection, digest)?;
@@ -326,7 +340,9 @@ impl Command {
             (Self::Change { reply, .. }, Outcome::Change(outcome)) => Done::Change(reply, outcome),
             (Self::Blobs { reply, .. }, Outcome::Blobs) => Done::Blobs(reply),
             (Self::Append { reply, .. }, Outcome::Append(outcomes)) => Done::Append(reply, outcomes),
-            (Self::AppendOwn { reply, .. }, Outcome::AppendOwn(head)) => Done::AppendOwn(reply, head),
+            (Self::AppendOwn { reply, .. } | Self::AppendAtHead { reply, .. }, Outcome::AppendOwn(head)) => {
+                Done::AppendOwn(reply, head)
+            }
             (Self::DropBlobs { reply, .. }, Outcome::DropBlobs) => Done::DropBlobs(reply),
             (Self::DropExpired { reply, .. }, Outcome::DropExpired(dropped)) => {
                 Done::DropExpired(reply, dropped)
@@ -342,7 +358,7 @@ impl Command {
             Self::Change { reply, .. } => drop(reply.send(Err(error))),
             Self::Blobs { reply, .. } => drop(reply.send(Err(error))),
             Self::Append { reply, .. } => drop(reply.send(Err(error))),
-            Self::AppendOwn { reply, .. } => drop(reply.send(Err(error))),
+            Self::AppendOwn { reply, .. } | Self::AppendAtHead { reply, .. } => drop(reply.send(Err(error))),
             Self::DropBlobs { reply, .. } => drop(reply.send(Err(error))),
             Self::DropExpired { reply, .. } => drop(reply.send(Err(error))),
             Self::Rewind { reply, .. } => drop(reply.send(Err(error))),

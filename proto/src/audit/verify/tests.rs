@@ -1,6 +1,7 @@
 //! Random trails, and everything that somebody might do to one.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod endings;
 mod forged;
 mod forms;
 
@@ -13,7 +14,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
 use rustls::pki_types::CertificateDer;
 
 use super::*;
-use crate::audit::chain::UNVOUCHED_MAX;
+use crate::audit::chain::{SealFinding, UNVOUCHED_MAX};
 use crate::audit::keys::SealKeys;
 use crate::audit::note::Note;
 use crate::audit::seal::{BlocksSince, SealText, word};

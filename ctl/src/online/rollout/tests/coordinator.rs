@@ -211,6 +211,13 @@ impl Control for Fake {
         no()
     }
 
+    async fn prove_event(
+        &self,
+        _: Request<v1::ProveEventRequest>,
+    ) -> Result<Response<v1::EventEvidence>, Status> {
+        no()
+    }
+
     async fn tail_audit(
         &self,
         _: Request<v1::TailAuditRequest>,

@@ -104,6 +104,7 @@ impl Grown {
             note: head.sign(by).unwrap().to_bytes().into(),
             certificates: by.chain().iter().map(|der| der.to_vec().into()).collect(),
             consistency: proof.iter().map(|hash| hash.to_vec().into()).collect(),
+            has_end: false,
         }
     }
 }

@@ -45,7 +45,9 @@ impl Plant {
             .unwrap();
         let store = Store::open(&folder.path().join("s.db")).unwrap();
         let credentials = ServerCredentials::new(&own).unwrap();
-        let evidence = Evidence::new(store.clone(), (&name, &coordinator), credentials);
+        let trails = (origin(&name, coordinator.as_str()), store.clone());
+        let witnesses = Witnesses::new(&[], folder.path(), trails, credentials.clone());
+        let evidence = Evidence::new((store.clone(), witnesses), (&name, &coordinator), credentials);
         Self {
             _folder: folder,
             name,
@@ -103,6 +105,7 @@ impl Plant {
         let event = AgentEvent {
             step: "tick".to_owned(),
             message,
+            ..AgentEvent::default()
         };
         let other = AgentEvent::default();
         self.block(

@@ -390,6 +390,7 @@ fn what_was_delivered_and_given_up_before_the_coordinator_was_restored_is_accoun
         next_sequence: head.next_sequence,
         digest: head.digest.to_vec().into(),
         witness: None,
+        trails: None,
     };
     let lost_before = spool.state().lost_events;
     assert_eq!(

@@ -54,7 +54,7 @@ pub enum Action {
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 44] = [
         Self::WhoAmI,
         Self::ListReleases,
         Self::GetRelease,

@@ -120,6 +120,7 @@ fn body(count: usize) -> Vec<u8> {
         kind: Some(Kind::Agent(AgentEvent {
             step: "tick".to_owned(),
             message: format!("event {number} of its block"),
+            ..AgentEvent::default()
         })),
     };
     AuditBlockBody {

@@ -40,7 +40,8 @@ use crate::est::EstDesk;
 use crate::evidence::Evidence;
 use crate::export;
 use crate::files::{self, FileError};
-use crate::health::{self, own::Probe};
+use crate::health;
+use crate::health::own::{OwnReasons, Probe};
 use crate::health_watch::{self, PublishedHealth, Standard};
 use crate::ingest;
 use crate::journal::Journal;
@@ -352,11 +353,11 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     let (untaken, behind, restored) = (releases.untaken(), subjects.behind(), subjects.restored());
     let (exports, export_faults) = export::all(&config.exports, &config.plant, &store, &releases);
     let unsealed = own_seals.fault();
-    let reasons = (
-        [untaken, behind, restored, issuing, unsealed],
-        witnesses.waits(),
-        export_faults,
-    );
+    let reasons = OwnReasons {
+        words: [untaken, behind, restored, issuing, unsealed],
+        witnesses: witnesses.waits(),
+        exports: export_faults,
+    };
     tasks.spawn(own_seals.follow(server.clone(), stopping.clone()));
     background(&mut tasks, &stopping, exports);
     background(

@@ -285,7 +285,7 @@ impl<'p> Replay<'p> {
             Err(reason @ (SkipReason::Group | SkipReason::Protocol(_)))
                 if let Some(source) = link::group_sender(frame) =>
             {
-                self.others.to_group(plans, reason, source);
+                self.others.group(plans, reason, source);
             }
             Err(SkipReason::Protocol(protocol)) if self.portless.crosses(plans, frame, protocol) => {}
             Err(reason) => *self.skipped.entry(reason).or_default() += 1,

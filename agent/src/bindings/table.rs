@@ -183,14 +183,13 @@ impl Table {
     /// makes room: for an asset at once, for another stranger of its side after a day.
     fn has_room(&mut self, is_asset: bool, interface: &str, now_ms: u64) -> bool {
         let strangers = self.bindings.values().filter(|binding| binding.asset.is_none());
-        let silent: Option<(IpAddr, u64)>;
-        if is_asset {
+        let silent = if is_asset {
             if self.bindings.len() < BINDINGS_MAX {
                 return true;
             }
-            silent = strangers
+            strangers
                 .map(|binding| (binding.address, binding.last_ms))
-                .min_by_key(|(_, last_ms)| *last_ms);
+                .min_by_key(|(_, last_ms)| *last_ms)
         } else {
             let share = BINDINGS_MAX / self.sides.len().max(1);
             let of_side: Vec<_> = strangers
@@ -201,8 +200,8 @@ impl Table {
                 return true;
             }
             let oldest = of_side.into_iter().min_by_key(|(_, last_ms)| *last_ms);
-            silent = oldest.filter(|(_, last_ms)| is_over(*last_ms, DAY, now_ms));
-        }
+            oldest.filter(|(_, last_ms)| is_over(*last_ms, DAY, now_ms))
+        };
         if let Some((address, _)) = silent {
             self.bindings.remove(&address);
             self.changed.remove(&address);

@@ -310,18 +310,28 @@ pub struct CertificateFiles {
     pub root: PathBuf,
 }
 
+/// What others find wrong of the coordinator itself.
+pub(crate) struct OwnReasons {
+    /// What the store does not take, withdrawn keys that are behind, a restored backup, why nothing is issued, and why the own trail is not sealed.
+    pub(crate) words: [watch::Receiver<Option<String>>; 5],
+    /// Why external witnesses did not cosign, by name.
+    pub(crate) witnesses: watch::Receiver<BTreeMap<String, String>>,
+    /// Exports of the trail.
+    pub(crate) exports: ExportFaults,
+}
+
 /// Looks at the coordinator itself until nobody wants to know.
 pub(crate) async fn follow(
     probe: Arc<Probe>,
     files: CertificateFiles,
-    (reasons, mut witnesses, mut exports): (
-        [watch::Receiver<Option<String>>; 5],
-        watch::Receiver<BTreeMap<String, String>>,
-        ExportFaults,
-    ),
+    reasons: OwnReasons,
     faults: watch::Sender<Vec<Fault>>,
 ) {
-    let [mut untaken, mut behind, mut restored, mut issuing, mut unsealed] = reasons;
+    let OwnReasons {
+        words: [mut untaken, mut behind, mut restored, mut issuing, mut unsealed],
+        mut witnesses,
+        mut exports,
+    } = reasons;
     let mut seen = OwnHealth::default();
     loop {
         let store = probe.fault(PROVED).await;

@@ -14,6 +14,7 @@ use crate::frame::{Framed, frame};
 use crate::releases::Offer;
 
 /// What goes to a gateway.
+#[expect(clippy::large_enum_variant, reason = "it travels in a box")]
 pub(super) enum ToGateway {
     Message(v1::CoordinatorMessage),
     Offer(Offer),

@@ -104,7 +104,7 @@ impl OtherTraffic {
     }
 
     /// Counts a packet to many at once, of whose sender the address tells the side.
-    pub(super) fn to_group(&mut self, plans: &Plans, what: SkipReason, source: IpAddr) {
+    pub(super) fn group(&mut self, plans: &Plans, what: SkipReason, source: IpAddr) {
         let at = |plan: &Plan| {
             let sides = plan.interfaces.iter();
             let own: Vec<&PlanInterface> = sides.filter(|side| side.holds(source)).collect();

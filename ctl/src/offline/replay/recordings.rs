@@ -52,7 +52,7 @@ fn go_over(inputs: &[Input], cut: &mut Vec<String>, mut take: impl FnMut(&Frame<
         let mut source = Source::open(input)?;
         match (source.next_at()?, input.can_be_read_again()) {
             (Some(at), true) => waiting.push((at, Waiting::Closed(input))),
-            (Some(at), false) => waiting.push((at, Waiting::Open(source))),
+            (Some(at), false) => waiting.push((at, Waiting::Open(Box::new(source)))),
             (None, _) => cut.extend(source.cut()),
         }
     }
@@ -75,7 +75,7 @@ fn go_over(inputs: &[Input], cut: &mut Vec<String>, mut take: impl FnMut(&Frame<
         {
             open.push(match next {
                 Waiting::Closed(input) => Source::open(input)?,
-                Waiting::Open(source) => source,
+                Waiting::Open(source) => *source,
             });
             continue;
         }
@@ -98,7 +98,7 @@ fn go_over(inputs: &[Input], cut: &mut Vec<String>, mut take: impl FnMut(&Frame<
 
 enum Waiting<'i> {
     Closed(&'i Input),
-    Open(Source),
+    Open(Box<Source>),
 }
 
 #[cfg(test)]

@@ -41,11 +41,14 @@ pub(super) fn came_to_nothing(talk: &Talk) -> bool {
     !talk.is_read() && !talk.unread && !talk.failed.is_empty()
 }
 
+/// Who spoke to whom, and what of it was read.
+type Talks<'a> = [(&'a Ends, &'a Talk)];
+
 /// Writes the section, if there is anything in it.
 pub(super) fn write(
     out: &mut String,
     learned: &Learned,
-    (in_vain, probes): (&[(&Ends, &Talk)], &[(&Ends, &Talk)]),
+    (in_vain, probes): (&Talks<'_>, &Talks<'_>),
     beside: bool,
     clock: &Clock<'_>,
 ) {

@@ -16,8 +16,7 @@ struct Seals {
 
 fn key(line: u8, number: u64) -> [u8; 32] {
     let mut key = [line; 32];
-    key.first_chunk_mut()
-        .map(|first: &mut [u8; 8]| *first = number.to_be_bytes());
+    key[..8].copy_from_slice(&number.to_be_bytes());
     key
 }
 

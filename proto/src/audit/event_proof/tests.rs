@@ -170,7 +170,7 @@ proptest! {
         size in 1_u64..=1 << 27, at: prop::sample::Index, count in 1_usize..300, index: prop::sample::Index,
         bit: prop::sample::Index,
     ) {
-        let (at, index) = ((u128::from(size) * at.index(1 << 30) as u128 >> 30) as u64, index.index(count));
+        let (at, index) = (((u128::from(size) * at.index(1 << 30) as u128) >> 30) as u64, index.index(count));
         let evidence = proof("gw-a", (count, index), (size, at));
         let file = to_file(&evidence);
         prop_assert!(file.len() <= PROOF_BYTES_MAX, "{} bytes", file.len());

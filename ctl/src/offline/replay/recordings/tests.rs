@@ -11,8 +11,11 @@ use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 use super::{Pass, read};
 
-/// What each packet is known by, as it was read.
-fn taken(files: &[PathBuf]) -> (Vec<(u64, u128, Vec<u8>)>, Vec<String>) {
+/// What a packet is known by: its number, its time in milliseconds, and its bytes.
+type Taken = (u64, u128, Vec<u8>);
+
+/// The packets, as they were read, and where files were cut.
+fn taken(files: &[PathBuf]) -> (Vec<Taken>, Vec<String>) {
     let mut taken = Vec::new();
     let cut = read(files, |pass, frame| {
         if pass == Pass::Take {

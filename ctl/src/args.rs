@@ -7,6 +7,7 @@ mod alarms;
 mod audit;
 mod devices;
 mod early;
+mod key;
 mod login;
 mod names;
 mod online;
@@ -27,6 +28,7 @@ pub use self::alarms::{Alarms, AlarmsCommand, WhichAlarm};
 pub use self::audit::{AspectArg, Audit, AuditFilter, ClockArg, DecisionArg, OrderArg, PerArg, SeverityArg};
 pub use self::devices::Devices;
 pub use self::early::{Early, parse};
+pub use self::key::Key;
 pub use self::login::{Login, SignIn};
 pub use self::online::*;
 pub use self::overrides::Override;
@@ -466,49 +468,6 @@ pub struct Unlock {
     /// The file whose first line is the key's passphrase, `-` for standard input; default: asked at the terminal.
     #[arg(long, value_name = "FILE", env = "PENSTOCK_PASSPHRASE_FILE")]
     pub passphrase_file: Option<PathBuf>,
-}
-
-/// `penstock key`.
-#[derive(Debug, Subcommand)]
-pub enum Key {
-    /// Make an approver's key: the secret half into FILE (readable only by you), the public half to the terminal
-    ///
-    /// FILE is PKCS #8 PEM, which OpenSSL reads, too. At a terminal you are asked for a passphrase that locks it. A key that `ssh-keygen`
-    /// made (`-t ed25519`, or `-t ed25519-sk` in hardware) is as good, and needs no other.
-    #[command(after_help = "Example:\n  penstock key new ~/.config/penstock/j.meyer.key")]
-    New {
-        /// Where the secret half goes; never overwritten.
-        file: PathBuf,
-        /// The passphrase.
-        #[command(flatten)]
-        unlock: Unlock,
-        /// Do not ask for a passphrase: whoever reads the file can sign.
-        #[arg(long, conflicts_with = "passphrase_file")]
-        no_passphrase: bool,
-    },
-    /// Show the public half of a key, as the plant document wants it
-    Show {
-        /// The key's file.
-        file: PathBuf,
-        /// The passphrase.
-        #[command(flatten)]
-        unlock: Unlock,
-    },
-    /// Lock a key with a new passphrase, or with none; the key stays the same
-    #[command(after_help = "Example:\n  penstock key passphrase ~/.config/penstock/j.meyer.key")]
-    Passphrase {
-        /// The key's file.
-        file: PathBuf,
-        /// The old passphrase.
-        #[command(flatten)]
-        unlock: Unlock,
-        /// The file whose first line is the new passphrase; default: asked at the terminal.
-        #[arg(long, value_name = "FILE")]
-        new_passphrase_file: Option<PathBuf>,
-        /// Take the passphrase away: whoever reads the file can sign.
-        #[arg(long, conflicts_with = "new_passphrase_file")]
-        no_passphrase: bool,
-    },
 }
 
 /// A public key in any of its forms.

@@ -137,7 +137,7 @@ impl Report for EventProved {
             ),
         }
         for not in [
-            "not proved: that the source told the truth, what else happened, and whether a trail was rewritten before the head was signed",
+            "not proved: that what the source wrote is true, what else happened, and whether a trail was rewritten before the head was signed",
             "the trail around it, its seals and whose keys made them: penstock audit evidence",
         ] {
             say(Tone::Dim, "·", not);

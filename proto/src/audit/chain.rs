@@ -35,6 +35,9 @@ use super::seal::SealText;
 use crate::v1::audit_event::Kind;
 use crate::v1::{AuditBlock, AuditBlockBody, SealEvent};
 
+/// Seals and words that one block has at most: a source makes one of each with a commit, and verifying them costs signatures.
+const SEALS_MAX: usize = 4;
+
 /// Seals by new keys, or since a fault, without the identity key's word, until that is reported.
 pub const UNVOUCHED_MAX: u64 = 64;
 /// Seals since the identity key's last word, until that is reported: it gives one each hour, and a source seals each second at most.

@@ -55,6 +55,10 @@ const NAMES_PROTOCOLS: &[(&str, &str)] = &[
     ("policy/src/arbitrary/flow.rs", "bridges"),
     ("agent/src/enforce.rs", "the bridge's capability"),
     (
+        "inspect/src/learn/document/names.rs",
+        "what known programs call themselves for each connection",
+    ),
+    (
         "agent/src/config/credentials.rs",
         "the bridge's users and passwords",
     ),

@@ -26,7 +26,7 @@ record! {
     }
 }
 
-/// Two entries for the same finding are told by what they are about, and not here.
+/// Two entries for the same finding differ in what they are about, and not here.
 impl PartialEq for Accepted {
     fn eq(&self, _: &Self) -> bool {
         false

@@ -5,6 +5,7 @@
 mod examples;
 mod made;
 mod of_people;
+mod of_plain_servers;
 mod of_roles;
 mod of_templates;
 
@@ -36,6 +37,7 @@ fn examples() -> impl Iterator<Item = &'static (Code, Spoil)> {
         .iter()
         .chain(of_roles::EXAMPLES)
         .chain(of_people::EXAMPLES)
+        .chain(of_plain_servers::EXAMPLES)
         .chain(of_templates::EXAMPLES)
 }
 

@@ -7,13 +7,10 @@ use sha2::Digest as _;
 
 use super::super::note::{Note, NoteError};
 use super::super::seal::{SealText, signer_name};
-use super::{Place, SealFinding, SealTrust, place_of, seals};
+use super::{Place, SEALS_MAX, SealFinding, SealTrust, place_of, seals};
 use crate::peer::{PeerIdentity, Subject};
 use crate::tls::issuers;
 use crate::v1::{AuditBlock, AuditBlockBody, SealEvent};
-
-/// Seals and words that one block has at most: a source makes one of each with a commit, and verifying them costs signatures.
-pub(super) const SEALS_MAX: usize = 4;
 
 /// The seals of one block, each looked at by itself.
 #[derive(Debug, Clone)]

@@ -1,7 +1,6 @@
 //! What seals show beyond that they fit: each with its sentence, and how grave it is.
 
-use super::Place;
-use super::checked::SEALS_MAX;
+use super::{Place, SEALS_MAX};
 
 /// What a seal shows beyond that it fits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

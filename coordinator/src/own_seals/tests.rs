@@ -162,7 +162,8 @@ proptest! {
             let report = place.proved(&coordinator.store).await;
             assert!(report.is_whole(), "{report}");
             assert_eq!((report.unsealed, report.loose, report.missing), ((0, 0), 0, 0));
-            assert_eq!(report.vouched, report.sealed);
+            // The coordinator's key vouches for the first seal after a start, and each hour; keys that sign once lead from there to the newest.
+            assert!(report.vouched.is_some() && report.sealed.is_some());
             assert_eq!(report.first.unwrap().epoch, report.end.unwrap().epoch, "one epoch");
             // Nothing is left to seal.
             let end = report.end;

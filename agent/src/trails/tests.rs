@@ -39,7 +39,11 @@ impl Root {
         params.subject_alt_names.push(SanType::URI(name));
         let key = KeyPair::generate().unwrap();
         let leaf = params.signed_by(&key, &self.0).unwrap();
-        (certificates_to_pem(&[leaf.der()]), key.serialize_pem())
+        // Whoever shows a certificate shows those above it.
+        (
+            certificates_to_pem(&[leaf.der(), self.0.der()]),
+            key.serialize_pem(),
+        )
     }
 
     fn coordinator(&self) -> Credentials {

@@ -110,7 +110,8 @@ fn learned_and_enforced(lab: &Lab, routed: bool) {
     );
     for expected in [
         "- read-holding-registers: { units: 1, addresses: [5-7, 10-29, 100-104] }",
-        "- write-single-register: { units: 1, addresses: [40-44], values: [0-28] }",
+        "- write-single-register: { units: 1, addresses: [40], values: [0] }",
+        "- write-single-register: { units: 1, addresses: [44], values: [28] }",
         "- read-write-multiple-registers: { units: 1, addresses: [70], read_addresses: [0-1], values: [9] }",
         "- subscribe: { topics: [\"works/filters/#\"], qos: 2 }",
         "- publish: { topics: [\"works/report\"], qos: 0, retain: no }",

@@ -136,11 +136,11 @@ learn: Written\n\
 replay: Replayed Connection Counts Datagrams Deviation Noted Operation Unread\n\
 key: KeyShown\n\
 init: Started StartedKey\n\
-release-sign: Signed Stated\n\
-release-verify: Verified Stated\n\
-release: ReleaseShown AcceptedLine Assurance Base ChangeLine Changes FindingLine FindingsCompared GatewayTouch MustFlowLine Recorded RecordedEnd RecordedRefusal RecordedSum RecordedUnjudged ReleaseLine Stated WayLine ZonePair ZonePairs\n\
+release-sign: Signed Stated TrailsStated\n\
+release-verify: Verified Stated TrailsStated\n\
+release: ReleaseShown AcceptedLine Assurance Base ChangeLine Changes FindingLine FindingsCompared GatewayTouch MustFlowLine Recorded RecordedEnd RecordedRefusal RecordedSum RecordedUnjudged ReleaseLine Stated TrailsStated WayLine ZonePair ZonePairs\n\
 release-list: ReleaseList ReleaseLine\n\
-release-known: KnownShown Stated\n\
+release-known: KnownShown Stated TrailsStated\n\
 rollout-plan: Written\n\
 rollout-check: PlanJudged WaveLine\n\
 rollout: RolloutView EventLine FreezeLine GatewayState ShadowLine StandingLine WaitLine\n\
@@ -175,7 +175,7 @@ audit-search: Found Explained Named Record\n\
 audit-tail: Record Explained Named\n\
 audit-counts: Counts CountLine\n\
 audit-denials: DenialList DenialLine Named\n\
-audit-verify: EvidenceProved TrailProved\n\
+audit-verify: EvidenceProved AnchoredBy BeginsAgain CosignedBy TrailProved\n\
 audit-prove: EventProved\n\
 health-watch: Change AssuranceLine\n\
 health-watch-fault: FaultChange\n\

@@ -60,8 +60,11 @@ impl Leg {
     pub(super) fn held_bytes(&self) -> usize {
         match &self.stream {
             Stream::Plain(_) => 0,
-            Stream::Tls(stream) if stream.get_ref().1.wants_write() => TLS_BYTES + TLS_BUFFER_BYTES,
-            Stream::Tls(_) => TLS_BYTES,
+            Stream::Tls(stream) => {
+                let (socket, tls) = stream.get_ref();
+                let untaken = if tls.wants_write() { TLS_BUFFER_BYTES } else { 0 };
+                TLS_BYTES + untaken + socket.held_bytes()
+            }
         }
     }
 

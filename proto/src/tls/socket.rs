@@ -1,5 +1,7 @@
-//! A TCP stream under TLS: bounded in what it takes before the peer is known, and able to move from the thread that
-//! meets strangers to the one that serves.
+//! A TCP stream under TLS: bounded in what it takes before the peer is known, able to move from the thread that
+//! meets strangers to the one that serves, and read ahead where much comes.
+
+mod ahead;
 
 use std::io;
 use std::pin::Pin;
@@ -7,6 +9,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+use self::ahead::Ahead;
 
 /// What a peer may send for its handshake, bytes: a greeting with post-quantum keys and a certificate chain have 4 KiB.
 pub const HANDSHAKE_BYTES_MAX: usize = 32 * 1024;
@@ -18,6 +22,7 @@ pub struct Socket {
     tcp: Option<TcpStream>,
     /// What may still be read before the peer is known.
     left: Option<usize>,
+    ahead: Ahead,
 }
 
 impl Socket {
@@ -26,6 +31,7 @@ impl Socket {
         Self {
             tcp: Some(tcp),
             left: Some(HANDSHAKE_BYTES_MAX),
+            ahead: Ahead::default(),
         }
     }
 
@@ -45,6 +51,11 @@ impl Socket {
         self.tcp.as_ref()
     }
 
+    /// Memory that it takes beside its own size, bytes.
+    pub fn held_bytes(&self) -> usize {
+        self.ahead.held_bytes()
+    }
+
     fn pinned(&mut self) -> io::Result<Pin<&mut TcpStream>> {
         let tcp = self.tcp.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         Ok(Pin::new(tcp))
@@ -58,7 +69,9 @@ impl AsyncRead for Socket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let Some(left) = self.left else {
-            return self.pinned()?.poll_read(cx, buffer);
+            let Self { tcp, ahead, .. } = &mut *self;
+            let tcp = tcp.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+            return ahead.poll_read(Pin::new(tcp), cx, buffer);
         };
         if left == 0 {
             let words = format!("the peer sent more than {HANDSHAKE_BYTES_MAX} bytes for its handshake");

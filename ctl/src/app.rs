@@ -119,6 +119,7 @@ fn dispatch(out: &Output, cli: &Cli) -> Result<Exit, Failure> {
         Command::Requests(args) => wait(online::requests::requests(out, context, args)),
         Command::Health(args) => wait(online::health::health(out, context, args)),
         Command::Alarms(args) => wait(online::alarms::alarms(out, context, args)),
+        Command::Adopt(args) => wait(online::adopt::adopt(out, context, args)),
         Command::Why(args) => wait(online::why::why(out, context, args)),
         Command::Audit(args) => wait(online::audit::audit(out, context, args)),
         Command::Demo(args) => demo(out, args),

@@ -214,6 +214,13 @@ pub enum Command {
         after_help = "Examples:\n  penstock why plc-7\n  penstock why 10.20.4.7 --since 2h --output json"
     )]
     Why(Why),
+    /// Say what would stop if a zone that observes were enforced, what to declare, and when it was quiet for long enough
+    ///
+    /// By what the gateways saw and the current release. Nothing is changed. Ends with 1 if the zone is not ready.
+    #[command(
+        after_help = "Examples:\n  penstock adopt filtration\n  penstock adopt filtration --since 60d --quiet-days 30 --output json"
+    )]
+    Adopt(Adopt),
     /// Search and follow the audit trail
     #[command(subcommand)]
     Audit(Audit),
@@ -411,6 +418,12 @@ pub struct Replay {
     /// Judge what comes with VLAN tags or other labels as if it came without: for recordings whose mirror port adds them.
     #[arg(long)]
     pub ignore_tags: bool,
+    /// List only what would have been refused, withheld or ended; JSON has always all of it.
+    #[arg(long, conflicts_with = "summary")]
+    pub refused: bool,
+    /// List no connections, only the sums and what is to be known of the recording; JSON has always all of it.
+    #[arg(long)]
+    pub summary: bool,
     /// A plant document, which ends in `.yaml` or is a folder, and further recordings.
     #[arg(required = true, value_name = "PLANT")]
     pub paths: Vec<PathBuf>,

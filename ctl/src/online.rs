@@ -1,6 +1,7 @@
 //! Commands that talk to a coordinator: one connection, made from the login, and refusals in a person's words.
 
 pub mod accounts;
+pub mod adopt;
 pub mod alarms;
 pub mod audit;
 pub mod batch;

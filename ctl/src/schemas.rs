@@ -10,8 +10,8 @@ use crate::offline::{
     rollout as rollout_plans, signing,
 };
 use crate::online::{
-    accounts, alarms, audit, batch, devices, fleet, health, identities, login, oidc, releases, requests,
-    rollout, why,
+    accounts, adopt, alarms, audit, batch, devices, fleet, health, identities, login, oidc, releases,
+    requests, rollout, why,
 };
 use crate::output::{Output, Report};
 
@@ -74,6 +74,7 @@ fn all() -> Vec<(&'static str, Schema)> {
         of::<identities::WithdrawnWritten>("gateways-withdrawn"),
         of::<health::Health>("health"),
         of::<why::Why>("why"),
+        of::<adopt::Adoption>("adopt"),
         of::<audit::Found>("audit-search"),
         of::<audit::Record>("audit-tail"),
         of::<audit::Counts>("audit-counts"),
@@ -171,6 +172,7 @@ identity: StandingChanged IdentityLine\n\
 gateways-withdrawn: WithdrawnWritten\n\
 health: Health AssuranceLine CoordinatorFault GatewayBrief ShadowLine StandingLine ZoneLine\n\
 why: Why Ask Party Permitted Refused SmallestFlow\n\
+adopt: Adoption Ask Party Permitted Refused SmallestFlow ZoneWatch\n\
 audit-search: Found Explained Named Record\n\
 audit-tail: Record Explained Named\n\
 audit-counts: Counts CountLine\n\

@@ -35,6 +35,8 @@ pub use agent::AgentStep;
 pub use reading::Reading;
 pub use words::{decision_word, severity_word};
 
+/// How the reason of a foretold reset ends whose client only has to open its connection again.
+pub const RECONNECTS: &str = "its client has to reconnect";
 /// What the sources of coordinators' own trails begin with.
 pub const COORDINATOR_PREFIX: &str = "coordinator/";
 

@@ -350,6 +350,22 @@ impl StateArg {
     }
 }
 
+/// `penstock adopt`.
+#[derive(Debug, Args)]
+pub struct Adopt {
+    /// The zone, which observes.
+    pub zone: String,
+    /// Since when: RFC 3339 with its offset, a day, or a span back from now.
+    #[arg(long, value_name = "TIME", default_value = "30d")]
+    pub since: String,
+    /// For how many days nothing undeclared may have been seen: at least one whole production cycle.
+    #[arg(long, value_name = "DAYS", default_value_t = 14, value_parser = clap::value_parser!(u32).range(1..=366))]
+    pub quiet_days: u32,
+    /// At most this many things of each list.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+}
+
 /// `penstock why`.
 #[derive(Debug, Args)]
 pub struct Why {

@@ -253,6 +253,10 @@ fn tagged<'a>(plant: &'a Plant, tag: &str) -> Option<&'a AssetId> {
 
 /// What was asked by, as the document names it: an asset that the plant calls so, by its name.
 fn named<'a>(plant: &'a Plant, asked: &'a str) -> &'a str {
+    // A tag that reads as an address is none: whoever asks by an address means that.
+    if asked.parse::<std::net::IpAddr>().is_ok() {
+        return asked;
+    }
     tagged(plant, asked).map_or(asked, AssetId::as_str)
 }
 
@@ -271,22 +275,28 @@ pub(crate) fn who(plant: &Plant, name: &str) -> Result<QueryEnd, Failure> {
         ))
         .help(format!("write `{id}`")));
     }
-    let near: Vec<String> = plant
-        .assets
-        .keys()
-        .map(ToString::to_string)
+    let failure = Failure::usage(format!(
+        "`{name}` is neither an asset of the plant nor an address"
+    ));
+    Err(did_you_mean(failure, name, plant.assets.keys()))
+}
+
+/// Names those that somebody may have meant, if there are such.
+pub(crate) fn did_you_mean(
+    failure: Failure,
+    name: &str,
+    known: impl Iterator<Item = impl ToString>,
+) -> Failure {
+    let near: Vec<String> = known
+        .map(|known| known.to_string())
         .filter(|known| {
             known.contains(name) || name.contains(known.as_str()) || distance_is_small(known, name)
         })
         .collect();
-    let failure = Failure::usage(format!(
-        "`{name}` is neither an asset of the plant nor an address"
-    ));
-    Err(if near.is_empty() {
-        failure
-    } else {
-        failure.help(format!("did you mean {}?", near.join(" or ")))
-    })
+    match near.is_empty() {
+        true => failure,
+        false => failure.help(format!("did you mean {}?", near.join(" or "))),
+    }
 }
 
 /// One character was left out, added or changed.

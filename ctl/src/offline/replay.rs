@@ -57,6 +57,17 @@ pub struct Replayed {
     pub connections: Vec<Connection>,
     /// UDP by client, server and port, in the order it began.
     pub udp: Vec<Datagrams>,
+    #[serde(skip)]
+    listed: Listed,
+}
+
+/// What people are shown of single connections; sums are always those of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Listed {
+    All,
+    /// What would have been stopped, and of it only that.
+    Stopped,
+    None,
 }
 
 /// A point in time since 1970 as RFC 3339.
@@ -133,6 +144,11 @@ pub(crate) fn replay(out: &Output, args: &args::Replay) -> Result<Exit, Failure>
         cut,
         connections,
         udp,
+        listed: match (args.refused, args.summary) {
+            (true, _) => Listed::Stopped,
+            (_, true) => Listed::None,
+            _ => Listed::All,
+        },
     };
     out.show(&replayed)?;
     Ok(if replayed.is_whole_and_passes() {
@@ -145,15 +161,12 @@ pub(crate) fn replay(out: &Output, args: &args::Replay) -> Result<Exit, Failure>
 impl Replayed {
     /// Everything was read, and would have passed.
     fn is_whole_and_passes(&self) -> bool {
-        let stopped = |connection: &Connection| {
-            !connection.allowed || connection.ended || !connection.deviations.is_empty()
-        };
         self.refused == 0
             && self.datagrams.refused == 0
             && self.portless_refused.is_empty()
             && self.cut.is_empty()
             && !self.unread.is_any()
-            && !self.connections.iter().any(stopped)
+            && !self.connections.iter().any(Connection::is_stopped)
     }
 }
 
@@ -188,10 +201,20 @@ impl Report for Replayed {
             page.paragraph(0, Tone::Warn, &words);
         }
         for connection in &self.connections {
-            connection.page(page);
+            match self.listed {
+                Listed::All => connection.page(page, true),
+                Listed::Stopped if connection.is_stopped() || connection.refuses() => {
+                    connection.page(page, false);
+                }
+                Listed::Stopped | Listed::None => {}
+            }
         }
         for datagrams in &self.udp {
-            datagrams.page(page);
+            match self.listed {
+                Listed::All => datagrams.page(page),
+                Listed::Stopped if !datagrams.allowed => datagrams.page(page),
+                Listed::Stopped | Listed::None => {}
+            }
         }
         page.gap();
         // A connection that crosses several gateways is told once for each of them.

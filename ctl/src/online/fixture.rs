@@ -8,6 +8,7 @@ use penstock_proto::v1::{AuditEvent, AuditRecord};
 use crate::args::{Color, Format};
 use crate::documents::Documents;
 use crate::loading::{self, LoadedPlant};
+use crate::online::releases::FetchedPlant;
 use crate::output::Output;
 
 /// One gateway between operations and control, with these assets and conduits.
@@ -43,6 +44,17 @@ pub(in crate::online) fn loaded(text: &str) -> LoadedPlant {
     let out = Output::new(Format::Json, Color::Never);
     let documents = Documents::received("r1", [("plant.yaml".to_owned(), text.as_bytes().to_vec())]);
     loading::judge(documents, &out).unwrap_or_else(|failure| panic!("{failure:?}"))
+}
+
+/// The same as it came from a coordinator, and was verified here.
+pub(in crate::online) fn fetched(text: &str) -> FetchedPlant {
+    FetchedPlant {
+        stated: penstock_policy::ids::Digest([7; 32]),
+        emergency: false,
+        revision: 1,
+        loaded: loaded(text),
+        verified: true,
+    }
 }
 
 /// What a gateway that enforces this revision said.

@@ -21,8 +21,7 @@ use penstock_policy::plan::{Grant, Plan, opened_by};
 use penstock_policy::verdict::{Reason, matching};
 use penstock_proto::v1::{AuditClock, Decision, SearchAuditRequest};
 
-pub(super) use self::gather::Group;
-use self::gather::Refusals;
+pub(super) use self::gather::{Group, Refusals, Subject};
 pub use self::report::{Ask, Refused, Why};
 use super::Online;
 use super::releases::{FetchedPlant, fetched_plant};
@@ -50,7 +49,7 @@ pub(crate) async fn why(out: &Output, context: Option<&str>, args: &args::Why) -
     let waiting = ask::waiting(out, "reading the trail");
     // As events write it: an IPv6 address has many spellings.
     let subject = gather::normal(&args.subject);
-    let mut refusals = Refusals::of(&subject);
+    let mut refusals = Refusals::of(Subject::Asset(subject.clone()));
     for decision in [Decision::Deny, Decision::WouldDeny] {
         let request = SearchAuditRequest {
             from_ms: since_ms,
@@ -102,6 +101,26 @@ pub(super) struct Judging {
 }
 
 impl Judging {
+    pub(super) fn of(fetched: FetchedPlant) -> Self {
+        Self {
+            fetched,
+            plans: RefCell::default(),
+        }
+    }
+
+    pub(super) fn plant(&self) -> &Plant {
+        &self.fetched.loaded.plant
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        self.fetched.revision
+    }
+
+    /// It is the release that this person verified last; else all of it is the coordinator's word.
+    pub(super) fn is_verified(&self) -> bool {
+        self.fetched.verified
+    }
+
     fn plan(&self, gateway: &str) -> Option<Rc<Plan>> {
         let gateway = GatewayId::new(gateway).ok()?;
         let plant = &self.fetched.loaded.plant;
@@ -134,12 +153,7 @@ impl Plants {
         }
         let fetched = fetched_plant(online, revision, out).await?;
         let number = fetched.as_ref().map_or(revision, |fetched| fetched.revision);
-        let judging = fetched.map(|fetched| {
-            Rc::new(Judging {
-                fetched,
-                plans: RefCell::default(),
-            })
-        });
+        let judging = fetched.map(|fetched| Rc::new(Judging::of(fetched)));
         self.read.insert(revision, judging.clone());
         self.read.insert(number, judging.clone());
         Ok(judging)
@@ -162,7 +176,13 @@ fn known(plant: &Plant, subject: &str) -> Result<(), Failure> {
     crate::offline::explain::who(plant, subject).map(|_| ())
 }
 
-fn judged(group: Group, then: Option<&Judging>, current: Option<&Judging>, now_ms: u64) -> Refused {
+/// Something that was refused, with what the release in force then says of it, and the current one.
+pub(super) fn judged(
+    group: Group,
+    then: Option<&Judging>,
+    current: Option<&Judging>,
+    now_ms: u64,
+) -> Refused {
     let plant = current.map(|current| &current.fetched.loaded.plant);
     let then = then.and_then(|release| verdict(release, &group, group.last_ms));
     let today = current.and_then(|release| verdict(release, &group, now_ms));

@@ -231,6 +231,46 @@ fn beside_a_plant_only_what_it_lacks_is_proposed_and_afterwards_nothing() {
 }
 
 #[test]
+fn a_replay_lists_only_what_is_refused_or_nothing_and_its_sums_and_its_json_stay_those_of_all() {
+    let name = "modbus_test_data_part1.pcap";
+    let (folder, document) = learned(name);
+    let text = fs::read_to_string(&document).unwrap();
+    let reading: Vec<&str> = text.lines().filter(|line| !line.contains("- write-")).collect();
+    fs::write(&document, reading.join("\n")).unwrap();
+    let replay = ["replay", "--pcap", &capture(name), "learned.yaml"];
+    let said = |more: &[&str]| ends(folder.path(), 1, &[&replay[..], more].concat()).out;
+    let whole = said(&[]);
+    let (refused, summary) = (said(&["--refused"]), said(&["--summary"]));
+    let sums = |text: &str| text[text.rfind("\n\u{2717} ").unwrap()..].to_owned();
+    assert_eq!(sums(&refused), sums(&whole));
+    assert_eq!(
+        format!("\n{}", summary.trim_start()),
+        sums(&whole),
+        "nothing but the sums"
+    );
+    let operations = |text: &str| {
+        text.lines()
+            .filter(|line| line.contains(" \u{d7} "))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let (few, all) = (operations(&refused), operations(&whole));
+    assert!(!few.is_empty() && few.len() < all.len(), "{refused}");
+    assert!(few.iter().all(|line| all.contains(line)));
+    assert!(refused.contains("\u{2717} refused: "), "{refused}");
+    assert!(!refused.contains("    \u{2713} "), "{refused}");
+    assert_eq!(
+        said(&["--refused", "--output", "json"]),
+        said(&["--output", "json"])
+    );
+    ends(
+        folder.path(),
+        2,
+        &[&replay[..], &["--refused", "--summary"]].concat(),
+    );
+}
+
+#[test]
 fn udp_is_learned_as_a_flow_that_permits_it_and_judged_by_the_rule_that_is_closest() {
     let name = "bacnet_test.pcap";
     let (folder, document) = learned(name);

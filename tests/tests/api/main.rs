@@ -12,6 +12,7 @@
     unreachable_pub
 )]
 
+mod adopt;
 mod anchored;
 mod approvals;
 mod approvers;

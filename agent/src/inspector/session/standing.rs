@@ -6,6 +6,7 @@ use std::sync::Arc;
 use penstock_inspect::connection::{Connection, Mode, Output, Sender, Sink};
 use penstock_policy::ids::FlowId;
 use penstock_policy::terms::OnRefusal;
+use penstock_proto::event::RECONNECTS;
 
 use super::super::lookup::TupleRules;
 use super::super::shadow::{Beside, InspectedShadow};
@@ -40,11 +41,11 @@ fn foretold(
         )),
         (TupleRules::Only(_), Inspection::Passing) => Some((
             RESET,
-            "the policy limits its operations, and it was not followed from its beginning; its client has to reconnect".to_owned(),
+            format!("the policy limits its operations, and it was not followed from its beginning; {RECONNECTS}"),
         )),
         (TupleRules::Only(_), Inspection::Following(connection)) if connection.is_guessed() => Some((
             RESET,
-            "it was not followed without a gap from its beginning; its client has to reconnect".to_owned(),
+            format!("it was not followed without a gap from its beginning; {RECONNECTS}"),
         )),
         (TupleRules::Unusable(error), _) => Some((RESET, error.to_string())),
         (TupleRules::Nothing, _) => Some((RESET, "no flow permits it".to_owned())),

@@ -214,7 +214,18 @@ impl Noted {
 }
 
 impl Connection {
-    pub(super) fn page(&self, page: &mut Page) {
+    /// It would not have passed, or not as it was.
+    pub(super) fn is_stopped(&self) -> bool {
+        !self.allowed || self.ended || !self.deviations.is_empty()
+    }
+
+    /// An operation of it would have been refused.
+    pub(super) fn refuses(&self) -> bool {
+        self.operations.iter().any(|operation| !operation.allowed)
+    }
+
+    /// As people read it: with all of its operations, or only those that would have been refused.
+    pub(super) fn page(&self, page: &mut Page, with_allowed: bool) {
         page.gap();
         let doubtful = self.observed || self.ended || self.stranger || self.unread_bytes > 0;
         let crosses = self.gateway.is_some() || self.stranger;
@@ -229,14 +240,15 @@ impl Connection {
         for deviation in &self.deviations {
             page.paragraph(2, Tone::Bad, &format!("✗ {}", deviation.in_words()));
         }
-        self.operations(page);
+        self.operations(page, with_allowed);
         self.remarks(page);
     }
 
     /// Operations by the rule that decided, what is refused first.
-    fn operations(&self, page: &mut Page) {
+    fn operations(&self, page: &mut Page, with_allowed: bool) {
         let mut by_answer: BTreeMap<(bool, &str), Vec<&Operation>> = BTreeMap::new();
-        for operation in &self.operations {
+        let shown = |operation: &&Operation| with_allowed || !operation.allowed;
+        for operation in self.operations.iter().filter(shown) {
             let because = self.shortened(&operation.because);
             by_answer
                 .entry((operation.allowed, because))

@@ -56,23 +56,32 @@ pub(in crate::online) struct Group {
     pub(in crate::online) revision: u64,
     pub(super) gateway: String,
     pub(super) time_zone: String,
-    pub(super) reason: String,
+    pub(in crate::online) reason: String,
     interfaces: Option<[String; 2]>,
+}
+
+/// To or by whom something was refused.
+#[derive(Debug)]
+pub(in crate::online) enum Subject {
+    /// An asset, by its name or its address.
+    Asset(String),
+    /// Whatever lay in a zone.
+    Zone(String),
 }
 
 /// What was refused to or by one subject.
 #[derive(Debug)]
-pub(super) struct Refusals {
-    subject: String,
+pub(in crate::online) struct Refusals {
+    subject: Subject,
     groups: BTreeMap<Key, Group>,
     /// There were more records, or more different things, than are looked at.
-    pub(super) cut: bool,
+    pub(in crate::online) cut: bool,
 }
 
 impl Refusals {
-    pub(super) fn of(subject: &str) -> Self {
+    pub(in crate::online) fn of(subject: Subject) -> Self {
         Self {
-            subject: subject.to_owned(),
+            subject,
             groups: BTreeMap::new(),
             cut: false,
         }
@@ -95,7 +104,7 @@ impl Refusals {
     }
 
     /// What was dropped before what only would have been; then by severity, and the latest first.
-    pub(super) fn worst_first(&mut self) -> Vec<Group> {
+    pub(in crate::online) fn worst_first(&mut self) -> Vec<Group> {
         let mut all: Vec<Group> = std::mem::take(&mut self.groups).into_values().collect();
         all.sort_by_key(|group| {
             (
@@ -109,13 +118,17 @@ impl Refusals {
 
     /// Whether an end is the subject: by its address, by its name then, or by the name that the gateway itself gave it.
     fn is_subject(&self, end: &RefusedEnd, own: &str) -> bool {
-        // An address is searched for as it is written in events.
-        let same = normal(&end.address) == self.subject;
-        same || end.asset.as_deref() == Some(&self.subject) || own == self.subject
+        match &self.subject {
+            Subject::Zone(zone) => end.zone.as_ref() == Some(zone),
+            // An address is searched for as it is written in events.
+            Subject::Asset(subject) => {
+                normal(&end.address) == *subject || end.asset.as_ref() == Some(subject) || own == subject
+            }
+        }
     }
 
     /// Takes one record, if it is about the subject.
-    pub(super) fn take(&mut self, record: AuditRecord) {
+    pub(in crate::online) fn take(&mut self, record: AuditRecord) {
         let Some((group, own)) = Group::of(record) else {
             return;
         };

@@ -179,7 +179,7 @@ impl Report for Why {
         page.line(format!("{subject}: {found} since {}, worst first", self.since));
         for refused in &self.refused {
             page.gap();
-            refused.page(page, self);
+            refused.page(page, (self.current_revision, self.current_verified));
         }
         if self.further > 0 {
             page.gap();
@@ -201,7 +201,8 @@ impl Report for Why {
 }
 
 impl Refused {
-    fn page(&self, page: &mut Page, why: &Why) {
+    /// As people read it, `by` the current release, and whether that was verified here.
+    pub(in crate::online) fn page(&self, page: &mut Page, (revision, is_verified): (u64, bool)) {
         let (tone, head) = match self.decision.as_str() {
             "deny" => (Tone::Bad, "✗ refused"),
             _ => (Tone::Warn, "◉ passed, but would be refused if its zones enforced"),
@@ -245,8 +246,8 @@ impl Refused {
             page.paragraph(2, Tone::Plain, &format!("permitted to others: {others}"));
         }
         if self.permitted_now {
-            let now = format!("the current release r{} permits it", why.current_revision);
-            match why.current_verified {
+            let now = format!("the current release r{revision} permits it");
+            match is_verified {
                 true => page.paragraph(2, Tone::Good, &now),
                 false => {
                     let now = format!("{now}: NOT VERIFIED on this machine, it is the coordinator's word");

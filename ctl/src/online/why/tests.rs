@@ -4,7 +4,7 @@ use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{AuditRecord, LearnedRange, OperationEvent, VerdictEvent};
 
 use super::*;
-use crate::online::fixture::{loaded, record, riverside};
+use crate::online::fixture::{fetched, record, riverside};
 
 const PLANT: &str = riverside!(
     "assets:
@@ -44,16 +44,7 @@ fn release() -> Judging {
 }
 
 fn release_of(plant: &str) -> Judging {
-    Judging {
-        fetched: FetchedPlant {
-            stated: penstock_policy::ids::Digest([7; 32]),
-            emergency: false,
-            revision: 1,
-            loaded: loaded(plant),
-            verified: true,
-        },
-        plans: RefCell::default(),
-    }
+    Judging::of(fetched(plant))
 }
 
 fn operation(server: &str, port: u32, said: &str, values: Option<(u32, u32)>) -> AuditRecord {
@@ -97,7 +88,7 @@ fn said(subject: &str, records: Vec<AuditRecord>) -> Refused {
 }
 
 fn said_by(release: &Judging, subject: &str, records: Vec<AuditRecord>, now_ms: u64) -> Refused {
-    let mut refusals = Refusals::of(&gather::normal(subject));
+    let mut refusals = Refusals::of(Subject::Asset(gather::normal(subject)));
     records.into_iter().for_each(|record| refusals.take(record));
     let mut groups = refusals.worst_first();
     assert_eq!(groups.len(), 1, "{groups:?}");
@@ -196,7 +187,7 @@ fn a_gateway_itself_and_an_address_in_no_zone_are_named_as_what_they_are() {
 fn an_address_is_found_however_it_is_written() {
     let record = connection(["fd00::9", "10.20.4.7"], "eth2", 502);
     for written in ["fd00::9", "FD00:0:0::0009"] {
-        let mut refusals = Refusals::of(&gather::normal(written));
+        let mut refusals = Refusals::of(Subject::Asset(gather::normal(written)));
         refusals.take(record.clone());
         assert!(!refusals.is_empty(), "{written}");
     }

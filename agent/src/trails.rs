@@ -51,7 +51,15 @@ pub struct TrailsKeeper {
     audit: Audit,
     state: Mutex<State>,
     faults: watch::Sender<Vec<Fault>>,
-    writing: Arc<tokio::sync::Mutex<()>>,
+    unwritten: Arc<Mutex<Unwritten>>,
+}
+
+/// What the disk does not have yet.
+#[derive(Debug, Default)]
+struct Unwritten {
+    newest: Option<SeenTrails>,
+    /// A thread writes, and will look for what is newest then.
+    is_writing: bool,
 }
 
 #[derive(Debug)]
@@ -67,7 +75,13 @@ impl TrailsKeeper {
     pub fn open(state_folder: &Path, audit: Audit) -> Self {
         let path = state_folder.join(FILE);
         let seen = match durable::read(&path, FILE_BYTES_MAX) {
-            Ok(found) => found.and_then(|bytes| serde_json::from_slice(&bytes).ok()),
+            Ok(found) => found.and_then(|bytes| {
+                let read = serde_json::from_slice(&bytes);
+                let read = read.inspect_err(|error| {
+                    tracing::warn!(%error, "what this gateway saw of the coordinator's trails is damaged, and counts as not seen");
+                });
+                read.ok()
+            }),
             Err(error) => {
                 tracing::warn!(%error, "what this gateway saw of the coordinator's trails is not known");
                 None
@@ -86,7 +100,7 @@ impl TrailsKeeper {
                 allowance: Allowance::full((HEADS_AT_ONCE, HEADS_EACH), Instant::now()),
             }),
             faults: watch::Sender::new(Vec::new()),
-            writing: Arc::default(),
+            unwritten: Arc::default(),
         }
     }
 
@@ -138,7 +152,8 @@ impl TrailsKeeper {
         match seen::judge(state.seen.as_ref(), &new, &came.consistency) {
             Stands::Same => self.are_well(),
             Stands::Continues => {
-                self.keep(state, new);
+                let again = state.seen.map_or(0, |seen| seen.again);
+                self.keep(state, SeenTrails { again, ..new });
                 let words = format!(
                     "{} had {} blocks at {}",
                     head.origin,
@@ -182,9 +197,10 @@ impl TrailsKeeper {
             size: named.size,
             root: named.root,
             time_ms: statement.created_ms,
+            again: statement.revision.0,
         };
-        // The same release again, after a restart, is no step back from what was seen since.
-        if state.seen.is_some_and(|seen| seen.time_ms >= accepted.time_ms) {
+        // The same release again, after a restart, is no step back from what was seen since. No clock decides that: revisions never go back.
+        if state.seen.is_some_and(|seen| seen.again >= accepted.again) {
             return;
         }
         // The proofs of this session begin elsewhere.
@@ -204,17 +220,28 @@ impl TrailsKeeper {
     /// Remembers it; on the disk as soon as that takes it. Where it does not, less was seen after a restart, which proves less.
     fn keep(&self, state: &mut State, seen: SeenTrails) {
         state.seen = Some(seen);
-        let Ok(one) = self.writing.clone().try_lock_owned() else {
+        let mut unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
+        unwritten.newest = Some(seen);
+        if std::mem::replace(&mut unwritten.is_writing, true) {
             return;
-        };
-        let path = self.path.clone();
+        }
+        let (path, unwritten) = (self.path.clone(), self.unwritten.clone());
         tokio::task::spawn_blocking(move || {
-            let _one = one;
-            // Numbers and a digest cannot fail to be JSON.
-            let bytes = serde_json::to_vec(&seen).unwrap_or_default();
-            if let Err(error) = durable::replace(&path, &bytes, 0o600) {
-                tracing::warn!(%error, "what this gateway saw of the coordinator's trails is not on its disk");
+            while let Some(seen) = next(&unwritten) {
+                // Numbers and a digest cannot fail to be JSON.
+                let bytes = serde_json::to_vec(&seen).unwrap_or_default();
+                if let Err(error) = durable::replace(&path, &bytes, 0o600) {
+                    tracing::warn!(%error, "what this gateway saw of the coordinator's trails is not on its disk");
+                }
             }
         });
     }
+}
+
+/// What is to be written next; where there is nothing, nobody writes any more.
+fn next(unwritten: &Mutex<Unwritten>) -> Option<SeenTrails> {
+    let mut unwritten = unwritten.lock().unwrap_or_else(PoisonError::into_inner);
+    let newest = unwritten.newest.take();
+    unwritten.is_writing = newest.is_some();
+    newest
 }

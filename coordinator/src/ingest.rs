@@ -233,7 +233,10 @@ impl Ingest {
             && let Some(long) = judge.count(source, &sealed, &outcomes)
         {
             let (note, report) = judge.unsealed(source, long, &self.journal);
-            self.store.append_noted(source, Vec::new(), note).await?;
+            if let Err(error) = self.store.append_noted(source, Vec::new(), note).await {
+                judge.not_reported(source);
+                return Err(error);
+            }
             seals = Some((judge, report));
         }
         let mut ingested = IngestReport {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use penstock_policy::ids::PlantId;
 use penstock_policy::text;
 use penstock_proto::audit::Head;
+use penstock_proto::audit::chain::UNSEALED_MAX;
 use penstock_proto::audit::key_file::KeyFile;
 use penstock_proto::audit::seal::{NamedBlocks, SealText, signer_name, word};
 use penstock_proto::audit::vouching::Vouching;
@@ -38,6 +39,8 @@ const PREFIX: &str = "own-seals/";
 const EVERY: Duration = Duration::from_secs(10);
 /// How soon after an event, where there was no seal for so long.
 const LOOK: Duration = Duration::from_secs(1);
+/// Blocks that no seal covers, of which no more wait: half of what would be taken for a trail that is not sealed any more.
+const BLOCKS_MAX: u64 = UNSEALED_MAX / 2;
 /// How long it is waited for a key that does not sign, and for a trail that does not grow.
 const AGAIN: Duration = Duration::from_secs(60);
 
@@ -130,6 +133,8 @@ impl OwnSeals {
             None => foreign(None, kept),
         };
         let Some(why) = foreign else { return Ok(()) };
+        // The keys first: where they cannot be replaced nothing is written, however often that is tried.
+        self.keys.begin_again().map_err(|error| text::sentence(&error))?;
         self.put(false, true, Some(0), move |head| {
             Kind::Trail(TrailEvent {
                 step: "epoch".to_owned(),
@@ -144,8 +149,8 @@ impl OwnSeals {
             })
         })
         .await
-        .map_err(words)?;
-        self.keys.begin_again().map_err(|error| text::sentence(&error))
+        .map(drop)
+        .map_err(words)
     }
 
     /// Seals until `stop` is cancelled, and then what is left.
@@ -154,7 +159,7 @@ impl OwnSeals {
         loop {
             appended.borrow_and_update();
             self.settle().await;
-            let is_due = self.sealed_at.is_none_or(|at| at.elapsed() >= EVERY);
+            let is_due = self.sealed_at.is_none_or(|at| at.elapsed() >= EVERY) || self.is_long().await;
             let is_sealed = !is_due || self.seal().await;
             self.vouch(&credentials).await;
             let rest = async {
@@ -169,6 +174,15 @@ impl OwnSeals {
             }
         }
         self.seal().await;
+    }
+
+    /// Whether there are too many blocks behind the newest seal to wait any longer.
+    async fn is_long(&self) -> bool {
+        let head = self.store.head(self.journal.source()).await.ok().flatten();
+        head.zip(self.sealed).is_some_and(|(head, sealed)| {
+            head.epoch != sealed.epoch
+                || head.next_sequence.saturating_sub(sealed.next_sequence) >= BLOCKS_MAX
+        })
     }
 
     /// Seals what no seal covers; whether nothing is left.

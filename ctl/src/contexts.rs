@@ -313,7 +313,12 @@ impl Contexts {
     /// How far the coordinator's trails went when this login saw them last.
     pub(crate) fn seen_tree(&self, name: &str) -> Result<Option<TreeHead>, ContextError> {
         let file = self.file(name, "tree");
-        if !file.exists() {
+        // That it cannot be looked at is not that nothing was seen.
+        let is_there = file.try_exists().map_err(|source| FileError::Read {
+            path: file.clone(),
+            source,
+        })?;
+        if !is_there {
             return Ok(None);
         }
         let note = files::read(&file, FILE_BYTES_MAX)?;

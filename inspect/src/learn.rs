@@ -155,7 +155,7 @@ impl<'p> Learner<'p> {
                     });
             }
             Ok(None) => {}
-            Err(reason) => *self.gathering.learned.skipped.entry(reason).or_default() += 1,
+            Err(reason) => self.gathering.learned.left_aside(reason),
         }
         self.fragments = fragments;
     }

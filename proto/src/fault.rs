@@ -8,6 +8,8 @@ pub const OVERRIDDEN: &str = "overridden";
 pub const OF_OPEN: [&str; 2] = ["kernel-failed", "rules-gone"];
 /// The codes of faults of what shows zones to panels and the SCADA, not of what guards them: they are shown, degrade no zone and fail no release.
 pub const OF_SHOWING: [&str; 3] = ["panel-not-served", "panel-client-elsewhere", "scada-not-reached"];
+/// The codes of faults of trails, at the coordinator and on the gateway's disk: they are shown and degrade zones, and are no release's doing.
+pub const OF_TRAILS: [&str; 2] = ["trails-rewritten", "spool-set-back"];
 /// Flows named in one fault at most, those first that must flow; further ones are counted.
 pub const FLOWS_MAX: usize = 64;
 /// As many of them stand in a sentence.

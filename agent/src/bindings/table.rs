@@ -1,6 +1,6 @@
 //! What was seen behind each address, and what of it is news. Pure: time and sightings are arguments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -79,7 +79,11 @@ impl Table {
     }
 
     /// Takes what was seen; what of it is worth telling.
-    pub(super) fn take(&mut self, sightings: Vec<Sighting>, now_ms: u64) -> Vec<LearnedEvent> {
+    pub(super) fn take(&mut self, mut sightings: Vec<Sighting>, now_ms: u64) -> Vec<LearnedEvent> {
+        // Those of assets first: nobody's crowd takes their share of a look.
+        sightings.sort_by_key(|seen| !self.named.contains_key(&seen.address));
+        // Sides that have no place for one more stranger in this look.
+        let mut full: BTreeSet<String> = BTreeSet::new();
         let mut events = Vec::new();
         // No side takes the others' share of a look.
         let share = EVENTS_MAX.div_ceil(self.sides.len().max(1));
@@ -89,11 +93,21 @@ impl Table {
                 continue;
             }
             let told = of_side.entry(seen.interface.clone()).or_default();
-            if *told < share
-                && let Some(event) = self.one(seen, now_ms)
-            {
-                *told += 1;
-                events.push(event);
+            let is_stranger =
+                !self.bindings.contains_key(&seen.address) && !self.named.contains_key(&seen.address);
+            if *told >= share || (is_stranger && full.contains(&seen.interface)) {
+                continue;
+            }
+            let interface = seen.interface.clone();
+            match self.one(seen, now_ms) {
+                Some(event) => {
+                    *told += 1;
+                    events.push(event);
+                }
+                None if is_stranger => {
+                    full.insert(interface);
+                }
+                None => {}
             }
         }
         let room = EVENTS_MAX.saturating_sub(events.len());

@@ -26,7 +26,7 @@ pub const CONNECTIONS_MAX: usize = 256;
 /// A connection that was silent this long makes room for another.
 const SILENT_AFTER: Duration = Duration::from_secs(60);
 /// Bytes of all connections that wait.
-pub const HELD_BYTES_MAX: usize = 384 * 1024;
+pub const HELD_BYTES_MAX: usize = 288 * 1024;
 /// Pairs of ends.
 const TALKS_MAX: usize = 512;
 /// Distinct operations, ranges, topics and clients.
@@ -34,7 +34,7 @@ pub const THINGS_MAX: usize = 2048;
 /// Bytes of one topic or client identifier; longer ones are counted.
 const TEXT_BYTES_MAX: usize = 512;
 /// Bytes of all topics and client identifiers.
-pub const TEXTS_BYTES_MAX: usize = 192 * 1024;
+pub const TEXTS_BYTES_MAX: usize = 160 * 1024;
 /// The longest distance between two tellings of the same counts.
 const COUNTS_DISTANCE_MAX: Duration = Duration::from_secs(3600);
 /// Events told at one time; the others wait for the next.
@@ -95,6 +95,8 @@ fn kept() -> talk::TalkLimits {
         things_max: THINGS_MAX,
         text_bytes_max: TEXT_BYTES_MAX,
         texts_bytes_max: TEXTS_BYTES_MAX,
+        // The trail has no words for it, and it would take the room of what it has words for.
+        keeps_apart: false,
     }
 }
 
@@ -127,7 +129,7 @@ impl Gather {
             bytes,
             wire_bytes,
         };
-        let Ok(segment) = link::segment(&frame) else {
+        let Ok(segment) = link::segment_on_the_wire(&frame) else {
             return;
         };
         let (source, destination) = (segment.source, segment.destination);

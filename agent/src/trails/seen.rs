@@ -18,6 +18,9 @@ pub(super) struct SeenTrails {
     pub(super) root: Digest,
     /// By the coordinator's clock, milliseconds since 1970.
     pub(super) time_ms: u64,
+    /// The newest release whose approvers' word was taken that the trails begin again; 0: none.
+    #[serde(default)]
+    pub(super) again: u64,
 }
 
 /// How a head stands to the one before.
@@ -37,6 +40,7 @@ impl From<&TreeHead> for SeenTrails {
             size: head.tree.size,
             root: Digest(head.tree.root),
             time_ms: head.time_ms,
+            again: 0,
         }
     }
 }

@@ -23,6 +23,9 @@ const NEAR: u64 = 64;
 /// Blocks before the seal that are read for what it names.
 const NAMED_FROM_MAX: u64 = 256;
 
+/// Seals of one block that are looked at, and all that are held against the blocks that they name: a source makes one with a commit.
+const SEALS_LOOKED_AT: usize = 4;
+
 impl Evidence {
     /// Proves an event.
     ///
@@ -91,6 +94,7 @@ impl Evidence {
         block: &BlockLeaf,
         severity: Option<usize>,
     ) -> Result<Option<(Bytes, Vec<Hash>)>, StoreError> {
+        let mut tries = SEALS_LOOKED_AT;
         let behind = block.sequence.saturating_add(1)..=block.sequence.saturating_add(NEAR);
         for sequence in behind {
             let Some(found) = self.store.block_at(&block.source, block.epoch, sequence).await? else {
@@ -99,10 +103,15 @@ impl Evidence {
             let Ok(body) = read_body(&found.block.body) else {
                 continue;
             };
-            for seal in seals(&body).filter(|seal| seal.certificates.is_empty()) {
+            let own = seals(&body).filter(|seal| seal.certificates.is_empty());
+            for seal in own.take(SEALS_LOOKED_AT) {
                 if covering(&self.plant, block, &seal.note, &[]).is_some() {
                     return Ok(Some((seal.note.clone(), Vec::new())));
                 }
+                if tries == 0 {
+                    return Ok(None);
+                }
+                tries -= 1;
                 let named = self.named(block, severity, &seal.note).await?;
                 if !named.is_empty() && covering(&self.plant, block, &seal.note, &named).is_some() {
                     return Ok(Some((seal.note.clone(), named)));

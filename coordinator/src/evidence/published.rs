@@ -91,8 +91,12 @@ impl Evidence {
             ShownHead::Here(before) if before == size => return None,
             ShownHead::Here(before) | ShownHead::Before(before) => before,
         };
+        // What cannot be read now accuses nobody, and is tried with the next answer; nor does a head that is only older than what a release named.
+        if before > size && self.store.tree().await.ok()?.size >= before {
+            return None;
+        }
         // Without a proof the gateway says what that means.
-        let proof = self.store.consistency(before, size).await.ok().flatten();
+        let proof = self.store.consistency(before, size).await.ok()?;
         let head = v1::EvidenceHead {
             consistency: hashes(proof.unwrap_or_default()),
             ..newest.signed.clone()

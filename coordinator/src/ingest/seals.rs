@@ -148,6 +148,13 @@ impl SealJudge {
         long
     }
 
+    /// What was counted last could not be written: it is found again with the next block.
+    pub(super) fn not_reported(&self, source: &str) {
+        if let Some(run) = locked(&self.runs).get_mut(source) {
+            run.not_reported();
+        }
+    }
+
     /// Has the record say that a trail that was sealed goes on without seals.
     pub(super) fn unsealed(
         self: &Arc<Self>,

@@ -257,9 +257,15 @@ impl Session {
             Action::Take(given) => self.all.take(&self.peer, *given, self.asks()),
             Action::Ask(question) => {
                 let (all, peer, shown) = (self.all.clone(), self.peer.clone(), self.shown);
+                // A head that waits to be sent goes first: the proof of the next one begins with it.
+                let waits = self.head.is_some();
                 self.answer = Some(Box::pin(async move {
                     let answer = all.answer(&peer, question).await;
-                    (answer, all.evidence.news(shown).await)
+                    let news = match waits {
+                        true => None,
+                        false => all.evidence.news(shown).await,
+                    };
+                    (answer, news)
                 }));
             }
             Action::AskRoom(kib) => {

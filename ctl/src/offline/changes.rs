@@ -203,35 +203,65 @@ fn effect_head(effect: &str) -> (String, Tone) {
     (format!("{mark} {effect:<8}"), tone)
 }
 
-/// Changes of which the same is said, word for word or but for a name that is each one's own: equal stations are told apart by it.
+/// Changes with the same words, or that differ only in a name that is each one's own, by which equal stations differ.
 struct Alike<'a> {
     first: &'a ChangeLine,
     others: Vec<&'a str>,
 }
 
-/// So many are named of which the same is said.
+/// How many of them are named.
 const ALIKE_NAMED: usize = 6;
-/// So many that came last are looked at for one of which the same is said: a long list stays linear.
+/// How many of the newest are looked at for one with the same words: a long list stays linear.
 const ALIKE_LOOKED_AT: usize = 64;
 
+/// Whether two names differ in their numbers alone (`ps-001`, `ps-002`) and hold a letter that no number has: nothing else of a sentence (a port, a
+/// value, an operation) can then be taken for them.
+fn are_of_a_series(one: &str, other: &str) -> bool {
+    let shape = |name: &str| -> Vec<String> {
+        let parts = name.split(|c: char| c.is_ascii_digit());
+        parts.filter(|part| !part.is_empty()).map(str::to_owned).collect()
+    };
+    let is_numbered = |name: &str| name.contains(|c: char| c.is_ascii_digit());
+    is_numbered(one)
+        && is_numbered(other)
+        && shape(one) == shape(other)
+        && one.contains(|c: char| c.is_ascii_alphabetic() && !c.is_ascii_hexdigit())
+}
+
+/// The text with the other name wherever the name stands as a whole word.
+fn swapped(text: &str, name: &str, other: &str) -> String {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once(name) {
+        out.push_str(before);
+        let is_inside = |c: char| c.is_ascii_alphanumeric();
+        let is_whole = !out.ends_with(is_inside) && !after.starts_with(is_inside);
+        out.push_str(if is_whole { other } else { name });
+        rest = after;
+    }
+    out + rest
+}
+
 impl<'a> Alike<'a> {
-    /// Whether the same is said of the change; then it belongs to these.
+    /// Whether the change has the same words; then it belongs to these.
     fn take(&mut self, change: &'a ChangeLine) -> bool {
         let first = self.first;
         if first.effect != change.effect || first.details.len() != change.details.len() {
             return false;
         }
-        let own = own_names(&first.subject, &change.subject);
+        let own =
+            own_names(&first.subject, &change.subject).filter(|(one, other)| are_of_a_series(one, other));
         let same = |one: &str, other: &str| {
-            one == other || own.is_some_and(|(name, others)| one.replace(name, others) == other)
+            one == other || own.is_some_and(|(name, others)| swapped(one, name, others) == other)
         };
         let all = first
             .details
             .iter()
             .zip(&change.details)
             .all(|(one, other)| same(one, other));
-        // What is said word for word may be said of anything; else the subjects, too, differ in that name alone.
-        let alike = all && (first.details == change.details || same(&first.subject, &change.subject));
+        // What merely has the same words is named in any case; of a series, the first ones stand for the others.
+        let is_in_series = same(&first.subject, &change.subject);
+        let has_room = self.others.len() < ALIKE_NAMED;
+        let alike = all && (is_in_series || (has_room && first.details == change.details));
         if alike {
             self.others.push(&change.subject);
         }
@@ -361,6 +391,8 @@ pub(crate) fn diff(out: &Output, args: &args::Diff) -> Result<Exit, Failure> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing)]
+
     use super::*;
 
     #[test]
@@ -403,6 +435,49 @@ mod tests {
         assert!(alike.take(&like) && alike.take(&word_for_word));
         assert!(!alike.take(&more) && !alike.take(&crossed));
         assert_eq!(alike.others, ["flow ps-002.tc/poll", "flow other/poll"]);
+    }
+
+    #[test]
+    fn no_name_can_be_taken_for_a_port_a_value_or_an_operation_and_whatever_merely_has_the_same_words_is_named()
+     {
+        let change = |subject: &str, detail: &str| ChangeLine {
+            subject: subject.to_owned(),
+            effect: "added".to_owned(),
+            details: vec![detail.to_owned()],
+        };
+        for (first, other) in [
+            (
+                ("flow 443/a", "hmi to plc by tcp/443"),
+                ("flow 22/a", "hmi to plc by tcp/22"),
+            ),
+            (("flow 15/a", "values 0-15"), ("flow 65535/a", "values 0-65535")),
+            (
+                ("flow read-holding/a", "read-holding-registers"),
+                ("flow write-multiple/a", "write-multiple-registers"),
+            ),
+            (("flow fc3/a", "function fc30"), ("flow fc4/a", "function fc40")),
+        ] {
+            let (first, other) = (change(first.0, first.1), change(other.0, other.1));
+            let mut alike = Alike {
+                first: &first,
+                others: Vec::new(),
+            };
+            assert!(!alike.take(&other), "{other:?}");
+        }
+        let all: Vec<ChangeLine> = (0..9)
+            .map(|number| {
+                change(
+                    &format!("flow {}/x", ["a", "b", "c"][number % 3].repeat(number + 1)),
+                    "to every pump",
+                )
+            })
+            .collect();
+        let mut alike = Alike {
+            first: &all[0],
+            others: Vec::new(),
+        };
+        let taken = all[1..].iter().filter(|change| alike.take(change)).count();
+        assert_eq!(taken, ALIKE_NAMED, "the others are shown by themselves");
     }
 
     #[test]

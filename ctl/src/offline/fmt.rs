@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::args;
-use crate::documents::{Documents, File};
+use crate::documents::{BYTES_MAX, Documents, File};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::files::{self, Mode};
@@ -77,7 +77,7 @@ pub(crate) fn fmt(out: &Output, args: &args::Fmt) -> Result<Exit, Failure> {
             continue;
         }
         if !args.check {
-            put(Path::new(&file.shown), &text)?;
+            put(Path::new(&file.shown), &file.content, &text)?;
         }
         report.changed.push(file.shown.clone());
     }
@@ -102,11 +102,19 @@ fn layout(file: &File) -> Result<String, Failure> {
     })
 }
 
-/// Takes the file's place, where a link leads and with the rights that it had.
-fn put(path: &Path, text: &str) -> Result<(), Failure> {
-    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+/// Takes the place of the file that had this content, where a link leads and with the rights that it had.
+fn put(path: &Path, before: &[u8], text: &str) -> Result<(), Failure> {
+    let shown = path.display();
+    let real = std::fs::canonicalize(path).map_err(|error| {
+        Failure::local("file-unwritable", format!("{shown} cannot be found again")).caused_by(&error)
+    })?;
+    if files::read(&real, BYTES_MAX)? != before {
+        let words = format!("{shown} was changed meanwhile, and is left as it is");
+        return Err(Failure::local("file-changed", words).help("lay it out again"));
+    }
     let rights = std::fs::metadata(&real).map(|found| found.permissions());
-    files::replace(&real, text.as_bytes(), Mode::Shared)?;
+    // Never wider than it was, also if this ends here.
+    files::replace(&real, text.as_bytes(), Mode::Secret)?;
     if let Ok(rights) = rights {
         std::fs::set_permissions(&real, rights).map_err(|error| {
             Failure::local(

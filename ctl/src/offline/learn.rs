@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use penstock_inspect::learn::{Learned, Learner, document};
 use penstock_policy::diagnostics::SourceFile;
+use penstock_policy::text::is_hidden;
 
 use crate::args;
 use crate::exit::Exit;
@@ -73,7 +74,9 @@ pub(crate) fn propose(
     let approver = args.approver.map(String::from);
     let mut text = document::write(learned, plant, approver.as_deref(), &clock);
     for cut in cut {
-        let cut = format!("not read to its end: {}", cut.replace(['\n', '\r'], " "));
+        // A file may have any name; the proposal is read by people and by YAML.
+        let cut = cut.replace(|c: char| c.is_control() || is_hidden(c), " ");
+        let cut = format!("not read to its end: {cut}");
         text.insert_str(0, &format!("# {cut}\n"));
         out.remark(&format!("▲ {cut}"));
     }

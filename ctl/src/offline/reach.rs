@@ -52,7 +52,7 @@ pub struct StepLine {
 }
 
 /// What permits a step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct WayLine {
     /// `conduit/flow`; absent where both zones only observe, so that anything passes.
     pub flow: Option<String>,
@@ -103,28 +103,13 @@ impl From<Permit> for WayLine {
                 enforced_by: None,
             },
             Permit::Observed { gateway } => Self {
-                flow: None,
                 observed_at: Some(gateway.to_string()),
-                sources: Vec::new(),
-                destinations: Vec::new(),
-                transport: None,
-                operations: None,
-                bridged: false,
-                granted: None,
-                unenforced: None,
-                enforced_by: None,
+                ..Self::default()
             },
             Permit::Elsewhere { conduit, by } => Self {
-                flow: None,
-                observed_at: None,
-                sources: Vec::new(),
-                destinations: Vec::new(),
-                transport: None,
-                operations: None,
-                bridged: false,
-                granted: None,
                 unenforced: Some(conduit.to_string()),
                 enforced_by: by,
+                ..Self::default()
             },
         }
     }

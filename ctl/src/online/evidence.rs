@@ -83,7 +83,12 @@ pub(super) async fn take(
     releases
         .into_iter()
         .try_for_each(|release| add(Piece::Release(release)))?;
-    let cosigned = cosigned.unwrap_or_default();
+    let cosigned = cosigned.unwrap_or_else(|why| {
+        out.remark(&format!(
+            "▲ the file has no heads that external witnesses cosigned: {why}"
+        ));
+        Vec::new()
+    });
     cosigned
         .into_iter()
         .try_for_each(|note| add(Piece::Cosigned(note.into())))?;

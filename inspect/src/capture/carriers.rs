@@ -32,6 +32,15 @@ pub(super) fn network<'a>(frame: &Frame<'a>) -> Result<LaxSlicedPacket<'a>, Skip
 
 /// The same, with the tags and labels that it came in.
 pub(super) fn opened<'a>(frame: &Frame<'a>) -> Result<(LaxSlicedPacket<'a>, Envelope), SkipReason> {
+    read(frame, true)
+}
+
+/// The same of a packet that itself is on its way through a gateway: a copy in it is what it carries, and is not opened.
+pub(super) fn on_the_wire<'a>(frame: &Frame<'a>) -> Result<(LaxSlicedPacket<'a>, Envelope), SkipReason> {
+    read(frame, false)
+}
+
+fn read<'a>(frame: &Frame<'a>, opens_copies: bool) -> Result<(LaxSlicedPacket<'a>, Envelope), SkipReason> {
     let mut envelope = Envelope::default();
     let mut rest = frame.bytes;
     let mut layer = match frame.link_type {
@@ -60,7 +69,7 @@ pub(super) fn opened<'a>(frame: &Frame<'a>) -> Result<(LaxSlicedPacket<'a>, Enve
                     Layer::Type(kind) => LaxSlicedPacket::from_ether_type(EtherType(kind), rest),
                     _ => LaxSlicedPacket::from_ip(rest).map_err(|_| SkipReason::Headers)?,
                 };
-                let Some(copied) = copied(&packet) else {
+                let Some(copied) = copied(&packet).filter(|_| opens_copies) else {
                     return Ok((packet, envelope));
                 };
                 (rest, envelope) = (copied, Envelope::default());

@@ -29,6 +29,16 @@ pub struct NotIp {
     pub envelope: Envelope,
 }
 
+impl NotIp {
+    /// The same without the tags and labels.
+    pub(crate) fn without_tags(self) -> Self {
+        Self {
+            envelope: Envelope::default(),
+            ..self
+        }
+    }
+}
+
 /// EtherTypes that plants have (IEEE and IANA registries).
 const ETHER_TYPES: [(u16, &str); 36] = [
     (0x0842, "Wake-on-LAN"),

@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use etherparse::{IpNumber, Ipv6ExtensionSlice, LaxNetSlice, TcpSlice, TransportSlice, UdpHeader, UdpSlice};
+use etherparse::{
+    IpNumber, Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket, TcpSlice, TransportSlice, UdpHeader, UdpSlice,
+};
 
 use super::carriers;
 use super::envelope::Envelope;
@@ -93,6 +95,14 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
+    /// The same without the tags and labels that the packet came in.
+    pub(crate) fn without_tags(self) -> Self {
+        match self {
+            Self::NotIp(what) => Self::NotIp(what.without_tags()),
+            other => other,
+        }
+    }
+
     /// Whether something could have been judged in the packet, had it been whole, or of a kind that is read.
     pub fn is_unread(self) -> bool {
         match self {
@@ -202,7 +212,19 @@ pub enum Transport<'a> {
 /// # Errors
 /// The frame holds no TCP segment that can be read; the reason is counted.
 pub fn segment<'a>(frame: &Frame<'a>) -> Result<Segment<'a>, SkipReason> {
-    match packet(frame)? {
+    whole(packet(frame)?)
+}
+
+/// The same of a frame that is on its way through a gateway: what a tunnel in it carries is not looked at.
+///
+/// # Errors
+/// As [`segment`].
+pub fn segment_on_the_wire<'a>(frame: &Frame<'a>) -> Result<Segment<'a>, SkipReason> {
+    whole(packet_of(carriers::on_the_wire(frame)?, frame)?)
+}
+
+fn whole(packet: Packet<'_>) -> Result<Segment<'_>, SkipReason> {
+    match packet {
         Packet::Whole(Transport::Tcp(segment)) => Ok(segment),
         Packet::Whole(Transport::Udp(_)) => Err(SkipReason::Protocol(IpNumber::UDP.0)),
         Packet::Fragment(_) => Err(SkipReason::Fragment),
@@ -239,7 +261,13 @@ pub(super) fn to_group(frame: &Frame<'_>) -> bool {
 /// # Errors
 /// The frame holds no packet that can be read; the reason is counted.
 pub fn packet<'a>(frame: &Frame<'a>) -> Result<Packet<'a>, SkipReason> {
-    let (packet, envelope) = carriers::opened(frame)?;
+    packet_of(carriers::opened(frame)?, frame)
+}
+
+fn packet_of<'a>(
+    (packet, envelope): (LaxSlicedPacket<'a>, Envelope),
+    frame: &Frame<'a>,
+) -> Result<Packet<'a>, SkipReason> {
     let (source, destination, announced) = match &packet.net {
         Some(LaxNetSlice::Ipv4(ip)) => {
             let header = ip.header();

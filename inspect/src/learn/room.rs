@@ -17,6 +17,8 @@ pub struct TalkLimits {
     pub text_bytes_max: usize,
     /// Bytes of all of them.
     pub texts_bytes_max: usize,
+    /// Whether what is not proposed is kept too, for the list of it: what came to nothing, what is only inferred, and users.
+    pub keeps_apart: bool,
 }
 
 impl Default for TalkLimits {
@@ -27,6 +29,7 @@ impl Default for TalkLimits {
             things_max: 1_000_000,
             text_bytes_max: 65_535,
             texts_bytes_max: 64 << 20,
+            keeps_apart: true,
         }
     }
 }

@@ -178,8 +178,22 @@ impl Learned {
         }
     }
 
+    /// Counts a packet that is left aside; where there are too many kinds, by its kind without tags, or only as one more.
+    pub(super) fn left_aside(&mut self, reason: SkipReason) {
+        let plain = reason.without_tags();
+        let has_room =
+            |kind: &SkipReason| self.skipped.len() < ENVELOPES_MAX || self.skipped.contains_key(kind);
+        match [reason, plain].into_iter().find(has_room) {
+            Some(kind) => *self.skipped.entry(kind).or_default() += 1,
+            None => self.left_out += 1,
+        }
+    }
+
     /// Counts a connection on which nothing was said.
     pub(super) fn attempt(&mut self, ends: Ends, at: Duration, how: Unopened) {
+        if !self.limits.keeps_apart {
+            return;
+        }
         if let Some(attempts) = self.attempts.get_mut(&ends) {
             attempts.again(at, how);
         } else if self.attempts.len() < self.limits.talks_max {
@@ -335,17 +349,19 @@ impl Talk {
             ..
         } = self;
         let mut count = |kept: bool| *further += u64::from(!kept);
+        let is_kept = room.limits.keeps_apart;
         for (key, seen) in more.operations {
             count(add_entry(operations, key.compact(), &seen, (things, room)));
         }
-        for (key, seen) in more.inferred {
+        for (key, seen) in more.inferred.into_iter().filter(|_| is_kept) {
             count(add_entry(inferred, key.compact(), &seen, (things, room)));
         }
-        for ((why, key), seen) in more.failed {
+        for ((why, key), seen) in more.failed.into_iter().filter(|_| is_kept) {
             // What is not proposed needs no place: without one it is only not listed.
             add_entry(failed, (why, key.compact()), &seen, (things, room));
         }
-        for (known, more) in [(names, more.names), (users, more.users)] {
+        let more_users = if is_kept { more.users } else { BTreeSet::new() };
+        for (known, more) in [(names, more.names), (users, more_users)] {
             for name in more {
                 if known.contains(&name) {
                     continue;

@@ -45,7 +45,7 @@ pub(crate) struct Modbus {
     begun: usize,
     /// Requests may be in flight that were not read: an answer to nothing known is no deviation.
     is_midway: bool,
-    /// Requests that were judged, by which an answer is told to belong to one.
+    /// Requests that were judged: an answer belongs to one of them or to none.
     judged: u64,
 }
 

@@ -1,7 +1,7 @@
 //! CONNECT and CONNACK (sections 3.1 and 3.2).
 //!
-//! MQTT 3.1 (protocol name `MQIsdp`, level 3) is read as 3.1.1, which differs from it in these: a client has to name itself, and a broker has no code
-//! for a subscription that it refuses. Such a client gets 3.1.1's, which it takes for a grant that it does not know: nothing is
+//! MQTT 3.1 (protocol name `MQIsdp`, level 3) is read as 3.1.1, which differs from it in these: a client has to name itself, a broker does not say whether it
+//! has a session from before, and it has no code for a subscription that it refuses. Such a client gets 3.1.1's, which it takes for a grant that it does not know: nothing is
 //! delivered to it either way.
 
 use super::version::Version;
@@ -27,6 +27,8 @@ pub struct Connect<'a> {
     pub extended_authentication: bool,
     /// It wants no session from before.
     pub clean_start: bool,
+    /// The broker's answer says whether it has one (not in 3.1).
+    pub tells_session: bool,
 }
 
 /// A will: judged like a publication.
@@ -108,6 +110,7 @@ impl<'a> Connect<'a> {
             topic_alias_maximum: properties.topic_alias_maximum.unwrap_or(0),
             extended_authentication: properties.authentication_method,
             clean_start: clean,
+            tells_session: !is_named,
         })
     }
 }

@@ -70,6 +70,8 @@ pub(crate) struct Mqtt {
     membership: Option<Membership>,
     /// The broker had the session before.
     is_resumed: bool,
+    /// Its answer to CONNECT does not say whether it had (3.1).
+    is_session_untold: bool,
     /// What the policy in force does not permit of all that.
     taken: Option<Revocation>,
     /// Whether it permits the will, ...
@@ -158,6 +160,7 @@ impl Mqtt {
             sessions: None,
             membership: None,
             is_resumed: false,
+            is_session_untold: false,
             taken: None,
             will_permitted: false,
             is_passing_permitted: false,

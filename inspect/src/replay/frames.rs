@@ -1,9 +1,9 @@
 //! What gateways would have done with frames that carry neither IP nor ARP, and with IP to many at once: no flow can speak of either.
 //!
 //! A bridged gateway lets such a frame cross between zones that only observe, and drops it where one of them enforces; a routed one
-//! forwards nothing of the kind. Whether a frame had to cross is told by where its ends are: a MAC address belongs to the side whose
-//! addresses were seen behind it, or are declared to be. What is sent to many comes to every side. Where nothing tells, that is said,
-//! and the frame counts as not judged.
+//! forwards nothing of the kind. Whether a frame had to cross follows from where its ends are: a MAC address belongs to the side whose
+//! addresses were seen behind it, or are declared to be. What is sent to many comes to every side. Where the sides are not known, the frame
+//! counts as not judged, and that is reported.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use crate::capture::{Frame, NotIp, SkipReason, link};
 const MACS_MAX: usize = 16_384;
 /// Kinds of frames between two MAC addresses that are counted apart; what is beyond counts as between unknown ends.
 const PAIRS_MAX: usize = 16_384;
-/// Addresses of one MAC address by which its side is told.
+/// Addresses of one MAC address that are remembered for its side.
 const ADDRESSES_MAX: usize = 4;
 /// LINKTYPE_ETHERNET.
 const ETHERNET: u16 = 1;
@@ -97,10 +97,15 @@ impl OtherTraffic {
 
     /// Counts a frame that carries neither IP nor ARP.
     pub(super) fn frame(&mut self, frame: &Frame<'_>, what: NotIp) {
-        let ends = macs(frame);
-        let ends = ends
-            .filter(|ends| self.frames.len() < PAIRS_MAX || self.frames.contains_key(&(what, Some(*ends))));
-        *self.frames.entry((what, ends)).or_default() += 1;
+        let all = (what, macs(frame));
+        let has_room = self.frames.len() < PAIRS_MAX || self.frames.contains_key(&all);
+        // There are 65,536 EtherTypes, and far more of them with tags.
+        let counted = if has_room {
+            all
+        } else {
+            (what.without_tags(), None)
+        };
+        *self.frames.entry(counted).or_default() += 1;
     }
 
     /// Counts a packet to many at once, of whose sender the address tells the side.

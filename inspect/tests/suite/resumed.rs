@@ -80,8 +80,9 @@ impl Link {
         };
         let properties: &[u8] = if version == 5 { &[0] } else { &[] };
         let flags = if clean { 2 } else { 0 };
+        let name = if version == 3 { "MQIsdp" } else { "MQTT" };
         let body = [
-            &text("MQTT")[..],
+            &text(name)[..],
             &[version, flags, 0, 60],
             properties,
             &text(client),
@@ -132,6 +133,25 @@ fn what_a_session_published_by_another_connection_is_released_only_if_it_is_perm
         let record = released(version, false, (true, false), elsewhere());
         assert_eq!(record.to_server, RELEASE);
     }
+}
+
+#[test]
+fn of_a_client_of_mqtt_3_1_whose_broker_cannot_say_that_it_has_a_session_it_is_taken_to_have_one() {
+    let untold = (false, false);
+    for first_stands in [false, true] {
+        let record = released(3, first_stands, untold, elsewhere());
+        assert!(record.to_server.is_empty(), "{record:?}");
+        assert_eq!(record.to_client, [0x70, 2, 0, 7]);
+        let record = released(3, first_stands, untold, wide());
+        assert_eq!(record.to_server, RELEASE);
+    }
+    // Nothing is known of it here, as after a restart.
+    let who = (broker(1), "c", 3);
+    let mut unknown = Link::new(&Arc::default(), who, untold, (never_twice(), ENFORCE));
+    unknown.feed(CLIENT, &RELEASE);
+    assert!(unknown.record.to_server.is_empty(), "{:?}", unknown.record);
+    // It asked for a session of its own.
+    assert_eq!(released(3, false, (true, false), elsewhere()).to_server, RELEASE);
 }
 
 #[test]

@@ -56,6 +56,11 @@ pub(super) fn check(
             ("has `roles`", record.roles.get().map(|at| at.place)),
             ("has `tls`", record.tls.get().map(|at| at.place)),
             ("is a bridge", bridge.map(|at| at.place)),
+            // No gateway would notice that it fell silent.
+            (
+                "must flow",
+                record.must_flow.get().filter(|at| at.value).map(|at| at.place),
+            ),
         ];
         for (what, at) in inside {
             if let Some(at) = at {

@@ -357,9 +357,7 @@ impl<'a> EvidenceReader<'a> {
             })
         });
         trail.take(&block, None);
-        for note in trail.trails_heads() {
-            self.anchors.seen(&source, &note);
-        }
+        self.anchors.seen(&source, trail.trails_heads());
         Ok(())
     }
 

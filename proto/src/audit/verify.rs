@@ -6,6 +6,7 @@
 mod open;
 mod report;
 
+use penstock_policy::ids::Revision;
 use prost::bytes::Bytes;
 
 pub use self::open::OPEN_MAX;
@@ -40,8 +41,26 @@ pub struct TrailVerifier<'a> {
     /// What stands behind the newest seal.
     open: OpenBlocks,
     /// Heads of the coordinator's tree that the source saw, until somebody takes them.
-    trails_heads: Vec<Bytes>,
+    trails_heads: NotedHeads,
     report: TrailReport,
+}
+
+/// Heads of the coordinator's tree as they stand in a trail: notes, unverified.
+#[derive(Debug, Clone, Default)]
+pub struct NotedHeads {
+    /// Each with the revision that was in force at its source.
+    pub heads: Vec<(Revision, Bytes)>,
+    /// Those beyond so many that they are kept.
+    pub further: u64,
+}
+
+impl NotedHeads {
+    fn note(&mut self, revision: u64, head: &Bytes) {
+        match self.heads.len() < TRAILS_HEADS_MAX {
+            true => self.heads.push((Revision(revision), head.clone())),
+            false => self.further += 1,
+        }
+    }
 }
 
 impl<'a> TrailVerifier<'a> {
@@ -55,7 +74,7 @@ impl<'a> TrailVerifier<'a> {
             run: UnsealedRun::default(),
             witnessed: None,
             open: OpenBlocks::default(),
-            trails_heads: Vec::new(),
+            trails_heads: NotedHeads::default(),
             report: TrailReport::default(),
         }
     }
@@ -125,8 +144,8 @@ impl<'a> TrailVerifier<'a> {
                 Some(Kind::Seal(_)) => {}
                 Some(Kind::Agent(agent)) => {
                     events += 1;
-                    if !agent.trails_head.is_empty() && self.trails_heads.len() < TRAILS_HEADS_MAX {
-                        self.trails_heads.push(agent.trails_head.clone());
+                    if !agent.trails_head.is_empty() {
+                        self.trails_heads.note(event.revision, &agent.trails_head);
                     }
                 }
                 _ => events += 1,
@@ -162,8 +181,8 @@ impl<'a> TrailVerifier<'a> {
         }
     }
 
-    /// The heads of the coordinator's tree that the source saw, by the blocks since this was asked last: notes as they stand there, unverified.
-    pub fn trails_heads(&mut self) -> Vec<Bytes> {
+    /// The heads of the coordinator's tree that the source saw, by the blocks since this was asked last.
+    pub fn trails_heads(&mut self) -> NotedHeads {
         std::mem::take(&mut self.trails_heads)
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::Cause;
 use super::{
     AlarmKey, AlarmRecord, AlarmState, Author, Condition, Machine, SHELF_MAX, Step, ms, refreshed, step,
     uncovered,
@@ -88,16 +89,23 @@ impl Machine {
             reason: reason.to_owned(),
             ..refreshed(held, sign)
         };
+        // Of a trail also what was seen already: a fault of its seals ends by an operator's word, and by nothing else.
+        let is_once_more =
+            state == Some(AlarmState::Acknowledged) && key.cause == Cause::Trail && !by.by_topic;
         let (word, after, before) = match (command, held) {
-            (Command::Acknowledge, Some(held)) if held.state == AlarmState::Unacknowledged => (
-                "acknowledged",
-                // Of what was shown: what is more of it by now is raised again.
-                Some(AlarmRecord {
-                    subjects: held.subjects.clone(),
-                    ..by_hand(held, AlarmState::Acknowledged, 0)
-                }),
-                held,
-            ),
+            (Command::Acknowledge, Some(held))
+                if held.state == AlarmState::Unacknowledged || is_once_more =>
+            {
+                (
+                    "acknowledged",
+                    // Of what was shown: what is more of it by now is raised again.
+                    Some(AlarmRecord {
+                        subjects: held.subjects.clone(),
+                        ..by_hand(held, AlarmState::Acknowledged, 0)
+                    }),
+                    held,
+                )
+            }
             (Command::Acknowledge, Some(held)) if held.state == AlarmState::Returned => {
                 ("acknowledged", None, held)
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use penstock_policy::ids::Digest;
 use penstock_proto::convert::PolicyMark;
-use penstock_proto::fault::{OF_SHOWING, OVERRIDDEN};
+use penstock_proto::fault::{OF_SHOWING, OF_TRAILS, OVERRIDDEN};
 use penstock_proto::v1;
 use penstock_proto::v1::policy_standing::State;
 
@@ -99,8 +99,8 @@ pub(super) fn wrong(facts: &GatewayFacts) -> BTreeSet<String> {
     // What enforcing would change, and who has access for a time, is nothing wrong; nor is what people override at the gateway, which
     // the next release ratifies.
     let codes = codes.filter(|code| !matches!(*code, "not-ready-to-enforce" | "remote-access" | OVERRIDDEN));
-    // Nor is it a release's doing that a panel's port or the SCADA's broker is not reached.
-    let codes = codes.filter(|code| !OF_SHOWING.contains(code));
+    // Nor is it a release's doing that a panel's port or the SCADA's broker is not reached, or what becomes of trails.
+    let codes = codes.filter(|code| !OF_SHOWING.contains(code) && !OF_TRAILS.contains(code));
     codes.map(str::to_owned).collect()
 }
 

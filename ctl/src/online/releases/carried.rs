@@ -78,8 +78,19 @@ impl Carried {
             ));
             return Ok(());
         }
-        let held: Vec<HeldHead> = before.into_iter().chain(online.seen_before()?).collect();
-        let tree = match online.served_tree(&held).await? {
+        let seen = match online.seen_before() {
+            Ok(seen) => seen,
+            Err(failure) => {
+                out.remark(&format!(
+                    "▲ the release does not name the head of the coordinator's trails: {}",
+                    failure.message
+                ));
+                return Ok(());
+            }
+        };
+        let held: Vec<HeldHead> = before.into_iter().chain(seen).collect();
+        let served = online.served_tree(&held).await;
+        let tree = match served.unwrap_or_else(|failure| Err(failure.message)) {
             Ok(tree) => tree,
             Err(why) => {
                 out.remark(&format!(
@@ -90,7 +101,13 @@ impl Carried {
         };
         match tree.contradicts(&held) {
             None => {
-                self.trails = tree.anchor(false);
+                if again {
+                    out.remark(
+                        "▲ the release says that the trails begin again, as you asked, although they begin with all that this login and the releases saw: \
+                         gateways and approvers may have seen more. Its approvers are asked to accept that",
+                    );
+                }
+                self.trails = tree.anchor(again);
                 self.tree = Some(tree);
             }
             Some(why) if again => {

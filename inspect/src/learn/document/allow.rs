@@ -65,7 +65,7 @@ fn connect(out: &mut String, protocol: Protocol, talk: &Talk) {
             out,
             "          # Client identifiers look made up for each connection ({} that begin with {}), which no list can name: {} may \
              connect here. Give the client an identifier of its own and list it.",
-            talk.names.len(),
+            talk.names.iter().filter(|name| name.starts_with(&common)).count(),
             quoted(&common),
             session.anyone
         );

@@ -16,14 +16,18 @@ const SCAN_PACKETS_MAX: u64 = 8;
 
 /// Clients that seem to scan: by talks that nobody answered, and in which little was sent.
 pub(super) fn scanning(talks: &[(&Ends, &Talk)]) -> BTreeSet<IpAddr> {
-    let mut unanswered: BTreeMap<IpAddr, usize> = BTreeMap::new();
+    let mut probed: BTreeMap<IpAddr, (usize, BTreeSet<(PortCarrier, u16)>)> = BTreeMap::new();
     for (ends, talk) in talks {
         if is_probe(ends, talk) {
-            *unanswered.entry(ends.client).or_default() += 1;
+            let (unanswered, ports) = probed.entry(ends.client).or_default();
+            *unanswered += usize::from(talk.answered == Some(0));
+            // Gateways count connections, and do not say whether they were answered: of these only many ports look like a scan, not one server
+            // for each of many controllers.
+            ports.insert((ends.carrier, ends.server.port()));
         }
     }
-    unanswered.retain(|_, count| *count >= SCAN_MIN);
-    unanswered.into_keys().collect()
+    probed.retain(|_, (unanswered, ports)| *unanswered >= SCAN_MIN || ports.len() >= SCAN_MIN);
+    probed.into_keys().collect()
 }
 
 /// Whether a talk could be one of a scan's: little was sent, and nothing shows that it was answered.

@@ -16,6 +16,8 @@ const COUNTING_MIN: u32 = 8;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Shape {
     values: Vec<NumberRange>,
+    /// More than that was seen to lie between: nobody wrote all of the band.
+    has_gaps: bool,
     registers: u32,
 }
 
@@ -28,6 +30,7 @@ impl Shape {
                     0..=LISTED_MAX => ranges.clone(),
                     _ => vec![ranges.iter().copied().reduce(NumberRange::hull)?],
                 },
+                has_gaps: ranges.len() > LISTED_MAX,
                 registers: written.map_or(1, |place| {
                     place.last.saturating_sub(place.first).saturating_add(1)
                 }),
@@ -44,6 +47,7 @@ impl Shape {
     /// For people; `None`: the values say it themselves.
     pub(super) fn in_words(&self) -> Option<String> {
         let words = match self.values.as_slice() {
+            [_] if self.has_gaps => "a band around what was seen: values between were not".to_owned(),
             [one] if one.first == one.last => "always this value".to_owned(),
             [NumberRange { first: 0, last: 1 }] => "on and off".to_owned(),
             [one] if one.last - one.first >= COUNTING_MIN => {

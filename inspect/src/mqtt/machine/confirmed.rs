@@ -23,6 +23,8 @@ pub(super) struct Unconfirmed {
 impl Unconfirmed {
     /// So many operations were judged, and are answered together under this identifier.
     pub(super) fn asked(&mut self, identifier: Option<u16>, count: u64) {
+        // One that is sent again is answered once.
+        self.waiting.retain(|(known, ..)| *known != identifier);
         if self.waiting.len() >= WAITING_MAX {
             self.waiting.pop_front();
         }

@@ -40,6 +40,9 @@ pub(in crate::mqtt) struct FrozenMqtt {
     /// The broker had the session before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_resumed: bool,
+    /// Its answer to CONNECT does not say whether it had.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_session_untold: bool,
     /// Identifier, topic, whether retained.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     unfinished: Vec<(u16, String, bool)>,
@@ -319,6 +322,7 @@ impl Mqtt {
                 .map(|(identifier, refused)| (identifier, places(refused)))
                 .collect(),
             is_resumed: self.is_resumed,
+            is_session_untold: self.is_session_untold,
             unfinished: self
                 .unfinished
                 .lock()
@@ -388,6 +392,7 @@ impl Mqtt {
             sessions: None,
             membership: None,
             is_resumed: frozen.is_resumed,
+            is_session_untold: frozen.is_session_untold,
             taken: None,
             will_permitted: false,
             is_passing_permitted: false,

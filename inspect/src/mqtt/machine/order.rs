@@ -32,13 +32,16 @@ impl Mqtt {
                 self.extended_authentication = connect.extended_authentication;
                 self.server.aliases.permit(connect.topic_alias_maximum);
                 self.is_resumed = !connect.clean_start;
+                self.is_session_untold = !connect.tells_session;
                 self.stage = Stage::ConnAck;
             }
             (Sender::Server, Packet::ConnAck(answer)) => {
                 self.client.aliases.permit(answer.topic_alias_maximum);
                 self.stage = Stage::Open;
                 if answer.code == 0 {
-                    self.welcomed(answer.session_present);
+                    // Where the answer does not say it, what the client asked for counts.
+                    let may_be_resumed = self.is_session_untold && self.is_resumed;
+                    self.welcomed(answer.session_present || may_be_resumed);
                 }
             }
             _ => {}

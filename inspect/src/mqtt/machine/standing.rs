@@ -273,6 +273,7 @@ impl Mqtt {
         drop(unfinished);
         let observe = self.terms.mode == Mode::Observe;
         if let Some((operation, verdict)) = refused {
+            self.unconfirmed.passed(1);
             operations::judged(operation, verdict, observe, out);
         } else if is_unknown && !rules.may_release(&self.admission) {
             out(Output::Deviation {

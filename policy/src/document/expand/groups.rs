@@ -10,7 +10,7 @@ use super::Budget;
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::Place;
-use crate::document::limits::GROUP_MEMBERS_MAX;
+use crate::document::limits::{GROUP_MEMBERS_MAX, LIST_ITEMS_MAX};
 use crate::document::node::{Entry, Kind, Node, excerpt};
 use crate::document::read::wrong_shape;
 use crate::document::suggest;
@@ -162,9 +162,26 @@ impl Members {
             return;
         };
         let value = &mut value.value;
+        let place = value.place;
+        // As many as may be written there by hand; of zones behind an interface, as many as a group holds.
+        let most = match used {
+            Use::End => LIST_ITEMS_MAX,
+            Use::Behind => GROUP_MEMBERS_MAX,
+        };
+        let too_many = |faults: &mut Faults| {
+            let message = format!("with its groups the list has more than {most} items");
+            faults.add(
+                Fault::new(Code::TooLarge, place, message)
+                    .label("too many")
+                    .help("name the whole zone with `zone:NAME`, or divide the list"),
+            );
+        };
         if let Some(name) = group_named(value) {
             let name = name.to_owned();
-            let items = self.members(&name, value.place, used, budget, faults);
+            let items = self.members(&name, place, used, budget, faults);
+            if items.as_ref().is_some_and(|items| items.len() > most) {
+                too_many(faults);
+            }
             value.kind = items.map_or(Kind::Broken, Kind::List);
             return;
         }
@@ -176,6 +193,9 @@ impl Members {
         }
         let mut all = Vec::new();
         for item in std::mem::take(items) {
+            if all.len() > most {
+                break;
+            }
             match group_named(&item).map(str::to_owned) {
                 None => all.push(item),
                 Some(name) => {
@@ -185,6 +205,9 @@ impl Members {
                     );
                 }
             }
+        }
+        if all.len() > most {
+            too_many(faults);
         }
         *items = all;
     }

@@ -423,11 +423,14 @@ impl Filling<'_> {
                     all_plain &= given.plain;
                 }
             }
-            if filled.chars().nth(TEXT_LENGTH_MAX).is_some() {
+            // There are never more characters than bytes.
+            if filled.len() > TEXT_LENGTH_MAX && filled.chars().nth(TEXT_LENGTH_MAX).is_some() {
                 let message = format!("filled in, the text has more than {TEXT_LENGTH_MAX} characters");
                 self.faults.add(
                     Fault::new(Code::TooLarge, place, message).help("shorten it here, or at the station"),
                 );
+                // It was work all the same.
+                self.budget.take(filled.len())?;
                 filled.clear();
                 break;
             }

@@ -102,6 +102,11 @@ fn nothing_in_it_looks_as_though_a_gateway_did_it() {
         );
         assert!(loaded.plant.is_none(), "{key}");
     }
+    let watched = with(
+        "destination: mirror, service: https }",
+        "destination: mirror, service: https, must_flow: yes }",
+    );
+    assert_eq!(codes(&watched), [Code::NotEnforcedHere]);
     let limited = with("service: https }\n  reports", "service: https }\n  reports");
     assert!(limited.plant.is_some());
     let limited = with(

@@ -48,8 +48,8 @@ pub enum SealFinding {
     },
     /// There are none any more.
     #[error(
-        "the trail was sealed up to {after}, and goes on without seals: {blocks} blocks up to {at} have none. The source's keys cannot be kept, or \
-         somebody else writes in its name"
+        "the trail was sealed up to {after}, and goes on without seals: {blocks} blocks up to {at} have none. The source's keys cannot be kept, its \
+         disk is short, or somebody else writes in its name"
     )]
     Unsealed {
         /// Of the newest block.

@@ -28,6 +28,11 @@ impl UnsealedRun {
         (is_long && !std::mem::replace(&mut self.is_reported, is_long)).then_some(self.blocks)
     }
 
+    /// What was answered last was not reported: the next block answers again.
+    pub fn not_reported(&mut self) {
+        self.is_reported = false;
+    }
+
     /// A seal that counts.
     pub fn sealed(&mut self) {
         *self = Self::default();
@@ -43,6 +48,8 @@ mod tests {
         let mut run = UnsealedRun::default();
         let said: Vec<u64> = (0..3 * UNSEALED_MAX).filter_map(|_| run.take(5)).collect();
         assert_eq!(said, [UNSEALED_MAX + 1]);
+        run.not_reported();
+        assert_eq!(run.take(5), Some(3 * UNSEALED_MAX + 1));
         run.sealed();
         assert_eq!(run.take(0), None);
         assert_eq!(run.take(1_790_000_000_000), None, "the clock was set");

@@ -18,6 +18,7 @@ use super::EvidenceError;
 use crate::audit::cosignature::WitnessKey;
 use crate::audit::note::Note;
 use crate::audit::tree_head::TreeHead;
+use crate::audit::verify::NotedHeads;
 use crate::v1;
 
 /// Heads of gateways' trails that are held against the tree: two years of one an hour. More are counted.
@@ -134,8 +135,8 @@ struct ReleaseHead {
 struct SeenHead {
     /// By whom first.
     by: String,
-    /// When the coordinator signed it, by its clock.
-    time_ms: u64,
+    /// The newest release that was in force where it was seen: no clock of a coordinator says whether that was before its trails began again.
+    revision: Revision,
     standing: Standing,
 }
 
@@ -206,8 +207,15 @@ impl Anchors {
         sizes
     }
 
-    /// A head that stands in the trail of `source`.
-    pub(super) fn seen(&mut self, source: &str, note: &[u8]) {
+    /// Heads that stand in the trail of `source`.
+    pub(super) fn seen(&mut self, source: &str, noted: NotedHeads) {
+        self.unjudged += noted.further;
+        for (revision, note) in noted.heads {
+            self.one_seen(source, revision, &note);
+        }
+    }
+
+    fn one_seen(&mut self, source: &str, revision: Revision, note: &[u8]) {
         let head = Note::parse(note)
             .ok()
             .and_then(|note| TreeHead::parse(&note.text));
@@ -217,11 +225,12 @@ impl Anchors {
             self.unjudged += 1;
             return;
         }
-        self.seen.entry(key).or_insert_with(|| SeenHead {
+        let seen = self.seen.entry(key).or_insert_with(|| SeenHead {
             by: source.to_owned(),
-            time_ms: head.time_ms,
+            revision,
             standing: Standing::Unproved,
         });
+        seen.revision = seen.revision.max(revision);
     }
 
     /// The next release.
@@ -335,9 +344,9 @@ impl Anchors {
         for ((size, _), one) in &self.seen {
             match one.standing {
                 Standing::Holds => report.seen += 1,
-                _ if again.is_some_and(|again| one.time_ms <= again.created_ms) => given_up += 1,
+                _ if again.is_some_and(|again| one.revision < again.release.revision) => given_up += 1,
                 standing => report.contradicts(format!(
-                    "the trail of {} has a signed head of the coordinator's trails with {size} blocks, and {}",
+                    "the trail of {} has a head of the coordinator's trails with {size} blocks, whose signature this file does not prove, and {}",
                     one.by,
                     standing.in_words()
                 )),
@@ -358,7 +367,10 @@ impl Anchors {
                     time_s,
                     size: newest.head.tree.size,
                 }),
-                _ if again.is_some_and(|again| newest.head.time_ms <= again.created_ms) => given_up += 1,
+                // The witness's own clock, not the coordinator's.
+                _ if again.is_some_and(|again| time_s.saturating_mul(1000) <= again.created_ms) => {
+                    given_up += 1
+                }
                 standing => report.contradicts(format!(
                     "{} cosigned a head of the trails with {} blocks, and {}",
                     witness.name(),

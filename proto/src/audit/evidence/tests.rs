@@ -15,6 +15,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::audit::note::{Note, NoteSignature};
+use crate::audit::verify::NotedHeads;
 use crate::v1;
 
 /// A tree whose leaves are these.
@@ -119,11 +120,12 @@ fn anchor(tree: TreeState) -> Option<TrailsAnchor> {
 }
 
 /// The note of a head; who signed it is not asked here.
-fn note(tree: TreeState, time_ms: u64) -> Vec<u8> {
+fn note(tree: TreeState) -> Vec<u8> {
     let head = TreeHead {
         origin: "works/coordinator/c1".to_owned(),
         tree,
-        time_ms,
+        // What a coordinator says of its clock decides nothing.
+        time_ms: 1,
     };
     let signature = NoteSignature {
         name: head.origin.clone(),
@@ -142,15 +144,20 @@ fn judged(
     file: &Grown,
     size: u64,
     releases: &[v1::SignedRelease],
-    (seen, vouched): (&[Vec<u8>], Option<Vouched>),
+    (seen, vouched): (&[(u64, Vec<u8>)], Option<Vouched>),
 ) -> Result<AnchorsReport, EvidenceError> {
     let mut anchors = Anchors::default();
     if let Some(vouched) = vouched {
         anchors.believe(vouched);
     }
-    for note in seen {
-        anchors.seen("gw-a", note);
-    }
+    let heads = seen
+        .iter()
+        .map(|(revision, note)| (Revision(*revision), note.clone().into()));
+    let noted = NotedHeads {
+        heads: heads.collect(),
+        further: 0,
+    };
+    anchors.seen("gw-a", noted);
     for release in releases {
         anchors.release(release, &plant())?;
     }
@@ -179,7 +186,7 @@ proptest! {
         let forged = Grown::of(&other);
         let head = honest.state(named);
         let (releases, notes) = match seen {
-            true => (vec![release(1, None, None, (OLD, OLD))], vec![note(head, 5)]),
+            true => (vec![release(1, None, None, (OLD, OLD))], vec![(1, note(head))]),
             false => (vec![release(1, None, anchor(head), (OLD, OLD))], vec![]),
         };
         let size = leaves.len() as u64;
@@ -203,7 +210,7 @@ fn a_head_without_a_proof_contradicts_and_one_that_its_approvers_gave_up_does_no
         "{none:?}"
     );
     // Another release after it, and then one that says that the trails begin again.
-    let notes = [note(honest.state(5), 1_500), note(other.state(4), 2_500)];
+    let notes = [(1, note(honest.state(5))), (2, note(other.state(4)))];
     let silent = release(2, Some(&first), None, (OLD, OLD));
     let report = judged(&other, 6, &[first.clone(), silent], (&notes, None)).unwrap();
     assert_eq!(report.wrong.len(), 2, "{report:?}");
@@ -215,7 +222,7 @@ fn a_head_without_a_proof_contradicts_and_one_that_its_approvers_gave_up_does_no
     assert_eq!((of.revision, given_up), (Revision(2), 2));
     assert_eq!((report.anchored, report.seen), (1, 1));
     // What is rewritten after that is no longer given up.
-    let later = [note(honest.state(5), 2_500)];
+    let later = [(1, note(honest.state(5))), (2, note(honest.state(5)))];
     let report = judged(&other, 6, &[first, second], (&later, None)).unwrap();
     assert_eq!(report.wrong.len(), 1, "{report:?}");
 }

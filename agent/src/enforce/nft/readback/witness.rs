@@ -12,6 +12,10 @@ impl RulesetReader {
     /// # Errors
     /// The kernel does not answer in time, or refuses.
     pub(in crate::enforce) fn witness(&self) -> io::Result<Option<String>> {
+        self.steadily(Self::witness_once)
+    }
+
+    fn witness_once(&self) -> io::Result<Option<String>> {
         let [inet, _] = FAMILIES;
         let mut found = None;
         self.dump(GET_CHAIN, inet, &[], |message| {

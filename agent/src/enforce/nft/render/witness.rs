@@ -1,7 +1,7 @@
 //! The text of `table inet penstock_witness`: one chain that no packet meets, whose comment is the newest sealed head of the trail, as long as the machine runs.
 //!
-//! A table of its own: the kernel takes a comment only with what it is on, and a chain of the tables that judge is not made anew for it. Taking this one
-//! away and adding it is one transaction, which no packet notices.
+//! A table of its own: the kernel takes a comment only when it creates an object, and no chain of the tables that judge is replaced for that. This one is
+//! removed and added in one transaction, which no packet notices.
 
 use crate::enforce::nft::names::{TABLE_WITNESS, WITNESS_HEAD};
 

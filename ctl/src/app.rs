@@ -83,7 +83,7 @@ fn dispatch(out: &Output, cli: &Cli) -> Result<Exit, Failure> {
         )),
         Command::Diff(args) => offline::changes::diff(out, args),
         Command::Reach(args) => offline::reach::reach(out, args),
-        Command::Graph(args) => offline::plans::graph(out, args),
+        Command::Graph(args) => offline::graph::graph(out, args),
         Command::Replay(args) => offline::replay::replay(out, args),
         Command::Learn(args) if args.from_gateways => wait(online::learn::learn(out, context, args)),
         Command::Learn(args) => offline::learn::learn(out, args),

@@ -139,7 +139,13 @@ pub enum Command {
     )]
     Reach(Reach),
     /// Draw zones and conduits as an SVG picture
-    #[command(after_help = "Example:\n  penstock graph plant/ -o plant.svg")]
+    ///
+    /// A plant that fits on a sheet (40 zones, 80 conduits) is drawn whole; a larger one as an overview of its sites, in which equal sites share a
+    /// card. The picture says what it leaves out. Red and amber are only for what is not as it should be.
+    #[command(
+        after_help = "Examples:\n  penstock graph plant/ -o plant.svg\n  penstock graph plant/ --site ps-017 -o ps-017.svg\n  \
+                      penstock graph plant/ --zone control -o control.svg      a zone and its neighbours"
+    )]
     Graph(Graph),
     /// Say what a plant would have done with recorded traffic, per connection and per operation
     ///
@@ -403,6 +409,18 @@ pub struct Reach {
 pub struct Graph {
     /// A plant document.
     pub path: PathBuf,
+    /// One site: its zones, and what its conduits lead to.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["zone", "overview", "all"])]
+    pub site: Option<String>,
+    /// One zone, and those that conduits join with it.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["overview", "all"])]
+    pub zone: Option<String>,
+    /// The overview, also of a plant that fits on a sheet.
+    #[arg(long, conflicts_with = "all")]
+    pub overview: bool,
+    /// Every zone and every conduit on one sheet, however many there are.
+    #[arg(long)]
+    pub all: bool,
     /// Where to write; default: standard output.
     #[arg(short, long, value_name = "FILE")]
     pub out: Option<PathBuf>,

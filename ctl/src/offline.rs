@@ -7,6 +7,7 @@ pub mod event_proof;
 pub mod evidence;
 pub mod explain;
 pub mod fmt;
+pub mod graph;
 pub mod init;
 pub mod learn;
 pub mod overrides;

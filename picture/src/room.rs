@@ -1,13 +1,16 @@
 //! A zone as a room: its title, what it is, its security level, and the assets that live in it.
 
+use std::collections::BTreeMap;
+
 use penstock_policy::ids::{AssetId, ZoneId};
 use penstock_policy::model::{Asset, SlVector, Zone, ZoneKind};
 use penstock_policy::neighbours::Neighbours;
 use penstock_policy::terms::Enforcement;
 
-use super::glyph;
+use super::facts::{Facts, Notice, count};
 use super::shape::{Align, Area, Block, Line, Shape};
 use super::text::{self, Face};
+use super::{marks, notice};
 
 /// Most assets drawn one by one; the rest are counted by role.
 const ASSETS_MAX: usize = 16;
@@ -19,16 +22,17 @@ const WIDTH_MIN: f64 = 280.0;
 /// A long title widens its room up to this.
 const TITLE_WIDTH_MAX: f64 = 440.0;
 /// The badge's width.
-const BADGE_W: f64 = 74.0;
+pub(super) const BADGE_W: f64 = 74.0;
 const HEADER_H: f64 = 62.0;
 
 /// Draws a zone at least `width_min` wide; `beside` says what becomes of its undeclared traffic.
 pub(super) fn draw(
     (id, zone): (&ZoneId, &Zone),
     beside: &Neighbours,
-    assets: &[(&AssetId, &Asset)],
+    facts: &Facts<'_>,
     width_min: f64,
 ) -> Block {
+    let (assets, notices) = (facts.assets_of(id), facts.of_zone(id));
     let columns: usize = match assets.len() {
         0 | 1 => 1,
         2..=4 => 2,
@@ -37,7 +41,7 @@ pub(super) fn draw(
     };
     let wanted = columns as f64 * (CHIP_W + CHIP_GAP) - CHIP_GAP + 2.0 * PADDING;
     let title_w =
-        text::width(&zone.title, 15.0, Face::Bold).max(text::width(&facts(id, zone), 11.0, Face::Regular))
+        text::width(&zone.title, 15.0, Face::Bold).max(text::width(&about(id, zone), 11.0, Face::Regular))
             + BADGE_W
             + 10.0
             + 2.0 * PADDING;
@@ -59,7 +63,11 @@ pub(super) fn draw(
     let mut h = HEADER_H + 10.0 + chip_rows as f64 * (CHIP_H + CHIP_GAP);
     let hidden = assets.get(ASSETS_MAX..).unwrap_or_default();
     let remark = if !hidden.is_empty() {
-        Some(format!("and {} more: {}", hidden.len(), roles(hidden)))
+        Some(format!(
+            "and {} more: {}",
+            hidden.len(),
+            roles(hidden.iter().map(|(_, asset)| *asset))
+        ))
     } else if assets.is_empty() {
         Some("no assets recorded".to_owned())
     } else {
@@ -77,26 +85,34 @@ pub(super) fn draw(
         )));
         h += 20.0;
     }
+    if let Some((error, words)) = notice::summary(notices) {
+        notice::draw((error, &words), PADDING, h, w - 2.0 * PADDING, &mut shapes);
+        h += 24.0;
+    }
     h += PADDING - CHIP_GAP;
 
-    let observed = if zone.enforcement == Enforcement::Observe {
-        " observe"
-    } else {
-        ""
-    };
-    let frame = Shape::area(Area::new(0.0, 0.0, w, h), 10.0, "frame");
+    let (observed, mark) = mode(zone.enforcement);
+    let frame = Shape::area(Area::new(0.0, 0.0, w, h), 10.0, format!("frame {mark}"));
     shapes.insert(0, frame);
     Block {
         w,
         h,
         class: format!("room {}{observed}", kind_class(zone.kind)),
-        title: tooltip(id, zone, beside, assets.len()),
+        title: tooltip(id, zone, beside, assets.len(), notices),
         shapes,
     }
 }
 
+/// The style classes of a zone's group and of its frame.
+pub(super) fn mode(enforcement: Enforcement) -> (&'static str, &'static str) {
+    match enforcement {
+        Enforcement::Enforce => ("", marks::ENFORCED.class),
+        Enforcement::Observe => (" observe", marks::OBSERVED.class),
+    }
+}
+
 /// Name, kind, and what else sets the zone apart.
-fn facts(id: &ZoneId, zone: &Zone) -> String {
+pub(super) fn about(id: &ZoneId, zone: &Zone) -> String {
     let mut facts = format!("{id} · {}", kind_words(zone.kind));
     if let Some(parent) = &zone.parent {
         facts.push_str(&format!(" · in {parent}"));
@@ -119,14 +135,14 @@ fn header(id: &ZoneId, zone: &Zone, w: f64, shapes: &mut Vec<Shape>) {
         "ink",
         title,
     )));
-    let facts = text::fit(&facts(id, zone), title_room, 11.0, Face::Regular);
+    let about = text::fit(&about(id, zone), title_room, 11.0, Face::Regular);
     shapes.push(Shape::Text(Line::new(
         PADDING,
         43.0,
         11.0,
         Face::Regular,
         "tint",
-        facts,
+        about,
     )));
     let mut ground: Vec<String> = Vec::new();
     match zone.networks.as_slice() {
@@ -150,8 +166,9 @@ fn header(id: &ZoneId, zone: &Zone, w: f64, shapes: &mut Vec<Shape>) {
 }
 
 /// The target security level in words, and a bar for each foundational requirement.
-fn badge(target: Option<&SlVector>, x: f64, y: f64, shapes: &mut Vec<Shape>) {
-    shapes.push(Shape::area(Area::new(x, y, BADGE_W, 37.0), 6.0, "badge"));
+pub(super) fn badge(target: Option<&SlVector>, x: f64, y: f64, shapes: &mut Vec<Shape>) {
+    let class = format!("badge {}", marks::LEVEL.class);
+    shapes.push(Shape::area(Area::new(x, y, BADGE_W, 37.0), 6.0, class));
     let words = sl_words(target);
     shapes.push(Shape::Text(
         Line::new(x + BADGE_W / 2.0, y + 14.0, 11.0, Face::Bold, "ink", words).aligned(Align::Middle),
@@ -199,16 +216,17 @@ pub(super) fn sl_words(target: Option<&SlVector>) -> String {
 /// An asset: glyph, name, role and address.
 fn chip(name: &AssetId, asset: &Asset, area: Area, shapes: &mut Vec<Shape>) {
     let critical = match asset.criticality.as_deref() {
-        Some("safety" | "high") => " critical",
-        _ => "",
+        Some("safety" | "high") => format!(" critical {}", marks::CRITICAL.class),
+        _ => String::new(),
     };
     shapes.push(Shape::area(area, 6.0, format!("chip{critical}")));
+    let mark = marks::of_role(asset.role.as_deref());
     shapes.push(Shape::Glyph {
         x: area.x + 9.0,
         y: area.y + 10.0,
         scale: 1.125,
-        d: glyph::of_role(asset.role.as_deref()),
-        class: "glyph".to_owned(),
+        d: mark.d(),
+        class: format!("glyph {}", mark.class),
     });
     let room = area.w - 36.0 - 8.0;
     let title = text::fit(name.as_str(), room, 12.0, Face::Bold);
@@ -230,9 +248,9 @@ fn chip(name: &AssetId, asset: &Asset, area: Area, shapes: &mut Vec<Shape>) {
 }
 
 /// `12 sensor, 3 plc`, the most frequent first.
-fn roles(assets: &[(&AssetId, &Asset)]) -> String {
-    let mut counts: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
-    for (_, asset) in assets {
+pub(super) fn roles<'a>(assets: impl IntoIterator<Item = &'a Asset>) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for asset in assets {
         *counts
             .entry(asset.role.as_deref().unwrap_or("asset"))
             .or_default() += 1;
@@ -246,17 +264,22 @@ fn roles(assets: &[(&AssetId, &Asset)]) -> String {
         .join(", ")
 }
 
-fn tooltip(id: &ZoneId, zone: &Zone, beside: &Neighbours, assets: usize) -> String {
+fn tooltip(id: &ZoneId, zone: &Zone, beside: &Neighbours, assets: usize, notices: &[Notice]) -> String {
     let mut words = format!(
-        "Zone {id}: {} ({}), {assets} assets",
+        "Zone {id}: {} ({}), {}",
         zone.title,
-        kind_words(zone.kind)
+        kind_words(zone.kind),
+        count(assets, "asset")
     );
     if let Some(v) = &zone.sl_target {
         words.push_str(&format!(
             ". SL-T IAC {} UC {} SI {} DC {} RDF {} TRE {} RA {}",
             v.iac, v.uc, v.si, v.dc, v.rdf, v.tre, v.ra
         ));
+    }
+    if !notices.is_empty() {
+        words.push('.');
+        words.push_str(notice::sentences(notices).trim_end_matches('.'));
     }
     let mode = match zone.enforcement {
         Enforcement::Enforce => "Enforced",

@@ -164,6 +164,14 @@ impl Shape {
         }
     }
 
+    /// Its style classes.
+    pub(super) fn class(&self) -> &str {
+        match self {
+            Self::Box { class, .. } | Self::Path { class, .. } | Self::Glyph { class, .. } => class,
+            Self::Text(line) => line.class,
+        }
+    }
+
     /// Writes it as SVG.
     pub(super) fn write(&self, svg: &mut String) {
         // Writing to a `String` cannot fail.

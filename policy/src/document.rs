@@ -22,7 +22,7 @@ pub(crate) mod per_end;
 pub(crate) mod read;
 pub(crate) mod scalars;
 pub mod services;
-pub(crate) mod suggest;
+pub mod suggest;
 #[cfg(test)]
 mod tests;
 pub(crate) mod times;

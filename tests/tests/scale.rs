@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use penstock_coordinator::health::boundaries;
+use penstock_picture::{View, draw};
 use penstock_policy::check::check;
 use penstock_policy::compile::compile_all;
 use penstock_policy::diagnostics::SourceFile;
@@ -156,6 +157,14 @@ fn costs(gateways: u32) -> BTreeMap<&'static str, Duration> {
         ("checking", cost(|| drop(check(&plant, &plans, Some(&plans))))),
         ("comparing", cost(|| drop(diff(Some(&plant), &plant).unwrap()))),
         ("the zones' boundaries", cost(|| drop(boundaries(&plant, &plans)))),
+        (
+            "drawing the overview",
+            cost(|| drop(draw(&plant, None, &View::Overview))),
+        ),
+        (
+            "drawing everything on one sheet",
+            cost(|| drop(draw(&plant, None, &View::Whole))),
+        ),
     ]);
     let granted = with_grants(&plant, gateways);
     costs.insert(

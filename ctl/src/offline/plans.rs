@@ -1,4 +1,4 @@
-//! `compile`, `expand` and `graph`: what a plant becomes for a gateway, and for eyes. `key`: what approvers sign with.
+//! `compile` and `expand`: what a plant becomes for a gateway, and written out. `key`: what approvers sign with.
 
 use std::path::Path;
 
@@ -28,6 +28,12 @@ pub struct Written {
     pub digest: String,
     /// How many bytes it has.
     pub bytes: usize,
+    /// What a picture shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shows: Option<String>,
+    /// What a picture leaves out, in sentences.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
 impl Report for Written {
@@ -38,6 +44,26 @@ impl Report for Written {
             "{done} {} written to {file} ({} bytes)",
             self.what, self.bytes
         ));
+        if let Some(shows) = &self.shows {
+            page.paragraph(2, Tone::Plain, shows);
+        }
+        for left_out in &self.left_out {
+            page.paragraph(2, Tone::Dim, left_out);
+        }
+    }
+}
+
+impl Written {
+    /// What is to be said of these bytes, once they are in the file.
+    pub(super) fn of(what: &str, file: &Path, bytes: &[u8]) -> Self {
+        Self {
+            what: what.to_owned(),
+            file: file.display().to_string(),
+            digest: penstock_policy::ids::Digest::of(bytes).to_string(),
+            bytes: bytes.len(),
+            shows: None,
+            left_out: Vec::new(),
+        }
     }
 }
 
@@ -47,12 +73,7 @@ pub(crate) fn deliver(out: &Output, what: &str, file: Option<&Path>, bytes: &[u8
         return out.text(&String::from_utf8_lossy(bytes));
     };
     files::replace(file, bytes, Mode::Shared)?;
-    out.show(&Written {
-        what: what.to_owned(),
-        file: file.display().to_string(),
-        digest: penstock_policy::ids::Digest::of(bytes).to_string(),
-        bytes: bytes.len(),
-    })
+    out.show(&Written::of(what, file, bytes))
 }
 
 /// Refuses to write over a file of the document itself.
@@ -70,15 +91,6 @@ pub(crate) fn not_over(loaded: &LoadedPlant, file: Option<&Path>) -> Result<(), 
         ))
         .help("name another file")),
     }
-}
-
-/// `penstock graph`.
-pub(crate) fn graph(out: &Output, args: &args::Graph) -> Result<Exit, Failure> {
-    let loaded = loading::load(&args.path, out)?;
-    not_over(&loaded, args.out.as_deref())?;
-    let picture = penstock_picture::draw(&loaded.plant, Some(&loaded.digest));
-    deliver(out, "picture", args.out.as_deref(), picture.svg.as_bytes())?;
-    Ok(Exit::Done)
 }
 
 /// `penstock expand`.

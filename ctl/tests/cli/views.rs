@@ -134,6 +134,67 @@ fn every_example_can_be_drawn_and_is_drawn_the_same_each_time() {
 }
 
 #[test]
+fn graph_draws_an_overview_one_site_or_one_zone_and_says_what_it_leaves_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let plant = examples().join("pumping-stations");
+    let plant = plant.to_str().unwrap();
+    let draw = |more: &[&str]| {
+        let all: Vec<&str> = ["graph", plant, "-o", "p.svg"]
+            .into_iter()
+            .chain(more.iter().copied())
+            .collect();
+        let said = ends(folder.path(), 0, &all).out;
+        (
+            std::fs::read_to_string(folder.path().join("p.svg")).unwrap(),
+            said,
+        )
+    };
+    // Two of the hundred have another Modbus unit.
+    let (overview, said) = draw(&[]);
+    assert!(
+        overview.contains(">× 98<") && overview.contains(">× 2<"),
+        "{said}"
+    );
+    assert!(
+        said.contains("Overview of 101 sites") && said.contains("Not drawn one by one: 102 zones"),
+        "{said}"
+    );
+    assert_eq!(overview, draw(&["--overview"]).0);
+
+    let (site, said) = draw(&["--site", "ps-017"]);
+    assert!(site.contains("ps-017.plc") && site.contains("Control centre") && !site.contains("ps-016.plc"));
+    assert!(
+        said.contains("Site ps-017: Weir Court") && said.contains("99 sites that no conduit joins"),
+        "{said}"
+    );
+
+    let (zone, said) = draw(&["--zone", "centre", "--output", "json"]);
+    assert!(zone.contains(">× 98<") && zone.contains("scada-1"));
+    let said = json(&said);
+    assert!(
+        said["shows"]
+            .as_str()
+            .unwrap()
+            .starts_with("Zone centre: Control centre")
+    );
+    assert!(!said["left_out"].as_array().unwrap().is_empty());
+
+    let (all, _) = draw(&["--all"]);
+    assert!((1..=100).all(|n| all.contains(&format!("ps-{n:03}.plc"))));
+
+    for (what, wrong, right) in [("--site", "ps-17", "ps-017"), ("--zone", "center", "centre")] {
+        let said = ends(folder.path(), 2, &["graph", plant, what, wrong]).err;
+        assert!(said.contains(&format!("`{wrong}`")), "{said}");
+        assert!(said.contains(&format!("did you mean `{right}`?")), "{said}");
+    }
+    ends(
+        folder.path(),
+        2,
+        &["graph", plant, "--site", "centre", "--zone", "centre"],
+    );
+}
+
+#[test]
 fn compile_gives_the_exact_bytes_of_the_plan() {
     use penstock_policy::plan::Plan;
     let folder = works();

@@ -28,8 +28,8 @@ pub(crate) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>)
         .map(|(_, word)| word)
 }
 
-/// The help for a word that is not among `known`.
-pub(crate) fn help<'a>(wrong: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+/// The help for a word that is not among `known`: the nearest of these, else some of them.
+pub fn help<'a>(wrong: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     if let Some(word) = nearest(wrong, known.clone()) {
         return format!("did you mean `{word}`?");
     }

@@ -52,7 +52,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 4))]
     #[test]
     fn picture_health_and_check_say_of_each_zone_what_its_undeclared_traffic_meets(plant in plants()) {
-        let picture = penstock_picture::draw(&plant, None).svg;
+        let picture = penstock_picture::draw(&plant, None, &penstock_picture::View::Whole).svg;
         let findings = check(&plant, &compile_all(&plant).unwrap(), None);
         let boundaries = boundaries(&plant, &compile_all(&plant).unwrap());
         for (id, beside) in neighbours(&plant) {

@@ -1,0 +1,312 @@
+//! Which units are equal: the same in all that the document says of them, but for names, titles and addresses.
+//!
+//! Equal are kinds, levels, modes, roles, makes, services, operations, gateways' settings, the sizes of networks, and how all of that is linked; what lies
+//! outside a unit counts by its name. So nothing that one of a hundred stations permits beyond the others hides behind "× 100". Parts
+//! get digests of what they say (colours), which are refined by those of their neighbours (Weisfeiler and Leman).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+
+use penstock_policy::ids::{AssetId, ConduitId, Digest, GatewayId, ZoneId};
+use penstock_policy::model::{Conduit, Flow, FlowEnd, Gateway};
+
+use super::{Cluster, Layer, Unit, UnitName};
+use crate::facts::{Facts, Notice};
+
+/// How often colours are refined.
+const ROUNDS: usize = 2;
+
+/// Equal units together, in the order of the first of each.
+pub(super) fn clusters<'a>(
+    facts: &Facts<'a>,
+    units: Vec<Unit<'a>>,
+    drawn: &[(&'a ConduitId, &'a Conduit)],
+) -> Vec<Cluster<'a>> {
+    let mut touching: BTreeMap<&ZoneId, Vec<(&ConduitId, &Conduit)>> = BTreeMap::new();
+    for (id, conduit) in &facts.plant.conduits {
+        for zone in [&conduit.from, &conduit.to] {
+            touching.entry(zone).or_default().push((id, conduit));
+        }
+    }
+    let layers = layers(facts, &units, drawn);
+    let mut known: BTreeMap<Digest, usize> = BTreeMap::new();
+    let mut clusters: Vec<Cluster<'a>> = Vec::new();
+    for (unit, layer) in units.into_iter().zip(layers) {
+        let conduits: BTreeMap<&ConduitId, &Conduit> = unit
+            .zones
+            .iter()
+            .filter_map(|zone| touching.get(zone))
+            .flatten()
+            .copied()
+            .collect();
+        let same = known
+            .entry(signature(facts, &unit, &conduits))
+            .or_insert(clusters.len());
+        match clusters.get_mut(*same) {
+            Some(cluster) => cluster.units.push(unit),
+            None => clusters.push(Cluster {
+                units: vec![unit],
+                layer,
+            }),
+        }
+    }
+    clusters
+}
+
+/// The layer of each unit: a site that more than one other is joined with is a centre.
+fn layers<'a>(facts: &Facts<'a>, units: &[Unit<'a>], drawn: &[(&ConduitId, &Conduit)]) -> Vec<Layer> {
+    let mut of: BTreeMap<&ZoneId, usize> = BTreeMap::new();
+    for (ix, unit) in units.iter().enumerate() {
+        of.extend(unit.zones.iter().map(|zone| (*zone, ix)));
+    }
+    let mut partners: Vec<BTreeSet<Option<usize>>> = vec![BTreeSet::new(); units.len()];
+    for (_, conduit) in drawn {
+        let (from, to) = (of.get(&conduit.from).copied(), of.get(&conduit.to).copied());
+        for (one, other) in [(from, to), (to, from)] {
+            if let Some(partners) = one.filter(|_| one != other).and_then(|ix| partners.get_mut(ix)) {
+                partners.insert(other);
+            }
+        }
+    }
+    let layer = |(unit, partners): (&Unit<'a>, &BTreeSet<Option<usize>>)| match unit.name {
+        UnitName::Site(_) if partners.len() > 1 => Layer::Centres,
+        UnitName::Site(_) => Layer::Sites,
+        UnitName::Zone(id) => facts
+            .plant
+            .zones
+            .get(id)
+            .map_or(Layer::Outside, |zone| Layer::of(zone.kind)),
+    };
+    units.iter().zip(&partners).map(layer).collect()
+}
+
+/// The colours of a unit's own parts.
+#[derive(Default)]
+struct Colours<'a> {
+    zones: BTreeMap<&'a ZoneId, Digest>,
+    assets: BTreeMap<&'a AssetId, Digest>,
+    gateways: BTreeMap<&'a GatewayId, Digest>,
+}
+
+impl Colours<'_> {
+    fn zone(&self, id: &ZoneId) -> Digest {
+        self.zones.get(id).copied().unwrap_or_else(|| named(id.as_str()))
+    }
+
+    fn asset(&self, id: &AssetId) -> Digest {
+        self.assets.get(id).copied().unwrap_or_else(|| named(id.as_str()))
+    }
+
+    fn gateway(&self, id: &GatewayId) -> Digest {
+        self.gateways
+            .get(id)
+            .copied()
+            .unwrap_or_else(|| named(id.as_str()))
+    }
+
+    fn end(&self, end: &FlowEnd) -> Digest {
+        match end {
+            FlowEnd::Asset(id, _) => self.asset(id),
+            FlowEnd::Zone(id, _) => row([named("zone"), self.zone(id)]),
+        }
+    }
+}
+
+fn named(name: &str) -> Digest {
+    Digest::of(format!("named {name}").as_bytes())
+}
+
+fn said(value: &impl Debug) -> Digest {
+    Digest::of(format!("said {value:?}").as_bytes())
+}
+
+/// In this order.
+fn row(parts: impl IntoIterator<Item = Digest>) -> Digest {
+    let bytes: Vec<u8> = parts.into_iter().flat_map(|part| part.0).collect();
+    Digest::of(&bytes)
+}
+
+/// In any order.
+fn bag(parts: impl IntoIterator<Item = Digest>) -> Digest {
+    let mut parts: Vec<Digest> = parts.into_iter().collect();
+    parts.sort_unstable();
+    row(parts)
+}
+
+/// The codes of what is wrong, without the names that stand with them.
+fn codes(notices: &[Notice]) -> Vec<&str> {
+    let mut codes: Vec<&str> = notices
+        .iter()
+        .filter_map(|notice| notice.words.split(' ').next())
+        .collect();
+    codes.sort_unstable();
+    codes
+}
+
+/// What a unit says, whatever its parts are called.
+fn signature(facts: &Facts<'_>, unit: &Unit<'_>, conduits: &BTreeMap<&ConduitId, &Conduit>) -> Digest {
+    let mut colours = Colours::default();
+    for id in &unit.zones {
+        let Some(zone) = facts.plant.zones.get(*id) else {
+            continue;
+        };
+        let mut sizes: Vec<(bool, u8)> = zone
+            .networks
+            .iter()
+            .map(|net| (net.addr().is_ipv4(), net.prefix_len()))
+            .collect();
+        sizes.sort_unstable();
+        let own = (
+            zone.kind,
+            &zone.sl_target,
+            zone.consequence,
+            zone.enforcement,
+            &zone.requirements,
+        );
+        let rest = (
+            sizes,
+            &zone.accountable,
+            zone.parent.is_some(),
+            codes(facts.of_zone(id)),
+        );
+        colours.zones.insert(id, said(&(own, rest)));
+    }
+    for (id, asset) in unit.zones.iter().flat_map(|zone| facts.assets_of(zone)) {
+        let make = (
+            &asset.role,
+            &asset.vendor,
+            &asset.model,
+            &asset.firmware,
+            &asset.criticality,
+        );
+        let rest = (
+            &asset.sl_capability,
+            &asset.identity,
+            asset.mac.is_some(),
+            asset.addresses.len(),
+        );
+        colours
+            .assets
+            .insert(id, row([said(&(make, rest)), colours.zone(&asset.zone)]));
+    }
+    if let UnitName::Site(site) = unit.name {
+        for id in facts.gateways_of(site) {
+            if let Some(gateway) = facts.plant.gateways.get(*id) {
+                let colour = row([said(&codes(facts.of_gateway(id))), of_gateway(gateway, &colours)]);
+                colours.gateways.insert(id, colour);
+            }
+        }
+    }
+    // What is said of conduits alone stays as it is; what they link gets another colour in each round.
+    let own: BTreeMap<&ConduitId, Digest> = conduits
+        .iter()
+        .map(|(id, conduit)| {
+            let levels = (
+                &conduit.sl_target,
+                &conduit.minimum_assurance,
+                &conduit.accountable,
+            );
+            let ways = (
+                &conduit.enforced_by,
+                conduit.on_agent_loss,
+                conduit.tunnel,
+                facts.limited.contains(id),
+            );
+            (*id, said(&(levels, ways, codes(facts.of_conduit(id)))))
+        })
+        .collect();
+    let mut last = Vec::new();
+    for _ in 0..ROUNDS {
+        let mut at_zones: BTreeMap<&ZoneId, Vec<Digest>> = BTreeMap::new();
+        let mut at_assets: BTreeMap<&AssetId, Vec<Digest>> = BTreeMap::new();
+        last = conduits
+            .iter()
+            .map(|(id, conduit)| {
+                let flows: Vec<Digest> = conduit
+                    .flows
+                    .values()
+                    .map(|flow| of_flow(flow, &colours))
+                    .collect();
+                let colour = row([
+                    own.get(id).copied().unwrap_or_else(|| named("")),
+                    colours.zone(&conduit.from),
+                    colours.zone(&conduit.to),
+                    bag(conduit.via.iter().map(|id| colours.gateway(id))),
+                    bag(flows.iter().copied()),
+                ]);
+                at_zones
+                    .entry(&conduit.from)
+                    .or_default()
+                    .push(row([colour, named("from")]));
+                at_zones
+                    .entry(&conduit.to)
+                    .or_default()
+                    .push(row([colour, named("to")]));
+                for (flow, of_flow) in conduit.flows.values().zip(&flows) {
+                    for (ends, what) in [(&flow.sources, "source"), (&flow.destinations, "destination")] {
+                        for end in ends {
+                            if let FlowEnd::Asset(id, _) = end {
+                                let seen = row([colour, *of_flow, named(what)]);
+                                at_assets.entry(id).or_default().push(seen);
+                            }
+                        }
+                    }
+                }
+                colour
+            })
+            .collect();
+        for (id, colour) in &mut colours.zones {
+            *colour = row([*colour, bag(at_zones.remove(*id).unwrap_or_default())]);
+        }
+        let zones = &colours.zones;
+        for (id, colour) in &mut colours.assets {
+            let zone = facts
+                .plant
+                .assets
+                .get(*id)
+                .and_then(|asset| zones.get(&asset.zone));
+            let zone = zone.copied().unwrap_or_else(|| named(""));
+            *colour = row([*colour, zone, bag(at_assets.remove(*id).unwrap_or_default())]);
+        }
+    }
+    row([
+        named(if matches!(unit.name, UnitName::Site(_)) {
+            "site"
+        } else {
+            "zone"
+        }),
+        bag(colours.zones.into_values()),
+        bag(colours.assets.into_values()),
+        bag(colours.gateways.into_values()),
+        bag(last),
+    ])
+}
+
+fn of_flow(flow: &Flow, colours: &Colours<'_>) -> Digest {
+    let passes = (&flow.service, &flow.operations, &flow.roles, flow.must_flow);
+    let how = (flow.on_refusal, flow.answers, &flow.tls, &flow.bridge_source);
+    row([
+        said(&(passes, how)),
+        bag(flow.sources.iter().map(|end| colours.end(end))),
+        bag(flow.destinations.iter().map(|end| colours.end(end))),
+    ])
+}
+
+fn of_gateway(gateway: &Gateway, colours: &Colours<'_>) -> Digest {
+    let own = (gateway.mode, &gateway.labels, &gateway.windows, gateway.on_drift);
+    let has = (
+        gateway.management.is_some(),
+        gateway.safe_to_change.is_some(),
+        gateway.redundant_with.is_some(),
+        gateway.tunnel.is_some(),
+        gateway.tunnels.len(),
+    );
+    let sides = gateway.interfaces.values().map(|side| {
+        row([
+            colours.zone(&side.zone),
+            bag(side.behind.iter().map(|zone| colours.zone(zone))),
+            said(&(side.routers.len(), side.addresses.len())),
+        ])
+    });
+    row([said(&(own, has)), bag(sides)])
+}

@@ -1,0 +1,182 @@
+//! Large plants: what each view shows, what it leaves out and says so, and that it is sound.
+
+use proptest::prelude::*;
+
+use super::documents::{Stations, flat, read, stations};
+use super::*;
+
+/// Boxes and conduits' cards of the largest sheet that is not asked for as a whole.
+const BOXES_MAX: usize = 60;
+
+fn site(name: &str) -> View {
+    View::Site(name.parse().unwrap())
+}
+
+fn zone(name: &str) -> View {
+    View::Zone(name.parse().unwrap())
+}
+
+/// Draws it soundly.
+fn sound(plant: &Plant, view: &View) -> Scene {
+    let scene = scene(plant, view);
+    assert_scene_sound(&scene);
+    scene
+}
+
+/// All words of a scene's blocks.
+fn words(scene: &Scene) -> String {
+    let blocks = scene.rooms.iter().chain(&scene.cards).chain(&scene.frame);
+    let lines = blocks.flat_map(|placed| texts(placed)).map(|(words, _)| words);
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_hundred_equal_stations_are_one_card_with_their_number() {
+    let plant = read(stations(100, 20, Stations::Equal));
+    let scene = sound(&plant, &View::Fitting);
+    let said = words(&scene);
+    assert!(said.contains("× 100"), "{said}");
+    assert!(said.contains("each 1 zone · 1 gateway · 20 assets"), "{said}");
+    assert!(said.contains("100 conduits, 100 flows"), "{said}");
+    assert!(said.contains("Overview of 101 sites"), "{said}");
+    // The stations, the centre, and the carrier's network, which lies at no site.
+    assert_eq!((scene.rooms.len(), scene.cards.len()), (3, 1));
+}
+
+#[test]
+fn one_station_that_permits_more_than_the_others_is_not_hidden_among_them() {
+    let equal = stations(100, 4, Stations::Equal);
+    for (what, with) in [
+        ("service: modbus-tcp, allow: any", "service: tcp/22"),
+        (", must_flow: yes", ""),
+        ("source: scada", "source: zone:centre"),
+    ] {
+        let at = equal.find("  s-0041.watch:").unwrap();
+        let (before, after) = equal.split_at(at);
+        let plant = read(format!("{before}{}", after.replacen(what, with, 1)));
+        let said = words(&scene(&plant, &View::Overview));
+        assert!(
+            said.contains("× 99") && said.contains("Station 41"),
+            "{what}: {said}"
+        );
+    }
+}
+
+#[test]
+fn names_titles_and_addresses_alone_make_no_station_another_one() {
+    let text = stations(30, 4, Stations::Equal);
+    let text = text
+        .replace("s-0007", "mill-lane")
+        .replace("Station 7,", "Mill Lane,");
+    let said = words(&scene(&read(text), &View::Overview));
+    assert!(said.contains("× 30"), "{said}");
+}
+
+#[test]
+fn stations_that_all_differ_stand_in_a_list_in_which_each_is_named() {
+    let plant = read(stations(300, 9, Stations::Different));
+    let scene = sound(&plant, &View::Fitting);
+    let said = words(&scene);
+    assert!(scene.rooms.len() + scene.cards.len() <= BOXES_MAX);
+    for n in 0..300 {
+        assert!(said.contains(&format!("Station {n}")), "station {n} is missing");
+    }
+}
+
+#[test]
+fn one_site_shows_its_zones_and_what_they_lead_to_and_says_what_is_left_out() {
+    let plant = read(stations(200, 9, Stations::Different));
+    let said = words(&sound(&plant, &site("s-0003")));
+    assert!(said.contains("Site s-0003: Station 3"), "{said}");
+    for shown in ["Station 3", "Shutdown 3", "Control centre", "s-0003.a0"] {
+        assert!(said.contains(shown), "{shown}: {said}");
+    }
+    assert!(!said.contains("s-0004.a0"), "{said}");
+    assert!(
+        said.contains("Not drawn: 199 sites that no conduit joins with it (s-0000, s-0001"),
+        "{said}"
+    );
+    let centre = sound(&plant, &site("centre"));
+    assert!(centre.rooms.len() + centre.cards.len() <= BOXES_MAX);
+}
+
+#[test]
+fn one_zone_shows_its_neighbours_and_says_what_is_left_out() {
+    let plant = read(stations(200, 9, Stations::Different));
+    let said = words(&sound(&plant, &zone("s-0003-sis")));
+    assert!(
+        said.contains("Shutdown 3") && said.contains("Station 3"),
+        "{said}"
+    );
+    assert!(!said.contains("Control centre"), "{said}");
+    assert!(said.contains("zones that no conduit joins with it"), "{said}");
+    let hub = sound(&plant, &zone("centre"));
+    assert!(hub.rooms.len() + hub.cards.len() <= BOXES_MAX);
+    assert!(words(&hub).contains("Its 200 neighbours are drawn as cards"));
+}
+
+#[test]
+fn a_site_with_very_many_zones_has_an_overview_of_zones() {
+    let plant = read(flat(300));
+    let scene = sound(&plant, &View::Fitting);
+    assert!(scene.rooms.len() <= BOXES_MAX, "{}", scene.rooms.len());
+    let said = words(&scene);
+    assert!(said.contains("Overview of 300 zones"), "{said}");
+    for n in 0..300 {
+        assert!(said.contains(&format!("Cell {n}")), "cell {n} is missing");
+    }
+}
+
+#[test]
+fn everything_on_one_sheet_is_sound_where_wires_have_to_run_beside_the_rows() {
+    for plant in [read(flat(150)), read(stations(120, 3, Stations::Different))] {
+        let scene = sound(&plant, &View::Whole);
+        assert_eq!(scene.rooms.len(), plant.zones.len());
+        assert_eq!(scene.cards.len(), plant.conduits.len());
+        assert!(scene.wires.iter().any(|(wire, _)| wire.trunk.is_some()));
+    }
+}
+
+#[test]
+fn one_more_asset_moves_no_room_to_another_row_or_order() {
+    let plant = large();
+    let order = |plant: &Plant| {
+        let mut rooms: Vec<(i64, i64, String)> = scene(plant, &View::Whole)
+            .rooms
+            .into_iter()
+            .map(|placed| (placed.y as i64, placed.x as i64, placed.block.title))
+            .collect();
+        rooms.sort();
+        let names = rooms
+            .iter()
+            .map(|(_, _, title)| title.split(':').next().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    let mut more = plant.clone();
+    let mut asset = more.assets.values().next().unwrap().clone();
+    asset.addresses.clear();
+    more.assets.insert("one-more".parse().unwrap(), asset);
+    assert_eq!(order(&plant), order(&more));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 4))]
+    #[test]
+    fn every_view_of_any_plant_is_sound(plant in penstock_policy::arbitrary::plants()) {
+        assert_scene_sound(&scene(&plant, &View::Overview));
+        for id in plant.sites.keys() {
+            assert_scene_sound(&scene(&plant, &View::Site(id.clone())));
+        }
+        for id in plant.zones.keys() {
+            assert_scene_sound(&scene(&plant, &View::Zone(id.clone())));
+        }
+    }
+
+    #[test]
+    fn the_overview_of_plants_of_all_shapes_is_sound(plant in plants()) {
+        assert_scene_sound(&scene(&plant, &View::Overview));
+        for id in plant.zones.keys().take(3) {
+            assert_scene_sound(&scene(&plant, &View::Zone(id.clone())));
+        }
+    }
+}

@@ -79,18 +79,32 @@ pub(super) const TUBE: Mark = Mark::new(
 );
 pub(super) const SERVICE: Mark = Mark::new("m-service", "service and port that may pass", Sign::Tag);
 pub(super) const MUST: Mark = Mark::glyph("m-must", glyph::DROP, "must flow: the process needs it");
-pub(super) const LENS: Mark = Mark::glyph("m-lens", glyph::LENS, "only named operations pass");
-pub(super) const FAILS_OPEN: Mark = Mark::glyph("m-fails-open", glyph::OPEN, "passes while no agent lives");
-pub(super) const LOCK: Mark = Mark::glyph("m-lock", glyph::LOCK, "the client's TLS ends at the gateway");
-pub(super) const PLAIN: Mark =
-    Mark::glyph("m-plain", glyph::UNLOCKED, "the server is spoken to in the plain");
+pub(super) const LENS: Mark = Mark::glyph("m-lens", glyph::LENS, "inspected: only named operations pass");
+pub(super) const FAILS_OPEN: Mark = Mark::glyph(
+    "m-fails-open",
+    glyph::OPEN,
+    "fails open: passes while no agent lives",
+);
+pub(super) const LOCK: Mark = Mark::glyph(
+    "m-lock",
+    glyph::LOCK,
+    "the client's TLS ends here, at the gateway",
+);
+pub(super) const PLAIN: Mark = Mark::glyph(
+    "m-plain",
+    glyph::UNLOCKED,
+    "last metre in the plain: the server speaks no TLS",
+);
 pub(super) const TUNNEL: Mark = Mark::glyph("m-tunnel", glyph::TUNNEL, "in a tunnel between two gateways");
-pub(super) const ONE_WAY: Mark =
-    Mark::glyph("m-one-way", glyph::ONE_WAY, "messages are carried one way only");
+pub(super) const ONE_WAY: Mark = Mark::glyph(
+    "m-one-way",
+    glyph::ONE_WAY,
+    "one way: the gateway carries messages, and nothing comes back",
+);
 pub(super) const CLOCK: Mark = Mark::glyph(
     "m-clock",
     glyph::CLOCK,
-    "open only while a grant of remote access lasts",
+    "by grant only: open while a grant of remote access lasts",
 );
 pub(super) const BADGE: Mark = Mark::glyph(
     "m-badge",

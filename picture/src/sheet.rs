@@ -207,16 +207,21 @@ fn overview<'a>(facts: &Facts<'a>) -> Choice<'a> {
         .filter(|unit| matches!(unit.name, UnitName::Site(_)))
         .count();
     let inside: usize = units.iter().map(|unit| unit.inside.len()).sum();
+    let within = facts.site_of.len();
     let shows = match sites {
         0 => format!("Overview of {}", count(plant.zones.len(), "zone")),
         _ => format!("Overview of {}", count(sites, "site")),
     };
-    let mut left_out = match sites {
-        0 => format!("Not drawn one by one: {}.", count(plant.assets.len(), "asset")),
+    let assets = count(plant.assets.len(), "asset");
+    let mut left_out = match (sites, inside) {
+        (0, _) => format!("Not drawn one by one: {assets}."),
+        (_, 0) => format!(
+            "Not drawn one by one: {} of the sites, {assets}.",
+            count(within, "zone")
+        ),
         _ => format!(
-            "Not drawn one by one: {}, {}, and the {} within sites.",
-            count(plant.zones.len(), "zone"),
-            count(plant.assets.len(), "asset"),
+            "Not drawn one by one: {} and {} within the sites, {assets}.",
+            count(within, "zone"),
             count(inside, "conduit"),
         ),
     };

@@ -16,8 +16,11 @@ const PADDING: f64 = 14.0;
 const STACK: f64 = 7.0;
 /// Names on a card that stands for several.
 const NAMES_MAX: usize = 3;
-/// A line of a list: its width, its height, and what is free around it.
-const ENTRY_W: f64 = 216.0;
+/// A long title widens its card up to this.
+const TITLE_WIDTH_MAX: f64 = 440.0;
+/// A line of a list: its least and its greatest width, its height, and what is free around it.
+const ENTRY_W_MIN: f64 = 180.0;
+const ENTRY_W_MAX: f64 = 300.0;
 const ENTRY_H: f64 = 38.0;
 const ENTRY_GAP: f64 = 8.0;
 
@@ -137,7 +140,8 @@ pub(super) fn draw(facts: &Facts<'_>, cluster: &Cluster<'_>, among: Among<'_, '_
         return list(facts, &[], among, width_min);
     };
     let (summary, times) = (Summary::of(facts, unit), cluster.units.len());
-    let w = WIDTH.max(width_min);
+    let title_w = text::width(title(facts, unit), 15.0, Face::Bold) + room::BADGE_W + 2.0 * PADDING + 80.0;
+    let w = WIDTH.max(title_w.min(TITLE_WIDTH_MAX)).max(width_min);
     let mut shapes = Vec::new();
     head(facts, unit, &summary, times, w, &mut shapes);
     let names = || some_names(cluster.units.iter().map(|unit| unit.name.as_str()), NAMES_MAX);
@@ -319,13 +323,18 @@ pub(super) fn list(
     } else {
         "zone"
     };
-    // About half as high again as it is wide would be too narrow to read: about three to two.
-    let wide = (clusters.len() as f64 * 1.5 * ENTRY_H / ENTRY_W)
+    // About three wide to two high.
+    let widths = clusters
+        .iter()
+        .filter_map(|cluster| cluster.first())
+        .map(|unit| text::width(title(facts, unit), 12.0, Face::Bold) + 60.0);
+    let entry_w = widths.fold(ENTRY_W_MIN, f64::max).min(ENTRY_W_MAX);
+    let wide = (clusters.len() as f64 * 1.5 * ENTRY_H / entry_w)
         .sqrt()
         .ceil()
         .max(2.0);
-    let columns = wide.max(((width_min - 2.0 * PADDING) / (ENTRY_W + ENTRY_GAP)).ceil());
-    let w = columns * (ENTRY_W + ENTRY_GAP) - ENTRY_GAP + 2.0 * PADDING;
+    let columns = wide.max(((width_min - 2.0 * PADDING) / (entry_w + ENTRY_GAP)).ceil());
+    let w = columns * (entry_w + ENTRY_GAP) - ENTRY_GAP + 2.0 * PADDING;
     let columns = columns as usize;
     let mut shapes = Vec::new();
     let room = w - 2.0 * PADDING;
@@ -361,9 +370,9 @@ pub(super) fn list(
         top += 20.0;
     }
     for (at, cluster) in clusters.iter().enumerate() {
-        let x = PADDING + (at % columns) as f64 * (ENTRY_W + ENTRY_GAP);
+        let x = PADDING + (at % columns) as f64 * (entry_w + ENTRY_GAP);
         let y = top + (at / columns) as f64 * (ENTRY_H + ENTRY_GAP);
-        entry(facts, cluster, Area::new(x, y, ENTRY_W, ENTRY_H), &mut shapes);
+        entry(facts, cluster, Area::new(x, y, entry_w, ENTRY_H), &mut shapes);
     }
     let rows = clusters.len().div_ceil(columns.max(1)) as f64;
     let h = top + rows * (ENTRY_H + ENTRY_GAP) - ENTRY_GAP + PADDING;

@@ -156,7 +156,8 @@ fn graph_draws_an_overview_one_site_or_one_zone_and_says_what_it_leaves_out() {
         "{said}"
     );
     assert!(
-        said.contains("Overview of 101 sites") && said.contains("Not drawn one by one: 102 zones"),
+        said.contains("Overview of 101 sites")
+            && said.contains("Not drawn one by one: 101 zones of the sites"),
         "{said}"
     );
     assert_eq!(overview, draw(&["--overview"]).0);

@@ -1,5 +1,5 @@
 //! What drawing costs, by the number of stations and of zones: the overview, one site, one zone, and everything on one sheet.
-//! `cargo bench -p penstock-picture`.
+//! `cargo bench -p penstock-picture`. With `PENSTOCK_PICTURES=<folder>`, it writes the documents there instead, for `penstock graph` and for eyes.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -14,7 +14,24 @@ use penstock_policy::model::Plant;
 const ASSETS: usize = 20;
 
 fn main() {
-    divan::main();
+    let Some(folder) = std::env::var_os("PENSTOCK_PICTURES") else {
+        return divan::main();
+    };
+    let keep = |name: &str, text: String| {
+        let path = std::path::Path::new(&folder).join(name);
+        std::fs::write(path, text).unwrap();
+    };
+    for count in [200, 500, 1000] {
+        keep(
+            &format!("equal-{count}.yaml"),
+            stations(count, ASSETS, Stations::Equal),
+        );
+        keep(
+            &format!("different-{count}.yaml"),
+            stations(count, ASSETS, Stations::Different),
+        );
+        keep(&format!("flat-{count}.yaml"), flat(count));
+    }
 }
 
 fn measure(bencher: Bencher<'_, '_>, plant: &Plant, view: &View) {
@@ -37,6 +54,12 @@ fn overview_of_different_stations(bencher: Bencher<'_, '_>, count: usize) {
         &read(stations(count, ASSETS, Stations::Different)),
         &View::Overview,
     );
+}
+
+#[divan::bench(args = [200, 1000], sample_count = 5)]
+fn reading_the_document_too(bencher: Bencher<'_, '_>, count: usize) {
+    let text = stations(count, ASSETS, Stations::Different);
+    bencher.bench_local(|| draw(&read(text.clone()), None, &View::Fitting));
 }
 
 #[divan::bench(args = [100, 200, 1000], sample_count = 5)]

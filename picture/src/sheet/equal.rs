@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
-use penstock_policy::ids::{AssetId, ConduitId, Digest, GatewayId, ZoneId};
+use penstock_policy::ids::{AssetId, ConduitId, Digest, GatewayId, SiteId, ZoneId};
 use penstock_policy::model::{Conduit, Flow, FlowEnd, Gateway};
 
 use super::{Cluster, Layer, Unit, UnitName};
@@ -29,9 +29,11 @@ pub(super) fn clusters<'a>(
         }
     }
     let layers = layers(facts, &units, drawn);
+    let mut gateways = own_gateways(facts, &units);
     let mut known: BTreeMap<Digest, usize> = BTreeMap::new();
     let mut clusters: Vec<Cluster<'a>> = Vec::new();
-    for (unit, layer) in units.into_iter().zip(layers) {
+    for (ix, (unit, layer)) in units.into_iter().zip(layers).enumerate() {
+        let gateways = gateways.remove(&ix).unwrap_or_default();
         let conduits: BTreeMap<&ConduitId, &Conduit> = unit
             .zones
             .iter()
@@ -40,7 +42,7 @@ pub(super) fn clusters<'a>(
             .copied()
             .collect();
         let same = known
-            .entry(signature(facts, &unit, &conduits))
+            .entry(signature(facts, &unit, &gateways, &conduits))
             .or_insert(clusters.len());
         match clusters.get_mut(*same) {
             Some(cluster) => cluster.units.push(unit),
@@ -51,6 +53,31 @@ pub(super) fn clusters<'a>(
         }
     }
     clusters
+}
+
+/// The gateways that belong to each unit: a site's, or those that are attached to one of the zones and no other.
+fn own_gateways<'a>(facts: &Facts<'a>, units: &[Unit<'a>]) -> BTreeMap<usize, Vec<&'a GatewayId>> {
+    let mut sites: BTreeMap<&SiteId, usize> = BTreeMap::new();
+    let mut zones: BTreeMap<&ZoneId, usize> = BTreeMap::new();
+    for (ix, unit) in units.iter().enumerate() {
+        match unit.name {
+            UnitName::Site(site) => drop(sites.insert(site, ix)),
+            UnitName::Zone(zone) => drop(zones.insert(zone, ix)),
+        }
+    }
+    let mut own: BTreeMap<usize, Vec<&'a GatewayId>> = BTreeMap::new();
+    for (id, gateway) in &facts.plant.gateways {
+        let attached = gateway
+            .interfaces
+            .values()
+            .filter_map(|side| zones.get(&side.zone));
+        let attached: BTreeSet<usize> = attached.copied().collect();
+        let one = attached.first().copied().filter(|_| attached.len() == 1);
+        if let Some(ix) = sites.get(&gateway.site).copied().or(one) {
+            own.entry(ix).or_default().push(id);
+        }
+    }
+    own
 }
 
 /// The layer of each unit: a site that more than one other is joined with is a centre.
@@ -144,7 +171,12 @@ fn codes(notices: &[Notice]) -> Vec<&str> {
 }
 
 /// What a unit says, whatever its parts are called.
-fn signature(facts: &Facts<'_>, unit: &Unit<'_>, conduits: &BTreeMap<&ConduitId, &Conduit>) -> Digest {
+fn signature(
+    facts: &Facts<'_>,
+    unit: &Unit<'_>,
+    gateways: &[&GatewayId],
+    conduits: &BTreeMap<&ConduitId, &Conduit>,
+) -> Digest {
     let mut colours = Colours::default();
     for id in &unit.zones {
         let Some(zone) = facts.plant.zones.get(*id) else {
@@ -189,12 +221,10 @@ fn signature(facts: &Facts<'_>, unit: &Unit<'_>, conduits: &BTreeMap<&ConduitId,
             .assets
             .insert(id, row([said(&(make, rest)), colours.zone(&asset.zone)]));
     }
-    if let UnitName::Site(site) = unit.name {
-        for id in facts.gateways_of(site) {
-            if let Some(gateway) = facts.plant.gateways.get(*id) {
-                let colour = row([said(&codes(facts.of_gateway(id))), of_gateway(gateway, &colours)]);
-                colours.gateways.insert(id, colour);
-            }
+    for id in gateways {
+        if let Some(gateway) = facts.plant.gateways.get(*id) {
+            let colour = row([said(&codes(facts.of_gateway(id))), of_gateway(gateway, &colours)]);
+            colours.gateways.insert(id, colour);
         }
     }
     // What is said of conduits alone stays as it is; what they link gets another colour in each round.

@@ -21,6 +21,8 @@ const PADDING: f64 = 11.0;
 const LINTEL_H: f64 = 24.0;
 /// Most lines of services.
 const SERVICE_LINES_MAX: usize = 2;
+/// What stays free for "+n" in the last of them.
+const REST_W: f64 = 48.0;
 /// Most conduits whose flows a tooltip lists.
 const TOLD_MAX: usize = 8;
 /// Most names of conduits or gateways on a card.
@@ -248,14 +250,16 @@ fn services(card: &Card<'_, '_>, top: f64, shapes: &mut Vec<Shape>) -> f64 {
         let more = names.len() - at - 1;
         // Room for "+n" stays free in the last line while there is more to come.
         let reserve = if more > 0 && line == SERVICE_LINES_MAX {
-            34.0
+            REST_W
         } else {
             0.0
         };
-        let w = (text::width(name, 10.0, Face::Mono) + 10.0).min(right - PADDING - 34.0);
+        let w = (text::width(name, 10.0, Face::Mono) + 10.0).min(right - PADDING - REST_W);
         if x + w > right - reserve {
             if line == SERVICE_LINES_MAX {
-                tag(&format!("+{}", more + 1), x, y, 30.0, shapes);
+                let rest = format!("+{}", more + 1);
+                let w = text::width(&rest, 10.0, Face::Mono) + 10.0;
+                tag(&rest, x, y, w.min(REST_W - 2.0), shapes);
                 break;
             }
             line += 1;

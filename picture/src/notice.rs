@@ -10,6 +10,9 @@ use super::text::{self, Face};
 /// Sentences in a tooltip.
 const SENTENCES_MAX: usize = 5;
 
+/// More different words than this are counted by their codes.
+const WORDS_MAX: usize = 4;
+
 /// `PC0151, PC0161 × 3`, and whether one of them is an error; `None` where all is well.
 pub(super) fn summary<'n>(notices: impl IntoIterator<Item = &'n Notice>) -> Option<(bool, String)> {
     let mut times: BTreeMap<&str, usize> = BTreeMap::new();
@@ -17,6 +20,14 @@ pub(super) fn summary<'n>(notices: impl IntoIterator<Item = &'n Notice>) -> Opti
     for notice in notices {
         *times.entry(&notice.words).or_default() += 1;
         error |= notice.error;
+    }
+    if times.len() > WORDS_MAX {
+        let mut codes: BTreeMap<&str, usize> = BTreeMap::new();
+        for (words, times) in times {
+            let code = words.split(" at ").next().unwrap_or(words);
+            *codes.entry(code).or_default() += times;
+        }
+        times = codes;
     }
     let words = times.iter().map(|(words, times)| match times {
         1 => (*words).to_owned(),

@@ -19,7 +19,7 @@ const NAMES_MAX: usize = 3;
 /// A long title widens its card up to this.
 const TITLE_WIDTH_MAX: f64 = 440.0;
 /// A line of a list: its least and its greatest width, its height, and what is free around it.
-const ENTRY_W_MIN: f64 = 180.0;
+const ENTRY_W_MIN: f64 = 232.0;
 const ENTRY_W_MAX: f64 = 300.0;
 const ENTRY_H: f64 = 38.0;
 const ENTRY_GAP: f64 = 8.0;

@@ -8,6 +8,9 @@ use penstock_policy::model::Conduit;
 
 use super::{Boxed, Cluster, Layer};
 
+/// One in so many boxes is kept for the cards with the most conduits, where nothing else makes room: more of their wires are not to be told apart.
+const KEPT: usize = 5;
+
 /// What a cluster is joined with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Partner<'a> {
@@ -52,7 +55,7 @@ pub(super) fn gather<'a>(
     if groups.len() > room_for {
         let mut heaviest: Vec<usize> = (0..clusters.len()).collect();
         heaviest.sort_by_key(|ix| (std::cmp::Reverse(weight.get(*ix)), *ix));
-        let rest = heaviest.split_off((room_for / 2).min(heaviest.len()));
+        let rest = heaviest.split_off((room_for / KEPT).min(heaviest.len()));
         let mut lists: BTreeMap<Layer, Vec<usize>> = BTreeMap::new();
         for ix in rest {
             if let Some(cluster) = clusters.get(ix) {

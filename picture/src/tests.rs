@@ -252,10 +252,12 @@ fn assert_scene_sound(scene: &Scene) {
     assert_wires_apart(scene, &view, &boxes);
 }
 
+/// Whose it is (gate and trunk), whether it is vertical, the line that it runs on, from, to.
+type Segment = ((usize, Option<usize>), bool, f64, f64, f64);
+
 /// No wire crosses a box, leaves the picture, or runs upon one that does not share its trunk.
 fn assert_wires_apart(scene: &Scene, view: &Area, boxes: &[Area]) {
-    // Who, vertical or not, the line that it runs on, from, to.
-    let mut segments: Vec<((usize, Option<usize>), bool, f64, f64, f64)> = Vec::new();
+    let mut segments: Vec<Segment> = Vec::new();
     for (wire, _) in &scene.wires {
         for pair in wire.points.windows(2) {
             let ((x1, y1), (x2, y2)) = (pair[0], pair[1]);

@@ -26,7 +26,7 @@ fn sound(plant: &Plant, view: &View) -> Scene {
 /// All words of a scene's blocks.
 fn words(scene: &Scene) -> String {
     let blocks = scene.rooms.iter().chain(&scene.cards).chain(&scene.frame);
-    let lines = blocks.flat_map(|placed| texts(placed)).map(|(words, _)| words);
+    let lines = blocks.flat_map(texts).map(|(words, _)| words);
     lines.collect::<Vec<_>>().join("\n")
 }
 

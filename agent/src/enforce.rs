@@ -463,6 +463,7 @@ fn nothing_permitted() -> Option<Plan> {
         tunnels: None,
         bound: BTreeMap::new(),
         unproven: Vec::new(),
+        frames: Vec::new(),
         requires: BTreeSet::new(),
         on_drift: OnDrift::Report,
         interfaces: Vec::new(),

@@ -242,7 +242,13 @@ fn enforcers(card: &Card<'_, '_>) -> (String, bool) {
 
 /// Services as tags, in at most [`SERVICE_LINES_MAX`] lines.
 fn services(card: &Card<'_, '_>, top: f64, shapes: &mut Vec<Shape>) -> f64 {
-    let names: BTreeSet<String> = card.flows().flat_map(services_of).map(service_words).collect();
+    let frames = card.conduits.iter().flat_map(|(_, conduit)| conduit.frames.values());
+    let names: BTreeSet<String> = card
+        .flows()
+        .flat_map(services_of)
+        .map(service_words)
+        .chain(frames.map(|flow| flow.frames.ether_type.word()))
+        .collect();
     let names: Vec<String> = names.into_iter().collect();
     let (mut x, mut y, mut line) = (PADDING, top, 1);
     let right = WIDTH - PADDING;
@@ -445,6 +451,9 @@ fn one<'a>(card: &Card<'_, 'a>, id: &'a ConduitId, conduit: &'a Conduit, words: 
     }
     if conduit.tunnel {
         words.push_str(" Runs in an encrypted tunnel between its gateways.");
+    }
+    for (name, flow) in &conduit.frames {
+        words.push_str(&format!(" {name}: frames from {flow}."));
     }
     for (name, flow) in &conduit.flows {
         let mut services: Vec<String> = services_of(flow).map(service_words).collect();

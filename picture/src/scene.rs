@@ -224,13 +224,15 @@ fn look(facts: &Facts<'_>, sheet: &Sheet<'_>, wire: &Wire) -> WireStyle {
         };
     };
     let end = if wire.half == Half::In { gate.to } else { gate.from };
+    let is_in = |zone: &ZoneId| sheet.box_of.get(zone) == Some(&end);
     let lies_in = |flow_end: &FlowEnd| {
         let zone = match flow_end {
             FlowEnd::Asset(id, _) => facts.plant.assets.get(id).map(|asset| &asset.zone),
             FlowEnd::Zone(id, _) => Some(id),
         };
-        zone.and_then(|zone| sheet.box_of.get(zone)) == Some(&end)
+        zone.is_some_and(is_in)
     };
+    let mut frames = gate.conduits.iter().flat_map(|(_, conduit)| conduit.frames.values());
     let flows = || {
         gate.conduits
             .iter()
@@ -240,7 +242,8 @@ fn look(facts: &Facts<'_>, sheet: &Sheet<'_>, wire: &Wire) -> WireStyle {
         class: box_class(facts, sheet, gate.to),
         must: flows().any(|flow| flow.must_flow),
         tunnel: gate.conduits.iter().any(|(_, conduit)| conduit.tunnel),
-        arrow: flows().any(|flow| flow.destinations.iter().any(lies_in)),
+        arrow: flows().any(|flow| flow.destinations.iter().any(lies_in))
+            || frames.any(|flow| is_in(&flow.to) || (flow.both && is_in(&flow.from))),
     }
 }
 

@@ -175,6 +175,7 @@ pub(crate) fn plant(title: &str, zones: &[(ZoneKind, usize)], conduits: &[(usize
                 minimum_assurance: None,
                 accountable: None,
                 flows: flows.collect(),
+                frames: BTreeMap::new(),
             },
         );
     }

@@ -187,6 +187,7 @@ fn add_conduit(plant: &mut Plant, number: usize, gateways: usize) {
             minimum_assurance: None,
             accountable: None,
             flows: BTreeMap::from([(id("polling"), flow)]),
+            frames: BTreeMap::new(),
         },
     );
 }

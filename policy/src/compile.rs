@@ -9,6 +9,7 @@
 
 mod assurance;
 mod flow_ids;
+mod frames;
 #[cfg(test)]
 mod tests;
 
@@ -155,6 +156,8 @@ impl<'a> Compiler<'a> {
             .filter_map(|(conduit, _)| Some(((*conduit).clone(), self.grants.get(conduit)?.clone())))
             .collect();
         let break_glass = self.break_glass(id, gateway);
+        let crossing = self.conduits.get(id).into_iter().flatten();
+        let frames = crossing.flat_map(|(id, conduit)| frames::rules(gateway, id, conduit));
         let mut plan = Plan {
             format: PLAN_FORMAT.to_owned(),
             plant: self.plant.id.clone(),
@@ -169,6 +172,7 @@ impl<'a> Compiler<'a> {
             }),
             rules,
             bridges,
+            frames: frames.collect(),
             grants,
             windows: self.windows(id, gateway)?,
             interlock: self.interlock(id, gateway)?,
@@ -367,6 +371,9 @@ fn requires(gateway: &Gateway, plan: &Plan) -> BTreeSet<Capability> {
     }
     if plan.break_glass.is_some() {
         needed.insert(Capability::of(Capability::OVERRIDES));
+    }
+    if !plan.frames.is_empty() {
+        needed.insert(Capability::of(Capability::FRAMES));
     }
     if plan.weighs() {
         needed.insert(Capability::of(Capability::ASSURANCE));

@@ -5,6 +5,7 @@
 //! not argued from the document but compared from their compiled plans.
 
 mod flow;
+mod frames;
 mod gateway;
 mod granted;
 mod numbers;
@@ -96,6 +97,7 @@ impl Effect {
 #[allow(missing_docs)] // The nouns of the plant document.
 pub enum Subject {
     Flow { conduit: ConduitId, flow: FlowName },
+    Frames { conduit: ConduitId, flow: FlowName },
     Conduit(ConduitId),
     Zone(ZoneId),
     Asset(AssetId),
@@ -150,6 +152,7 @@ pub(crate) fn diff_of_plans(old: Option<(&Plant, &Plans)>, (new, after): (&Plant
     let mut changes = Vec::new();
     let none = BTreeMap::new();
     flow::changes((old, before.unwrap_or(&none)), (new, after), &mut changes);
+    frames::changes(old, new, &mut changes);
     record::changes(old, new, &mut changes);
     changes.sort_by(|a, b| (&a.subject, a.effect).cmp(&(&b.subject, b.effect)));
     Diff {
@@ -208,6 +211,7 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flow { conduit, flow } => write!(f, "flow {conduit}/{flow}"),
+            Self::Frames { conduit, flow } => write!(f, "frames {conduit}/{flow}"),
             Self::Conduit(id) => write!(f, "conduit {id}"),
             Self::Zone(id) => write!(f, "zone {id}"),
             Self::Asset(id) => write!(f, "asset {id}"),

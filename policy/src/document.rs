@@ -10,6 +10,7 @@ pub mod definitions;
 pub(crate) mod expand;
 pub mod files;
 pub mod format;
+pub(crate) mod frames;
 pub(crate) mod grammar;
 pub mod limits;
 mod merge;

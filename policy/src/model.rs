@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-pub use conduit::{BridgeSource, Conduit, Enforcer, Flow, FlowEnd, Service};
+pub use conduit::{BridgeSource, Conduit, Enforcer, Flow, FlowEnd, FrameFlow, Service};
 pub use gateway::{Gateway, Interface, ManagementAccess, SafeToChange, Site, TunnelEnd};
 pub use overriders::{LONGEST_DEFAULT_S, Overrider, Overriders};
 pub use people::{Approver, ApproverSet, Owner};

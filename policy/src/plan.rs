@@ -11,6 +11,7 @@
 
 mod assurance;
 mod format1;
+mod frames;
 mod grants;
 mod shared;
 mod well_formed;
@@ -24,6 +25,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use self::assurance::{FlowSide, Unproven, WeakEnd};
+pub use self::frames::FrameRule;
 pub use self::grants::{Grant, moment, opened_by};
 pub use crate::break_glass::BreakGlass;
 pub use crate::change::{AskedFrom, ChangeWindows, Condition, Interlock, Window};
@@ -62,6 +64,9 @@ pub struct Plan {
     pub rules: Vec<Rule>,
     /// What the gateway itself carries from one broker to another, by conduit and flow name.
     pub bridges: Vec<Bridge>,
+    /// What crosses beside IP, by conduit and name; on a bridged gateway only. Left out of the bytes where there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frames: Vec<FrameRule>,
     /// The conduits that are open only while a grant of remote access lasts, each with its grants (none: nothing opens it); all
     /// others stand open. A plan from before grants has none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -123,6 +128,8 @@ impl Capability {
     pub const TUNNEL: &str = "tunnel";
     /// What a client may do by the role in its certificate.
     pub const ROLES: &str = "roles";
+    /// Frames other than IP and ARP, told apart by EtherType, VLAN, MAC address and APPID, on a bridge.
+    pub const FRAMES: &str = "frames";
     /// Addresses held to MAC addresses on each packet, and denials of what proves too little.
     pub const ASSURANCE: &str = "assurance";
 

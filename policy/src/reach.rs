@@ -26,7 +26,7 @@ use crate::model::{Conduit, Enforcer, FlowEnd, Plant};
 use crate::neighbours::crossings;
 use crate::plan::{Grant, opened_by};
 use crate::protocol::Operations;
-use crate::terms::{Enforcement, Transport};
+use crate::terms::{Enforcement, Frames, Transport};
 use crate::words::and;
 
 /// What lets traffic from one zone into another.
@@ -51,6 +51,15 @@ pub enum Permit {
         bridged: bool,
         /// The conduit is open only while one of these grants of remote access lasts; `None`: it stands open.
         granted: Option<Vec<Grant>>,
+    },
+    /// Frames other than IP that bridged gateways let pass.
+    Frames {
+        /// The conduit.
+        conduit: ConduitId,
+        /// Their name in it.
+        flow: FlowName,
+        /// Which frames.
+        frames: Frames,
     },
     /// Both zones only observe: anything passes the gateway between them, and is recorded.
     Observed {
@@ -157,6 +166,17 @@ impl<'a> Steps<'a> {
             if !conduit.enforced_by.is_gateways() {
                 steps.add_elsewhere(plant, conduit_id, conduit);
                 continue;
+            }
+            for (name, flow) in &conduit.frames {
+                let back = flow.both.then_some((&flow.to, &flow.from));
+                for (from, to) in std::iter::once((&flow.from, &flow.to)).chain(back) {
+                    let way = Permit::Frames {
+                        conduit: conduit_id.clone(),
+                        flow: name.clone(),
+                        frames: flow.frames.clone(),
+                    };
+                    steps.add(from, to, way);
+                }
             }
             for (name, flow) in &conduit.flows {
                 let names = |ends: &[FlowEnd]| ends.iter().map(FlowEnd::name).collect::<Vec<_>>();
@@ -272,7 +292,9 @@ impl<'a> Steps<'a> {
         };
         let opens = |from: &ZoneId| {
             let mut sources = conduit.flows.values().flat_map(|flow| &flow.sources);
+            let mut frames = conduit.frames.values();
             sources.any(|end| zone_of(plant, end) == Some(from))
+                || frames.any(|flow| flow.from == *from || (flow.both && flow.to == *from))
         };
         for (from, to) in [(&conduit.from, &conduit.to), (&conduit.to, &conduit.from)] {
             if by.is_none() || opens(from) {
@@ -338,6 +360,14 @@ impl fmt::Display for Permit {
             } => write!(
                 f,
                 "what {by} lets pass of the conduit {conduit}, which no gateway of the plant enforces: it counts as anything"
+            ),
+            Self::Frames {
+                conduit,
+                flow,
+                frames,
+            } => write!(
+                f,
+                "{conduit}/{flow}: frames of {frames}, in which nothing is read"
             ),
             Self::Observed { gateway } => write!(f, "anything, as both zones only observe at {gateway}"),
             Self::Flow {

@@ -11,6 +11,7 @@ mod break_glass;
 mod conduits;
 mod elsewhere;
 mod flows;
+mod frames;
 mod gateways;
 mod granted;
 mod inside;

@@ -33,9 +33,10 @@
 //!   as assumed.
 //! - ICMP echo: by the request.
 //!
-//! Which operations an inspected connection may carry: [`permitted`].
+//! Which operations an inspected connection may carry: [`permitted`]. What becomes of a frame that carries neither IP nor ARP: [`decide_frame`].
 
 mod decide;
+mod frames;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -45,6 +46,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 pub use self::decide::{Permissions, decide, for_others, matching, mode, permitted};
+pub use self::frames::{FrameVerdict, decide_frame};
 pub use self::words::CarriedError;
 use crate::ids::{ConduitId, FlowId, FlowName, ZoneId};
 use crate::plan::{Grant, WeakEnd};

@@ -147,6 +147,7 @@ pub(crate) fn conduit(from: &str, to: &str, flows: Vec<(&str, Flow)>) -> Conduit
         minimum_assurance: None,
         accountable: None,
         flows: flows.into_iter().map(|(name, flow)| (id(name), flow)).collect(),
+        frames: BTreeMap::new(),
     }
 }
 

@@ -6,9 +6,9 @@ use std::fmt;
 
 use ipnet::IpNet;
 
-use crate::model::{Flow, FlowEnd, Service};
+use crate::model::{Flow, FlowEnd, FrameFlow, Service};
 use crate::plan::Broker;
-use crate::terms::{Answers, NumberRange, OnRefusal, PortRange, Tls, Transport};
+use crate::terms::{Answers, Frames, NumberRange, OnRefusal, PortRange, Tls, Transport};
 
 /// A list of ports as people write it: `502,1000-1010`.
 pub fn port_words(ports: &[PortRange]) -> String {
@@ -60,6 +60,49 @@ impl fmt::Display for FlowEnd {
             Self::Zone(_, networks) => networks.iter().map(ToString::to_string).collect(),
         };
         write!(f, "{} ({})", self.name(), places.join(", "))
+    }
+}
+
+/// Numbers of applications as `0x0001`, `0x0001-0x00ff`.
+pub fn appid_words(ids: &[NumberRange]) -> String {
+    let words = ids.iter().map(|range| match range.first == range.last {
+        true => format!("{:#06x}", range.first),
+        false => format!("{:#06x}-{:#06x}", range.first, range.last),
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// `goose (EtherType 0x88b8) of VLAN 10, to 01:0c:cd:01:00:00/40, APPID 0x0001-0x0004`.
+impl fmt::Display for Frames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.ether_type)?;
+        let vlans: Vec<String> = self
+            .vlans
+            .iter()
+            .map(|vlan| match vlan {
+                0 => "no VLAN".to_owned(),
+                vlan => format!("VLAN {vlan}"),
+            })
+            .collect();
+        if self.vlans != [0] {
+            write!(f, " of {}", vlans.join(" or "))?;
+        }
+        if let Some(blocks) = &self.destinations {
+            let blocks: Vec<String> = blocks.iter().map(ToString::to_string).collect();
+            write!(f, ", to {}", blocks.join(", "))?;
+        }
+        match &self.appids {
+            Some(ids) => write!(f, ", APPID {}", appid_words(ids)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `control to cell, and back: profinet-rt (EtherType 0x8892)`.
+impl fmt::Display for FrameFlow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let back = if self.both { ", and back" } else { "" };
+        write!(f, "{} to {}{back}: {}", self.from, self.to, self.frames)
     }
 }
 

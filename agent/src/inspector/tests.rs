@@ -97,6 +97,7 @@ pub(super) fn plan(port: u16, operations: Option<Operations>, enforcement: Enfor
         tunnels: None,
         bound: std::collections::BTreeMap::new(),
         unproven: Vec::new(),
+        frames: Vec::new(),
         open: std::collections::BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
     }

@@ -368,6 +368,7 @@ fn plan(wanted: Option<Wanted>) -> Plan {
         tunnels: None,
         bound: std::collections::BTreeMap::new(),
         unproven: Vec::new(),
+        frames: Vec::new(),
         open: Default::default(),
         excepted: Default::default(),
     }

@@ -414,6 +414,7 @@ pub(crate) fn granted(from_ms: u64, until_ms: u64) -> Plan {
         tunnels: None,
         bound: BTreeMap::new(),
         unproven: Vec::new(),
+        frames: Vec::new(),
         open: BTreeSet::new(),
         excepted: BTreeMap::new(),
     }

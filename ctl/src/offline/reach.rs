@@ -76,6 +76,9 @@ pub struct WayLine {
     /// Who enforces that conduit; absent if nobody does yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enforced_by: Option<String>,
+    /// Frames other than IP that bridged gateways let pass (with `flow`, their name); absent where it is about connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frames: Option<String>,
 }
 
 impl From<Permit> for WayLine {
@@ -101,6 +104,16 @@ impl From<Permit> for WayLine {
                 granted: granted.map(|grants| opened_by(&grants)),
                 unenforced: None,
                 enforced_by: None,
+                frames: None,
+            },
+            Permit::Frames {
+                conduit,
+                flow,
+                frames,
+            } => Self {
+                flow: Some(format!("{conduit}/{flow}")),
+                frames: Some(frames.to_string()),
+                ..Self::default()
             },
             Permit::Observed { gateway } => Self {
                 observed_at: Some(gateway.to_string()),

@@ -242,7 +242,10 @@ fn signature(
                 conduit.tunnel,
                 facts.limited.contains(id),
             );
-            (*id, said(&(levels, ways, codes(facts.of_conduit(id)))))
+            let frames = conduit.frames.values();
+            let frames = frames.map(|flow| said(&(flow.from == conduit.from, flow.both, &flow.frames)));
+            let colour = [said(&(levels, ways, codes(facts.of_conduit(id)))), bag(frames)];
+            (*id, row(colour))
         })
         .collect();
     let mut last = Vec::new();

@@ -9,11 +9,11 @@ use proptest::prelude::*;
 use super::{GRANTED_MS, flow};
 use crate::ids::{ApproverId, ConduitId, Digest, FlowName, GatewayId, GrantId, NameError, SiteId, ZoneId};
 use crate::model::{
-    Approver, ApproverSet, Asset, Conduit, Flow, Gateway, Interface, ManagementAccess, Overrider, Overriders,
-    Plant, PublicKey, RemoteAccess, Site, SlVector, Zone, ZoneKind,
+    Approver, ApproverSet, Asset, Conduit, Flow, FrameFlow, Gateway, Interface, ManagementAccess, Overrider,
+    Overriders, Plant, PublicKey, RemoteAccess, Site, SlVector, Zone, ZoneKind,
 };
 use crate::plan::moment;
-use crate::terms::{Enforcement, GatewayMode, OnAgentLoss, OnDrift};
+use crate::terms::{Enforcement, EtherType, Frames, GatewayMode, OnAgentLoss, OnDrift};
 
 /// Small numbers from which a plant is built; any numbers give a valid one.
 #[derive(Debug, Clone)]
@@ -398,6 +398,11 @@ fn add_conduit(plant: &mut Plant, index: usize, numbers: &[u8; 6], flows: &[flow
             },
         );
     }
+    let granted = only_by_grant || plant.remote_access.values().any(|access| access.conduit == id);
+    let frames = match granted {
+        true => BTreeMap::new(),
+        false => frames(plant, (&from, &to), &via, *loss),
+    };
     plant.conduits.insert(
         id,
         Conduit {
@@ -417,8 +422,48 @@ fn add_conduit(plant: &mut Plant, index: usize, numbers: &[u8; 6], flows: &[flow
             minimum_assurance: None,
             accountable: None,
             flows,
+            frames,
         },
     );
+}
+
+/// Frames other than IP, where all gateways between are bridges on which each of the two zones has its sides to itself.
+fn frames(
+    plant: &Plant,
+    (from, to): (&ZoneId, &ZoneId),
+    via: &BTreeSet<GatewayId>,
+    number: u8,
+) -> BTreeMap<FlowName, FrameFlow> {
+    let is_alone = |interface: &Interface| {
+        !side(interface).any(|zone| zone == from || zone == to) || interface.behind.is_empty()
+    };
+    let bridged = |id: &GatewayId| {
+        let gateway = plant.gateways.get(id);
+        gateway.is_some_and(|gateway| {
+            gateway.mode == GatewayMode::Bridged && gateway.interfaces.values().all(is_alone)
+        })
+    };
+    if via.is_empty() || !via.iter().all(bridged) {
+        return BTreeMap::new();
+    }
+    let kinds = [0x8892_u16, 0x88b8, 0x88f7];
+    let kind = pick(&kinds, number / 4).and_then(|kind| EtherType::try_from(*kind).ok());
+    let frames = kind.map(|ether_type| FrameFlow {
+        title: None,
+        from: if number % 2 == 0 { from.clone() } else { to.clone() },
+        to: if number % 2 == 0 { to.clone() } else { from.clone() },
+        both: number / 2 % 2 == 0,
+        frames: Frames {
+            ether_type,
+            vlans: if number / 8 % 2 == 0 { vec![0] } else { vec![0, 10] },
+            destinations: None,
+            appids: None,
+        },
+    });
+    frames
+        .map(|flow| (name("frames".to_owned()), flow))
+        .into_iter()
+        .collect()
 }
 
 fn pick<T>(items: &[T], number: u8) -> Option<&T> {

@@ -200,7 +200,7 @@ pub const FINDING_CODES: &[FindingCode] = &[
     warning(
         "PC0143",
         "A flow into a safety zone may do anything that its protocol can do.",
-        "Either its service has operations that could be limited, and `allow: any` leaves them all open; or it is written as a port, among them one where such a protocol is spoken, or as a port of which nothing is known. Name the service, and list the operations that it needs under `allow`. It is a note where the service is named and no gateway can read its protocol yet.",
+        "Either its service has operations that could be limited, and `allow: any` leaves them all open; or it is written as a port, among them one where such a protocol is spoken, or as a port of which nothing is known. Name the service, and list the operations that it needs under `allow`. It is a note where the service is named and no gateway can read its protocol yet, and for frames other than IP, in which nothing is read.",
     ),
     warning(
         "PC0144",

@@ -9,7 +9,7 @@ use super::Findings;
 use super::assurance::{self, declared_networks};
 use super::spans::{Spans, ports};
 use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
-use crate::model::{Asset, Conduit, Flow, FlowEnd, Plant, Service};
+use crate::model::{Asset, Conduit, Flow, FlowEnd, FrameFlow, Plant, Service};
 use crate::plan::{
     Bridge, Broker, Capability, Endpoint, FlowSide, Grant, Observing, Plan, PlanInterface, Rule, Unproven,
 };
@@ -177,6 +177,10 @@ pub(super) fn check(plant: &Plant, index: &Index<'_>, plan: &Plan, findings: &mu
         let words = format!("flow {conduit}/{flow} is declared for this gateway but not in its plan");
         findings.error("PC0114", words, RECOMPILE);
     }
+    if !crosses_as_declared(plant, index, plan) {
+        let words = "the plan lets other frames beside IP cross than its conduits declare".to_owned();
+        findings.error("PC0113", words, RECOMPILE);
+    }
     if plan.grants != index.grants_of(&plan.gateway) {
         let words = "the plan opens a conduit at other times than its grants of remote access say".to_owned();
         findings.error("PC0118", words, RECOMPILE);
@@ -198,6 +202,33 @@ pub(super) fn check(plant: &Plant, index: &Index<'_>, plan: &Plan, findings: &mu
         findings.error("PC0113", words, RECOMPILE);
     }
     sides(plant, index, plan, findings);
+}
+
+/// Whether the frames other than IP that cross are those of the gateway's conduits, each between all the sides of its two zones, and the
+/// agent has to tell them apart.
+fn crosses_as_declared(plant: &Plant, index: &Index<'_>, plan: &Plan) -> bool {
+    let sides = |zone: &ZoneId| -> BTreeSet<&String> {
+        let gateway = plant.gateways.get(&plan.gateway).into_iter();
+        let sides = gateway.flat_map(|gateway| &gateway.interfaces);
+        let of_zone = sides.filter(|(_, side)| side.zone == *zone || side.behind.contains(zone));
+        of_zone.map(|(name, _)| name).collect()
+    };
+    let mut declared: BTreeMap<(&ConduitId, &FlowName), &FrameFlow> = BTreeMap::new();
+    for (id, conduit) in index.conduits.get(&plan.gateway).into_iter().flatten() {
+        declared.extend(conduit.frames.iter().map(|(name, flow)| ((*id, name), flow)));
+    }
+    let planned_alike = plan.frames.iter().all(|rule| {
+        let Some(flow) = declared.remove(&(&rule.conduit, &rule.flow)) else {
+            return false;
+        };
+        let (planned, meant) = (&rule.frames, &flow.frames);
+        rule.both == flow.both
+            && rule.from.iter().collect::<BTreeSet<_>>() == sides(&flow.from)
+            && rule.to.iter().collect::<BTreeSet<_>>() == sides(&flow.to)
+            && planned.cover(meant)
+            && meant.cover(planned)
+    });
+    planned_alike && declared.is_empty() && (plan.frames.is_empty() || required(plan, Capability::FRAMES))
 }
 
 /// What of a flow the plan denies since it proves too little.

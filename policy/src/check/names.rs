@@ -35,9 +35,9 @@ fn is_in(plant: &Plant, kind: Defined, name: &str) -> bool {
         Defined::Flow => name.split_once('/').is_some_and(|(conduit, flow)| {
             let conduit = conduit.parse().ok().and_then(|id| plant.conduits.get(&id));
             let flow = flow.parse().ok();
-            conduit
-                .zip(flow)
-                .is_some_and(|(conduit, flow)| conduit.flows.contains_key(&flow))
+            conduit.zip(flow).is_some_and(|(conduit, flow)| {
+                conduit.flows.contains_key(&flow) || conduit.frames.contains_key(&flow)
+            })
         }),
         Defined::Conduit => name.parse().is_ok_and(|id| plant.conduits.contains_key(&id)),
         Defined::Zone => name.parse().is_ok_and(|id| plant.zones.contains_key(&id)),

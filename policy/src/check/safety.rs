@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 
 use super::{Findings, Severity};
 use crate::document::services::services;
+use crate::ids::ZoneId;
 use crate::model::{Flow, FlowEnd, Plant, ZoneKind};
 use crate::protocol::vocabulary::Effect;
 use crate::protocol::{Carrier, NamedService};
@@ -63,6 +64,20 @@ pub(super) fn check(plant: &Plant, findings: &mut Findings) {
         }
     }
     for (id, conduit) in &plant.conduits {
+        for (name, flow) in &conduit.frames {
+            let into = std::iter::once(&flow.to).chain(flow.both.then_some(&flow.from));
+            if into
+                .into_iter()
+                .any(|zone| kind(plant, zone) == Some(ZoneKind::Safety))
+            {
+                findings.add(
+                    Severity::Note,
+                    "PC0143",
+                    format!("frames {id}/{name} may do anything in a safety zone: no gateway reads what is in them"),
+                    "limit them by `to_mac`, `vlan` and, where they have one, `appid` to what the safety zone needs",
+                );
+            }
+        }
         for (name, flow) in &conduit.flows {
             if !flow.destinations.iter().any(|end| is_safety(plant, end)) {
                 continue;
@@ -84,8 +99,11 @@ fn is_safety(plant: &Plant, end: &FlowEnd) -> bool {
         FlowEnd::Asset(asset, _) => plant.assets.get(asset).map(|asset| &asset.zone),
         FlowEnd::Zone(zone, _) => Some(zone),
     };
-    zone.and_then(|zone| plant.zones.get(zone))
-        .is_some_and(|zone| zone.kind == ZoneKind::Safety)
+    zone.and_then(|zone| kind(plant, zone)) == Some(ZoneKind::Safety)
+}
+
+fn kind(plant: &Plant, zone: &ZoneId) -> Option<ZoneKind> {
+    plant.zones.get(zone).map(|zone| zone.kind)
 }
 
 /// Judged by what can pass, not by what the service is called: a port says less than a protocol's name, and is never
@@ -193,6 +211,9 @@ fn only_reads(way: &Permit) -> bool {
         } => operations
             .effects()
             .all(|effect| effect.is_some_and(|effect| effect <= Effect::Read)),
-        Permit::Flow { operations: None, .. } | Permit::Observed { .. } | Permit::Elsewhere { .. } => false,
+        Permit::Flow { operations: None, .. }
+        | Permit::Frames { .. }
+        | Permit::Observed { .. }
+        | Permit::Elsewhere { .. } => false,
     }
 }

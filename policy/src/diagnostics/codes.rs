@@ -145,6 +145,8 @@ codes! {
         "`server_name` is the name that the server's certificate bears, such as `broker.example`: labels of letters, digits and `-` with dots between them, no `*`, no port. Where the certificate bears the server's address, leave the key out."
     223 Error NotACodeDigest "This is not the digest of a sealed code."
         "Under `break_glass`, `sealed` holds digests: `sha256:` and 64 hexadecimal digits, as `penstock override seal` prints them. The code itself is on paper in its envelope and nowhere else. If it was written into the document, it is no longer a secret: make another, and seal that."
+    224 Error NotAnEtherType "This is not an EtherType that can be permitted."
+        "An EtherType is a known name (`profinet-rt`, `goose`, `ptp` …) or four hexadecimal digits, `0x8892`. Those that carry packets or frames of other kinds inside (IPv4, IPv6, ARP, tags, tunnels, labels, MACsec) are refused: whatever is in them would pass every rule. IP is permitted by `flows`, and frames in a VLAN by `vlan`. Those that no bridge passes on (LLDP, EAPOL, flow control, LACP) are refused since a permit would change nothing."
 
     301 Error UnknownName "Nothing of that name exists in the document."
         "Sites, gateways, zones, assets, conduits and approvers are referred to by the names under which they are defined. The help names the nearest one."
@@ -277,6 +279,11 @@ codes! {
     652 Error RoleBeyondFlow "A role lists an operation that its flow does not allow."
         "A role only takes away: an operation passes where the flow's `allow` permits it and the client's role does. What `allow` permits nothing of, no role can use. Add the operation to `allow`, or take it out of the role."
 
+    653 Error FramesNotBridged "Frames other than IP would have to cross a gateway that routes."
+        "A router takes the packet out of its frame and forwards IP alone, so PROFINET RT, GOOSE, sampled values or PTP end there. Only a bridged gateway (`mode: bridged`, a bump in the wire) lets such frames pass. Remove them from the conduit, lead it through bridged gateways alone (`via`), or bridge this one."
+    654 Error FramesUnfit "These frames cannot be permitted as they are written."
+        "A bridge sees of such a frame its port, its EtherType, its VLAN, its MAC addresses and, of GOOSE, sampled values and their management, the APPID; no zone's address, nobody's proof of identity. So each of the conduit's zones has sides of its own at the gateway, with no other zone behind them; the conduit stands open, in no tunnel, and asks for no assurance; and `appid` belongs to the kinds that have one. Give the frames a conduit of their own where they do not fit into this one."
+
     701 Error ThresholdUnreachable "There are fewer approvers than a release needs."
         "`threshold` is the number of different people who must sign. It is at least 1 and at most the number of `people`."
     702 Error SharedKey "Two people have the same key."
@@ -300,7 +307,7 @@ codes! {
     711 Warning StandsWithoutGrant "The conduit stands open once its last grant is gone."
         "A conduit that a grant of remote access names is open during its grants only. When the last one is taken out of the document, nothing says so any longer, and the conduit is open at all times. Write `only_by_grant: yes` at the conduit: it then stays closed without a grant, and grants that are over can be removed."
     712 Error NotByGrant "This cannot hang on a grant of remote access."
-        "Grants open a conduit for a person and a time. A flow that must flow, or a bridge that carries messages by itself, would stand still between them; `only_by_grant: no` contradicts a grant that names the conduit. Put what stands at all times into a conduit of its own."
+        "Grants open a conduit for a person and a time. A flow that must flow, or a bridge that carries messages by itself, would stand still between them, and frames other than IP would never stand still; `only_by_grant: no` contradicts a grant that names the conduit. Put what stands at all times into a conduit of its own."
     713 Error EmergencyThreshold "An emergency needs more signatures than any other release, and no more than there are approvers."
         "An emergency skips the change window, the shadow and the soak between waves: what others would notice in that time, more people have to see before they sign. `emergency_threshold` is higher than `threshold`; where `threshold` is the number of `people` already, it is that number too. Without the key there are no emergencies, and every release waits for its windows."
     714 Error OverriddenByNobody "Nobody can override a gateway by this."

@@ -157,9 +157,10 @@ fn records<K: Ord + Clone + Display, T: PartialEq + Serialize>(
             (None, Some(_)) => (Effect::Added, vec!["is new".to_owned()]),
             (Some(_), None) => (Effect::Removed, vec!["is gone".to_owned()]),
             (Some(old), Some(new)) if old != new => {
-                // Flows have changes of their own.
+                // Flows and frames have changes of their own.
                 let mut fields = differing_fields(old, new);
                 fields.remove("flows");
+                fields.remove("frames");
                 if fields.is_empty() {
                     continue;
                 }

@@ -13,7 +13,7 @@ use crate::diagnostics::source::{Place, Sources};
 /// What kind of thing is defined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Defined {
-    /// `CONDUIT/FLOW`.
+    /// `CONDUIT/FLOW`, and frames other than IP likewise.
     Flow,
     /// A conduit.
     Conduit,
@@ -53,9 +53,12 @@ impl Definitions {
             .into_iter()
             .flat_map(|table| table.readable());
         for (conduit, _, record) in conduits {
-            for (flow, named) in record.flows.value().into_iter().flat_map(|table| &table.0) {
+            let flows = record.flows.value().into_iter().flat_map(|table| &table.0);
+            let frames = record.frames.value().into_iter().flat_map(|table| &table.0);
+            let places = flows.map(|(name, named)| (name, named.key_place));
+            for (name, place) in places.chain(frames.map(|(name, named)| (name, named.key_place))) {
                 all.places
-                    .insert((Defined::Flow, format!("{conduit}/{flow}")), named.key_place);
+                    .insert((Defined::Flow, format!("{conduit}/{name}")), place);
             }
         }
         all

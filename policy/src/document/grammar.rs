@@ -5,6 +5,7 @@
 
 mod accepted;
 mod enforced_by;
+mod frames;
 mod templates;
 
 use std::net::IpAddr;
@@ -32,6 +33,7 @@ use crate::terms::{Answers, Assurance, Enforcement, GatewayMode, OnAgentLoss, On
 
 pub(crate) use self::accepted::Accepted;
 pub(crate) use self::enforced_by::EnforcedBy;
+pub(crate) use self::frames::FrameFlow;
 pub(crate) use self::templates::ZonesOrGroups;
 use self::templates::{Groups, Stations, Templates};
 
@@ -296,8 +298,10 @@ record! {
         optional minimum_assurance: Assurance,
         /// The accountable organisation or role.
         optional accountable: Text,
-        /// What may flow, by name.
-        required flows: Table<FlowName, Flow>,
+        /// What may flow, by name. Required where there are no `frames`.
+        optional flows: Table<FlowName, Flow>,
+        /// What crosses bridged gateways beside IP, by name: PROFINET RT, GOOSE, PTP and the like.
+        optional frames: Table<FlowName, FrameFlow>,
     }
 }
 

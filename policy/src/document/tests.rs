@@ -16,6 +16,7 @@ mod codes;
 mod effects;
 mod elsewhere;
 mod examples;
+mod frames;
 mod inside;
 mod properties;
 mod roles;

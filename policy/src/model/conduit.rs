@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::SlVector;
 use crate::ids::{AssetId, FlowName, GatewayId, ZoneId};
 use crate::protocol::{Operations, Protocol, Roles};
-use crate::terms::{Answers, Assurance, OnAgentLoss, OnRefusal, Tls, Transport};
+use crate::terms::{Answers, Assurance, Frames, OnAgentLoss, OnRefusal, Tls, Transport};
 
 /// Who lets pass what a conduit declares, and nothing else.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -60,8 +60,26 @@ pub struct Conduit {
     pub minimum_assurance: Option<Assurance>,
     /// Accountable organisation or role.
     pub accountable: Option<String>,
-    /// Flows by name; never empty.
+    /// Flows by name; empty only where there are `frames`.
     pub flows: BTreeMap<FlowName, Flow>,
+    /// What crosses a bridged gateway beside IP, by name. Left out of the record where there is none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub frames: BTreeMap<FlowName, FrameFlow>,
+}
+
+/// Frames other than IP that a bridged gateway lets pass from one zone of the conduit to the other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FrameFlow {
+    /// For people.
+    pub title: Option<String>,
+    /// The zone that they come from.
+    pub from: ZoneId,
+    /// The conduit's other zone.
+    pub to: ZoneId,
+    /// Whether the same frames also pass the other way.
+    pub both: bool,
+    /// Which frames.
+    pub frames: Frames,
 }
 
 /// One flow.

@@ -81,6 +81,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Plan, PlanError> {
         management: plan.management,
         rules: plan.rules,
         bridges: plan.bridges,
+        frames: Vec::new(),
         grants: BTreeMap::new(),
         windows: None,
         interlock: None,

@@ -5,6 +5,7 @@
 //! take a limit for met, so a capability that is needed and not required refuses the plan whole.
 
 mod assurance;
+mod frames;
 mod tunnels;
 
 use std::collections::BTreeSet;
@@ -42,6 +43,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), String> {
     break_glass(plan)?;
     interfaces(plan)?;
     assurance::check(plan)?;
+    frames::check(plan)?;
     tunnels::check(plan)
 }
 

@@ -35,6 +35,7 @@ fn pairs(changes: &PairChanges) -> Vec<(String, bool, Vec<String>)> {
     let pairs = changes.pairs.iter().map(|pair| {
         let ways = pair.ways.iter().map(|way| match way {
             Permit::Flow { conduit, flow, .. } => format!("{conduit}/{flow}"),
+            Permit::Frames { conduit, flow, .. } => format!("{conduit}/{flow}"),
             Permit::Observed { gateway } => format!("observed at {gateway}"),
             Permit::Elsewhere { conduit, .. } => format!("elsewhere by {conduit}"),
         });
@@ -320,7 +321,7 @@ fn acts(steps: &Steps<'_>, from: &ZoneId, to: &ZoneId) -> Vec<Permit> {
 fn same(one: &Permit, other: &Permit) -> bool {
     match (one, other) {
         (Permit::Observed { .. } | Permit::Elsewhere { .. }, _) => true,
-        (Permit::Flow { .. }, Permit::Observed { .. } | Permit::Elsewhere { .. }) => false,
+        (Permit::Frames { frames, .. }, Permit::Frames { frames: others, .. }) => frames == others,
         (
             Permit::Flow {
                 destinations,
@@ -339,6 +340,7 @@ fn same(one: &Permit, other: &Permit) -> bool {
                 ..
             },
         ) => (destinations, transport, operations, bridged, granted) == (others, by, only, carried, during),
+        _ => false,
     }
 }
 
@@ -427,7 +429,9 @@ proptest! {
 fn may_cover(one: &Permit, other: &Permit) -> bool {
     match (one, other) {
         (Permit::Observed { .. } | Permit::Elsewhere { .. }, _) => true,
-        (Permit::Flow { .. }, Permit::Observed { .. } | Permit::Elsewhere { .. }) => false,
+        (Permit::Frames { frames, .. }, Permit::Frames { frames: others, .. }) => {
+            frames.ether_type == others.ether_type
+        }
         (
             Permit::Flow {
                 transport, bridged, ..
@@ -438,5 +442,6 @@ fn may_cover(one: &Permit, other: &Permit) -> bool {
                 ..
             },
         ) => std::mem::discriminant(transport) == std::mem::discriminant(by) && bridged == carried,
+        _ => false,
     }
 }

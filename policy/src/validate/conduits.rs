@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ways::Ways;
-use super::{Context, each, elsewhere, flows, plain, resolve, resolves, shared, text};
+use super::{Context, each, elsewhere, flows, frames, plain, resolve, resolves, shared, text};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::Place;
@@ -20,6 +20,7 @@ pub(super) fn conduits(context: &Context<'_>, faults: &mut Faults) -> Option<BTr
     let table = context.document.conduits.value();
     let ways = Ways::new(context);
     for (name, named, conduit) in table.into_iter().flat_map(|table| table.readable()) {
+        empty(named.key_place, conduit, faults);
         incomplete(name, named.key_place, conduit, faults);
     }
     let conduits = each(table, |name, conduit| {
@@ -88,7 +89,10 @@ fn conduit_of(
     let flows = each(conduit.flows.value(), |flow_name, flow| {
         flows::flow(flow_name, flow, &between, context, faults)
     });
-    let flows = flows?;
+    let frames = each(conduit.frames.value(), |frames_name, written| {
+        frames::frames(frames_name, written, (conduit, &between), ways, context, faults)
+    });
+    let (flows, frames) = (flows?, frames?);
     agent_loss(
         name,
         conduit,
@@ -117,7 +121,19 @@ fn conduit_of(
         minimum_assurance: conduit.minimum_assurance.value().copied(),
         accountable: text(&conduit.accountable),
         flows,
+        frames,
     })
+}
+
+/// A conduit that lets nothing pass is a slip.
+fn empty(place: Place, conduit: &grammar::Conduit, faults: &mut Faults) {
+    if conduit.flows.is_absent() && conduit.frames.is_absent() {
+        faults.add(
+            Fault::new(Code::MissingKey, place, "a conduit has no `flows`")
+                .label("`flows` is missing")
+                .help("add `flows`: What may flow, by name; or `frames`, what crosses bridged gateways beside IP"),
+        );
+    }
 }
 
 /// The gateways that the conduit crosses: as written and checked, else all that stand between its zones.

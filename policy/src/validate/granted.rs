@@ -56,6 +56,19 @@ pub(super) fn check(document: &Document, faults: &mut Faults) {
 
 /// What cannot wait for a grant.
 fn carried(id: &ConduitId, conduit: &Conduit, faults: &mut Faults) {
+    for (name, named) in conduit.frames.value().into_iter().flat_map(|table| &table.0) {
+        faults.add(
+            Fault::new(
+                Code::NotByGrant,
+                named.key_place,
+                format!(
+                    "the frames `{id}/{name}` would pass at all times, but their conduit is closed between grants of remote access"
+                ),
+            )
+            .label("no timer closes what is not IP")
+            .help("put them into a conduit of their own, which stands open"),
+        );
+    }
     for (name, _, flow) in conduit
         .flows
         .value()

@@ -63,6 +63,19 @@ impl<'a> Ways<'a> {
         }
     }
 
+    /// A side of the gateway that has this zone and another, and that other one.
+    pub(super) fn shared(
+        &self,
+        gateway: &GatewayId,
+        zone: &ZoneId,
+    ) -> Option<(&'a InterfaceName, &'a ZoneId)> {
+        let own = self.sides.get(zone)?.get(gateway)?;
+        let others = self.sides.iter().filter(|(other, _)| **other != zone);
+        others
+            .filter_map(|(other, at)| Some((at.get(gateway)?.intersection(own).next().copied()?, *other)))
+            .next()
+    }
+
     /// All gateways between the two zones.
     pub(super) fn all_between(&self, from: &ZoneId, to: &ZoneId) -> BTreeSet<GatewayId> {
         let (Some(these), Some(those)) = (self.sides.get(from), self.sides.get(to)) else {

@@ -161,7 +161,7 @@ fn verdict(decision: Decision, reason: Reason) -> Verdict {
     Verdict { decision, reason }
 }
 
-fn interface<'a>(plan: &'a Plan, name: &str) -> Option<&'a PlanInterface> {
+pub(super) fn interface<'a>(plan: &'a Plan, name: &str) -> Option<&'a PlanInterface> {
     plan.interfaces.iter().find(|interface| interface.name == name)
 }
 

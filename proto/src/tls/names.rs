@@ -245,6 +245,7 @@ mod tests {
             management: None,
             rules: (1..).zip(flows).map(rule).collect(),
             bridges: Vec::new(),
+            frames: Vec::new(),
             grants: std::collections::BTreeMap::new(),
             windows: None,
             interlock: None,

@@ -314,6 +314,7 @@ pub(super) fn plan_of(count: u32, port: u16, operations: Option<Operations>) -> 
         tunnels: None,
         bound: std::collections::BTreeMap::new(),
         unproven: Vec::new(),
+        frames: Vec::new(),
         open: std::collections::BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
     }

@@ -152,6 +152,7 @@ fn plan(count: u32) -> Plan {
         tunnels: None,
         bound: std::collections::BTreeMap::new(),
         unproven: Vec::new(),
+        frames: Vec::new(),
         open: std::collections::BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
     }

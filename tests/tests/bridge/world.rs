@@ -91,6 +91,7 @@ pub fn plan(publications: Vec<MqttOperation>) -> Plan {
         tunnels: None,
         bound: std::collections::BTreeMap::new(),
         unproven: Vec::new(),
+        frames: Vec::new(),
         open: BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
         bridges: vec![Bridge {

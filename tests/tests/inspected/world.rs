@@ -170,6 +170,7 @@ impl World {
             tunnels: None,
             bound: std::collections::BTreeMap::new(),
             unproven: Vec::new(),
+            frames: Vec::new(),
             open: std::collections::BTreeSet::new(),
             excepted: std::collections::BTreeMap::new(),
         }

@@ -45,6 +45,7 @@ pub fn plan(mode: GatewayMode, rules: Vec<Rule>) -> Plan {
         tunnels: None,
         bound: std::collections::BTreeMap::new(),
         unproven: Vec::new(),
+        frames: Vec::new(),
         open: std::collections::BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
     }

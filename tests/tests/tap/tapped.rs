@@ -99,6 +99,7 @@ pub fn plan(observing: &[u8]) -> Option<Arc<Plan>> {
         tunnels: None,
         bound: std::collections::BTreeMap::new(),
         unproven: Vec::new(),
+        frames: Vec::new(),
         open: BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
     }))

@@ -158,6 +158,7 @@ pub(crate) fn plan(index: usize, revision: u64) -> Plan {
         tunnels: None,
         bound: BTreeMap::new(),
         unproven: Vec::new(),
+        frames: Vec::new(),
         open: BTreeSet::new(),
         excepted: BTreeMap::new(),
     }

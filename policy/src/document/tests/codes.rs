@@ -4,6 +4,7 @@
 
 mod examples;
 mod made;
+mod of_frames;
 mod of_people;
 mod of_plain_servers;
 mod of_roles;
@@ -39,6 +40,7 @@ fn examples() -> impl Iterator<Item = &'static (Code, Spoil)> {
         .chain(of_people::EXAMPLES)
         .chain(of_plain_servers::EXAMPLES)
         .chain(of_templates::EXAMPLES)
+        .chain(of_frames::EXAMPLES)
 }
 
 fn spoilt(spoil: &Spoil) -> LoadedDocument {

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::frames;
 use super::tunnels::tunnelled;
 use super::{BASE, codes, load_text};
 use crate::check::check;
@@ -142,6 +143,14 @@ const LINES: &[Line] = &[
     ("conduits.*.only_by_grant", Plan, "    from: office\n", "    only_by_grant: yes\n    from: office\n"),
     ("conduits.*.minimum_assurance", Plan, "    from: office\n", "    minimum_assurance: D3\n    from: office\n"),
     ("conduits.*.accountable", Warns(Code::ConduitRecordIncomplete), "    sl_target: 3\n    accountable: safety\n    on_agent_loss", "    sl_target: 3\n    on_agent_loss"),
+    ("conduits.*.frames", Plan, "      io: {", "      trips: {"),
+    ("conduits.*.frames.*.title", Record, "io: { from", "io: { title: Trips, from"),
+    ("conduits.*.frames.*.from", Plan, "from: office, ethertype", "from: ops, ethertype"),
+    ("conduits.*.frames.*.both", Plan, "from: office, ethertype", "from: office, both: yes, ethertype"),
+    ("conduits.*.frames.*.ethertype", Plan, "ethertype: goose", "ethertype: sampled-values"),
+    ("conduits.*.frames.*.vlan", Plan, "vlan: 10", "vlan: [0, 10]"),
+    ("conduits.*.frames.*.to_mac", Plan, "00:00/40", "00:00/41"),
+    ("conduits.*.frames.*.appid", Plan, "0x0001-0x0004", "0x0001-0x0005"),
     ("conduits.*.flows", Plan, "      web: {", "      pages: {"),
     ("conduits.*.flows.*.title", Record, "      web: {", "      web: { title: Web,"),
     ("conduits.*.flows.*.source", Plan, "source: clerk", "source: zone:office"),
@@ -219,6 +228,7 @@ fn ground(key: &str) -> String {
         "conduits.*.tunnel" => tunnelled(),
         _ if key.starts_with("gateways.*.tunnel.") => tunnelled(),
         "conduits.*.flows.*.roles" | "conduits.*.flows.*.default_role" => BASE.replace(READ, BY_ROLE),
+        _ if key.starts_with("conduits.*.frames") => frames::bridged(frames::IO),
         _ if key.starts_with("accepted.") => BASE.replace("risk:\n", ACCEPTED),
         _ if key.starts_with("break_glass.") => BASE.replace("risk:\n", BREAK_GLASS),
         _ if key.starts_with("gateways.*.safe_to_change.") => {

@@ -126,7 +126,7 @@ impl<'a> WaysIn<'a> {
         }
         for (place, (permit, _)) in self.known.iter().enumerate() {
             match permit {
-                Permit::Observed { .. } | Permit::Elsewhere { .. } => {
+                Permit::Frames { .. } | Permit::Observed { .. } | Permit::Elsewhere { .. } => {
                     self.by_name.entry(WHOLE).or_default().push(place)
                 }
                 // What covers names all destinations of what it covers, or the whole zone.
@@ -153,7 +153,7 @@ impl<'a> WaysIn<'a> {
         if act.covered.get().is_none() {
             let name = match act.permit {
                 Permit::Flow { destinations, .. } => destinations.first().map_or(WHOLE, String::as_str),
-                Permit::Observed { .. } | Permit::Elsewhere { .. } => WHOLE,
+                Permit::Frames { .. } | Permit::Observed { .. } | Permit::Elsewhere { .. } => WHOLE,
             };
             let mut covered = self.same(act.set).clone();
             for place in BTreeSet::from([WHOLE, name])
@@ -200,6 +200,7 @@ pub(super) const WHOLE: &str = "zone:";
 fn essence(way: &Permit) -> String {
     match way {
         Permit::Observed { .. } | Permit::Elsewhere { .. } => WHOLE.to_owned(),
+        Permit::Frames { frames, .. } => format!("{WHOLE} {frames:?}"),
         Permit::Flow {
             destinations,
             transport,
@@ -233,8 +234,12 @@ fn covers(whole: &str, old: &Permit, new: &Permit) -> bool {
         },
     ) = (old, new)
     else {
-        // Anything passes between zones that only observe, and where no gateway enforces.
-        return matches!(old, Permit::Observed { .. } | Permit::Elsewhere { .. });
+        return match (old, new) {
+            // Anything passes between zones that only observe, and where no gateway enforces.
+            (Permit::Observed { .. } | Permit::Elsewhere { .. }, _) => true,
+            (Permit::Frames { frames: old, .. }, Permit::Frames { frames, .. }) => old.cover(frames),
+            _ => false,
+        };
     };
     let all = || old_destinations.iter().any(|name| name == whole);
     let named = || destinations.iter().all(|name| old_destinations.contains(name));

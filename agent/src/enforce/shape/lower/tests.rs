@@ -184,6 +184,7 @@ fn plan() -> impl Strategy<Value = Plan> {
         tunnels: None,
         bound: std::collections::BTreeMap::new(),
         unproven: Vec::new(),
+        frames: Vec::new(),
         open: std::collections::BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
         rules: (1..)
@@ -356,6 +357,7 @@ async fn a_plan_whose_products_grow_without_bound_is_refused_with_the_flow_named
         tunnels: None,
         bound: std::collections::BTreeMap::new(),
         unproven: Vec::new(),
+        frames: Vec::new(),
         open: std::collections::BTreeSet::new(),
         excepted: std::collections::BTreeMap::new(),
     };

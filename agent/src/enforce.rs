@@ -273,6 +273,7 @@ impl Enforcer {
         }
         if sysctl::can_filter_bridged() {
             capabilities.insert(Capability::of(Capability::KERNEL_BRIDGE));
+            capabilities.insert(Capability::of(Capability::FRAMES));
         }
         if self.inspector.is_some() {
             capabilities.extend(Protocol::all().map(Capability::inspect));

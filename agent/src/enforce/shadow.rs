@@ -176,6 +176,10 @@ fn not_judged(reading: &ShadowReading, names: &Names<'_>, unread: &ByFlow, reset
              and another MAC address is cut off then, also from flows that must flow"
         ));
     }
+    let frames = |plan: &Plan| plan.frames.clone();
+    if reading.in_force.as_deref().map(frames).unwrap_or_default() != reading.judged.frames {
+        words.push("frames other than IP: this release lets others cross than now".to_owned());
+    }
     let bridges = |plan: &Plan| plan.bridges.clone();
     if reading.in_force.as_deref().map(bridges).unwrap_or_default() != reading.judged.bridges {
         words.push(

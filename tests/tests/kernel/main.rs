@@ -15,6 +15,7 @@ mod bypass;
 mod check;
 mod doubt;
 mod flows;
+mod frames;
 mod granted;
 mod input;
 mod inspected;

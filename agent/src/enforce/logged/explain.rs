@@ -196,11 +196,12 @@ impl PolicyInForce {
                 (event.source, event.destination) = (Some(source.into()), Some(destination.into()));
                 event.reason = format!("ARP from {source}, an address that does not belong to this side");
             }
-            Content::Frame { kind } => {
+            Content::Frame { kind, vlan } => {
+                let vlan = vlan.map_or_else(String::new, |vlan| format!(" tagged VLAN {vlan}"));
                 event.reason = match self.unnamed(&event) {
                     Some(interface) => Reason::Unguarded { interface }.to_string(),
                     None => format!(
-                        "a frame of type {kind:#06x}: between zones only IPv4, IPv6 and ARP can be judged, untagged"
+                        "a frame of type {kind:#06x}{vlan}: beside untagged IPv4, IPv6 and ARP only what `frames` of a conduit permit crosses between zones"
                     ),
                 };
             }

@@ -107,10 +107,12 @@ pub enum Content {
         /// Who is looked for.
         destination: Ipv4Addr,
     },
-    /// A frame of another type, tagged ones among them.
+    /// A frame of another type, or tagged.
     Frame {
-        /// EtherType.
+        /// EtherType, behind the outermost tag.
         kind: u16,
+        /// The VLAN of that tag, if there is one.
+        vlan: Option<u16>,
     },
 }
 
@@ -228,7 +230,7 @@ fn packet(message: &NetlinkMessage<'_>) -> Option<LoggedPacket> {
     if message.kind != PACKET {
         return None;
     }
-    let (mut kind, mut mark, mut payload, mut said, mut vlan) = (0, 0, &[][..], String::new(), false);
+    let (mut kind, mut mark, mut payload, mut said, mut vlan) = (0, 0, &[][..], String::new(), None);
     let (mut ingress, mut egress, mut port_in, mut port_out, mut mac) = (0, 0, 0, 0, None);
     for (attribute, value) in attributes(message.payload) {
         let number = || be32(value).unwrap_or_default();
@@ -242,7 +244,7 @@ fn packet(message: &NetlinkMessage<'_>) -> Option<LoggedPacket> {
             8 => mac = value.get(4..).and_then(<[u8]>::first_chunk).copied(),
             9 => payload = value,
             10 => said = text(value),
-            20 => vlan = true,
+            20 => vlan = Some(vlan_of(value)),
             _ => {}
         }
     }
@@ -266,10 +268,12 @@ fn packet(message: &NetlinkMessage<'_>) -> Option<LoggedPacket> {
     // Of a bridged packet the ports tell more than the bridge.
     let ingress = if port_in == 0 { ingress } else { port_in };
     let egress = if port_out == 0 { egress } else { port_out };
-    let content = if vlan {
-        Content::Frame { kind: 0x8100 }
-    } else {
-        content(kind, payload)
+    let content = match vlan {
+        Some(vlan) => Content::Frame {
+            kind,
+            vlan: Some(vlan),
+        },
+        None => content(kind, payload),
     };
     let own_port = match logged {
         _ if matches!(claimed, Some((_, NeighbourClaim::Unbound))) => 0, // The MAC address is its sender's.
@@ -300,6 +304,13 @@ fn packet(message: &NetlinkMessage<'_>) -> Option<LoggedPacket> {
     })
 }
 
+/// The VLAN of a tag that was taken off (`NFULA_VLAN_TCI` of `NFULA_VLAN`).
+fn vlan_of(tag: &[u8]) -> u16 {
+    let control = attributes(tag).find(|(attribute, _)| *attribute == 2);
+    let control = control.and_then(|(_, value)| value.first_chunk().copied());
+    control.map_or(0, |bytes| u16::from_be_bytes(bytes) & 0x0fff)
+}
+
 /// The content of a packet by its EtherType.
 pub fn content(kind: u16, payload: &[u8]) -> Content {
     let known = match kind {
@@ -308,7 +319,7 @@ pub fn content(kind: u16, payload: &[u8]) -> Content {
         0x0806 => arp(payload),
         _ => None,
     };
-    known.unwrap_or(Content::Frame { kind })
+    known.unwrap_or(Content::Frame { kind, vlan: None })
 }
 
 fn ipv4(bytes: &[u8]) -> Option<Content> {

@@ -23,6 +23,7 @@ mod alive;
 mod bound;
 mod bridge;
 mod families;
+mod frames;
 mod granted;
 pub(in crate::enforce) mod icmp;
 mod inet;

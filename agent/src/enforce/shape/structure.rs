@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use penstock_policy::ids::FlowId;
-use penstock_policy::plan::{Hardware, Observing, Plan, PlanInterface};
+use penstock_policy::plan::{FrameRule, Hardware, Observing, Plan, PlanInterface};
 use penstock_policy::terms::GatewayMode;
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +58,8 @@ pub struct Structure {
     pub neighbours: Neighbours,
     /// Addresses of which packets count only if they come from that MAC address, by guarded interface.
     pub bound: BTreeMap<String, Vec<Hardware>>,
+    /// What crosses beside IP; nothing on a routed gateway.
+    pub frames: Vec<FrameRule>,
     /// The numbers of flows that hang on grants of remote access, open or not.
     pub limited: BTreeSet<FlowId>,
     /// Where the inspector speaks to servers in the plain, in IPv4.
@@ -209,6 +211,7 @@ pub(crate) fn structure(
             GatewayMode::Bridged => Neighbours::of(plan),
         },
         bound: plan.bound.clone(),
+        frames: plan.frames.clone(),
         limited: plan
             .rules
             .iter()

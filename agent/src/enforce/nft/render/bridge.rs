@@ -1,8 +1,8 @@
 //! The text of `table bridge penstock`: what a bump in the wire must decide before IP is looked at.
 //!
-//! Only IPv4, IPv6 and ARP frames cross a guarded pair of ports. Everything else, tagged frames above all, would not
-//! be shown to the `inet` table and is refused here. Ports exist only here, so the binding of addresses to ports is
-//! checked here and carried on in the packet's mark.
+//! Only IPv4, IPv6 and ARP frames cross a guarded pair of ports, and what the plan permits beside them, by EtherType (`frames`).
+//! Everything else, tagged IP above all, would not be shown to the `inet` table and is refused here. Ports exist only here, so the binding of
+//! addresses to ports is checked here and carried on in the packet's mark.
 //!
 //! A packet leaves by a guarded port only if the `inet` table has judged it: it takes [`MARK_GUARDED`] off, and
 //! the last chain drops what still has it. So a gateway whose `bridge-nf-call-*` parameters are switched off fails
@@ -20,7 +20,7 @@ use std::fmt::Write;
 
 use super::lines::{log, within_limit};
 use super::{
-    icmp, intercept, mode, neighbours,
+    frames, icmp, intercept, mode, neighbours,
     shape::{self, by_side, chains_by_side},
 };
 use crate::enforce::nft::names::{
@@ -31,8 +31,9 @@ use crate::enforce::shape::structure::Structure;
 use crate::intercept::MARK_INTERCEPTED_BITS;
 
 /// Chains of every structure.
-const CHAINS: [&str; 15] = [
+const CHAINS: [&str; 16] = [
     "enter",
+    "frames",
     "legs",
     "forward",
     "half",
@@ -95,6 +96,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
     let (judged, all) = (MARK_GUARDED | MARK_OBSERVED, refused | MARK_OBSERVED);
     let observed = format!("meta mark set meta mark | {MARK_OBSERVED:#x}");
     mode::chains(script, structure, true, &observed);
+    frames::chain(script, structure);
     let to_inspector = intercept::intercepted();
     let [[entered4, from4, to4], [entered6, from6, to6]] = [('4', "ip"), ('6', "ip6")].map(|(family, ip)| {
         [
@@ -178,6 +180,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          @ll,96,16 0x0800 goto judge4
          @ll,96,16 0x86dd goto judge6
          @ll,96,16 0x0806 goto resolve
+         jump frames
          goto other
          }}
          chain own {{

@@ -51,6 +51,11 @@ pub(super) fn name((set, family): (&str, char), interface: &str) -> String {
     format!("{set}{family}_{}", escaped(interface))
 }
 
+/// The name of a chain that there is for each side, about MAC addresses.
+pub(super) fn chain_of_side(chain: &str, interface: &str) -> String {
+    format!("{chain}_{}", name(("side", '2'), interface))
+}
+
 /// An interface in the name of a set or chain. It may hold all that an interface's name may, but for `@` and `:`; and `/`,
 /// which an interface's may not.
 pub(super) fn escaped(interface: &str) -> String {

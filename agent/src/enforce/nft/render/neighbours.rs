@@ -7,8 +7,9 @@
 //! enforce) whatever is no flow's end. What an override lets pass of such a side is admitted as a flow's end is, and may have another MAC
 //! address than it is declared to have, which is recorded; the rest of that side stays as it is.
 //!
-//! A MAC address belongs to the side on which an end of a flow or a router was first seen with it, or on which the document
-//! declares it, and cannot move to another before [`BOUND`] without a word of it (ARP, neighbour discovery). It may move
+//! A MAC address belongs to the side on which an end of a flow, a router or the sender of a frame that is permitted beside IP (`frames`) was
+//! first seen with it, or on which the document declares it, and cannot move to another before [`BOUND`] without a word of it (ARP, neighbour
+//! discovery, such a frame). It may move
 //! freely within a side, and between sides that are one zone, as the address of a redundant pair does. Each side has room for
 //! 4,096; when that is full, MAC addresses that are not known there are refused from a closed side, and not bound from
 //! another. That a frame says the same address twice (its own and that in its ARP) is asked of the same set, which holds each
@@ -23,8 +24,9 @@
 use std::fmt::Write;
 
 use super::bound;
-use super::lines::{log, within_limit};
-use super::shape::{EXCEPTED, name, side};
+use super::frames::{self, FRAMED};
+use super::lines::{chain_of_side, log, within_limit};
+use super::shape::{EXCEPTED, name};
 use crate::enforce::nft::names::{MARK_OBSERVED, TABLE, prefix};
 use crate::enforce::shape::structure::Structure;
 
@@ -75,7 +77,7 @@ const CHAINS: [&str; 6] = [
     "outsider",
 ];
 /// Chains that there are for each side.
-const CHAINS_BY_SIDE: [&str; 6] = ["admit", "claims", "arp", "nd", "stranger", "refresh"];
+const CHAINS_BY_SIDE: [&str; 7] = ["admit", "claims", "arp", "nd", "stranger", "refresh", FRAMED];
 
 /// The chains that a structure has.
 pub(super) fn chains_of(structure: &Structure) -> Vec<String> {
@@ -84,7 +86,7 @@ pub(super) fn chains_of(structure: &Structure) -> Vec<String> {
         .flat_map(|(claim, _)| [format!("refused_{claim}"), format!("recorded_{claim}")]);
     let by_side = CHAINS_BY_SIDE.iter().flat_map(|chain| {
         let sides = structure.guarded.iter();
-        sides.map(move |interface| of_side(chain, interface))
+        sides.map(move |interface| chain_of_side(chain, interface))
     });
     CHAINS
         .iter()
@@ -93,11 +95,6 @@ pub(super) fn chains_of(structure: &Structure) -> Vec<String> {
         .chain(by_side)
         .chain(bound::chains_of(structure))
         .collect()
-}
-
-/// The name of a side's chain.
-fn of_side(chain: &str, interface: &str) -> String {
-    format!("{chain}_{}", side('2', interface))
 }
 
 /// The set that tells whether an ARP asks for its own sender; elements come with packets.
@@ -143,7 +140,10 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) -> 
     let mut ways = Vec::new();
     for interface in &structure.guarded {
         admit(script, structure, interface);
-        ways.push(format!("\"{interface}\" : jump {}", of_side("admit", interface)));
+        ways.push(format!(
+            "\"{interface}\" : jump {}",
+            chain_of_side("admit", interface)
+        ));
     }
     outsider(script, structure);
     resolve(script, structure);
@@ -206,7 +206,7 @@ fn admit(script: &mut String, structure: &Structure, interface: &str) {
         set("nearnd", '6'),
     ];
     let [claims, stranger, arp, nd, refresh] =
-        ["claims", "stranger", "arp", "nd", "refresh"].map(|chain| of_side(chain, interface));
+        ["claims", "stranger", "arp", "nd", "refresh"].map(|chain| chain_of_side(chain, interface));
     let bind = format!("update @{macs} {{ {SENDER} timeout {BOUND} }}");
     let moved = of_others(structure, interface, "moved", |other| {
         format!("{SENDER} @{}", name(("macs", '2'), other))
@@ -224,7 +224,7 @@ fn admit(script: &mut String, structure: &Structure, interface: &str) {
     let _ = write!(
         script,
         "chain {admit} {{
-         {bound}@ll,96,16 != {{ 0x0800, 0x86dd, 0x0806 }} {foreign}
+         {bound}{permitted}@ll,96,16 != {{ 0x0800, 0x86dd, 0x0806 }} {foreign}
          {HIDDEN_DISCOVERY} {malformed}
          {SENDER} @{macs} goto {claims}
          {moved}arp saddr ip @{near4} {bind} goto {claims}
@@ -244,6 +244,10 @@ fn admit(script: &mut String, structure: &Structure, interface: &str) {
          udp sport . udp dport {{ 67 . 68, 547 . 546 }} return
          {unknown}
          }}
+         chain {framed} {{
+         {moved}{bind} return
+         {unknown}
+         }}
          chain {claims} {{
          @ll,96,16 0x0806 goto {arp}
          {DISCOVERY} goto {nd}
@@ -252,8 +256,10 @@ fn admit(script: &mut String, structure: &Structure, interface: &str) {
          {SENDER} @{macs} {bind}
          }}
         ",
-        admit = of_side("admit", interface),
+        admit = chain_of_side("admit", interface),
         bound = bound::admission(structure, interface),
+        permitted = frames::admission(structure, interface),
+        framed = chain_of_side(FRAMED, interface),
         errors4 = super::icmp::errors('4'),
         errors6 = super::icmp::errors('6'),
     );

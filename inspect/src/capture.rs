@@ -36,5 +36,5 @@ pub use envelope::Envelope;
 pub use file::{CaptureError, FilePlace, Frame, Frames};
 pub use flows::{FlowKey, Flows, Happening};
 pub use fragments::Fragments;
-pub use kinds::{FrameKind, NotIp};
+pub use kinds::{BridgedFrame, FrameKind, NotIp};
 pub use link::{Datagram, Segment, SkipReason, Transport};

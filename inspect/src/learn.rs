@@ -23,6 +23,7 @@ pub mod days;
 pub mod document;
 pub mod entry;
 mod followed;
+pub mod frames;
 pub mod macs;
 mod room;
 mod sets;
@@ -155,7 +156,12 @@ impl<'p> Learner<'p> {
                     });
             }
             Ok(None) => {}
-            Err(reason) => self.gathering.learned.left_aside(reason),
+            Err(reason) => {
+                if matches!(reason, SkipReason::NotIp(_)) {
+                    self.gathering.learned.frames.frame(frame);
+                }
+                self.gathering.learned.left_aside(reason);
+            }
         }
         self.fragments = fragments;
     }

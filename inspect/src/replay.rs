@@ -184,7 +184,7 @@ pub struct Report {
     pub refused: BTreeMap<String, u64>,
     /// The same that pass only because their zones observe.
     pub observed: BTreeMap<String, u64>,
-    /// Those without ports that pass, or are only observed; `skipped` and `observed` have them by their kind.
+    /// Those without ports, or IP, that pass, and those without ports that are only observed; `skipped` and `observed` have them by their kind.
     pub passed: u64,
     /// Packets of TCP and UDP that came with tags or labels, by these.
     pub enveloped: BTreeMap<String, u64>,
@@ -281,7 +281,7 @@ impl<'p> Replay<'p> {
                     });
             }
             Ok(None) => {}
-            Err(SkipReason::NotIp(what)) => self.others.frame(frame, what),
+            Err(SkipReason::NotIp(what)) => self.others.frame(frame, what, ignores_tags),
             Err(reason @ (SkipReason::Group | SkipReason::Protocol(_)))
                 if let Some(source) = link::group_sender(frame) =>
             {
@@ -323,10 +323,14 @@ impl<'p> Replay<'p> {
             mut refused,
             unjudged,
         } = self.portless;
-        let passed = allowed.values().chain(observed.values()).sum();
+        let mut passed: u64 = allowed.values().chain(observed.values()).sum();
         for (fate, what, count) in self.others.finish(plans).into_iter() {
             let of = match fate {
                 Fate::Stays => &mut skipped,
+                Fate::Permitted => {
+                    passed += count;
+                    &mut skipped
+                }
                 Fate::Observed => &mut observed,
                 Fate::Unknown => &mut unread,
                 Fate::Dropped => &mut refused,

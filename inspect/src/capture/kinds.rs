@@ -1,11 +1,76 @@
 //! What a frame is that carries neither IP nor ARP, by the name that people know it by.
 //!
-//! No flow can speak of such a frame: a bridged gateway lets only IPv4, IPv6 and ARP cross between zones of which one enforces, a
-//! routed one forwards only IP. What is in it is not read.
+//! No flow can speak of such a frame: where a zone enforces, a bridged gateway lets cross beside IPv4, IPv6 and ARP what the `frames` of a
+//! conduit permit, a routed one forwards only IP. What is in it is not read.
 
 use std::fmt;
 
+use penstock_policy::terms::{EtherType, FrameSeen};
+
 use super::envelope::Envelope;
+use super::file::Frame;
+
+/// LINKTYPE_ETHERNET.
+const ETHERNET: u16 = 1;
+
+/// An Ethernet frame as a bridge sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BridgedFrame {
+    /// The MAC address that it came from.
+    pub sender: [u8; 6],
+    /// What rules can ask of it; the APPID only of kinds that have one.
+    pub seen: FrameSeen,
+}
+
+impl BridgedFrame {
+    /// That of a recorded frame; `ignores_tags`: who recorded it has added its tags. `None`: it is none of Ethernet, or too short.
+    pub fn of(frame: &Frame<'_>, ignores_tags: bool) -> Option<Self> {
+        let bytes = frame.bytes;
+        let word = |at: usize| Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?));
+        let destination = *bytes.first_chunk().filter(|_| frame.link_type == ETHERNET)?;
+        let sender = *bytes.get(6..)?.first_chunk()?;
+        let (mut at, mut ether_type, mut vlan) = (12, word(12)?, Some(0));
+        while is_tag(ether_type) && (ignores_tags || at == 12) {
+            // Only one tag, and of IEEE 802.1Q, is told from others.
+            let is_known = ether_type == 0x8100 && at == 12;
+            vlan = Some(word(at + 2)? & 0x0fff).filter(|_| is_known);
+            at += 4;
+            ether_type = word(at)?;
+        }
+        let seen = FrameSeen {
+            destination,
+            vlan: match ignores_tags {
+                true => Some(0),
+                false => vlan.filter(|_| !is_tag(ether_type)),
+            },
+            ether_type,
+            appid: word(at + 2).filter(|_| EtherType::try_from(ether_type).is_ok_and(EtherType::has_appid)),
+        };
+        Some(Self { sender, seen })
+    }
+
+    /// Whether it is for many at once.
+    pub fn is_to_many(&self) -> bool {
+        self.seen.destination.first().is_some_and(|first| first & 1 == 1)
+    }
+
+    /// Whether it is for who is at the other end of the cable: no bridge passes it on (IEEE 802.1Q, 8.6.3). Linux passes on what
+    /// spanning trees say, unless it takes part in them itself.
+    pub fn is_link_local(&self) -> bool {
+        matches!(self.seen.destination, [0x01, 0x80, 0xc2, 0, 0, 0x01..=0x0f])
+    }
+
+    /// What kind it is of, where frames of that kind in that VLAN can be permitted at all.
+    pub fn permittable(&self) -> Option<EtherType> {
+        let kind = EtherType::try_from(self.seen.ether_type).ok()?;
+        self.seen.vlan.is_some().then_some(kind)
+    }
+}
+
+/// Types of VLANs' tags.
+fn is_tag(ether_type: u16) -> bool {
+    matches!(ether_type, 0x8100 | 0x88a8 | 0x9100 | 0x9200)
+}
 
 /// What a frame says that it carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -6,6 +6,7 @@
 mod allow;
 mod apart;
 mod flow;
+mod frames;
 mod head;
 mod macs;
 mod names;
@@ -19,6 +20,7 @@ use std::net::{IpAddr, SocketAddr};
 use penstock_policy::document::services::protocol_at;
 use penstock_policy::model::{Asset, Plant};
 
+use self::frames::{ProposedFrames, Surroundings};
 pub use self::head::beyond_flows;
 use self::place::Place;
 use super::macs::SeenMacs;
@@ -33,7 +35,7 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
     let mut out = String::new();
     head::write(&mut out, learned, plant.is_some());
     let unread = learned.unread_packets();
-    let seen = &learned.macs;
+    let (seen, seen_frames) = (&learned.macs, &learned.frames);
     if let Some(plant) = plant {
         macs::of_known(&mut out, seen, plant);
     }
@@ -63,7 +65,14 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
             "# `allow` limits a flow to operations. A gateway whose agent cannot inspect the protocol refuses such a plan whole.\n",
         );
     }
-    if talks.is_empty() {
+    let around = Surroundings {
+        plant,
+        macs: seen,
+        place: &place,
+    };
+    let frames = ProposedFrames::of(seen_frames, &around);
+    frames.remarks(&mut out);
+    if talks.is_empty() && frames.is_empty() {
         out.push_str(match unread {
             0 => "# Nothing is proposed: no connection was seen that needs it.\n",
             _ => "# Nothing is proposed: no connection that could be read needs it.\n",
@@ -71,7 +80,7 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
     }
     if plant.is_none() {
         heading(&mut out, approver);
-    } else if !talks.is_empty() {
+    } else if !talks.is_empty() || !frames.is_empty() {
         out.push_str("# Everything below WIDENS the existing plant: it is refused today.\n");
     }
     assets(&mut out, clients.union(&servers), &place, seen);
@@ -80,7 +89,7 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
         days: learned.days.count(),
         clock,
     };
-    conduits(&mut out, &talks, &place, &writing);
+    conduits(&mut out, &talks, &frames, &place, &writing);
     apart::write(&mut out, learned, (&in_vain, &probes), plant.is_some(), clock);
     out
 }
@@ -183,6 +192,7 @@ struct Writing<'w> {
 fn conduits(
     out: &mut String,
     talks: &[(&Ends, &Talk)],
+    frames: &ProposedFrames,
     place: &dyn Fn(IpAddr) -> Option<Place>,
     writing: &Writing<'_>,
 ) {
@@ -202,24 +212,26 @@ fn conduits(
         let flows = by_zones.entry(zones).or_default();
         flow::write(flows, ends, talk, (&from, &to), writing);
     }
-    if by_zones.is_empty() {
+    if by_zones.is_empty() && frames.is_empty() {
         return;
     }
     out.push_str("conduits:\n");
     let mut given = BTreeSet::new();
-    for ((from, to, passes), flows) in by_zones {
-        let taken = |name: &str| {
-            given.contains(name)
-                || plant.is_some_and(|plant| plant.conduits.keys().any(|id| id.as_str() == name))
+    let mut named = |base: &str| {
+        let free = |name: &String| {
+            let mut declared = plant.into_iter().flat_map(|plant| plant.conduits.keys());
+            !given.contains(name) && !declared.any(|id| id.as_str() == name)
         };
-        let base = format!("learned-{from}-{to}");
-        let mut name: String = base.chars().take(55).collect();
-        for number in 2.. {
-            if !taken(&name) {
-                break;
-            }
-            name = format!("{}-{number}", base.chars().take(55).collect::<String>());
-        }
+        let base: String = base.chars().take(55).collect();
+        let base = base.trim_end_matches(['-', '.']);
+        let mut names =
+            std::iter::once(base.to_owned()).chain((2..).map(|number| format!("{base}-{number}")));
+        let name = names.find(free).unwrap_or_else(|| base.to_owned());
+        given.insert(name.clone());
+        name
+    };
+    for ((from, to, passes), flows) in by_zones {
+        let name = named(&format!("learned-{from}-{to}"));
         let _ = writeln!(out, "  {name}:\n    from: {from}\n    to: {to}");
         if passes {
             out.push_str(
@@ -227,8 +239,8 @@ fn conduits(
             );
         }
         let _ = write!(out, "    flows:\n{}", flows.in_order());
-        given.insert(name);
     }
+    frames.write(out, named, writing.clock);
 }
 
 /// What needs no conduit, with what it does: no gateway that stands at the zone's border sees it.

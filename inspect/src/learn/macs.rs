@@ -111,6 +111,11 @@ impl SeenMacs {
         }
     }
 
+    /// The addresses that were seen behind a MAC address.
+    pub fn behind(&self, mac: Mac) -> impl Iterator<Item = IpAddr> + '_ {
+        self.by_mac.get(&mac).into_iter().flatten().copied()
+    }
+
     /// The MAC address of the machine that has these addresses and no others, or why it is in doubt; `None`: none was seen.
     pub fn of(&self, own: &BTreeSet<IpAddr>) -> Option<Result<Mac, MacDoubt>> {
         let macs: BTreeSet<Mac> = own

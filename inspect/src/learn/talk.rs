@@ -10,6 +10,7 @@ use super::attempts::Attempts;
 use super::days::Days;
 use super::entry::{EntryKey, EntrySeen, Lesson};
 pub use super::entry::{Failure, Standing};
+use super::frames::SeenFrames;
 use super::macs::SeenMacs;
 pub use super::room::TalkLimits;
 use super::room::{TalkRoom, add_entry};
@@ -105,6 +106,8 @@ pub struct Learned {
     pub remarks: Vec<String>,
     /// Which MAC addresses were seen behind which addresses.
     pub macs: SeenMacs,
+    /// Frames other than IP that a bridged gateway could let pass.
+    pub frames: SeenFrames,
     limits: TalkLimits,
     things: usize,
     texts_bytes: usize,

@@ -1,19 +1,22 @@
 //! What gateways would have done with frames that carry neither IP nor ARP, and with IP to many at once: no flow can speak of either.
 //!
-//! A bridged gateway lets such a frame cross between zones that only observe, and drops it where one of them enforces; a routed one
-//! forwards nothing of the kind. Whether a frame had to cross follows from where its ends are: a MAC address belongs to the side whose
+//! A bridged gateway lets such a frame cross where the `frames` of a conduit permit it, and between zones that only observe; it drops it where
+//! one of them enforces. A routed one forwards nothing of the kind. What is sent to many counts as permitted where a conduit permits it to
+//! one of the other sides: nothing tells who there needs it, and the other sides' copies are dropped.
+//!
+//! Whether a frame had to cross follows from where its ends are: a MAC address belongs to the side whose
 //! addresses were seen behind it, or are declared to be. What is sent to many comes to every side. Where the sides are not known, the frame
 //! counts as not judged, and that is reported.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use penstock_policy::plan::{Plan, PlanInterface};
-use penstock_policy::terms::GatewayMode;
+use penstock_policy::terms::{FrameSeen, GatewayMode};
 
 use super::Plans;
 use super::policy::OtherFrames;
-use crate::capture::{Frame, NotIp, SkipReason, link};
+use crate::capture::{BridgedFrame, Frame, NotIp, SkipReason, link};
 
 /// MAC addresses whose sides are remembered.
 const MACS_MAX: usize = 16_384;
@@ -21,8 +24,6 @@ const MACS_MAX: usize = 16_384;
 const PAIRS_MAX: usize = 16_384;
 /// Addresses of one MAC address that are remembered for its side.
 const ADDRESSES_MAX: usize = 4;
-/// LINKTYPE_ETHERNET.
-const ETHERNET: u16 = 1;
 
 type Mac = [u8; 6];
 
@@ -31,6 +32,8 @@ type Mac = [u8; 6];
 pub(super) enum Fate {
     /// It stays where it is, with or without a gateway.
     Stays,
+    /// It passes, because a conduit permits it.
+    Permitted,
     /// It passes, because its zones only observe.
     Observed,
     /// Nothing tells whether it has to cross.
@@ -40,17 +43,22 @@ pub(super) enum Fate {
 }
 
 impl Fate {
-    /// In words, behind what it is.
-    fn in_words(self) -> &'static str {
+    /// In words, behind what it is; `can_be`: a conduit could permit it.
+    fn in_words(self, can_be: bool) -> String {
+        let why = match can_be {
+            true => "no `frames` of a conduit permit it",
+            false => "no flow can permit it",
+        };
         match self {
-            Self::Stays => "stays on its side of each gateway",
-            Self::Observed => {
-                "no flow can permit it; a bridged gateway lets it cross only because the zones observe, and drops it once they enforce"
-            }
+            Self::Stays => "stays on its side of each gateway".to_owned(),
+            Self::Permitted => "passes".to_owned(),
+            Self::Observed => format!(
+                "{why}; a bridged gateway lets it cross only because the zones observe, and drops it once they enforce"
+            ),
             Self::Unknown => {
-                "no flow can permit it, and a gateway drops it where it has to cross; whether it does is not known"
+                format!("{why}, and a gateway drops it where it has to cross; whether it does is not known")
             }
-            Self::Dropped => "no flow can permit it, and a gateway drops it",
+            Self::Dropped => format!("{why}, and a gateway drops it"),
         }
     }
 }
@@ -60,8 +68,12 @@ impl Fate {
 pub(super) struct FrameCounts(BTreeMap<(Fate, String), u64>);
 
 impl FrameCounts {
-    fn add(&mut self, fate: Fate, what: &dyn std::fmt::Display, count: u64) {
-        let words = format!("{what}: {}", fate.in_words());
+    fn add(&mut self, fate: Fate, what: &dyn std::fmt::Display, (can_be, by): (bool, &Permits), count: u64) {
+        let by = match fate {
+            Fate::Permitted => format!(" by {}", by.iter().cloned().collect::<Vec<_>>().join(", ")),
+            _ => String::new(),
+        };
+        let words = format!("{what}: {}{by}", fate.in_words(can_be));
         *self.0.entry((fate, words)).or_default() += count;
     }
 
@@ -73,19 +85,24 @@ impl FrameCounts {
     }
 }
 
+/// What permits a frame, by name.
+type Permits = BTreeSet<String>;
+
 /// Frames by kind and ends, and what tells where their ends are.
 #[derive(Debug, Default)]
 pub(super) struct OtherTraffic {
     /// Addresses seen behind a MAC address; none: too many, as behind a router.
     behind: HashMap<Mac, Vec<IpAddr>>,
-    frames: HashMap<(NotIp, Option<(Mac, Mac)>), u64>,
+    frames: HashMap<(NotIp, Option<BridgedFrame>), u64>,
     groups: FrameCounts,
 }
 
 impl OtherTraffic {
     /// Takes note of who sends a packet.
     pub(super) fn sender(&mut self, frame: &Frame<'_>, source: IpAddr) {
-        let Some((_, mac)) = macs(frame) else { return };
+        let Some(BridgedFrame { sender: mac, .. }) = BridgedFrame::of(frame, false) else {
+            return;
+        };
         if self.behind.len() >= MACS_MAX && !self.behind.contains_key(&mac) {
             return;
         }
@@ -96,8 +113,9 @@ impl OtherTraffic {
     }
 
     /// Counts a frame that carries neither IP nor ARP.
-    pub(super) fn frame(&mut self, frame: &Frame<'_>, what: NotIp) {
-        let all = (what, macs(frame));
+    pub(super) fn frame(&mut self, frame: &Frame<'_>, what: NotIp, ignores_tags: bool) {
+        let what = if ignores_tags { what.without_tags() } else { what };
+        let all = (what, BridgedFrame::of(frame, ignores_tags));
         let has_room = self.frames.len() < PAIRS_MAX || self.frames.contains_key(&all);
         // There are 65,536 EtherTypes, and far more of them with tags.
         let counted = if has_room {
@@ -117,7 +135,7 @@ impl OtherTraffic {
                 // What is sent to many stays in its network.
                 (GatewayMode::Routed, _) => Fate::Stays,
                 (GatewayMode::Bridged, []) => Fate::Unknown,
-                (GatewayMode::Bridged, own) => to_all(plan, own),
+                (GatewayMode::Bridged, own) => to_all(plan, own, None, &mut Permits::new()),
             }
         };
         // A gateway on none of whose sides the sender is has no say, if another has.
@@ -128,7 +146,7 @@ impl OtherTraffic {
             .plans()
             .filter(|plan| !known || plan.interfaces.iter().any(|side| side.holds(source)));
         let fate = asked.map(at).max().unwrap_or(Fate::Stays);
-        self.groups.add(fate, &what, 1);
+        self.groups.add(fate, &what, (false, &Permits::new()), 1);
     }
 
     /// What became of all of them.
@@ -143,24 +161,19 @@ impl OtherTraffic {
             let seen = self.behind.get(mac).into_iter().flatten();
             seen.chain(declared.get(mac)).copied().collect()
         };
-        for ((what, ends), count) in self.frames {
+        let bridges = plans.plans().any(|plan| plan.mode == GatewayMode::Bridged);
+        for ((what, frame), count) in self.frames {
+            let mut by = Permits::new();
             let at = |plan: &Plan| {
                 let side_of = |mac: &Mac| side_of(plan, &addresses(mac));
-                fate(plan, ends, side_of)
+                fate(plan, frame.as_ref(), side_of, &mut by)
             };
             let fate = plans.plans().map(at).max().unwrap_or(Fate::Stays);
-            counts.add(fate, &what, count);
+            let can_be = bridges && frame.is_some_and(|frame| frame.permittable().is_some());
+            counts.add(fate, &what, (can_be, &by), count);
         }
         counts
     }
-}
-
-/// Destination and source of an Ethernet frame.
-fn macs(frame: &Frame<'_>) -> Option<(Mac, Mac)> {
-    let ethernet = frame.link_type == ETHERNET;
-    let destination = frame.bytes.first_chunk::<6>().filter(|_| ethernet)?;
-    let source = frame.bytes.get(6..)?.first_chunk::<6>()?;
-    Some((*destination, *source))
 }
 
 /// Where the owner of addresses is, seen from a gateway.
@@ -183,61 +196,82 @@ fn side_of<'p>(plan: &'p Plan, addresses: &[IpAddr]) -> Place<'p> {
     }
 }
 
-/// What becomes at `plan` of a frame between two MAC addresses, destination and source.
-fn fate<'p>(plan: &'p Plan, ends: Option<(Mac, Mac)>, side_of: impl Fn(&Mac) -> Place<'p>) -> Fate {
-    let undecided = || match plan.mode {
-        GatewayMode::Routed => Fate::Unknown,
-        // It may come from any side.
-        GatewayMode::Bridged => match to_all(plan, &plan.interfaces.iter().collect::<Vec<_>>()) {
-            Fate::Dropped => Fate::Unknown,
-            other => other,
-        },
+/// What becomes at `plan` of a frame, and in `by` what permits it there.
+fn fate<'p>(
+    plan: &'p Plan,
+    frame: Option<&BridgedFrame>,
+    side_of: impl Fn(&Mac) -> Place<'p>,
+    by: &mut Permits,
+) -> Fate {
+    let seen = frame.map(|frame| &frame.seen);
+    let Some(frame) = frame else {
+        return undecided(plan, seen, by);
     };
-    let Some((destination, source)) = ends else {
-        return undecided();
-    };
-    if is_link_local(&destination, plan.mode) {
+    if frame.is_link_local() || (plan.mode == GatewayMode::Routed && frame.seen.destination == SPANNING_TREE)
+    {
         return Fate::Stays;
     }
-    let to_many = destination.first().is_some_and(|first| first & 1 == 1);
-    match (side_of(&source), side_of(&destination)) {
+    match (side_of(&frame.sender), side_of(&frame.seen.destination)) {
         (Place::Elsewhere, _) | (_, Place::Elsewhere) if plan.mode == GatewayMode::Bridged => Fate::Stays,
-        (Place::Side(from), _) if to_many => match plan.mode {
+        (Place::Side(from), _) if frame.is_to_many() => match plan.mode {
             GatewayMode::Routed => Fate::Stays,
-            GatewayMode::Bridged => to_all(plan, &[from]),
+            GatewayMode::Bridged => to_all(plan, &[from], seen, by),
         },
         (Place::Side(from), Place::Side(to)) if from.name == to.name => Fate::Stays,
-        (Place::Side(from), Place::Side(to)) => match OtherFrames::between(plan, from, to) {
-            OtherFrames::Unjudged => Fate::Stays,
-            OtherFrames::Observed => Fate::Observed,
-            OtherFrames::Routed | OtherFrames::Dropped => Fate::Dropped,
-        },
-        _ => undecided(),
+        (Place::Side(from), Place::Side(to)) => crossing(plan, (from, to), seen, by),
+        _ => undecided(plan, seen, by),
+    }
+}
+
+/// Whom what spanning trees say is for.
+const SPANNING_TREE: Mac = [0x01, 0x80, 0xc2, 0, 0, 0];
+
+/// What becomes of a frame of which nothing tells where it comes from, or where it is to go.
+fn undecided(plan: &Plan, seen: Option<&FrameSeen>, by: &mut Permits) -> Fate {
+    if plan.mode == GatewayMode::Routed {
+        return Fate::Unknown;
+    }
+    // It may come from any side.
+    let of_side = |side: &PlanInterface| to_all(plan, &[side], seen, by);
+    match plan.interfaces.iter().map(of_side).max() {
+        Some(Fate::Dropped) => Fate::Unknown,
+        other => other.unwrap_or(Fate::Stays),
+    }
+}
+
+/// What becomes of a frame from one side to another.
+fn crossing(
+    plan: &Plan,
+    (from, to): (&PlanInterface, &PlanInterface),
+    seen: Option<&FrameSeen>,
+    by: &mut Permits,
+) -> Fate {
+    let others = OtherFrames::between(plan, from, to);
+    if others != OtherFrames::Unjudged
+        && let Some(rule) = seen.and_then(|seen| plan.frame_rule(&from.name, &to.name, seen))
+    {
+        by.insert(format!("{}/{}", rule.conduit, rule.flow));
+        return Fate::Permitted;
+    }
+    match others {
+        OtherFrames::Unjudged => Fate::Stays,
+        OtherFrames::Observed => Fate::Observed,
+        OtherFrames::Routed | OtherFrames::Dropped => Fate::Dropped,
     }
 }
 
 /// What becomes at a bridged gateway of what one of these sides sends to all.
-fn to_all(plan: &Plan, from: &[&PlanInterface]) -> Fate {
-    let to = |from: &&PlanInterface| {
-        let name = from.name.clone();
-        let from = *from;
-        let others = plan.interfaces.iter().filter(move |side| side.name != name);
-        others
-            .map(move |to| OtherFrames::between(plan, from, to))
-            .collect::<Vec<_>>()
-    };
-    match from.iter().flat_map(to).max() {
-        Some(OtherFrames::Dropped) => Fate::Dropped,
-        Some(OtherFrames::Observed) => Fate::Observed,
-        _ => Fate::Stays,
+fn to_all(plan: &Plan, from: &[&PlanInterface], seen: Option<&FrameSeen>, by: &mut Permits) -> Fate {
+    let mut fates = BTreeSet::new();
+    for from in from {
+        for to in plan.interfaces.iter().filter(|side| side.name != from.name) {
+            fates.insert(crossing(plan, (from, to), seen, by));
+        }
     }
-}
-
-/// Whether a frame is for who is at the other end of the cable: no bridge passes it on (IEEE 802.1Q, 8.6.3). Linux passes on what
-/// spanning trees say, unless it takes part in them itself.
-fn is_link_local(destination: &Mac, mode: GatewayMode) -> bool {
-    let first = if mode == GatewayMode::Bridged { 1 } else { 0 };
-    matches!(destination, [0x01, 0x80, 0xc2, 0, 0, last] if (first..=0x0f).contains(last))
+    match fates.contains(&Fate::Permitted) {
+        true => Fate::Permitted,
+        false => fates.last().copied().unwrap_or(Fate::Stays),
+    }
 }
 
 /// The sender of a packet that IP carries, where it can be read.

@@ -12,7 +12,7 @@ use crate::offline::{KEY, clock, load, plans};
 use crate::recording::{Recording, Step};
 
 /// A gateway between clients in 10.1.0.0/16 and servers in 10.2.0.0/16.
-fn plant(mode: &str, enforcement: &str) -> String {
+pub(crate) fn plant(mode: &str, enforcement: &str) -> String {
     let address = |side: u8| match mode {
         "routed" => format!(", address: \"10.{side}.0.1/16\""),
         _ => String::new(),
@@ -42,7 +42,7 @@ conduits:
     )
 }
 
-fn polling() -> Recording {
+pub(crate) fn polling() -> Recording {
     let mut recording = Recording::default();
     let steps = Step::asked(1, &[3, 0, 1, 0, 1], &[3, 2, 0, 1]);
     recording.connection("10.1.0.5:40000", "10.2.0.9:502", &steps);
@@ -50,7 +50,7 @@ fn polling() -> Recording {
 }
 
 /// A frame from the HMI's MAC address, which [`polling`] shows behind 10.1.0.5.
-fn from_hmi(destination: [u8; 6], kind: [u8; 2]) -> Vec<u8> {
+pub(crate) fn from_hmi(destination: [u8; 6], kind: [u8; 2]) -> Vec<u8> {
     [&destination[..], &[2; 6], &kind, &[0; 46]].concat()
 }
 

@@ -29,6 +29,7 @@ mod narrower;
 mod observing;
 mod odd_answers;
 mod offline;
+mod permitted_frames;
 mod queries;
 mod reassembly;
 mod recorder;

@@ -79,7 +79,8 @@ fn traffic_beyond_flows(out: &mut String, learned: &Learned) {
     let mut beyond = beyond_flows(learned).peekable();
     if beyond.peek().is_some() {
         out.push_str(
-            "# NO FLOW CAN PERMIT this; where it has to cross, a bridged gateway drops it once a zone enforces, and a routed one does not forward it:\n",
+            "# NO FLOW CAN PERMIT this; where it has to cross, a bridged gateway drops it once a zone enforces, unless `frames` of a conduit permit it \
+             (proposed below where it is known between which zones it goes), and a routed one does not forward it:\n",
         );
         for words in beyond {
             let _ = writeln!(out, "#   {words}");

@@ -450,12 +450,12 @@ fn frames(
     let kind = pick(&kinds, number / 4).and_then(|kind| EtherType::try_from(*kind).ok());
     let frames = kind.map(|ether_type| FrameFlow {
         title: None,
-        from: if number % 2 == 0 { from.clone() } else { to.clone() },
-        to: if number % 2 == 0 { to.clone() } else { from.clone() },
-        both: number / 2 % 2 == 0,
+        from: if number & 1 == 0 { from.clone() } else { to.clone() },
+        to: if number & 1 == 0 { to.clone() } else { from.clone() },
+        both: number & 2 == 0,
         frames: Frames {
             ether_type,
-            vlans: if number / 8 % 2 == 0 { vec![0] } else { vec![0, 10] },
+            vlans: if number & 8 == 0 { vec![0] } else { vec![0, 10] },
             destinations: None,
             appids: None,
         },

@@ -6,6 +6,7 @@
 mod accepted;
 mod enforced_by;
 mod frames;
+mod requirement;
 mod templates;
 
 use std::net::IpAddr;
@@ -34,6 +35,7 @@ use crate::terms::{Answers, Assurance, Enforcement, GatewayMode, OnAgentLoss, On
 pub(crate) use self::accepted::Accepted;
 pub(crate) use self::enforced_by::EnforcedBy;
 pub(crate) use self::frames::FrameFlow;
+pub(crate) use self::requirement::Requirement;
 pub(crate) use self::templates::ZonesOrGroups;
 use self::templates::{Groups, Stations, Templates};
 
@@ -466,39 +468,5 @@ record! {
 impl PartialEq for Risk {
     fn eq(&self, _: &Self) -> bool {
         false
-    }
-}
-
-/// A requirement of IEC 62443-3-3 or 62443-4-2, by its id.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Requirement(pub(crate) String);
-
-impl Term for Requirement {
-    fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
-        let text = scalar(node, "a requirement", faults)?;
-        if let Some(known) = crate::standard::all().find(|known| known.id == text) {
-            return Some(Self(known.id.to_owned()));
-        }
-        let ids = crate::standard::all().map(|known| known.id);
-        faults.add(
-            Fault::new(
-                Code::UnknownRequirement,
-                node.place,
-                format!("there is no requirement {}", node.describe()),
-            )
-            .label("unknown requirement")
-            .help(super::suggest::nearest(text, ids).map_or_else(
-                || {
-                    "write it as in IEC 62443-3-3 (`SR 1.2`, `SR 1.1 RE 1`) or 62443-4-2 (`CR 1.2`)"
-                        .to_owned()
-                },
-                |id| format!("did you mean `{id}`?"),
-            )),
-        );
-        None
-    }
-
-    fn schema() -> Value {
-        json!({ "type": "string", "enum": crate::standard::all().map(|known| known.id).collect::<Vec<_>>() })
     }
 }

@@ -270,7 +270,7 @@ fn a_bridged_gateway_lets_frames_other_than_ip_cross_as_the_oracle_says() {
                         }
                     }
                     let passed = through(&world, &frames, number, &expected);
-                    for (index, egress) in passed.symmetric_difference(&expected) {
+                    if let Some((index, egress)) = passed.symmetric_difference(&expected).next() {
                         panic!(
                             "seed {seed}: {:?} to {egress}: the kernel {}; {:#?} {:#?}",
                             sent[*index],

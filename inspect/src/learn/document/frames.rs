@@ -20,11 +20,14 @@ use crate::replay::Occurrences;
 /// Entries of one list that are written out; with more, and where some frames are for one machine alone, nothing limits them by it.
 const LISTED_MAX: usize = 64;
 
+/// By the zone that they come from, kind and VLAN.
+type Kinds = BTreeMap<(String, EtherType, u16), Kind>;
+
 /// What is proposed, and what is only named.
 #[derive(Default)]
 pub(super) struct ProposedFrames {
-    /// By the two zones in order, then by the one they come from, kind and VLAN.
-    conduits: BTreeMap<(String, String), BTreeMap<(String, EtherType, u16), Kind>>,
+    /// By the two zones, in order.
+    conduits: BTreeMap<(String, String), Kinds>,
     /// Sentences.
     named: BTreeSet<String>,
 }

@@ -12,7 +12,7 @@ use std::fmt::Write;
 use penstock_policy::plan::FrameRule;
 use penstock_policy::terms::Frames;
 
-use super::lines::chain_of_side;
+use super::lines::of_side;
 use crate::enforce::shape::structure::Structure;
 
 /// The chain for each side: whose sender is bound to it.
@@ -64,9 +64,16 @@ pub(super) fn admission(structure: &Structure, interface: &str) -> String {
             .any(|(from, _)| from.iter().any(|name| name == interface))
     };
     let rules = structure.frames.iter().filter(enters);
-    let chain = chain_of_side(FRAMED, interface);
+    let chain = of_side(FRAMED, interface);
     let lines = rules.flat_map(|rule| asks(&rule.frames));
     lines.map(|asked| format!("{asked} goto {chain}\n")).collect()
+}
+
+/// The chain that binds the sender of what is permitted to its side, and what of it is refused: another side's MAC address, or one for which
+/// there is no room.
+pub(super) fn bound(interface: &str, [moved, bind, unknown]: [&str; 3]) -> String {
+    let chain = of_side(FRAMED, interface);
+    format!("chain {chain} {{\n{moved}{bind} return\n{unknown}\n}}")
 }
 
 /// The chain of what may cross, by both ports.

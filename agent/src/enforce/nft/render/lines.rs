@@ -52,7 +52,7 @@ pub(super) fn name((set, family): (&str, char), interface: &str) -> String {
 }
 
 /// The name of a chain that there is for each side, about MAC addresses.
-pub(super) fn chain_of_side(chain: &str, interface: &str) -> String {
+pub(super) fn of_side(chain: &str, interface: &str) -> String {
     format!("{chain}_{}", name(("side", '2'), interface))
 }
 

@@ -25,7 +25,7 @@ use std::fmt::Write;
 
 use super::bound;
 use super::frames::{self, FRAMED};
-use super::lines::{chain_of_side, log, within_limit};
+use super::lines::{log, of_side, within_limit};
 use super::shape::{EXCEPTED, name};
 use crate::enforce::nft::names::{MARK_OBSERVED, TABLE, prefix};
 use crate::enforce::shape::structure::Structure;
@@ -86,7 +86,7 @@ pub(super) fn chains_of(structure: &Structure) -> Vec<String> {
         .flat_map(|(claim, _)| [format!("refused_{claim}"), format!("recorded_{claim}")]);
     let by_side = CHAINS_BY_SIDE.iter().flat_map(|chain| {
         let sides = structure.guarded.iter();
-        sides.map(move |interface| chain_of_side(chain, interface))
+        sides.map(move |interface| of_side(chain, interface))
     });
     CHAINS
         .iter()
@@ -140,10 +140,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) -> 
     let mut ways = Vec::new();
     for interface in &structure.guarded {
         admit(script, structure, interface);
-        ways.push(format!(
-            "\"{interface}\" : jump {}",
-            chain_of_side("admit", interface)
-        ));
+        ways.push(format!("\"{interface}\" : jump {}", of_side("admit", interface)));
     }
     outsider(script, structure);
     resolve(script, structure);
@@ -206,7 +203,7 @@ fn admit(script: &mut String, structure: &Structure, interface: &str) {
         set("nearnd", '6'),
     ];
     let [claims, stranger, arp, nd, refresh] =
-        ["claims", "stranger", "arp", "nd", "refresh"].map(|chain| chain_of_side(chain, interface));
+        ["claims", "stranger", "arp", "nd", "refresh"].map(|chain| of_side(chain, interface));
     let bind = format!("update @{macs} {{ {SENDER} timeout {BOUND} }}");
     let moved = of_others(structure, interface, "moved", |other| {
         format!("{SENDER} @{}", name(("macs", '2'), other))
@@ -244,10 +241,7 @@ fn admit(script: &mut String, structure: &Structure, interface: &str) {
          udp sport . udp dport {{ 67 . 68, 547 . 546 }} return
          {unknown}
          }}
-         chain {framed} {{
-         {moved}{bind} return
-         {unknown}
-         }}
+         {framed}
          chain {claims} {{
          @ll,96,16 0x0806 goto {arp}
          {DISCOVERY} goto {nd}
@@ -256,10 +250,10 @@ fn admit(script: &mut String, structure: &Structure, interface: &str) {
          {SENDER} @{macs} {bind}
          }}
         ",
-        admit = chain_of_side("admit", interface),
+        admit = of_side("admit", interface),
         bound = bound::admission(structure, interface),
         permitted = frames::admission(structure, interface),
-        framed = chain_of_side(FRAMED, interface),
+        framed = frames::bound(interface, [&moved, &bind, unknown]),
         errors4 = super::icmp::errors('4'),
         errors6 = super::icmp::errors('6'),
     );

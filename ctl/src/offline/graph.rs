@@ -24,7 +24,7 @@ pub(crate) fn graph(out: &Output, args: &args::Graph) -> Result<Exit, Failure> {
     files::replace(file, picture.svg.as_bytes(), Mode::Shared)?;
     out.show(&Written {
         shows: Some(picture.shows),
-        left_out: picture.left_out,
+        left_out: Some(picture.left_out),
         ..Written::of("picture", file, picture.svg.as_bytes())
     })?;
     Ok(Exit::Done)

@@ -32,8 +32,8 @@ pub struct Written {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shows: Option<String>,
     /// What a picture leaves out, in sentences.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub left_out: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<Vec<String>>,
 }
 
 impl Report for Written {
@@ -47,7 +47,7 @@ impl Report for Written {
         if let Some(shows) = &self.shows {
             page.paragraph(2, Tone::Plain, shows);
         }
-        for left_out in &self.left_out {
+        for left_out in self.left_out.iter().flatten() {
             page.paragraph(2, Tone::Dim, left_out);
         }
     }
@@ -62,7 +62,7 @@ impl Written {
             digest: penstock_policy::ids::Digest::of(bytes).to_string(),
             bytes: bytes.len(),
             shows: None,
-            left_out: Vec::new(),
+            left_out: None,
         }
     }
 }

@@ -242,7 +242,10 @@ fn enforcers(card: &Card<'_, '_>) -> (String, bool) {
 
 /// Services as tags, in at most [`SERVICE_LINES_MAX`] lines.
 fn services(card: &Card<'_, '_>, top: f64, shapes: &mut Vec<Shape>) -> f64 {
-    let frames = card.conduits.iter().flat_map(|(_, conduit)| conduit.frames.values());
+    let frames = card
+        .conduits
+        .iter()
+        .flat_map(|(_, conduit)| conduit.frames.values());
     let names: BTreeSet<String> = card
         .flows()
         .flat_map(services_of)

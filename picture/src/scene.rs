@@ -232,7 +232,10 @@ fn look(facts: &Facts<'_>, sheet: &Sheet<'_>, wire: &Wire) -> WireStyle {
         };
         zone.is_some_and(is_in)
     };
-    let mut frames = gate.conduits.iter().flat_map(|(_, conduit)| conduit.frames.values());
+    let mut frames = gate
+        .conduits
+        .iter()
+        .flat_map(|(_, conduit)| conduit.frames.values());
     let flows = || {
         gate.conduits
             .iter()

@@ -40,7 +40,7 @@ const WITH_APPID: std::ops::RangeInclusive<u16> = 0x88b8..=0x88ba;
 const FIRST: u16 = 0x0600;
 
 /// Those that carry packets or frames of other kinds inside.
-const CARRIERS: [(u16, &str); 18] = [
+const CARRIERS: [(u16, &str); 23] = [
     (0x0800, "IPv4"),
     (0x0806, "ARP"),
     (0x22f3, "TRILL"),
@@ -48,6 +48,8 @@ const CARRIERS: [(u16, &str); 18] = [
     (0x8035, "reverse ARP"),
     (0x8100, "a VLAN's tag"),
     (0x86dd, "IPv6"),
+    (0x876b, "compressed TCP/IP"),
+    (0x880b, "PPP"),
     (0x8847, "MPLS"),
     (0x8848, "MPLS"),
     (0x8863, "PPPoE"),
@@ -56,9 +58,12 @@ const CARRIERS: [(u16, &str); 18] = [
     (0x88a8, "a VLAN's tag"),
     (0x88e5, "MACsec"),
     (0x88e7, "a backbone's tag"),
+    (0x8926, "a virtual port's tag"),
     (0x892f, "an HSR tag"),
+    (0x893f, "an extended port's tag"),
     (0x894f, "a service's header"),
     (0x9100, "a VLAN's tag"),
+    (0xa0ed, "6LoWPAN"),
 ];
 
 /// Those that no bridge passes on: they are for who is at the other end of the cable.
@@ -181,8 +186,8 @@ mod tests {
     {
         for text in [
             "0x0800", "0x86dd", "0x0806", "0x8100", "0x88a8", "0x9100", "0x9200", "0x9300", "0x8847",
-            "0x8864", "0x892f", "0x88e5", "0x88cc", "0x8808", "0x05ff", "0x0000", "8892", "0x892", "0x88922",
-            "0x+892", "34962", "Goose", "",
+            "0x8864", "0x880b", "0x8926", "0x892f", "0x893f", "0xa0ed", "0x88e5", "0x88cc", "0x8808",
+            "0x05ff", "0x0000", "8892", "0x892", "0x88922", "0x+892", "34962", "Goose", "",
         ] {
             assert!(text.parse::<EtherType>().is_err(), "{text}");
         }

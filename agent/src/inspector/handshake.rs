@@ -105,7 +105,10 @@ pub(super) async fn connect(
 fn settle(socket: &mut Socket) -> Result<(), String> {
     socket
         .settle()
-        .map_err(|error| format!("the socket cannot be watched: {error}"))
+        .map_err(|error| format!("the socket cannot be watched: {error}"))?;
+    // Its seat counts that (`Leg::held_bytes`).
+    socket.read_ahead();
+    Ok(())
 }
 
 /// Ends a stream so that what was sent last arrives: closing on unheard bytes would be a reset.

@@ -1,5 +1,5 @@
 //! A TCP stream under TLS: bounded in what it takes before the peer is known, able to move from the thread that
-//! meets strangers to the one that serves, and read ahead where much comes.
+//! meets strangers to the one that serves, and, where whoever serves accounts for that, read ahead while much comes.
 
 mod ahead;
 
@@ -22,7 +22,8 @@ pub struct Socket {
     tcp: Option<TcpStream>,
     /// What may still be read before the peer is known.
     left: Option<usize>,
-    ahead: Ahead,
+    /// Absent: nothing is read ahead.
+    ahead: Option<Ahead>,
 }
 
 impl Socket {
@@ -31,7 +32,7 @@ impl Socket {
         Self {
             tcp: Some(tcp),
             left: Some(HANDSHAKE_BYTES_MAX),
-            ahead: Ahead::default(),
+            ahead: None,
         }
     }
 
@@ -51,9 +52,14 @@ impl Socket {
         self.tcp.as_ref()
     }
 
+    /// Reads ahead from now on while much comes, which takes up to 32 KiB: whoever serves many counts that ([`Self::held_bytes`]).
+    pub fn read_ahead(&mut self) {
+        self.ahead = Some(Ahead::default());
+    }
+
     /// Memory that it takes beside its own size, bytes.
     pub fn held_bytes(&self) -> usize {
-        self.ahead.held_bytes()
+        self.ahead.as_ref().map_or(0, Ahead::held_bytes)
     }
 
     fn pinned(&mut self) -> io::Result<Pin<&mut TcpStream>> {
@@ -70,8 +76,11 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         let Some(left) = self.left else {
             let Self { tcp, ahead, .. } = &mut *self;
-            let tcp = tcp.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-            return ahead.poll_read(Pin::new(tcp), cx, buffer);
+            let tcp = Pin::new(tcp.as_mut().ok_or(io::ErrorKind::NotConnected)?);
+            return match ahead {
+                Some(ahead) => ahead.poll_read(tcp, cx, buffer),
+                None => tcp.poll_read(cx, buffer),
+            };
         };
         if left == 0 {
             let words = format!("the peer sent more than {HANDSHAKE_BYTES_MAX} bytes for its handshake");

@@ -7,9 +7,9 @@ mod report;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use penstock_policy::ids::ZoneId;
+use penstock_policy::ids::{GatewayId, ZoneId};
 use penstock_policy::model::Plant;
 use penstock_policy::terms::Enforcement;
 use penstock_proto::event::RECONNECTS;
@@ -20,7 +20,7 @@ use penstock_proto::v1::{
 use tokio::time::{Duration, Instant};
 
 pub use self::report::{Adoption, ZoneWatch};
-use super::trail::{self, ReadBudget, understood};
+use super::trail::{self, ReadBudget};
 use super::why::{Judging, Plants, Refusals, Refused, Subject, judged};
 use super::{Online, malformed, refused};
 use crate::exit::Exit;
@@ -31,9 +31,11 @@ use crate::{args, ask, times, words};
 
 /// A day, milliseconds.
 const DAY_MS: u64 = 24 * 3_600_000;
-/// Records that are read, and for how long.
+/// Records of a gateway that are read, and for how long those of all.
 const RECORDS_MAX: usize = 200_000;
 const READING: Duration = Duration::from_secs(60);
+/// Policy events of a gateway that are read.
+const STEPS_MAX: u32 = 1_000;
 /// Causes of a loss that hides no verdict: what was learned, and messages of bridges.
 const HIDES_NO_VERDICT: [&str; 2] = ["tap-", "bridge-"];
 
@@ -45,7 +47,6 @@ pub(crate) async fn adopt(out: &Output, context: Option<&str>, args: &args::Adop
     let mut online = Online::connect(context).await?;
     online.settle_zone().await;
     let (since_ms, _) = times::stretch(Some(&args.since), None, now_ms)?;
-    // A day more or less is the clock's.
     if now_ms.saturating_sub(since_ms) < quiet_ms {
         return Err(Failure::usage(format!(
             "--since {} looks back less far than {} days, in which nothing undeclared may be seen",
@@ -61,9 +62,16 @@ pub(crate) async fn adopt(out: &Output, context: Option<&str>, args: &args::Adop
     };
     let zone = observing(current.plant(), &args.zone)?;
     let waiting = ask::waiting(out, "reading the trail");
-    let mut refusals = Refusals::of(Subject::Zone(zone.to_string()));
-    let unread = read(&mut online, &mut refusals, &zone, (since_ms, now_ms)).await?;
-    let watch = watched(&mut online, &zone, (since_ms, now_ms.saturating_sub(quiet_ms))).await?;
+    let gateways = gateways_of(&mut online, &zone).await?;
+    let mut refusals = Refusals::of(subject(current.plant(), &zone, gateways.keys()));
+    let until = Instant::now() + READING;
+    let (mut unread, mut watch) = (Vec::new(), Vec::new());
+    for (name, gateway) in gateways {
+        unread.extend(read(&mut online, &mut refusals, &name, (since_ms, now_ms, until)).await?);
+        let observing = observed_since(&mut online, &mut plants, (&name, &zone), since_ms, out).await?;
+        let missed = missed(&mut online, &name, now_ms.saturating_sub(quiet_ms)).await?;
+        watch.push(ZoneWatch::of(name, &gateway, observing, missed));
+    }
     drop(waiting);
     let cut = refusals.cut;
     let found = Found::by(refusals, &current, now_ms);
@@ -98,44 +106,23 @@ fn observing(plant: &Plant, name: &str) -> Result<ZoneId, Failure> {
     }
 }
 
-/// Reads what would have been refused to or by the zone; what could not be read, in words.
-async fn read(
-    online: &mut Online,
-    refusals: &mut Refusals,
-    zone: &ZoneId,
-    (from_ms, until_ms): (u64, u64),
-) -> Result<Vec<String>, Failure> {
-    let request = SearchAuditRequest {
-        from_ms,
-        until_ms,
-        kinds: ["verdict", "operation"].map(str::to_owned).to_vec(),
-        decision: Decision::WouldDeny.into(),
-        zones: vec![zone.to_string()],
-        newest_first: true,
-        clock: AuditClock::Either.into(),
-        ..SearchAuditRequest::default()
-    };
-    let budget = ReadBudget {
-        page: 10_000,
-        records: RECORDS_MAX,
-        until: Some(Instant::now() + READING),
-    };
-    let mut older = Ok(());
-    let mut take = |record: AuditRecord, _| match understood(true, &record) {
-        Ok(()) => refusals.take(record),
-        failed => older = failed,
-    };
-    let gaps = trail::read(online, &request, budget, &mut take).await?;
-    older?;
-    Ok(gaps.in_words())
+/// What is asked for: ends in the zone, and the sides at which it lies. A machine at such a side may have an address that is in no zone, or none.
+fn subject<'n>(plant: &Plant, zone: &ZoneId, gateways: impl Iterator<Item = &'n String>) -> Subject {
+    let mut sides = BTreeSet::new();
+    for name in gateways {
+        let gateway = GatewayId::new(name).ok();
+        let gateway = gateway.and_then(|id| plant.gateways.get(&id));
+        for (interface, side) in gateway.into_iter().flat_map(|gateway| &gateway.interfaces) {
+            if side.zone == *zone || side.behind.contains(zone) {
+                sides.insert((name.clone(), interface.to_string()));
+            }
+        }
+    }
+    Subject::Zone(zone.to_string(), sides)
 }
 
-/// How the gateways of the zone watched: since when, as far back as `since_ms`, and what they missed after `quiet_ms`.
-async fn watched(
-    online: &mut Online,
-    zone: &ZoneId,
-    (since_ms, quiet_ms): (u64, u64),
-) -> Result<Vec<ZoneWatch>, Failure> {
+/// The gateways that guard the zone, as the coordinator knows them.
+async fn gateways_of(online: &mut Online, zone: &ZoneId) -> Result<BTreeMap<String, Gateway>, Failure> {
     let request = WatchHealthRequest {
         once: true,
         beats: false,
@@ -144,56 +131,104 @@ async fn watched(
     let mut health = answer.map_err(|status| refused(&status))?.into_inner();
     let health = health.message().await.map_err(|status| refused(&status))?;
     let health = health.ok_or_else(|| malformed("the coordinator's health is missing"))?;
-    let names: BTreeSet<String> = health
-        .zones
-        .into_iter()
-        .filter(|of| of.zone == zone.as_str())
-        .flat_map(|of| of.gateways)
-        .collect();
     let listed = online.client.list_gateways(ListGatewaysRequest {}).await;
     let listed = listed.map_err(|status| refused(&status))?.into_inner().gateways;
-    let mut watch = Vec::new();
-    for name in names {
+    let of_zone = health.zones.into_iter().filter(|of| of.zone == zone.as_str());
+    let known = |name: String| {
         let gateway = listed.iter().find(|gateway| gateway.name == name);
-        let observed_ms = observed_since(online, &name, since_ms).await?;
-        let missed = missed(online, &name, quiet_ms).await?;
-        watch.push(ZoneWatch::of(
-            name,
-            gateway.unwrap_or(&Gateway::default()),
-            observed_ms,
-            missed,
-        ));
-    }
-    Ok(watch)
+        (name, gateway.cloned().unwrap_or_default())
+    };
+    Ok(of_zone.flat_map(|of| of.gateways).map(known).collect())
 }
 
-/// Since when a gateway has had a policy, as far as its trail here says; not before `since_ms`.
-async fn observed_since(online: &mut Online, gateway: &str, since_ms: u64) -> Result<Option<u64>, Failure> {
-    let one = SearchAuditRequest {
+/// Reads what a gateway would have refused; what could not be read, in words.
+async fn read(
+    online: &mut Online,
+    refusals: &mut Refusals,
+    gateway: &str,
+    (from_ms, until_ms, until): (u64, u64, Instant),
+) -> Result<Vec<String>, Failure> {
+    let request = SearchAuditRequest {
         source: gateway.to_owned(),
-        limit: 1,
+        from_ms,
+        until_ms,
+        kinds: ["verdict", "operation"].map(str::to_owned).to_vec(),
+        decision: Decision::WouldDeny.into(),
+        newest_first: true,
+        clock: AuditClock::Either.into(),
+        ..SearchAuditRequest::default()
+    };
+    let budget = ReadBudget {
+        page: 10_000,
+        records: RECORDS_MAX,
+        until: Some(until),
+    };
+    let mut take = |record: AuditRecord, _| refusals.take(record);
+    let gaps = trail::read(online, &request, budget, &mut take).await?;
+    Ok(gaps.in_words())
+}
+
+/// Since when a gateway has had releases in force by which the zone observes, as far as its trail here says; not before `since_ms`.
+async fn observed_since(
+    online: &mut Online,
+    plants: &mut Plants,
+    (gateway, zone): (&str, &ZoneId),
+    since_ms: u64,
+    out: &Output,
+) -> Result<Option<u64>, Failure> {
+    let newest = SearchAuditRequest {
+        source: gateway.to_owned(),
+        newest_first: true,
         clock: AuditClock::Received.into(),
         ..SearchAuditRequest::default()
     };
-    let before = SearchAuditRequest {
-        until_ms: since_ms,
-        newest_first: true,
-        ..one.clone()
-    };
-    let of_policy = |record: &AuditRecord| record.event.as_ref().is_some_and(|event| event.revision > 0);
-    if online.search(before).await?.first().is_some_and(of_policy) {
-        return Ok(Some(since_ms));
-    }
     let since = SearchAuditRequest {
         from_ms: since_ms,
         kinds: vec!["policy".to_owned()],
-        // Before its first policy is in force a gateway has offers and refusals to report.
-        limit: 100,
-        ..one
+        limit: STEPS_MAX,
+        ..newest.clone()
     };
-    let found = online.search(since).await?;
-    let first = found.iter().find(|record| of_policy(record));
-    Ok(first.map(|record| record.received_ms))
+    let mut steps: Vec<(u64, u64)> = online.search(since).await?.iter().filter_map(in_force).collect();
+    // Beyond so many nobody knows what was in force before.
+    if steps.len() < STEPS_MAX as usize {
+        let before = SearchAuditRequest {
+            until_ms: since_ms,
+            limit: 1,
+            ..newest
+        };
+        let before = online.search(before).await?;
+        steps.extend(
+            before
+                .iter()
+                .filter_map(in_force)
+                .map(|(_, revision)| (since_ms, revision)),
+        );
+    }
+    let mut observes = BTreeMap::new();
+    for (_, revision) in &steps {
+        if !observes.contains_key(revision) {
+            let release = plants.of(online, *revision, out).await?;
+            let zone = release
+                .as_ref()
+                .and_then(|release| release.plant().zones.get(zone));
+            let is_so = zone.is_some_and(|zone| zone.enforcement == Enforcement::Observe);
+            observes.insert(*revision, is_so);
+        }
+    }
+    let lasts = steps
+        .iter()
+        .take_while(|(_, revision)| observes.get(revision) == Some(&true));
+    Ok(lasts.last().map(|(at_ms, _)| *at_ms))
+}
+
+/// When a record was received, and the release that was in force at its source then, or is since; `None`: there was none.
+fn in_force(record: &AuditRecord) -> Option<(u64, u64)> {
+    let event = record.event.as_ref()?;
+    let revision = match &event.kind {
+        Some(Kind::Policy(policy)) if policy.step == "effective" => policy.revision,
+        _ => event.revision,
+    };
+    (revision > 0).then_some((record.received_ms, revision))
 }
 
 /// Verdicts that a gateway could not report since then.

@@ -39,6 +39,10 @@ const RECORDS_MAX: u32 = 2_000;
 const MISPLACED: &str = "it came from, or went to, a side of the gateway where that address does not belong: no flow can \
                          permit it; look for a cable in the wrong port, a missing `behind`, or a forged address";
 
+/// Why no flow helps against what is not IP.
+const BESIDE_IP: &str =
+    "it is not IP: no flow can permit it; `frames` of a conduit may, across a bridged gateway";
+
 /// `penstock why`.
 pub(crate) async fn why(out: &Output, context: Option<&str>, args: &args::Why) -> Result<Exit, Failure> {
     let now_ms = words::now_ms();
@@ -187,7 +191,8 @@ pub(super) fn judged(
     let then = then.and_then(|release| verdict(release, &group, group.last_ms));
     let today = current.and_then(|release| verdict(release, &group, now_ms));
     let itself = plant.and_then(|plant| flow::a_gateway_itself(plant, &group));
-    let hindrance = itself.or_else(|| today.as_ref()?.hindrance.clone());
+    let beside_ip = group.is_beside_ip().then(|| BESIDE_IP.to_owned());
+    let hindrance = beside_ip.or(itself).or_else(|| today.as_ref()?.hindrance.clone());
     let permitted_now = hindrance.is_none() && today.is_some_and(|today| today.passes);
     let (flow, no_flow) = match plant {
         _ if permitted_now => (None, None),

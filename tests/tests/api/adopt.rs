@@ -50,6 +50,7 @@ async fn an_engineer_sees_what_would_stop_which_flow_would_permit_it_and_why_it_
     };
     let in_force = v1::PolicyEvent {
         step: "effective".to_owned(),
+        revision: 1,
         ..v1::PolicyEvent::default()
     };
     let events = vec![

@@ -53,7 +53,7 @@ pub struct ZoneWatch {
     pub connected: bool,
     /// When it was last heard, milliseconds since 1970; 0: never.
     pub last_seen_ms: u64,
-    /// Since when it has had a policy by its trail, not before the time that was asked for, milliseconds since 1970; absent: never.
+    /// Since when the zone observes there by its trail, not before the time that was asked for, milliseconds since 1970; absent: it does not.
     pub since_ms: Option<u64>,
     /// Verdicts that it could not report within the quiet days.
     pub missed: u64,
@@ -75,7 +75,9 @@ impl ZoneWatch {
         let name = &self.gateway;
         let mut doubts = Vec::new();
         match self.since_ms {
-            None => doubts.push(format!("{name} has no policy in force yet: it saw nothing")),
+            None => doubts.push(format!(
+                "{name} has no release in force by which the zone observes: it saw nothing"
+            )),
             Some(since) if since > quiet_ms => doubts.push(format!(
                 "{name} has watched only since {}",
                 times::shown(since, zone)

@@ -3,7 +3,7 @@
 use penstock_proto::v1::{OperationEvent, VerdictEvent};
 
 use super::*;
-use crate::online::fixture::{fetched, record, riverside};
+use crate::online::fixture::{fetched, loaded, record, riverside};
 use crate::output::{Page, Report as _, Style};
 
 const PLANT: &str = riverside!(
@@ -91,7 +91,7 @@ fn watcher() -> ZoneWatch {
 /// What is answered for the zone of the PLC, of fourteen quiet days.
 fn answer(records: Vec<AuditRecord>, watch: Vec<ZoneWatch>) -> Adoption {
     let zone = ZoneId::new("control").unwrap();
-    let mut refusals = Refusals::of(Subject::Zone(zone.to_string()));
+    let mut refusals = Refusals::of(subject(&loaded(PLANT).plant, &zone, ["gw-a".to_owned()].iter()));
     records.into_iter().for_each(|record| refusals.take(record));
     let current = Judging::of(fetched(PLANT));
     let found = Found::by(refusals, &current, NOW_MS);
@@ -141,6 +141,60 @@ fn what_passes_only_since_the_zone_observes_is_listed_with_its_flow_and_what_is_
     assert_eq!(
         adoption.not_yet,
         ["1 thing that would stop was seen within 14 days"]
+    );
+}
+
+#[test]
+fn what_crosses_a_side_of_the_zone_counts_whatever_its_address_is_and_each_kind_of_frame_by_itself() {
+    let crossed = |reason: &str, source: &str, interfaces: [&str; 2]| {
+        let mut record = would_deny(source, 3);
+        record.names.clear();
+        if let Some(Kind::Verdict(verdict)) = &mut record.event.as_mut().unwrap().kind {
+            [verdict.ingress, verdict.egress] = interfaces.map(str::to_owned);
+            verdict.reason = reason.to_owned();
+            if source.is_empty() {
+                (verdict.destination, verdict.protocol, verdict.port) = (String::new(), 0, 0);
+            }
+        }
+        record
+    };
+    let records = vec![
+        crossed(
+            "an address that does not belong to this side",
+            "192.0.2.9",
+            ["eth2", "eth1"],
+        ),
+        crossed("a frame of type 0x8892", "", ["eth2", "eth1"]),
+        crossed("a frame of type 0x88b8", "", ["eth1", "eth2"]),
+        crossed("a frame of type 0x88b8", "", ["eth1", ""]),
+        crossed("a frame of type 0x88b8", "", ["eth7", "eth1"]),
+    ];
+    let adoption = answer(records, vec![watcher()]);
+    let of_frames = adoption
+        .would_stop
+        .iter()
+        .filter(|stops| stops.interfaces.is_some());
+    let of_frames: Vec<_> = of_frames.map(|stops| stops.no_flow.clone().unwrap()).collect();
+    assert_eq!(
+        (adoption.would_stop.len(), of_frames.len()),
+        (3, 2),
+        "{:?}",
+        adoption.would_stop
+    );
+    assert!(
+        of_frames.iter().all(|why| why.contains("`frames`")),
+        "{of_frames:?}"
+    );
+    let mut page = Page::new(Style {
+        color: false,
+        width: 100,
+        wrap: true,
+    });
+    adoption.page(&mut page);
+    let page = page.finish();
+    assert!(
+        page.contains("  interface eth2 → interface eth1\n  a frame of type 0x8892\n"),
+        "{page}"
     );
 }
 
@@ -220,7 +274,7 @@ fn what_could_not_be_read_is_no_silence() {
 
 #[test]
 fn only_a_zone_that_observes_can_be_adopted_and_a_typing_error_gets_its_name() {
-    let plant = crate::online::fixture::loaded(PLANT).plant;
+    let plant = loaded(PLANT).plant;
     let enforced = observing(&plant, "control").unwrap_err();
     assert!(enforced.message.contains("is enforced"), "{}", enforced.message);
     let unknown = observing(&plant, "contol").unwrap_err();
@@ -229,7 +283,7 @@ fn only_a_zone_that_observes_can_be_adopted_and_a_typing_error_gets_its_name() {
         "{unknown:?}"
     );
     let text = PLANT.replace("kind: control,", "kind: control, enforcement: observe,");
-    let plant = crate::online::fixture::loaded(&text).plant;
+    let plant = loaded(&text).plant;
     assert_eq!(observing(&plant, "control").unwrap().as_str(), "control");
 }
 

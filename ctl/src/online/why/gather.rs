@@ -1,6 +1,6 @@
 //! Refusals of the trail, put together: one group for each thing that was refused, however often.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use penstock_inspect::query::Query;
@@ -32,6 +32,8 @@ struct Key {
     protocol: u32,
     port: u32,
     operation: Option<String>,
+    /// Of what has no addresses: why it was refused, and between which interfaces.
+    beside_ip: Option<(String, [String; 2])>,
 }
 
 /// One thing that was refused, and when.
@@ -57,7 +59,8 @@ pub(in crate::online) struct Group {
     pub(super) gateway: String,
     pub(super) time_zone: String,
     pub(in crate::online) reason: String,
-    interfaces: Option<[String; 2]>,
+    /// The interfaces by which it came and would have left; empty where the event does not say.
+    pub(super) interfaces: [String; 2],
 }
 
 /// To or by whom something was refused.
@@ -65,8 +68,8 @@ pub(in crate::online) struct Group {
 pub(in crate::online) enum Subject {
     /// An asset, by its name or its address.
     Asset(String),
-    /// Whatever lay in a zone.
-    Zone(String),
+    /// Whatever lay in a zone, or crossed one of the sides at which it lies: a gateway, and an interface of it.
+    Zone(String, BTreeSet<(String, String)>),
 }
 
 /// What was refused to or by one subject.
@@ -117,13 +120,18 @@ impl Refusals {
     }
 
     /// Whether an end is the subject: by its address, by its name then, or by the name that the gateway itself gave it.
-    fn is_subject(&self, end: &RefusedEnd, own: &str) -> bool {
+    fn is_about(&self, group: &Group, [client, server]: &[String; 2]) -> bool {
+        let ends = [(&group.from, client), (&group.to, server)];
         match &self.subject {
-            Subject::Zone(zone) => end.zone.as_ref() == Some(zone),
-            // An address is searched for as it is written in events.
-            Subject::Asset(subject) => {
-                normal(&end.address) == *subject || end.asset.as_ref() == Some(subject) || own == subject
+            Subject::Zone(zone, sides) => {
+                let mut interfaces = group.interfaces.iter();
+                ends.iter().any(|(end, _)| end.zone.as_ref() == Some(zone))
+                    || interfaces.any(|name| sides.contains(&(group.gateway.clone(), name.clone())))
             }
+            // An address is searched for as it is written in events.
+            Subject::Asset(subject) => ends.iter().any(|(end, own)| {
+                normal(&end.address) == *subject || end.asset.as_ref() == Some(subject) || *own == subject
+            }),
         }
     }
 
@@ -133,8 +141,7 @@ impl Refusals {
             return;
         };
         let key = key_of(&group);
-        let [client, server] = own;
-        if !self.is_subject(&group.from, &client) && !self.is_subject(&group.to, &server) {
+        if !self.is_about(&group, &own) {
             return;
         }
         if let Some(known) = self.groups.get_mut(&key) {
@@ -161,6 +168,9 @@ fn key_of(group: &Group) -> Key {
         protocol: group.protocol,
         port: group.port,
         operation: group.operation.clone(),
+        beside_ip: group
+            .is_beside_ip()
+            .then(|| (group.reason.clone(), group.interfaces.clone())),
     }
 }
 
@@ -179,8 +189,6 @@ impl Group {
     pub(in crate::online) fn of(record: AuditRecord) -> Option<(Self, [String; 2])> {
         let event = record.event.unwrap_or_default();
         let end = |address: &str| named(address, &record.names);
-        // What was dropped where it came in has none on the other side.
-        let known = |sides: &[String; 2]| sides.iter().all(|side| !side.is_empty());
         Some(match event.kind {
             Some(Kind::Verdict(verdict)) => {
                 let group = Self {
@@ -199,7 +207,7 @@ impl Group {
                     gateway: record.source,
                     time_zone: record.time_zone,
                     reason: verdict.reason,
-                    interfaces: Some([verdict.ingress, verdict.egress]).filter(known),
+                    interfaces: [verdict.ingress, verdict.egress],
                 };
                 (group, [String::new(), String::new()])
             }
@@ -220,12 +228,17 @@ impl Group {
                     gateway: record.source,
                     time_zone: record.time_zone,
                     reason: operation.reason,
-                    interfaces: None,
+                    interfaces: <[String; 2]>::default(),
                 };
                 (group, [operation.client_name, operation.server_name])
             }
             _ => return None,
         })
+    }
+
+    /// It carries neither IP nor ARP.
+    pub(super) fn is_beside_ip(&self) -> bool {
+        self.from.address.is_empty() && self.to.address.is_empty()
     }
 
     /// The same thing at another time.
@@ -270,9 +283,10 @@ impl Group {
     /// As it crossed its gateway; where the event does not say by which interfaces, by those on whose sides the ends live.
     pub(super) fn connection(&self, side: impl Fn(IpAddr) -> Option<String>) -> Option<Connection> {
         let (source, destination) = (self.from.address.parse().ok()?, self.to.address.parse().ok()?);
-        let [ingress, egress] = match &self.interfaces {
-            Some(interfaces) => interfaces.clone(),
-            None => [side(source)?, side(destination)?],
+        // What was dropped where it came in has no interface on the other side.
+        let [ingress, egress] = match self.interfaces.iter().any(String::is_empty) {
+            false => self.interfaces.clone(),
+            true => [side(source)?, side(destination)?],
         };
         Some(Connection {
             ingress,

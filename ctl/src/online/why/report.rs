@@ -50,8 +50,11 @@ pub struct Refused {
     pub source: Party,
     /// Of whom.
     pub destination: Party,
-    /// `tcp/502`, `icmp-echo`.
+    /// `tcp/502`, `icmp-echo`; of what is not IP, `not IP`.
     pub service: String,
+    /// Of what is not IP: the gateway's interfaces by which it came and would have left; empty where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interfaces: Option<[String; 2]>,
     /// The operation, where the connection itself passed.
     pub operation: Option<String>,
     /// The least and the greatest value that refused writes carried.
@@ -117,10 +120,15 @@ pub(super) fn refused(
     now_ms: u64,
 ) -> Refused {
     let zone = times::zone_at(&group.time_zone);
-    let service = group.carried();
+    let service = match (group.is_beside_ip(), group.carried()) {
+        (true, _) => "not IP".to_owned(),
+        (false, Some(carried)) => carried.to_string(),
+        (false, None) => format!("ip/{}", group.protocol),
+    };
     Refused {
         decision: if group.observed { "would-deny" } else { "deny" }.to_owned(),
-        service: service.map_or_else(|| format!("ip/{}", group.protocol), |carried| carried.to_string()),
+        service,
+        interfaces: group.is_beside_ip().then_some(group.interfaces),
         values: group.values.map(|values| [values.first, values.last]),
         first: times::shown(group.first_ms, &zone),
         last: times::shown(group.last_ms, &zone),
@@ -150,6 +158,14 @@ fn party(party: &Party) -> String {
     match &party.asset {
         Some(asset) => format!("{asset} ({}, {zone})", party.address),
         None => format!("{} ({zone})", party.address),
+    }
+}
+
+/// An interface of the gateway, where it is known.
+fn interface(name: &str) -> String {
+    match name {
+        "" => "an interface that is not known".to_owned(),
+        name => format!("interface {name}"),
     }
 }
 
@@ -223,12 +239,15 @@ impl Refused {
         );
         let place = page.paint(Tone::Dim, &format!("at {} {release}", self.gateway));
         page.line(format!("{head} {when} {place}"));
-        let asked = format!(
-            "{} → {} {}",
-            party(&self.source),
-            party(&self.destination),
-            self.service
-        );
+        let asked = match &self.interfaces {
+            Some([from, to]) => format!("{} → {}", interface(from), interface(to)),
+            None => format!(
+                "{} → {} {}",
+                party(&self.source),
+                party(&self.destination),
+                self.service
+            ),
+        };
         page.paragraph(2, Tone::Strong, &asked);
         if let Some(operation) = &self.operation {
             let values = match self.values {
@@ -317,6 +336,7 @@ mod tests {
                 source: party(None, "10.1.0.9", "office"),
                 destination: party(Some("plc-7"), "10.2.0.9", "control"),
                 service: "tcp/502".to_owned(),
+                interfaces: None,
                 operation: Some("write-single-register 40 of unit 1".to_owned()),
                 values: Some([5, 7]),
                 count: 4,

@@ -260,9 +260,7 @@ impl<'p> Replay<'p> {
             self.conversations.recording_begins(frame.at);
         }
         let (plans, ignores_tags) = (self.plans, self.ignores_tags);
-        if let Some(source) = frames::source_of(frame) {
-            self.others.sender(frame, source);
-        }
+        self.others.sender(frame);
         match self.fragments.transport(frame) {
             Ok(Some(Transport::Tcp(segment))) => {
                 count_tags(&mut self.enveloped, segment.envelope);

@@ -194,7 +194,7 @@ impl Report for Replayed {
             let words = match self.tags_ignored {
                 true => format!("▲ {came}; judged as if without (`--ignore-tags`)"),
                 false => format!(
-                    "▲ {came}: a bridged gateway lets only plain IPv4, IPv6 and ARP cross. If only the recording has this (some \
+                    "▲ {came}: a bridged gateway lets IPv4, IPv6 and ARP cross only without them. If only the recording has this (some \
                      mirror ports add a tag), judge as if without it: `--ignore-tags`"
                 ),
             };

@@ -31,7 +31,7 @@ impl BridgedFrame {
         let sender = *bytes.get(6..)?.first_chunk()?;
         let (mut at, mut ether_type, mut vlan) = (12, word(12)?, Some(0));
         while is_tag(ether_type) && (ignores_tags || at == 12) {
-            // Only one tag, and of IEEE 802.1Q, is told from others.
+            // A rule can ask for one tag, of IEEE 802.1Q; what carries another, or more, fits none.
             let is_known = ether_type == 0x8100 && at == 12;
             vlan = Some(word(at + 2)? & 0x0fff).filter(|_| is_known);
             at += 4;
@@ -95,6 +95,19 @@ pub struct NotIp {
 }
 
 impl NotIp {
+    /// By the least that tells it apart: without the tags and labels, and without what organisation says what it is.
+    pub(crate) fn in_short(self) -> Self {
+        const SNAP: u8 = 0xaa;
+        let kind = match self.kind {
+            FrameKind::Snap(..) => FrameKind::Llc(SNAP),
+            other => other,
+        };
+        Self {
+            kind,
+            ..self.without_tags()
+        }
+    }
+
     /// The same without the tags and labels.
     pub(crate) fn without_tags(self) -> Self {
         Self {

@@ -7,10 +7,10 @@ use penstock_policy::terms::EtherType;
 use crate::capture::{BridgedFrame, Frame};
 use crate::replay::Occurrences;
 
-/// Frames that are told apart; what is beyond is counted together.
+/// Different frames that are kept apart; further ones are counted together.
 const FRAMES_MAX: usize = 4_096;
 
-/// What tells frames apart.
+/// By what frames differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FrameKey {
     /// What kind they are of.

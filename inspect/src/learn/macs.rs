@@ -103,7 +103,7 @@ impl SeenMacs {
     }
 
     /// Adds what a recorded frame shows.
-    pub(super) fn frame(&mut self, frame: &Frame<'_>) {
+    pub(crate) fn frame(&mut self, frame: &Frame<'_>) {
         if frame.link_type == ETHERNET
             && let Some((address, mac)) = sighting(frame.bytes)
         {

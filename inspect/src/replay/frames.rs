@@ -16,14 +16,13 @@ use penstock_policy::terms::{FrameSeen, GatewayMode};
 
 use super::Plans;
 use super::policy::OtherFrames;
-use crate::capture::{BridgedFrame, Frame, NotIp, SkipReason, link};
+use crate::capture::{BridgedFrame, Frame, NotIp, SkipReason};
+use crate::learn::macs::SeenMacs;
 
-/// MAC addresses whose sides are remembered.
-const MACS_MAX: usize = 16_384;
 /// Kinds of frames between two MAC addresses that are counted apart; what is beyond counts as between unknown ends.
 const PAIRS_MAX: usize = 16_384;
-/// Addresses of one MAC address that are remembered for its side.
-const ADDRESSES_MAX: usize = 4;
+/// Rules that one sentence names.
+const NAMED_MAX: usize = 6;
 
 type Mac = [u8; 6];
 
@@ -69,11 +68,14 @@ pub(super) struct FrameCounts(BTreeMap<(Fate, String), u64>);
 
 impl FrameCounts {
     fn add(&mut self, fate: Fate, what: &dyn std::fmt::Display, (can_be, by): (bool, &Permits), count: u64) {
-        let by = match fate {
-            Fate::Permitted => format!(" by {}", by.iter().cloned().collect::<Vec<_>>().join(", ")),
-            _ => String::new(),
+        let words = match (fate, by.is_empty()) {
+            (Fate::Permitted, _) => format!("{what}: passes by {}", names(by)),
+            (Fate::Unknown | Fate::Dropped, false) => format!(
+                "{what}: {} permits it one way only, and a gateway drops it on others; which way it goes is not known",
+                names(by)
+            ),
+            _ => format!("{what}: {}", fate.in_words(can_be)),
         };
-        let words = format!("{what}: {}{by}", fate.in_words(can_be));
         *self.0.entry((fate, words)).or_default() += count;
     }
 
@@ -88,28 +90,27 @@ impl FrameCounts {
 /// What permits a frame, by name.
 type Permits = BTreeSet<String>;
 
+/// The first of them, and how many more there are.
+fn names(by: &Permits) -> String {
+    let first: Vec<&str> = by.iter().take(NAMED_MAX).map(String::as_str).collect();
+    match by.len() - first.len() {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
 /// Frames by kind and ends, and what tells where their ends are.
 #[derive(Debug, Default)]
 pub(super) struct OtherTraffic {
-    /// Addresses seen behind a MAC address; none: too many, as behind a router.
-    behind: HashMap<Mac, Vec<IpAddr>>,
+    macs: SeenMacs,
     frames: HashMap<(NotIp, Option<BridgedFrame>), u64>,
     groups: FrameCounts,
 }
 
 impl OtherTraffic {
-    /// Takes note of who sends a packet.
-    pub(super) fn sender(&mut self, frame: &Frame<'_>, source: IpAddr) {
-        let Some(BridgedFrame { sender: mac, .. }) = BridgedFrame::of(frame, false) else {
-            return;
-        };
-        if self.behind.len() >= MACS_MAX && !self.behind.contains_key(&mac) {
-            return;
-        }
-        let addresses = self.behind.entry(mac).or_default();
-        if addresses.len() < ADDRESSES_MAX && !addresses.contains(&source) {
-            addresses.push(source);
-        }
+    /// Takes note of the addresses of who sent it, as learning does.
+    pub(super) fn sender(&mut self, frame: &Frame<'_>) {
+        self.macs.frame(frame);
     }
 
     /// Counts a frame that carries neither IP nor ARP.
@@ -117,12 +118,8 @@ impl OtherTraffic {
         let what = if ignores_tags { what.without_tags() } else { what };
         let all = (what, BridgedFrame::of(frame, ignores_tags));
         let has_room = self.frames.len() < PAIRS_MAX || self.frames.contains_key(&all);
-        // There are 65,536 EtherTypes, and far more of them with tags.
-        let counted = if has_room {
-            all
-        } else {
-            (what.without_tags(), None)
-        };
+        // There are 65,536 EtherTypes, far more of them with tags, and 2^40 kinds of SNAP.
+        let counted = if has_room { all } else { (what.in_short(), None) };
         *self.frames.entry(counted).or_default() += 1;
     }
 
@@ -158,14 +155,14 @@ impl OtherTraffic {
             .map(|one| (one.mac.0, one.address))
             .collect();
         let addresses = |mac: &Mac| -> Vec<IpAddr> {
-            let seen = self.behind.get(mac).into_iter().flatten();
-            seen.chain(declared.get(mac)).copied().collect()
+            let seen = self.macs.behind(penstock_policy::terms::Mac(*mac));
+            seen.chain(declared.get(mac).copied()).collect()
         };
         let bridges = plans.plans().any(|plan| plan.mode == GatewayMode::Bridged);
         for ((what, frame), count) in self.frames {
             let mut by = Permits::new();
             let at = |plan: &Plan| {
-                let side_of = |mac: &Mac| side_of(plan, &addresses(mac));
+                let side_of = |mac: &Mac| side_of(plans, plan, &addresses(mac));
                 fate(plan, frame.as_ref(), side_of, &mut by)
             };
             let fate = plans.plans().map(at).max().unwrap_or(Fate::Stays);
@@ -186,12 +183,16 @@ enum Place<'p> {
     Unknown,
 }
 
-fn side_of<'p>(plan: &'p Plan, addresses: &[IpAddr]) -> Place<'p> {
+fn side_of<'p>(plans: &Plans, plan: &'p Plan, addresses: &[IpAddr]) -> Place<'p> {
+    let is_somewhere = |address: &IpAddr| {
+        let mut sides = plans.plans().flat_map(|plan| &plan.interfaces);
+        sides.any(|side| side.holds(*address))
+    };
     let held = |side: &&PlanInterface| addresses.iter().any(|address| side.holds(*address));
     let sides: Vec<&PlanInterface> = plan.interfaces.iter().filter(held).collect();
     match sides.as_slice() {
         [side] => Place::Side(side),
-        [] if !addresses.is_empty() => Place::Elsewhere,
+        [] if addresses.iter().any(is_somewhere) => Place::Elsewhere,
         _ => Place::Unknown,
     }
 }
@@ -219,24 +220,40 @@ fn fate<'p>(
         },
         (Place::Side(from), Place::Side(to)) if from.name == to.name => Fate::Stays,
         (Place::Side(from), Place::Side(to)) => crossing(plan, (from, to), seen, by),
-        _ => undecided(plan, seen, by),
+        _ if frame.is_to_many() || plan.mode == GatewayMode::Routed => undecided(plan, seen, by),
+        (from, to) => {
+            let all = |place: Place<'p>| match place {
+                Place::Side(side) => vec![side],
+                _ => plan.interfaces.iter().collect(),
+            };
+            let (from, to) = (all(from), all(to));
+            let ways = from
+                .into_iter()
+                .flat_map(|from| to.iter().map(move |to| (from, *to)));
+            let ways = ways.filter(|(from, to)| from.name != to.name);
+            either(ways.map(|way| crossing(plan, way, seen, by)))
+        }
+    }
+}
+
+/// What becomes of a frame that fares one of these ways.
+fn either(fates: impl Iterator<Item = Fate>) -> Fate {
+    match fates.max() {
+        Some(Fate::Dropped) => Fate::Unknown,
+        other => other.unwrap_or(Fate::Stays),
     }
 }
 
 /// Whom what spanning trees say is for.
 const SPANNING_TREE: Mac = [0x01, 0x80, 0xc2, 0, 0, 0];
 
-/// What becomes of a frame of which nothing tells where it comes from, or where it is to go.
+/// What becomes of a frame of which nothing tells where it comes from, and which goes to many, or nobody knows to whom.
 fn undecided(plan: &Plan, seen: Option<&FrameSeen>, by: &mut Permits) -> Fate {
     if plan.mode == GatewayMode::Routed {
         return Fate::Unknown;
     }
     // It may come from any side.
-    let of_side = |side: &PlanInterface| to_all(plan, &[side], seen, by);
-    match plan.interfaces.iter().map(of_side).max() {
-        Some(Fate::Dropped) => Fate::Unknown,
-        other => other.unwrap_or(Fate::Stays),
-    }
+    either(plan.interfaces.iter().map(|side| to_all(plan, &[side], seen, by)))
 }
 
 /// What becomes of a frame from one side to another.
@@ -272,9 +289,4 @@ fn to_all(plan: &Plan, from: &[&PlanInterface], seen: Option<&FrameSeen>, by: &m
         true => Fate::Permitted,
         false => fates.last().copied().unwrap_or(Fate::Stays),
     }
-}
-
-/// The sender of a packet that IP carries, where it can be read.
-pub(super) fn source_of(frame: &Frame<'_>) -> Option<IpAddr> {
-    link::ends(frame).map(|(source, _)| source)
 }

@@ -95,7 +95,7 @@ impl Track {
         if !envelope.is_plain() && open {
             self.gate = Gate::Shut {
                 because: format!(
-                    "its packets come {envelope}, and a bridged gateway lets only plain IPv4, IPv6 and ARP cross"
+                    "its packets come {envelope}, and a bridged gateway lets IPv4, IPv6 and ARP cross only without them"
                 ),
                 observing,
             };

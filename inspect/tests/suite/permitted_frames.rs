@@ -159,3 +159,51 @@ fn frames_that_are_permitted_both_ways_pass_from_whomever_they_come() {
     let one_way = replayed(&recording, &[&text.replace("both: yes, ", "")]);
     assert_eq!(one_way.unread.values().sum::<u64>(), 1, "{one_way:?}");
 }
+
+#[test]
+fn a_frame_for_a_machine_that_nobody_knows_is_judged_from_its_senders_side() {
+    let frames = "    frames: { io: { from: operations, ethertype: profinet-rt } }\n";
+    let text = plant("bridged", "enforce").replace("    flows:\n", &format!("{frames}    flows:\n"));
+    for (sender, passed, unknown) in [(HMI, 1, 0), (PLC, 0, 1)] {
+        let mut recording = polling();
+        recording.frame(frame([6; 6], sender, &[0x88, 0x92], &[0x80, 0]));
+        let report = replayed(&recording, &[&text]);
+        assert_eq!(
+            (report.passed, report.unread.values().sum::<u64>()),
+            (passed, unknown),
+            "{report:?}"
+        );
+    }
+}
+
+#[test]
+fn names_of_proposed_frames_are_short_and_distinct_however_long_the_zones_are_and_each_frame_counts_once() {
+    let text = plant("bridged", "enforce");
+    let long = |end: &str| format!("a-zone-whose-name-has-as-many-letters-as-it-may-have-{end}");
+    let text = text
+        .replace("operations:", &format!("{}:", long("north")))
+        .replace(": operations", &format!(": {}", long("north")))
+        .replace(&format!("kind: {}", long("north")), "kind: operations")
+        .replace("control:", &format!("{}:", long("south")))
+        .replace(": control", &format!(": {}", long("south")))
+        .replace(&format!("kind: {}", long("south")), "kind: control");
+    let mut recording = polling();
+    for _ in 0..5 {
+        for (sender, receiver) in [(HMI, PLC), (PLC, HMI)] {
+            let tagged = [0x81, 0, 0x0f, 0xa1, 0x88, 0xba];
+            recording.frame(frame(receiver, sender, &tagged, &[0x40, 0]));
+        }
+    }
+    let proposal = proposed(&recording, &text);
+    assert!(
+        proposal.contains("5 times") && !proposal.contains("10 times"),
+        "{proposal}"
+    );
+    let after = replayed(&recording, &[&text, &proposal]);
+    assert_eq!((after.passed, after.refused.len()), (10, 0), "{proposal}");
+    assert_eq!(
+        proposal.matches("# NOT LIMITED by to_mac").count(),
+        2,
+        "{proposal}"
+    );
+}

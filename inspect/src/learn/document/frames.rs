@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use penstock_policy::ids::ZoneId;
-use penstock_policy::model::Plant;
+use penstock_policy::model::{FrameFlow, Plant};
 use penstock_policy::terms::{EtherType, FrameSeen, GatewayMode, Mac, MacPrefix};
 
 use super::place::Place;
@@ -17,8 +17,16 @@ use crate::learn::frames::{FrameKey, SeenFrames};
 use crate::learn::macs::SeenMacs;
 use crate::replay::Occurrences;
 
-/// Entries of one list that are written out; with more, and where some frames are for one machine alone, nothing limits them by it.
-const LISTED_MAX: usize = 64;
+/// Entries of one list that are written out, as many as a document takes; with more nothing limits the frames by it, and the proposal says so.
+const LISTED_MAX: usize = 256;
+/// Kinds that are proposed between two zones; further ones are counted.
+const KINDS_MAX: usize = 64;
+/// Sentences about what is only named; further ones are counted.
+const NAMED_MAX: usize = 64;
+/// The longest name of an entry.
+const NAME_CHARS_MAX: usize = 63;
+/// Behind the name of what goes the other way, where the zones' names alone do not tell the two apart.
+const BACK: &str = "-back";
 
 /// By the zone that they come from, kind and VLAN.
 type Kinds = BTreeMap<(String, EtherType, u16), Kind>;
@@ -30,6 +38,8 @@ pub(super) struct ProposedFrames {
     conduits: BTreeMap<(String, String), Kinds>,
     /// Sentences.
     named: BTreeSet<String>,
+    /// Those beyond so many.
+    further: u64,
 }
 
 /// Frames of one kind in one VLAN.
@@ -51,15 +61,16 @@ pub(super) struct Surroundings<'s> {
 impl ProposedFrames {
     pub(super) fn of(frames: &SeenFrames, around: &Surroundings<'_>) -> Self {
         let mut proposed = Self::default();
+        let mut places = Places::new(around);
         for (key, seen) in frames.iter() {
-            proposed.add(key, *seen, around);
+            proposed.add(key, *seen, &mut places);
         }
         if frames.left_out > 0 {
             let words = format!(
                 "{} further frames, of more kinds and ends than are kept apart",
                 frames.left_out
             );
-            proposed.named.insert(words);
+            proposed.name(words);
         }
         proposed
     }
@@ -69,20 +80,36 @@ impl ProposedFrames {
         self.conduits.is_empty()
     }
 
-    fn add(&mut self, key: &FrameKey, seen: Occurrences, around: &Surroundings<'_>) {
+    fn name(&mut self, words: String) {
+        if self.named.len() < NAMED_MAX {
+            self.named.insert(words);
+        } else if !self.named.contains(&words) {
+            self.further += 1;
+        }
+    }
+
+    fn add(&mut self, key: &FrameKey, seen: Occurrences, around: &mut Places<'_>) {
         let Some(from) = around.zone_of(key.sender) else {
             let words = format!(
                 "{} from {}: no address was seen behind that MAC address, or several zones', so that it is not known where they come from",
                 key.ether_type,
                 Mac(key.sender)
             );
-            self.named.insert(words);
+            self.name(words);
             return;
         };
-        let to = match key.is_to_many() {
-            true => around.across(&from),
+        let to: Vec<String> = match key.is_to_many() {
+            true => around.across(&from).iter().cloned().collect(),
             false => around.zone_of(key.destination).into_iter().collect(),
         };
+        if to.is_empty() && !key.is_to_many() {
+            let words = format!(
+                "{} from {from} to {}: it is not known where that is",
+                key.ether_type,
+                Mac(key.destination)
+            );
+            self.name(words);
+        }
         for to in to.into_iter().filter(|to| *to != from) {
             match around.crossing(&from, &to, key) {
                 Crossing::Permitted | Crossing::None => {}
@@ -91,7 +118,7 @@ impl ProposedFrames {
                         "{} from {from} to {to}: one of the two zones shares a side of the gateway with another, and a frame shows no address",
                         key.ether_type
                     );
-                    self.named.insert(words);
+                    self.name(words);
                 }
                 Crossing::Bridged => self.propose((&from, &to), key, seen),
             }
@@ -101,15 +128,22 @@ impl ProposedFrames {
     fn propose(&mut self, (from, to): (&str, &str), key: &FrameKey, seen: Occurrences) {
         let zones = (from.min(to).to_owned(), from.max(to).to_owned());
         let kinds = self.conduits.entry(zones).or_default();
+        let own = (from.to_owned(), key.ether_type, key.vlan);
+        if kinds.len() >= KINDS_MAX && !kinds.contains_key(&own) {
+            self.name(format!(
+                "more than {KINDS_MAX} kinds of frames between {from} and {to}: no plant needs so many, look at who sends them"
+            ));
+            return;
+        }
         let kind = kinds
-            .entry((from.to_owned(), key.ether_type, key.vlan))
-            .or_insert(Kind {
+            .entry(own)
+            .and_modify(|kind| kind.seen = kind.seen.and(seen))
+            .or_insert_with(|| Kind {
                 groups: Some(BTreeSet::new()),
                 appids: BTreeSet::new(),
                 to_many: false,
                 seen,
             });
-        kind.seen = kind.seen.and(seen);
         kind.to_many |= key.is_to_many();
         kind.appids.extend(key.appid);
         match &mut kind.groups {
@@ -128,6 +162,9 @@ impl ProposedFrames {
         for words in &self.named {
             let _ = writeln!(out, "#   {words}");
         }
+        if self.further > 0 {
+            let _ = writeln!(out, "#   and {} more", self.further);
+        }
     }
 
     /// Writes the conduits; `name` gives one a name that no other has.
@@ -136,16 +173,20 @@ impl ProposedFrames {
             let name = name(&format!("learned-frames-{one}-{other}"));
             let _ = writeln!(out, "  {name}:\n    from: {one}\n    to: {other}\n    frames:");
             for ((from, ether_type, vlan), kind) in kinds {
-                kind.write(out, (from, *ether_type, *vlan), clock);
+                let ways = [from, if from == one { other } else { one }];
+                kind.write(out, (ways, *ether_type, *vlan), clock);
             }
         }
     }
 }
 
 impl Kind {
-    fn write(&self, out: &mut String, (from, ether_type, vlan): (&str, EtherType, u16), clock: &Clock<'_>) {
-        let zone: String = from.chars().take(36).collect();
-        let zone = zone.trim_end_matches(['.', '-']);
+    fn write(
+        &self,
+        out: &mut String,
+        ([from, to], ether_type, vlan): ([&String; 2], EtherType, u16),
+        clock: &Clock<'_>,
+    ) {
         let word = ether_type.word();
         let many = match self.to_many {
             true => "; to many at once: leave it out if nobody across needs it",
@@ -155,15 +196,41 @@ impl Kind {
             0 => String::new(),
             vlan => format!("-vlan-{vlan}"),
         };
+        let start = format!("{word}{of_vlan}-from-");
+        let name = format!(
+            "{start}{}",
+            told_apart(from, to, NAME_CHARS_MAX.saturating_sub(start.len()))
+        );
         let _ = writeln!(
             out,
-            "      # {}{many}\n      {word}{of_vlan}-from-{zone}:\n        from: {from}\n        ethertype: {word}",
+            "      # {}{many}\n      {name}:\n        from: {from}\n        ethertype: {word}",
             seen(&self.seen, clock)
         );
         if vlan != 0 {
-            let _ = writeln!(out, "        vlan: {vlan}");
+            let _ = writeln!(
+                out,
+                "        vlan: {vlan} # if only the recording has this tag (some mirror ports add one): take this line out"
+            );
         }
-        if let Some(groups) = self.groups.as_ref().filter(|groups| groups.len() <= LISTED_MAX) {
+        let groups = self.groups.as_ref();
+        if groups.is_some_and(|groups| groups.len() > LISTED_MAX) {
+            let _ = writeln!(
+                out,
+                "        # NOT LIMITED by to_mac: more than {LISTED_MAX} groups were seen"
+            );
+        } else if groups.is_none() {
+            out.push_str(
+                "        # NOT LIMITED by to_mac: some are for one machine, and another may take its place\n",
+            );
+        }
+        if ether_type.has_appid() && !(1..=LISTED_MAX).contains(&self.appids.len()) {
+            let why = match self.appids.len() {
+                0 => "the recording shows none".to_owned(),
+                _ => format!("more than {LISTED_MAX} were seen"),
+            };
+            let _ = writeln!(out, "        # NOT LIMITED by appid: {why}");
+        }
+        if let Some(groups) = groups.filter(|groups| groups.len() <= LISTED_MAX) {
             let groups = groups
                 .iter()
                 .map(|group| format!("\"{}\"", MacPrefix::one(*group)));
@@ -176,7 +243,21 @@ impl Kind {
     }
 }
 
+/// The zone's name in so many characters, so that it is not the other's.
+fn told_apart(zone: &str, other: &str, most: usize) -> String {
+    let short = |zone: &str| {
+        let short: String = zone.chars().take(most.saturating_sub(BACK.len())).collect();
+        short.trim_end_matches(['.', '-']).to_owned()
+    };
+    match zone {
+        zone if zone.len() <= most => zone.to_owned(),
+        zone if short(zone) == short(other) && zone > other => short(zone) + BACK,
+        zone => short(zone),
+    }
+}
+
 /// Whether frames can be let across between two zones.
+#[derive(Debug, Clone, Copy)]
 enum Crossing {
     /// The plant permits them already.
     Permitted,
@@ -188,23 +269,68 @@ enum Crossing {
     Bridged,
 }
 
-impl Surroundings<'_> {
+/// Where machines and zones are, each looked up once.
+struct Places<'s> {
+    around: &'s Surroundings<'s>,
+    declared: BTreeMap<Mac, BTreeSet<String>>,
+    across: BTreeMap<String, BTreeSet<String>>,
+    between: BTreeMap<(String, String), (Crossing, Vec<&'s FrameFlow>)>,
+}
+
+impl<'s> Places<'s> {
+    fn new(around: &'s Surroundings<'s>) -> Self {
+        let mut declared: BTreeMap<Mac, BTreeSet<String>> = BTreeMap::new();
+        for asset in around.plant.into_iter().flat_map(|plant| plant.assets.values()) {
+            if let Some(mac) = asset.mac.as_ref().and_then(|mac| mac.parse().ok()) {
+                declared.entry(mac).or_default().insert(asset.zone.to_string());
+            }
+        }
+        Self {
+            around,
+            declared,
+            across: BTreeMap::new(),
+            between: BTreeMap::new(),
+        }
+    }
+
     /// The one zone of the machine that has this MAC address.
     fn zone_of(&self, mac: [u8; 6]) -> Option<String> {
-        let declared = self.plant.into_iter().flat_map(|plant| plant.assets.values());
-        let declared = declared.filter(|asset| {
-            asset
-                .mac
-                .as_ref()
-                .is_some_and(|known| known.parse() == Ok(Mac(mac)))
-        });
-        let mut zones: BTreeSet<String> = declared.map(|asset| asset.zone.to_string()).collect();
-        let addresses = self.macs.behind(Mac(mac));
-        zones.extend(addresses.filter_map(|address| Some((self.place)(address)?.zone)));
+        let mut zones = self.declared.get(&Mac(mac)).cloned().unwrap_or_default();
+        let addresses = self.around.macs.behind(Mac(mac));
+        zones.extend(addresses.filter_map(|address| Some((self.around.place)(address)?.zone)));
         let zone = zones.pop_first()?;
         zones.is_empty().then_some(zone)
     }
 
+    /// The zones on other sides of bridged gateways.
+    fn across(&mut self, from: &str) -> &BTreeSet<String> {
+        let around = self.around;
+        self.across
+            .entry(from.to_owned())
+            .or_insert_with(|| around.across(from))
+    }
+
+    fn crossing(&mut self, from: &str, to: &str, key: &FrameKey) -> Crossing {
+        let around = self.around;
+        let pair = (from.to_owned(), to.to_owned());
+        let (crossing, flows) = self
+            .between
+            .entry(pair)
+            .or_insert_with(|| (around.crossing(from, to), around.declared(from, to)));
+        let seen = FrameSeen {
+            destination: key.destination,
+            vlan: Some(key.vlan),
+            ether_type: key.ether_type.number(),
+            appid: key.appid,
+        };
+        match flows.iter().any(|flow| flow.frames.holds(&seen)) {
+            true => Crossing::Permitted,
+            false => *crossing,
+        }
+    }
+}
+
+impl<'s> Surroundings<'s> {
     /// The zones on other sides of bridged gateways.
     fn across(&self, from: &str) -> BTreeSet<String> {
         let Some(plant) = self.plant else {
@@ -230,25 +356,20 @@ impl Surroundings<'_> {
         across
     }
 
-    fn crossing(&self, from: &str, to: &str, key: &FrameKey) -> Crossing {
+    /// What the plant permits from one zone to another.
+    fn declared(&self, from: &str, to: &str) -> Vec<&'s FrameFlow> {
+        let leads = |one: &ZoneId, other: &ZoneId| one.as_str() == from && other.as_str() == to;
+        let conduits = self.plant.into_iter().flat_map(|plant| plant.conduits.values());
+        let flows = conduits.flat_map(|conduit| conduit.frames.values());
+        let leading =
+            flows.filter(|flow| leads(&flow.from, &flow.to) || (flow.both && leads(&flow.to, &flow.from)));
+        leading.collect()
+    }
+
+    fn crossing(&self, from: &str, to: &str) -> Crossing {
         let Some(plant) = self.plant else {
             return Crossing::Bridged;
         };
-        let seen = FrameSeen {
-            destination: key.destination,
-            vlan: Some(key.vlan),
-            ether_type: key.ether_type.number(),
-            appid: key.appid,
-        };
-        let declared = plant
-            .conduits
-            .values()
-            .flat_map(|conduit| conduit.frames.values());
-        let mut declared = declared.filter(|flow| flow.frames.holds(&seen));
-        let leads = |one: &ZoneId, other: &ZoneId| one.as_str() == from && other.as_str() == to;
-        if declared.any(|flow| leads(&flow.from, &flow.to) || (flow.both && leads(&flow.to, &flow.from))) {
-            return Crossing::Permitted;
-        }
         let mut crossing = Crossing::None;
         for gateway in plant.gateways.values() {
             let of = |zone: &str| {

@@ -322,7 +322,8 @@ impl Mqtt {
                 .map(|(identifier, refused)| (identifier, places(refused)))
                 .collect(),
             is_resumed: self.is_resumed,
-            is_session_untold: self.is_session_untold,
+            // Asked until the broker's answer alone: what comes after it reads as older agents know it.
+            is_session_untold: self.is_session_untold && self.stage == Stage::ConnAck,
             unfinished: self
                 .unfinished
                 .lock()

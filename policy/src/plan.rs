@@ -11,7 +11,7 @@
 
 mod assurance;
 mod format1;
-mod frames;
+pub(crate) mod frames;
 mod grants;
 mod shared;
 mod well_formed;

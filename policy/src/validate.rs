@@ -70,6 +70,9 @@ pub(crate) fn validate(document: &Document, today: Date, faults: &mut Faults) ->
     let assets = assets::assets(&context, faults);
     let mut gateways = gateways::gateways(&context, faults);
     let conduits = conduits::conduits(&context, faults);
+    if let Some(conduits) = &conduits {
+        frames::too_many(conduits, document, faults);
+    }
     if let (Some(gateways), Some(conduits)) = (&mut gateways, &conduits) {
         tunnels::lay(gateways, conduits, &context, faults);
     }

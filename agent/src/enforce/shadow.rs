@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use penstock_policy::ids::Revision;
-use penstock_policy::plan::{Plan, Rule};
+use penstock_policy::plan::{Observing, Plan, Rule};
 use penstock_policy::terms::GatewayMode;
 
 use super::table::shadow::ShadowReading;
@@ -176,9 +176,8 @@ fn not_judged(reading: &ShadowReading, names: &Names<'_>, unread: &ByFlow, reset
              and another MAC address is cut off then, also from flows that must flow"
         ));
     }
-    let frames = |plan: &Plan| plan.frames.clone();
-    if reading.in_force.as_deref().map(frames).unwrap_or_default() != reading.judged.frames {
-        words.push("frames other than IP: this release lets others cross than now".to_owned());
+    if let Some(old) = reading.in_force.as_deref() {
+        words.extend(frames_not_judged(old, &reading.judged).map(str::to_owned));
     }
     let bridges = |plan: &Plan| plan.bridges.clone();
     if reading.in_force.as_deref().map(bridges).unwrap_or_default() != reading.judged.bridges {
@@ -188,6 +187,32 @@ fn not_judged(reading: &ShadowReading, names: &Names<'_>, unread: &ByFlow, reset
         );
     }
     words.join("; ")
+}
+
+/// What of frames other than IP changes with a release: a shadow sees none of them.
+fn frames_not_judged(old: &Plan, new: &Plan) -> Option<&'static str> {
+    // By whatever name.
+    let permits = |plan: &Plan| -> BTreeSet<String> {
+        let rules = plan.frames.iter();
+        rules
+            .map(|rule| format!("{:?}", (&rule.from, &rule.to, rule.both, &rule.frames)))
+            .collect()
+    };
+    let open = |plan: &Plan| -> BTreeSet<String> {
+        let sides = plan.interfaces.iter();
+        let open = sides.filter(|side| side.observing == Observing::Everything);
+        open.map(|side| side.name.clone()).collect()
+    };
+    match new.mode {
+        GatewayMode::Bridged if !open(old).is_subset(&open(new)) => Some(
+            "frames other than IP: where this release enforces and zones observe now, it drops those that no `frames` name; the trail says which \
+             passed (would-deny)",
+        ),
+        GatewayMode::Bridged if permits(old) != permits(new) => Some(
+            "frames other than IP: this release lets other ones cross than now, and drops those that it no longer names",
+        ),
+        _ => None,
+    }
 }
 
 /// Of which packets a shadow does not ask from which MAC address they come; `None`: there are none.

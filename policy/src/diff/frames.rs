@@ -51,7 +51,7 @@ fn whole(conduit: &Conduit, flow: &FrameFlow) -> String {
 fn compare(before: &FrameFlow, after: &FrameFlow) -> (Effect, Vec<String>) {
     let same_way = before.from == after.from && before.to == after.to;
     let leads = |outer: &FrameFlow, inner: &FrameFlow| match (outer.both, inner.both) {
-        (true, _) => true,
+        (true, _) => same_way || (outer.from == inner.to && outer.to == inner.from),
         (false, true) => false,
         (false, false) => same_way,
     };

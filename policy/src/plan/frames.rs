@@ -10,8 +10,9 @@ use super::Plan;
 use crate::ids::{ConduitId, FlowName};
 use crate::terms::{FrameSeen, Frames};
 
-/// The most that a plan has.
-pub(super) const FRAME_RULES_MAX: usize = 256;
+/// The most rules of a plan, and the most entries of all their lists together: each is a part of several rules in the kernel.
+pub(crate) const FRAME_RULES_MAX: usize = 256;
+pub(crate) const FRAME_ENTRIES_MAX: usize = 4_096;
 
 /// Frames that pass from some sides to others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

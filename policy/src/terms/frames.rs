@@ -57,6 +57,13 @@ impl Frames {
                 .is_none_or(|ids| frame.appid.is_some_and(|id| within(ids, id)))
     }
 
+    /// Entries of all lists: VLANs, blocks of MAC addresses, ranges of applications.
+    pub fn entries(&self) -> usize {
+        let destinations = self.destinations.as_ref().map_or(0, Vec::len);
+        let appids = self.appids.as_ref().map_or(0, Vec::len);
+        self.vlans.len() + destinations + appids
+    }
+
     /// Whether all of `other` are certainly among them.
     pub fn cover(&self, other: &Self) -> bool {
         let destinations = match (&self.destinations, &other.destinations) {

@@ -1,5 +1,7 @@
 //! Frames other than IP: every gateway of the conduit is a bridge, and tells by its sides alone which zone a frame is of.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::ways::Ways;
 use super::{Between, Context, resolves, text};
 use crate::diagnostics::codes::Code;
@@ -7,8 +9,9 @@ use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::Place;
 use crate::document::grammar;
 use crate::document::read::{At, Field, OneOrMany};
-use crate::ids::{FlowName, GatewayId, ZoneId};
-use crate::model::FrameFlow;
+use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
+use crate::model::{Conduit, FrameFlow};
+use crate::plan::frames::{FRAME_ENTRIES_MAX, FRAME_RULES_MAX};
 use crate::terms::{Assurance, Frames, GatewayMode, MacPrefix, NumberRange};
 
 /// The frames of one entry.
@@ -49,6 +52,39 @@ pub(super) fn frames(
         both,
         frames,
     })
+}
+
+/// No gateway gets more than its plan may hold.
+pub(super) fn too_many(
+    conduits: &BTreeMap<ConduitId, Conduit>,
+    document: &grammar::Document,
+    faults: &mut Faults,
+) {
+    let mut sums: BTreeMap<&GatewayId, (usize, usize)> = BTreeMap::new();
+    let mut said = BTreeSet::new();
+    for (id, conduit) in conduits {
+        let entries = conduit
+            .frames
+            .values()
+            .map(|flow| flow.frames.entries())
+            .sum::<usize>();
+        for gateway in &conduit.via {
+            let (rules, of_lists) = sums.entry(gateway).or_default();
+            *rules += conduit.frames.len();
+            *of_lists += entries;
+            if (*rules > FRAME_RULES_MAX || *of_lists > FRAME_ENTRIES_MAX) && said.insert(gateway) {
+                let written = document.conduits.value().and_then(|table| table.0.get(id));
+                let message = format!(
+                    "with the conduit `{id}`, `{gateway}` has {rules} entries of `frames` with {of_lists} VLANs, MAC addresses and APPIDs: at most \
+                     {FRAME_RULES_MAX} with {FRAME_ENTRIES_MAX} are possible"
+                );
+                let fault = Fault::new(Code::FramesUnfit, written.map(|entry| entry.key_place), message)
+                    .label("one too many")
+                    .help("write blocks and ranges for lists, or lead some conduits over another gateway");
+                faults.add(fault);
+            }
+        }
+    }
 }
 
 /// What faults are about.

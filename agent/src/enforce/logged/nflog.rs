@@ -201,7 +201,7 @@ fn packet(message: &NetlinkMessage<'_>) -> Option<LoggedPacket> {
     if message.kind != PACKET {
         return None;
     }
-    let (mut kind, mut mark, mut payload, mut said, mut vlan) = (0, 0, &[][..], String::new(), None);
+    let (mut kind, mut mark, mut payload, mut said, mut tag) = (0, 0, &[][..], String::new(), None);
     let (mut ingress, mut egress, mut port_in, mut port_out, mut mac) = (0, 0, 0, 0, None);
     for (attribute, value) in attributes(message.payload) {
         let number = || be32(value).unwrap_or_default();
@@ -215,7 +215,7 @@ fn packet(message: &NetlinkMessage<'_>) -> Option<LoggedPacket> {
             8 => mac = value.get(4..).and_then(<[u8]>::first_chunk).copied(),
             9 => payload = value,
             10 => said = text(value),
-            20 => vlan = Some(vlan_of(value)),
+            20 => tag = Some(tag_of(value)),
             _ => {}
         }
     }
@@ -239,11 +239,13 @@ fn packet(message: &NetlinkMessage<'_>) -> Option<LoggedPacket> {
     // Of a bridged packet the ports tell more than the bridge.
     let ingress = if port_in == 0 { ingress } else { port_in };
     let egress = if port_out == 0 { egress } else { port_out };
-    let content = match vlan {
-        Some(vlan) => Content::Frame {
+    let content = match tag {
+        Some((VLAN_TAG, vlan)) => Content::Frame {
             kind,
             vlan: Some(vlan),
         },
+        // What another tag than IEEE 802.1Q names is no VLAN that could be permitted.
+        Some((kind, _)) => Content::Frame { kind, vlan: None },
         None => content(kind, payload),
     };
     let own_port = match logged {
@@ -275,11 +277,18 @@ fn packet(message: &NetlinkMessage<'_>) -> Option<LoggedPacket> {
     })
 }
 
-/// The VLAN of a tag that was taken off (`NFULA_VLAN_TCI` of `NFULA_VLAN`).
-fn vlan_of(tag: &[u8]) -> u16 {
-    let control = attributes(tag).find(|(attribute, _)| *attribute == 2);
-    let control = control.and_then(|(_, value)| value.first_chunk().copied());
-    control.map_or(0, |bytes| u16::from_be_bytes(bytes) & 0x0fff)
+/// The EtherType of a tag of IEEE 802.1Q.
+const VLAN_TAG: u16 = 0x8100;
+
+/// The EtherType and the VLAN of a tag that was taken off (`NFULA_VLAN_PROTO` and `NFULA_VLAN_TCI` of `NFULA_VLAN`).
+fn tag_of(tag: &[u8]) -> (u16, u16) {
+    let word = |number: u16| {
+        let found = attributes(tag).find(|(attribute, _)| *attribute == number);
+        found
+            .and_then(|(_, value)| value.first_chunk().copied())
+            .map(u16::from_be_bytes)
+    };
+    (word(1).unwrap_or(VLAN_TAG), word(2).unwrap_or(0) & 0x0fff)
 }
 
 /// The content of a packet by its EtherType.

@@ -237,3 +237,56 @@ fn what_frames_can_do_counts_as_anything_in_reach() {
     assert!(acts("office", "ops"));
     assert!(!acts("ops", "office"), "one way");
 }
+
+#[test]
+fn frames_that_go_to_another_zone_are_other_frames_whichever_way_they_pass() {
+    let text = bridged(&IO.replace("from: office", "from: office, both: yes"));
+    let before = load_text(&text).plant.unwrap();
+    for both in [true, false] {
+        let mut after = before.clone();
+        for flow in after
+            .conduits
+            .values_mut()
+            .flat_map(|conduit| conduit.frames.values_mut())
+        {
+            (flow.to, flow.both) = ("safety".parse().unwrap(), both);
+        }
+        let diff = diff(Some(&before), &after).unwrap();
+        let mut changes = diff.changes.iter();
+        let of_frames = changes.find(|change| matches!(change.subject, Subject::Frames { .. }));
+        assert_eq!(of_frames.map(|change| change.effect), Some(Effect::Altered));
+    }
+}
+
+#[test]
+fn a_gateway_has_no_more_frames_than_its_plan_may_hold_and_that_is_found_in_the_document() {
+    let many = |count: usize, ids: usize| -> String {
+        let entry = |number: usize| {
+            let ids: Vec<String> = (0..ids).map(|id| format!("{:#06x}", 2 * id)).collect();
+            let appid = if ids.is_empty() {
+                String::new()
+            } else {
+                format!(", appid: [{}]", ids.join(", "))
+            };
+            format!("io-{number}: {{ from: office, ethertype: goose, vlan: {number}{appid} }}\n      ")
+        };
+        bridged(&format!(
+            "{}\n",
+            (1..=count).map(entry).collect::<String>().trim_end()
+        ))
+    };
+    for (count, ids, fits) in [(256, 0, true), (257, 0, false), (20, 200, true), (21, 200, false)] {
+        let loaded = load_text(&many(count, ids));
+        assert_eq!(
+            codes(&loaded).contains(&Code::FramesUnfit),
+            !fits,
+            "{count} {ids} {:?}",
+            codes(&loaded)
+        );
+        if let Some(plant) = loaded.plant.filter(|_| fits) {
+            for plan in compile_all(&plant).unwrap().into_values() {
+                assert!(Plan::from_bytes(&plan.to_bytes()).is_ok());
+            }
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::requires;
-use crate::plan::frames::FRAME_RULES_MAX;
+use crate::plan::frames::{FRAME_ENTRIES_MAX, FRAME_RULES_MAX};
 use crate::plan::{Capability, FrameRule, Plan};
 use crate::terms::GatewayMode;
 
@@ -25,6 +25,12 @@ pub(super) fn check(plan: &Plan) -> Result<(), String> {
         return Err(format!(
             "it has {} rules for frames other than IP, at most {FRAME_RULES_MAX} are possible",
             plan.frames.len()
+        ));
+    }
+    let entries: usize = plan.frames.iter().map(|rule| rule.frames.entries()).sum();
+    if entries > FRAME_ENTRIES_MAX {
+        return Err(format!(
+            "its rules for frames other than IP list {entries} VLANs, MAC addresses and APPIDs, at most {FRAME_ENTRIES_MAX} are possible"
         ));
     }
     let mut names = BTreeSet::new();

@@ -96,7 +96,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
     let (judged, all) = (MARK_GUARDED | MARK_OBSERVED, refused | MARK_OBSERVED);
     let observed = format!("meta mark set meta mark | {MARK_OBSERVED:#x}");
     mode::chains(script, structure, true, &observed);
-    frames::chain(script, structure);
+    frames::chain(script, structure, neighbours::bind);
     let to_inspector = intercept::intercepted();
     let [[entered4, from4, to4], [entered6, from6, to6]] = [('4', "ip"), ('6', "ip6")].map(|(family, ip)| {
         [

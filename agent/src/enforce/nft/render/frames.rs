@@ -1,8 +1,9 @@
 //! Bridge table: what a plan permits beside IP, by what stands in the frame itself: EtherType, VLAN, destination and APPID.
 //!
 //! Asked twice by the same words. In prerouting, before the bridge learns where a MAC address is: a closed side admits such a frame
-//! only if some way leads on for it (the chains `framed`, by side), and its sender is bound to that side as an end of a flow is. And
-//! where it is forwarded (the chain `frames`): only there the port is known by which it leaves.
+//! only if some way leads on for it (the chains `beside`, by side), and no side one whose sender belongs to another (`framed`). And
+//! where it is forwarded (the chain `frames`): only there the port is known by which it leaves, and its sender is bound to the side that it came
+//! in by, as an end of a flow is.
 //!
 //! A tag that the network card took off is put back by the kernel where a rule reads the header, and is counted as if it stood there. So one
 //! tag is 4 bytes, and what carries two of them, or another than IEEE 802.1Q, has a tag where the type of what is permitted would be.
@@ -15,7 +16,8 @@ use penstock_policy::terms::Frames;
 use super::lines::of_side;
 use crate::enforce::shape::structure::Structure;
 
-/// The chain for each side: whose sender is bound to it.
+/// The chains for each side: what carries neither IP nor ARP, and what of it is permitted.
+pub(super) const BESIDE_IP: &str = "beside";
 pub(super) const FRAMED: &str = "framed";
 
 /// What a rule asks of a frame to be one of these: a line each for those without a tag, and those with one.
@@ -57,36 +59,37 @@ fn names(interfaces: &[String]) -> String {
     format!("{{ {} }}", quoted.collect::<Vec<_>>().join(", "))
 }
 
-/// Rules for what comes in by `interface`: what is permitted on any way leads to the chain that binds its sender.
-pub(super) fn admission(structure: &Structure, interface: &str) -> String {
+/// What comes in by `interface` and carries neither IP nor ARP: what is permitted on any way comes in, unless its sender belongs to another
+/// side (`moved` refuses that); the rest fares as `foreign` says.
+pub(super) fn admission(structure: &Structure, interface: &str, [moved, foreign]: [&str; 2]) -> String {
     let enters = |rule: &&FrameRule| {
         rule.ways()
             .any(|(from, _)| from.iter().any(|name| name == interface))
     };
     let rules = structure.frames.iter().filter(enters);
-    let chain = of_side(FRAMED, interface);
+    let (beside, framed) = (of_side(BESIDE_IP, interface), of_side(FRAMED, interface));
     let lines = rules.flat_map(|rule| asks(&rule.frames));
-    lines.map(|asked| format!("{asked} goto {chain}\n")).collect()
+    let permitted: String = lines.map(|asked| format!("{asked} goto {framed}\n")).collect();
+    format!("chain {beside} {{\n{permitted}{foreign}\n}}\nchain {framed} {{\n{moved}return\n}}")
 }
 
-/// The chain that binds the sender of what is permitted to its side, and what of it is refused: another side's MAC address, or one for which
-/// there is no room.
-pub(super) fn bound(interface: &str, [moved, bind, unknown]: [&str; 3]) -> String {
-    let chain = of_side(FRAMED, interface);
-    format!("chain {chain} {{\n{moved}{bind} return\n{unknown}\n}}")
-}
-
-/// The chain of what may cross, by both ports.
-pub(super) fn chain(script: &mut String, structure: &Structure) {
+/// The chain of what may cross, by both ports. Only what crosses binds its sender to the side that it came in by (`bind` does, for that side):
+/// a copy of the other side's frames that comes to a standby says nothing of where their sender is. Where a closed side has no room for
+/// one more sender, its frames are refused.
+pub(super) fn chain(script: &mut String, structure: &Structure, bind: impl Fn(&str) -> String) {
     script.push_str("chain frames {\n");
     for rule in &structure.frames {
         for (from, to) in rule.ways() {
+            let to = names(to);
             for asked in asks(&rule.frames) {
-                let (from, to) = (names(from), names(to));
-                let _ = writeln!(
-                    script,
-                    "iifname {from} oifname {to} {asked} meta mark set 0 accept"
-                );
+                for interface in from {
+                    let crosses = format!("iifname \"{interface}\" oifname {to} {asked}");
+                    let bind = bind(interface);
+                    let _ = writeln!(script, "{crosses} {bind} meta mark set 0 accept");
+                    if !structure.neighbours.closed.contains(interface) {
+                        let _ = writeln!(script, "{crosses} meta mark set 0 accept");
+                    }
+                }
             }
         }
     }

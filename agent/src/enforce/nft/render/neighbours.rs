@@ -24,7 +24,7 @@
 use std::fmt::Write;
 
 use super::bound;
-use super::frames::{self, FRAMED};
+use super::frames::{self, BESIDE_IP, FRAMED};
 use super::lines::{log, of_side, within_limit};
 use super::shape::{EXCEPTED, name};
 use crate::enforce::nft::names::{MARK_OBSERVED, TABLE, prefix};
@@ -77,7 +77,9 @@ const CHAINS: [&str; 6] = [
     "outsider",
 ];
 /// Chains that there are for each side.
-const CHAINS_BY_SIDE: [&str; 7] = ["admit", "claims", "arp", "nd", "stranger", "refresh", FRAMED];
+const CHAINS_BY_SIDE: [&str; 8] = [
+    "admit", "claims", "arp", "nd", "stranger", "refresh", BESIDE_IP, FRAMED,
+];
 
 /// The chains that a structure has.
 pub(super) fn chains_of(structure: &Structure) -> Vec<String> {
@@ -177,6 +179,12 @@ fn of_other_hardware(excepted: Option<String>, address: &str, wrong: &str, forge
     format!("{address} @{excepted} {wrong} jump recorded_forged\n{address} != @{excepted} {wrong} {forged}")
 }
 
+/// Binds a frame's sender to a side, or does not match where there is no room.
+pub(super) fn bind(interface: &str) -> String {
+    let macs = name(("macs", '2'), interface);
+    format!("update @{macs} {{ {SENDER} timeout {BOUND} }}")
+}
+
 /// Drops frames from ports that are not in the plan before the bridge learns from them: else it could take a side's MAC address,
 /// and with it the packets for that one.
 fn outsider(script: &mut String, structure: &Structure) {
@@ -204,7 +212,7 @@ fn admit(script: &mut String, structure: &Structure, interface: &str) {
     ];
     let [claims, stranger, arp, nd, refresh] =
         ["claims", "stranger", "arp", "nd", "refresh"].map(|chain| of_side(chain, interface));
-    let bind = format!("update @{macs} {{ {SENDER} timeout {BOUND} }}");
+    let bind = bind(interface);
     let moved = of_others(structure, interface, "moved", |other| {
         format!("{SENDER} @{}", name(("macs", '2'), other))
     });
@@ -221,7 +229,7 @@ fn admit(script: &mut String, structure: &Structure, interface: &str) {
     let _ = write!(
         script,
         "chain {admit} {{
-         {bound}{permitted}@ll,96,16 != {{ 0x0800, 0x86dd, 0x0806 }} {foreign}
+         {bound}@ll,96,16 != {{ 0x0800, 0x86dd, 0x0806 }} goto {beside}
          {HIDDEN_DISCOVERY} {malformed}
          {SENDER} @{macs} goto {claims}
          {moved}arp saddr ip @{near4} {bind} goto {claims}
@@ -252,8 +260,8 @@ fn admit(script: &mut String, structure: &Structure, interface: &str) {
         ",
         admit = of_side("admit", interface),
         bound = bound::admission(structure, interface),
-        permitted = frames::admission(structure, interface),
-        framed = frames::bound(interface, [&moved, &bind, unknown]),
+        beside = of_side(BESIDE_IP, interface),
+        framed = frames::admission(structure, interface, [&moved, foreign]),
         errors4 = super::icmp::errors('4'),
         errors6 = super::icmp::errors('6'),
     );

@@ -390,3 +390,34 @@ fn what_is_permitted_beside_ip_crosses_until_it_is_taken_back_and_what_is_not_is
     )
     .unwrap();
 }
+
+/// As at a standby, which sees copies of what others carry across.
+#[test]
+fn a_frame_that_does_not_cross_says_nothing_of_where_its_sender_is() {
+    lab::sandbox::test(
+        "frames::a_frame_that_does_not_cross_says_nothing_of_where_its_sender_is",
+        |lab| {
+            let world = World::new(lab, GatewayMode::Bridged, &SIDES);
+            world.at_gateway(async || {
+                let agent = Agent::start();
+                agent.apply(&permitting(two_flows(GatewayMode::Bridged)), 1).await;
+                let mac = |side: &str| world.sides[side].mac;
+                assert!(crosses(&world, &profinet("lan1", "lan2"), mac("lan1"), 1, true));
+                let moving = [0x02, 0, 0, 0, 0, 0x99];
+                assert!(
+                    !crosses(&world, &profinet("lan1", "lan1"), moving, 2, false),
+                    "it stays"
+                );
+                assert!(
+                    crosses(&world, &profinet("lan2", "lan1"), moving, 3, true),
+                    "it comes from there"
+                );
+                assert!(
+                    !crosses(&world, &profinet("lan1", "lan2"), moving, 4, false),
+                    "and is bound by that"
+                );
+            });
+        },
+    )
+    .unwrap();
+}

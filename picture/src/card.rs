@@ -307,6 +307,10 @@ fn signs(card: &Card<'_, '_>, top: f64, shapes: &mut Vec<Shape>) -> f64 {
         }
     };
     let inspected: fn(&Flow) -> bool = |flow| flow.operations.is_some() && !flow.is_bridge();
+    let facts = card.facts;
+    add(&marks::ONLY_OBSERVED, "only observed", &|_, conduit| {
+        conduit.enforced_by.is_gateways() && facts.plant.only_observes(conduit)
+    });
     add(&marks::MUST, "must flow", &|_, conduit| {
         some(conduit, |flow| flow.must_flow)
     });
@@ -451,6 +455,9 @@ fn one<'a>(card: &Card<'_, 'a>, id: &'a ConduitId, conduit: &'a Conduit, words: 
         Enforcer::Gateways => {}
         Enforcer::Other(by) => words.push_str(&format!(" Enforced by {by}, by no gateway of the plant.")),
         Enforcer::Nobody => words.push_str(" Nobody enforces it yet."),
+    }
+    if conduit.enforced_by.is_gateways() && card.facts.plant.only_observes(conduit) {
+        words.push_str(" Only observed: what is not permitted passes all the same, and is recorded.");
     }
     if conduit.tunnel {
         words.push_str(" Runs in an encrypted tunnel between its gateways.");

@@ -25,6 +25,8 @@ pub(super) struct Facts<'a> {
     pub(super) plant: &'a Plant,
     /// Conduits that are open only while a grant of remote access lasts.
     pub(super) limited: BTreeSet<&'a ConduitId>,
+    /// When grants open a conduit, milliseconds since 1970.
+    pub(super) grants: BTreeMap<&'a ConduitId, Vec<(u64, u64)>>,
     /// How well the ends of each flow are known.
     pub(super) known: BTreeMap<(&'a ConduitId, &'a FlowName), FlowAssurance>,
     /// The assets of each zone.
@@ -44,6 +46,7 @@ impl<'a> Facts<'a> {
         let mut facts = Self {
             plant,
             limited: plant.limited(),
+            grants: BTreeMap::new(),
             known: by_flow(plant, plans),
             assets: BTreeMap::new(),
             site_of: site_of(plant),
@@ -52,13 +55,18 @@ impl<'a> Facts<'a> {
             at_conduits: BTreeMap::new(),
             at_gateways: BTreeMap::new(),
         };
+        for grant in plant.remote_access.values() {
+            let of_conduit = facts.grants.entry(&grant.conduit).or_default();
+            of_conduit.push((grant.from_ms, grant.until_ms));
+        }
         for (id, asset) in &plant.assets {
             facts.assets.entry(&asset.zone).or_default().push((id, asset));
         }
         for (id, gateway) in &plant.gateways {
             facts.gateways.entry(&gateway.site).or_default().push(id);
         }
-        if !plans.is_empty() {
+        // Also a plant without gateways has findings; one that cannot be compiled has no plans to look at.
+        if plans.len() == plant.gateways.len() {
             facts.find(plans);
         }
         facts.expire();

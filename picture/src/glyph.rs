@@ -24,8 +24,8 @@ pub(super) const CLOCK: &str = "M8 1.8A6.2 6.2 0 1 1 7.99 1.8ZM8 4.5V8L10.5 9.5"
 pub(super) const UNLOCKED: &str = "M3.5 7.5H12.5V14H3.5ZM5.5 7.5V4.5A2.5 2.5 0 0 1 10.3 3.6";
 /// A house: a site.
 pub(super) const SITE: &str = "M2 14V7L8 2 14 7V14ZM6 14V10H10V14";
-/// Lines above one another: several conduits.
-pub(super) const SUM: &str = "M2.5 4.5H13.5M2.5 8H13.5M2.5 11.5H13.5";
+/// An eye: it is only watched.
+pub(super) const EYE: &str = "M1.5 8C4 3.5 12 3.5 14.5 8 12 12.5 4 12.5 1.5 8ZM8 6A2 2 0 1 1 7.99 6Z";
 /// A triangle: needs attention.
 pub(super) const WARN: &str = "M8 2 14.5 13.5H1.5ZM8 6.2V9.5M8 11.4V11.6";
 /// An octagon: is not as it must be.

@@ -60,7 +60,6 @@ impl Mark {
 }
 
 pub(super) const GATE: Mark = Mark::glyph("m-gate", glyph::GATE, "gate: the gateway that guards a conduit");
-pub(super) const SUM: Mark = Mark::glyph("m-sum", glyph::SUM, "several conduits, summed up");
 pub(super) const SITE: Mark = Mark::glyph("m-site", glyph::SITE, "site");
 pub(super) const STACK: Mark = Mark::new("m-stack", "equal ones, drawn once: × says how many", Sign::Stack);
 pub(super) const ENFORCED: Mark = Mark::new("m-enforced", "zone is enforced", Sign::Frame);
@@ -79,6 +78,11 @@ pub(super) const TUBE: Mark = Mark::new(
 );
 pub(super) const SERVICE: Mark = Mark::new("m-service", "service and port that may pass", Sign::Tag);
 pub(super) const MUST: Mark = Mark::glyph("m-must", glyph::DROP, "must flow: the process needs it");
+pub(super) const ONLY_OBSERVED: Mark = Mark::glyph(
+    "m-only-observed",
+    glyph::EYE,
+    "only observed: what is not permitted passes all the same, and is recorded",
+);
 pub(super) const LENS: Mark = Mark::glyph("m-lens", glyph::LENS, "inspected: only named operations pass");
 pub(super) const FAILS_OPEN: Mark = Mark::glyph(
     "m-fails-open",
@@ -119,7 +123,7 @@ pub(super) const LEVEL: Mark = Mark::new(
 );
 pub(super) const WARN: Mark = Mark::new(
     "m-warn",
-    "needs attention; `penstock check` says why",
+    "needs attention: the words beside it say why",
     Sign::Glyph(glyph::WARN, "mark warn-line"),
 );
 pub(super) const ALARM: Mark = Mark::new(
@@ -153,12 +157,12 @@ pub(super) const ALL: [&Mark; 39] = [
     &SITE,
     &STACK,
     &GATE,
-    &SUM,
     &OPENS,
     &BEGINS,
     &THICK,
     &TUBE,
     &SERVICE,
+    &ONLY_OBSERVED,
     &MUST,
     &LENS,
     &FAILS_OPEN,

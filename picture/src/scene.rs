@@ -245,8 +245,10 @@ fn look(facts: &Facts<'_>, sheet: &Sheet<'_>, wire: &Wire) -> WireStyle {
         class: box_class(facts, sheet, gate.to),
         must: flows().any(|flow| flow.must_flow),
         tunnel: gate.conduits.iter().any(|(_, conduit)| conduit.tunnel),
-        arrow: flows().any(|flow| flow.destinations.iter().any(lies_in))
-            || frames.any(|flow| is_in(&flow.to) || (flow.both && is_in(&flow.from))),
+        // Of a bridge between brokers the gateway is the client of both.
+        arrow: flows().any(|flow| {
+            flow.destinations.iter().any(lies_in) || (flow.is_bridge() && flow.sources.iter().any(lies_in))
+        }) || frames.any(|flow| is_in(&flow.to) || (flow.both && is_in(&flow.from))),
     }
 }
 

@@ -422,18 +422,16 @@ fn entry(facts: &Facts<'_>, cluster: &Cluster<'_>, area: Area, shapes: &mut Vec<
         "ink",
         words,
     )));
-    let mut said = format!("{} · {}", unit.name.as_str(), summary.counts(unit));
-    let mut ink = "muted";
-    if let Some((error, words)) = wrong {
-        said = format!("{} · {words}", unit.name.as_str());
-        ink = if error { "alarm-text" } else { "warn-text" };
-    } else if summary
-        .zones
-        .iter()
-        .any(|zone| zone.enforcement == Enforcement::Observe)
-    {
-        said.push_str(" · observe only");
-    }
+    // First, as the end of it may be cut off.
+    let mut zones = summary.zones.iter();
+    let observes = zones.any(|zone| zone.enforcement == Enforcement::Observe);
+    let observes = if observes { "observe only · " } else { "" };
+    let (ink, rest) = match wrong {
+        Some((true, words)) => ("alarm-text", words),
+        Some((false, words)) => ("warn-text", words),
+        None => ("muted", summary.counts(unit)),
+    };
+    let said = format!("{observes}{} · {rest}", unit.name.as_str());
     let said = text::fit(&said, area.w - 16.0, 9.5, Face::Regular);
     shapes.push(Shape::Text(Line::new(x, y + 30.0, 9.5, Face::Regular, ink, said)));
 }

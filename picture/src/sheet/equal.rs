@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
+use ipnet::IpNet;
 use penstock_policy::ids::{AssetId, ConduitId, Digest, GatewayId, SiteId, ZoneId};
 use penstock_policy::model::{Conduit, Flow, FlowEnd, Gateway};
 
@@ -182,12 +183,6 @@ fn signature(
         let Some(zone) = facts.plant.zones.get(*id) else {
             continue;
         };
-        let mut sizes: Vec<(bool, u8)> = zone
-            .networks
-            .iter()
-            .map(|net| (net.addr().is_ipv4(), net.prefix_len()))
-            .collect();
-        sizes.sort_unstable();
         let own = (
             zone.kind,
             &zone.sl_target,
@@ -196,7 +191,7 @@ fn signature(
             &zone.requirements,
         );
         let rest = (
-            sizes,
+            sizes(&zone.networks),
             &zone.accountable,
             zone.parent.is_some(),
             codes(facts.of_zone(id)),
@@ -223,7 +218,10 @@ fn signature(
     }
     for id in gateways {
         if let Some(gateway) = facts.plant.gateways.get(*id) {
-            let colour = row([said(&codes(facts.of_gateway(id))), of_gateway(gateway, &colours)]);
+            let colour = row([
+                said(&codes(facts.of_gateway(id))),
+                of_gateway(facts, gateway, &colours),
+            ]);
             colours.gateways.insert(id, colour);
         }
     }
@@ -241,6 +239,7 @@ fn signature(
                 conduit.on_agent_loss,
                 conduit.tunnel,
                 facts.limited.contains(id),
+                facts.grants.get(*id),
             );
             let frames = conduit.frames.values();
             let frames = frames.map(|flow| said(&(flow.from == conduit.from, flow.both, &flow.frames)));
@@ -325,20 +324,33 @@ fn of_flow(flow: &Flow, colours: &Colours<'_>) -> Digest {
     ])
 }
 
-fn of_gateway(gateway: &Gateway, colours: &Colours<'_>) -> Digest {
+/// How large networks are, whatever their addresses.
+fn sizes(networks: &[IpNet]) -> Vec<(bool, u8)> {
+    let sizes = networks.iter();
+    let mut sizes: Vec<(bool, u8)> = sizes
+        .map(|net| (net.addr().is_ipv4(), net.prefix_len()))
+        .collect();
+    sizes.sort_unstable();
+    sizes
+}
+
+fn of_gateway(facts: &Facts<'_>, gateway: &Gateway, colours: &Colours<'_>) -> Digest {
     let own = (gateway.mode, &gateway.labels, &gateway.windows, gateway.on_drift);
+    let safe = gateway.safe_to_change.as_ref();
     let has = (
-        gateway.management.is_some(),
-        gateway.safe_to_change.is_some(),
+        gateway.management.as_ref().map(|access| sizes(&access.peers)),
+        safe.map(|safe| (safe.port, &safe.condition)),
         gateway.redundant_with.is_some(),
-        gateway.tunnel.is_some(),
+        gateway.tunnel.as_ref().map(|tunnel| tunnel.port),
         gateway.tunnels.len(),
+        // Windows are by the clock of the site.
+        facts.plant.sites.get(&gateway.site).map(|site| &site.timezone),
     );
     let sides = gateway.interfaces.values().map(|side| {
         row([
             colours.zone(&side.zone),
             bag(side.behind.iter().map(|zone| colours.zone(zone))),
-            said(&(side.routers.len(), side.addresses.len())),
+            said(&(side.routers.len(), sizes(&side.addresses))),
         ])
     });
     row([said(&(own, has)), bag(sides)])

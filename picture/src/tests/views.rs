@@ -1,5 +1,6 @@
 //! Large plants: what each view shows, what it leaves out and says so, and that it is sound.
 
+use penstock_policy::model::{ManagementAccess, RemoteAccess};
 use proptest::prelude::*;
 
 use super::documents::{Stations, flat, read, stations};
@@ -59,6 +60,63 @@ fn one_station_that_permits_more_than_the_others_is_not_hidden_among_them() {
             said.contains("× 99") && said.contains("Station 41"),
             "{what}: {said}"
         );
+    }
+}
+
+#[test]
+fn one_station_that_more_people_reach_that_changes_at_another_hour_or_that_a_grant_opens_is_not_hidden_either()
+ {
+    let equal = read(stations(100, 4, Stations::Equal));
+    let said = words(&scene(&equal, &View::Overview));
+    assert!(said.contains("\u{d7} 100"), "{said}");
+    let id = |name: &str| -> penstock_policy::ids::ConduitId { name.parse().unwrap() };
+    let conduit = equal
+        .conduits
+        .keys()
+        .find(|conduit| **conduit == id("s-0041.watch"))
+        .unwrap()
+        .clone();
+    let gateway = equal.conduits[&conduit]
+        .via
+        .iter()
+        .find(|gateway| gateway.as_str().contains("0041"))
+        .unwrap()
+        .clone();
+    type Change<'a> = &'a dyn Fn(&mut Plant);
+    let changes: [(&str, Change<'_>); 3] = [
+        ("management", &|plant| {
+            let management = ManagementAccess {
+                interface: "eth9".to_owned(),
+                peers: vec!["10.0.0.0/8".parse().unwrap()],
+            };
+            plant.gateways.get_mut(&gateway).unwrap().management = Some(management);
+        }),
+        ("time zone", &|plant| {
+            let site = plant.gateways[&gateway].site.clone();
+            plant.sites.get_mut(&site).unwrap().timezone = "Asia/Tokyo".to_owned();
+        }),
+        ("grant", &|plant| {
+            let grant = RemoteAccess {
+                person: "vendor".to_owned(),
+                conduit: conduit.clone(),
+                reason: "pump".to_owned(),
+                from: String::new(),
+                until: String::new(),
+                from_ms: 1,
+                until_ms: 2,
+                approved_by: plant.approvers.people.keys().next().unwrap().clone(),
+            };
+            for other in plant.conduits.values_mut() {
+                other.only_by_grant = true;
+            }
+            plant.remote_access.insert("visit".parse().unwrap(), grant);
+        }),
+    ];
+    for (what, change) in changes {
+        let mut plant = equal.clone();
+        change(&mut plant);
+        let said = words(&scene(&plant, &View::Overview));
+        assert!(said.contains("\u{d7} 99"), "{what}: {said}");
     }
 }
 

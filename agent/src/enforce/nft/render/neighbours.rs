@@ -21,13 +21,15 @@
 //! are: silently where they are for their own side, else as a denial. What two observing sides would be refused passes, and is
 //! recorded.
 
+mod claims;
+
 use std::fmt::Write;
 
 use super::bound;
 use super::frames::{self, BESIDE_IP, FRAMED};
-use super::lines::{log, of_side, within_limit};
+use super::lines::of_side;
 use super::shape::{EXCEPTED, name};
-use crate::enforce::nft::names::{MARK_OBSERVED, TABLE, prefix};
+use crate::enforce::nft::names::{MARK_OBSERVED, TABLE};
 use crate::enforce::shape::structure::Structure;
 
 /// How long a MAC address stays bound to its side.
@@ -57,25 +59,8 @@ const DISCOVERY: &str = "ip6 nexthdr icmpv6 icmpv6 type { nd-router-solicit, nd-
 const HIDDEN_DISCOVERY: &str = "ip6 nexthdr != icmpv6 icmpv6 type { nd-router-solicit, nd-router-advert, \
                                 nd-neighbor-solicit, nd-neighbor-advert, nd-redirect }";
 
-/// Claims that are refused, by the letter in their log prefix.
-const CLAIMS: [(&str, &str); 6] = [
-    ("moved", prefix::MOVED),
-    ("malformed", prefix::MALFORMED),
-    ("forged", prefix::FORGED),
-    ("unjoined", prefix::UNJOINED),
-    ("advertised", prefix::ADVERTISED),
-    ("bound", prefix::UNBOUND),
-];
-
 /// Chains of every structure; those by side come on top.
-const CHAINS: [&str; 6] = [
-    "resolve",
-    "stays",
-    "discover",
-    "report",
-    "stranger_refused",
-    "outsider",
-];
+const CHAINS: [&str; 5] = ["resolve", "stays", "discover", "report", "outsider"];
 /// Chains that there are for each side.
 const CHAINS_BY_SIDE: [&str; 8] = [
     "admit", "claims", "arp", "nd", "stranger", "refresh", BESIDE_IP, FRAMED,
@@ -83,9 +68,6 @@ const CHAINS_BY_SIDE: [&str; 8] = [
 
 /// The chains that a structure has.
 pub(super) fn chains_of(structure: &Structure) -> Vec<String> {
-    let claims = CLAIMS
-        .iter()
-        .flat_map(|(claim, _)| [format!("refused_{claim}"), format!("recorded_{claim}")]);
     let by_side = CHAINS_BY_SIDE.iter().flat_map(|chain| {
         let sides = structure.guarded.iter();
         sides.map(move |interface| of_side(chain, interface))
@@ -93,7 +75,7 @@ pub(super) fn chains_of(structure: &Structure) -> Vec<String> {
     CHAINS
         .iter()
         .map(|chain| (*chain).to_owned())
-        .chain(claims)
+        .chain(claims::chains_of())
         .chain(by_side)
         .chain(bound::chains_of(structure))
         .collect()
@@ -109,35 +91,7 @@ pub(super) fn objects(script: &mut String) {
 /// The chains with their rules. Gives what leads to them from prerouting.
 pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) -> String {
     let _ = writeln!(script, "table bridge {TABLE} {{");
-    for (claim, letter) in CLAIMS {
-        let _ = write!(
-            script,
-            "chain refused_{claim} {{
-             counter name denied
-             {limit} counter name denied_told {deny}
-             drop
-             }}
-             chain recorded_{claim} {{
-             counter name would_deny
-             {limit} counter name would_deny_told {would_deny}
-             }}
-            ",
-            limit = within_limit(),
-            deny = log(&format!("{}{letter}", prefix::DENY), group),
-            would_deny = log(&format!("{}{letter}", prefix::WOULD_DENY), group),
-        );
-    }
-    let _ = write!(
-        script,
-        "chain stranger_refused {{
-         counter name denied
-         {limit} counter name denied_told {deny}
-         drop
-         }}
-        ",
-        limit = within_limit(),
-        deny = log(prefix::DENY, group),
-    );
+    claims::chains(script, group);
     bound::bridged(script, structure);
     let mut ways = Vec::new();
     for interface in &structure.guarded {

@@ -12,6 +12,8 @@
 
 mod error;
 mod fault;
+mod jetstream;
+mod log;
 mod room;
 mod sqlite;
 pub mod state;
@@ -32,6 +34,8 @@ use tokio::sync::{broadcast, watch};
 
 pub use self::error::StoreError;
 pub use self::fault::{EngineError, FaultCause};
+pub use self::jetstream::NatsSettings;
+use self::log::Log;
 pub use self::room::DiskReserve;
 use self::sqlite::Sqlite;
 use self::state::Order;
@@ -87,6 +91,34 @@ impl Store {
     /// As [`Store::open`].
     pub fn open_with(path: &Path, room: DiskReserve) -> Result<Self, StoreError> {
         Ok(Self::on(Sqlite::open(path, room)?))
+    }
+
+    /// Opens the copy at `path` of the store that these servers replicate, made if it is not there; it has all that the others wrote when this
+    /// answers. `name`: the coordinator's.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; the servers cannot be reached or their stream cannot be used, or the copy is not one of this stream.
+    pub async fn open_replicated(
+        path: &Path,
+        room: DiskReserve,
+        name: &str,
+        servers: NatsSettings,
+    ) -> Result<Self, StoreError> {
+        Self::follow(path, room, name, |after| servers.open(after)).await
+    }
+
+    /// Opens the copy at `path` of a replicated store, and lets it follow the log that `connect` opens behind the message of a number;
+    /// it has all that stood there when this answers. `name`: the coordinator's.
+    async fn follow<F>(
+        path: &Path,
+        room: DiskReserve,
+        name: &str,
+        connect: impl FnOnce(u64) -> F,
+    ) -> Result<Self, StoreError>
+    where
+        F: Future<Output = Result<Box<dyn Log>, StoreError>>,
+    {
+        Ok(Self::on(Sqlite::follow(path, room, name, connect).await?))
     }
 
     fn on(engine: impl Engine + 'static) -> Self {

@@ -1,5 +1,6 @@
-//! What every engine of the store keeps to, as properties over any of them: each runs on SQLite and on the engine of the tests
-//! in memory (`memory`). A later engine gets a [`Bench`] and a line in [`engines`].
+//! What every engine of the store keeps to, as properties over any of them: each runs on SQLite, on a copy that follows a log in
+//! memory, on one that follows a stream of a NATS server, and on the engine of the tests in memory (`memory`). A later engine gets a
+//! [`Bench`] and a line in [`engines`].
 //!
 //! Not here: what only one engine has (files, schemas, the room on its disk), which stands beside it.
 
@@ -36,6 +37,12 @@ macro_rules! engines {
     ($($property:ident),* $(,)?) => {
         mod on_sqlite {
             $(#[test] fn $property() { super::$property::<crate::store::sqlite::tests::OnDisk>(); })*
+        }
+        mod on_a_copy {
+            $(#[test] fn $property() { super::$property::<crate::store::sqlite::replica::tests::OnLog>(); })*
+        }
+        mod on_jetstream {
+            $(#[test] fn $property() { super::$property::<crate::store::jetstream::tests::OnServer>(); })*
         }
         mod in_memory {
             $(#[test] fn $property() { super::$property::<crate::store::memory::InMemory>(); })*

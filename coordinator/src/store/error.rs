@@ -78,6 +78,56 @@ pub enum StoreError {
         /// Ours.
         known: i64,
     },
+    /// A copy of a replicated store, which was opened as one that stands alone.
+    #[error(
+        "the store {path} is a copy of a replicated store: what is written to it alone would be on no other coordinator; name the servers in `[store] nats`, or make a store that stands alone of it (`penstock-coordinator migrate`)"
+    )]
+    IsCopy {
+        /// The database.
+        path: PathBuf,
+    },
+    /// A store that stands alone, which was opened as a copy.
+    #[error(
+        "the store {path} stands alone and is not empty: it cannot follow the log of others; take `[store] nats` out of the configuration, bring what it holds into the replicated store (`penstock-coordinator migrate`), or move the file aside if what it holds is not needed"
+    )]
+    StandsAlone {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The log of a replicated store is not the one that this copy has followed.
+    #[error(
+        "the copy {path} cannot follow its log any more: {what}. It stays as it is, and takes no writes. If the servers were restored from an older backup, or their stream was made anew, the copies may be all that is left of what came since: stop all coordinators and see the runbook, 'The log of the cluster was lost'"
+    )]
+    LogLost {
+        /// The database.
+        path: PathBuf,
+        /// What was found.
+        what: String,
+    },
+    /// The log of a replicated store did not take a write.
+    #[error(
+        "the replicated store did not answer ({words}): whether the change was made shows when it does again; read before you repeat it. Most of its servers have to be running and to reach each other"
+    )]
+    Unsettled {
+        /// In the words of what carries the log.
+        words: String,
+    },
+    /// The log of a replicated store cannot be reached, and nothing was asked of it.
+    #[error(
+        "the replicated store cannot be reached ({words}); most of its servers have to be running and to reach each other"
+    )]
+    Unreachable {
+        /// In the words of what carries the log.
+        words: String,
+    },
+    /// The servers of a replicated store have no room.
+    #[error(
+        "the servers of the replicated store have no room ({words}); nothing was written; make room on their disks, or raise the limit of the stream"
+    )]
+    LogFull {
+        /// In the servers' words.
+        words: String,
+    },
     /// A record that cannot be read.
     #[error(
         "the record `{key}` in the store is not in a form that this software knows; if a newer coordinator wrote it, run \
@@ -130,6 +180,13 @@ impl StoreError {
     pub(super) fn again(&self) -> Self {
         match self {
             Self::Engine(error) => Self::Engine(error.clone()),
+            Self::LogLost { path, what } => Self::LogLost {
+                path: path.clone(),
+                what: what.clone(),
+            },
+            Self::Unsettled { words } => Self::Unsettled { words: words.clone() },
+            Self::Unreachable { words } => Self::Unreachable { words: words.clone() },
+            Self::LogFull { words } => Self::LogFull { words: words.clone() },
             _ => Self::Stopped,
         }
     }
@@ -158,7 +215,14 @@ impl From<StoreError> for Refusal {
             StoreError::TooLarge { .. } | StoreError::ForeignCursor => Reason::BadRequest,
             StoreError::TooLong => Reason::SearchTooLong,
             StoreError::Stopped => Reason::Stopping,
-            StoreError::Newer { .. } | StoreError::Record { .. } | StoreError::Thread(_) => Reason::Internal,
+            StoreError::Unsettled { .. } | StoreError::Unreachable { .. } => Reason::StoreUnavailable,
+            StoreError::LogFull { .. } => Reason::StoreFull,
+            StoreError::LogLost { .. } => Reason::StoreCorrupt,
+            StoreError::Newer { .. }
+            | StoreError::IsCopy { .. }
+            | StoreError::StandsAlone { .. }
+            | StoreError::Record { .. }
+            | StoreError::Thread(_) => Reason::Internal,
         };
         if !matches!(
             reason,

@@ -8,9 +8,11 @@
 
 mod codes;
 mod disk;
+mod ledger;
 mod lookup;
 mod places;
 mod removal;
+pub(super) mod replica;
 mod scan;
 mod schema;
 mod state;
@@ -30,9 +32,12 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{broadcast, oneshot, watch};
 
 use self::codes::{cause_of, failed};
+use self::ledger::Ledger;
 use self::lookup::LookupError;
-use self::writer::{Command, Writer};
+use self::replica::Replica;
+use self::writer::{Command, Worker, Writer};
 use super::fault::FaultCause;
+use super::log::Log;
 use super::room::DiskReserve;
 use super::state::{Change, Order, RecordChange, State, StateRecord};
 use super::terms::{Segment, TermIndex, Unindexed};
@@ -74,15 +79,59 @@ impl Sqlite {
 
     /// On a connection that is set up for writing.
     fn start(connection: Connection, path: &Path, room: DiskReserve) -> Result<Self, StoreError> {
+        let place = replica::place(&connection).map_err(|error| failed(path, &error))?;
+        if place.is_some() {
+            return Err(StoreError::IsCopy {
+                path: path.to_owned(),
+            });
+        }
+        Self::with(Ledger::alone(connection), path, room, Writer::start)
+    }
+
+    /// Opens the copy at `path` of a replicated store, makes it if it is not there, and lets it follow the log that `connect` opens
+    /// behind the message of the number that it is given; it has all that stood there when this answers. `name`: the coordinator's.
+    pub(super) async fn follow<F>(
+        path: &Path,
+        room: DiskReserve,
+        name: &str,
+        connect: impl FnOnce(u64) -> F,
+    ) -> Result<Self, StoreError>
+    where
+        F: Future<Output = Result<Box<dyn Log>, StoreError>>,
+    {
+        let connection = prepared(path)?;
+        let place = replica::prepare(&connection, path)?;
+        let log = connect(place.number).await?;
+        let (caught_up, done) = oneshot::channel();
+        let name = name.to_owned();
+        let store = Self::with(
+            Ledger::noting(connection),
+            path,
+            disk::fitted(room, path),
+            |worker| {
+                let replica = Replica::new(worker, log, name, place);
+                Writer::running(|commands| replica.run(commands, caught_up))
+            },
+        )?;
+        done.await.map_err(|_| StoreError::Stopped)??;
+        Ok(store)
+    }
+
+    fn with(
+        ledger: Ledger,
+        path: &Path,
+        room: DiskReserve,
+        start: impl FnOnce(Worker) -> Result<Writer, StoreError>,
+    ) -> Result<Self, StoreError> {
         let (changes, _) = broadcast::channel(CHANGES_MAX);
-        let last_block = trail::last_block(&connection).map_err(|e| failed(path, &e))?;
+        let last_block = trail::last_block(&ledger).map_err(|e| failed(path, &e))?;
         let (last, appended) = watch::channel(places::cursor(last_block));
-        let writer = Writer::start(connection, path.to_owned(), room, changes.clone(), last)?;
+        let worker = Worker::new(ledger, path.to_owned(), room, changes.clone(), last);
         Ok(Self {
             inner: Arc::new(Inner {
                 path: path.to_owned(),
                 room,
-                writer,
+                writer: start(worker)?,
                 readers: Mutex::new(Vec::new()),
                 scans: scan::ScanRoom::default(),
                 index: terms::Index::beside(path),

@@ -35,7 +35,7 @@ pub struct BlockSummary {
 }
 
 /// A block that was read and is ready to be stored.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct NewBlock {
     /// As it came.
     pub block: AuditBlock,

@@ -262,7 +262,8 @@ pub(super) fn what_is_said_to_have_come_at_an_unlikely_time_is_as_old_as_what_ca
     let times = prop::collection::vec(prop_oneof![3 => 0_u64..100, 1 => 100_u64..200], 1..30);
     proptest!(some_cases(), |(times in times, before_ms in 0_u64..120, after_ms in 50_u64..150, from_ms in 0_u64..60, limit in 1_u32..9)| {
         run(async {
-            let store = B::default().open();
+            let bench = B::default();
+            let store = bench.open();
             let mut blocks = blocks_of(u8::try_from(times.len()).unwrap());
             for (new, received_ms) in blocks.iter_mut().zip(&times) {
                 new.received_ms = *received_ms;

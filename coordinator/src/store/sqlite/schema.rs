@@ -65,6 +65,15 @@ const MIGRATIONS: &[&str] = &[
     ) WITHOUT ROWID;
     ALTER TABLE block ADD COLUMN leaf INTEGER;
 ",
+    // Where a copy stands in the log that it follows: behind the message of this number, whose entry has this digest. A store that
+    // stands alone has no row.
+    "
+    CREATE TABLE replica (
+        one    INTEGER PRIMARY KEY CHECK (one = 1),
+        number INTEGER NOT NULL,
+        digest BLOB NOT NULL
+    );
+",
 ];
 
 /// What [`prepare`] can say before a path is known.

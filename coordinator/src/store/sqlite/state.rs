@@ -3,7 +3,9 @@
 use penstock_policy::ids::Digest;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::ledger::Ledger;
 use crate::store::StoreError;
+use crate::store::log::entry::Effect;
 use crate::store::state::{Change, Expect, Order, RecordChange, StateRecord};
 
 pub(super) fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
@@ -55,11 +57,11 @@ pub(super) fn list(
 
 /// The records of a change, all or none of them. `Ok(Err(_))`: one of them is not what was expected.
 pub(super) fn apply(
-    connection: &Connection,
+    ledger: &Ledger,
     change: &Change,
 ) -> rusqlite::Result<Result<Vec<RecordChange>, StoreError>> {
     for (key, write) in &change.writes {
-        let found = connection
+        let found = ledger
             .prepare_cached("SELECT revision FROM state WHERE key = ?1")?
             .query_row([key], |row| unsigned(row, 0))
             .optional()?;
@@ -76,32 +78,41 @@ pub(super) fn apply(
     for (key, write) in &change.writes {
         written.push(RecordChange {
             key: key.clone(),
-            revision: put(connection, key, write.value.as_deref())?,
+            revision: put(ledger, key, write.value.as_deref())?,
         });
     }
     Ok(Ok(written))
 }
 
 /// Writes a record, or removes it, whatever is there.
-pub(super) fn put(connection: &Connection, key: &str, value: Option<&[u8]>) -> rusqlite::Result<u64> {
-    let revision: i64 = connection
+pub(super) fn put(ledger: &Ledger, key: &str, value: Option<&[u8]>) -> rusqlite::Result<u64> {
+    let revision: i64 = ledger
         .prepare_cached("UPDATE counter SET revision = revision + 1 RETURNING revision")?
         .query_row([], |row| row.get(0))?;
     match value {
-        Some(value) => connection
+        Some(value) => ledger
             .prepare_cached("INSERT OR REPLACE INTO state (key, revision, value) VALUES (?1, ?2, ?3)")?
             .execute((key, revision, value))?,
-        None => connection
+        None => ledger
             .prepare_cached("DELETE FROM state WHERE key = ?1")?
             .execute([key])?,
     };
-    Ok(revision.cast_unsigned())
+    let revision = revision.cast_unsigned();
+    ledger.note(|| Effect::Record {
+        key: key.to_owned(),
+        value: value.map(<[u8]>::to_vec),
+        revision,
+    });
+    Ok(revision)
 }
 
-pub(super) fn put_blob(connection: &Connection, content: &[u8]) -> rusqlite::Result<()> {
-    connection
+pub(super) fn put_blob(ledger: &Ledger, content: &[u8]) -> rusqlite::Result<()> {
+    let stored = ledger
         .prepare_cached("INSERT OR IGNORE INTO blob (digest, content) VALUES (?1, ?2)")?
         .execute((Digest::of(content).0, content))?;
+    if stored > 0 {
+        ledger.note(|| Effect::Blob(content.to_vec()));
+    }
     Ok(())
 }
 
@@ -120,9 +131,12 @@ pub(super) fn blob_digests(connection: &Connection) -> rusqlite::Result<Vec<Dige
         .collect()
 }
 
-pub(super) fn drop_blob(connection: &Connection, digest: &Digest) -> rusqlite::Result<()> {
-    connection
+pub(super) fn drop_blob(ledger: &Ledger, digest: &Digest) -> rusqlite::Result<()> {
+    let gone = ledger
         .prepare_cached("DELETE FROM blob WHERE digest = ?1")?
         .execute([digest.0])?;
+    if gone > 0 {
+        ledger.note(|| Effect::BlobGone(*digest));
+    }
     Ok(())
 }

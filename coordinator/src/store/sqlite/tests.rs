@@ -46,7 +46,7 @@ impl Bench for OnDisk {
 }
 
 /// A limit on pages is the same error to SQLite as a full disk.
-fn leave_pages(connection: &Connection, pages: i64) {
+pub(super) fn leave_pages(connection: &Connection, pages: i64) {
     let held: i64 = connection
         .query_row("PRAGMA page_count", [], |row| row.get(0))
         .unwrap();
@@ -55,8 +55,8 @@ fn leave_pages(connection: &Connection, pages: i64) {
         .unwrap();
 }
 
-/// Overwrites the first page of each table and index but the one that is read when a store is opened.
-fn damage(path: &Path) {
+/// Overwrites the first page of each table and index but those that are read when a store is opened.
+pub(super) fn damage(path: &Path) {
     use std::os::unix::fs::FileExt as _;
     let connection = Connection::open(path).unwrap();
     let whole: i64 = connection
@@ -68,7 +68,7 @@ fn damage(path: &Path) {
         .unwrap()
         .cast_unsigned();
     let mut roots = connection
-        .prepare("SELECT rootpage FROM sqlite_schema WHERE name <> 'block'")
+        .prepare("SELECT rootpage FROM sqlite_schema WHERE name NOT IN ('block', 'replica')")
         .unwrap();
     let roots: Vec<i64> = roots
         .query_map([], |row| row.get(0))
@@ -226,6 +226,7 @@ async fn a_disk_that_is_short_takes_what_must_go_on_and_says_of_the_rest_why_not
 const SCHEMA_1: &str = include_str!("../../../fixtures/store-1.sql");
 const SCHEMA_2: &str = include_str!("../../../fixtures/store-2.sql");
 const SCHEMA_3: &str = include_str!("../../../fixtures/store-3.sql");
+const SCHEMA_4: &str = include_str!("../../../fixtures/store-4.sql");
 
 /// What `sqlite3 FILE .dump` gives of the tables, their rows and the numbers in the file's head.
 fn dumped(path: &std::path::Path) -> Vec<(String, String)> {
@@ -247,7 +248,7 @@ fn a_store_of_each_schema_there_was_is_read_today_and_becomes_one_of_todays_sche
     let dir = tempfile::tempdir().unwrap();
     drop(open(&dir));
     let today = dumped(&dir.path().join("s.db"));
-    for (number, sql) in [(1, SCHEMA_1), (2, SCHEMA_2), (3, SCHEMA_3)] {
+    for (number, sql) in [(1, SCHEMA_1), (2, SCHEMA_2), (3, SCHEMA_3), (4, SCHEMA_4)] {
         let path = dir.path().join(format!("{number}.db"));
         let connection = Connection::open(&path).unwrap();
         connection.execute_batch(sql).unwrap();
@@ -258,7 +259,7 @@ fn a_store_of_each_schema_there_was_is_read_today_and_becomes_one_of_todays_sche
         let version: i64 = connection
             .query_row("PRAGMA user_version", [], |row| row.get(0))
             .unwrap();
-        assert_eq!(version, 3, "a new schema needs a fixture of its own");
+        assert_eq!(version, 4, "a new schema needs a fixture of its own");
         let held: (Vec<u8>, i64, Vec<u8>) = connection
             .query_row(
                 "SELECT state.value, source.next_sequence, block.body FROM state, source JOIN block ON block.source = source.id",
@@ -273,7 +274,7 @@ fn a_store_of_each_schema_there_was_is_read_today_and_becomes_one_of_todays_sche
 #[test]
 fn what_comes_behind_a_long_row_of_unlikely_blocks_is_looked_for_once_and_not_at_each_step() {
     let bench = OnDisk::default();
-    let connection = prepared(&bench.path()).unwrap();
+    let connection = Ledger::alone(prepared(&bench.path()).unwrap());
     let mut blocks = chain(1, &vec![b"x".to_vec(); 6]);
     for (new, received_ms) in blocks.iter_mut().zip([900, 900, 900, 900, 5, 5]) {
         new.received_ms = received_ms;

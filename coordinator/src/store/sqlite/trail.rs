@@ -6,13 +6,15 @@
 
 use bytes::Bytes;
 use penstock_proto::audit::leaf::BlockLeaf;
-use penstock_proto::audit::{AcceptedBlock, ChainError, GENESIS, Head};
+use penstock_proto::audit::{ChainError, GENESIS, Head, block_digest};
 use penstock_proto::v1::AuditBlock;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::ledger::Ledger;
 use super::places::cursor;
 use super::state::{self, unsigned};
 use super::tree;
+use crate::store::log::entry::Effect;
 use crate::store::trail::{
     Append, AtHead, BlockFilter, Clock, Cursor, HeadMade, NewBlock, Note, OwnBody, Page, Removed,
     StoredBlock, block_bytes,
@@ -76,30 +78,26 @@ pub(super) fn held_bytes(connection: &Connection, name: &str) -> rusqlite::Resul
 }
 
 /// Appends blocks in order. What stands behind a refused one is refused with it.
-pub(super) fn append_all(
-    connection: &Connection,
-    name: &str,
-    blocks: &[NewBlock],
-) -> rusqlite::Result<Vec<Append>> {
+pub(super) fn append_all(ledger: &Ledger, name: &str, blocks: &[NewBlock]) -> rusqlite::Result<Vec<Append>> {
     let mut outcomes = Vec::with_capacity(blocks.len());
     for block in blocks {
         outcomes.push(match outcomes.last() {
             Some(refused @ Append::Refused(_)) => *refused,
-            _ => append(connection, name, block)?,
+            _ => append(ledger, name, block)?,
         });
     }
     Ok(outcomes)
 }
 
 /// Judges a block against the source's head, and stores it if it belongs there.
-fn append(connection: &Connection, name: &str, new: &NewBlock) -> rusqlite::Result<Append> {
-    let found = source(connection, name)?;
+fn append(ledger: &Ledger, name: &str, new: &NewBlock) -> rusqlite::Result<Append> {
+    let found = source(ledger, name)?;
     let head = found.as_ref().map(|(_, head)| *head);
     let accepted = match Head::accept(head.as_ref(), &new.block) {
         Ok(accepted) => accepted,
         Err(ChainError::Held { epoch, sequence }) => {
             let same = match &found {
-                Some((id, _)) => same_as_stored(connection, *id, &new.block)?,
+                Some((id, _)) => same_as_stored(ledger, *id, &new.block)?,
                 None => true,
             };
             return Ok(match (same, head) {
@@ -110,9 +108,9 @@ fn append(connection: &Connection, name: &str, new: &NewBlock) -> rusqlite::Resu
         Err(refused) => return Ok(Append::Refused(refused)),
     };
     let id = found.map(|(id, _)| id);
-    if !store(connection, name, id, new, accepted)? {
+    if !store(ledger, name, id, new, accepted.head)? {
         return match id {
-            Some(id) => taken(connection, id, &new.block, accepted.head),
+            Some(id) => taken(ledger, (id, name), &new.block, accepted.head),
             None => Ok(Append::Refused(forked(&new.block))),
         };
     }
@@ -123,31 +121,31 @@ fn append(connection: &Connection, name: &str, new: &NewBlock) -> rusqlite::Resu
 }
 
 /// The writer itself knows the head, so the coordinator's own events need no reservation of a sequence.
-pub(super) fn append_own(connection: &Connection, source: &str, own: &OwnBody) -> rusqlite::Result<Head> {
-    let head = head(connection, source)?.unwrap_or_else(AtHead::beginning);
-    append_own_at(connection, source, head, own)
+pub(super) fn append_own(ledger: &Ledger, source: &str, own: &OwnBody) -> rusqlite::Result<Head> {
+    let head = head(ledger, source)?.unwrap_or_else(AtHead::beginning);
+    append_own_at(ledger, source, head, own)
 }
 
 /// Appends what is made of the head of the coordinator's own chain, with its record.
-pub(super) fn append_at_head(connection: &Connection, made: &AtHead) -> rusqlite::Result<Head> {
-    let head = head(connection, &made.source)?.unwrap_or_else(AtHead::beginning);
+pub(super) fn append_at_head(ledger: &Ledger, made: &AtHead) -> rusqlite::Result<Head> {
+    let head = head(ledger, &made.source)?.unwrap_or_else(AtHead::beginning);
     let HeadMade {
         own,
         new_epoch,
         record,
     } = (made.make)(&head);
     if let Some(record) = record {
-        state::put(connection, &made.key, Some(&record))?;
+        state::put(ledger, &made.key, Some(&record))?;
     }
     let head = if new_epoch {
         AtHead::next_epoch(&head)
     } else {
         head
     };
-    append_own_at(connection, &made.source, head, &own)
+    append_own_at(ledger, &made.source, head, &own)
 }
 
-fn append_own_at(connection: &Connection, source: &str, head: Head, own: &OwnBody) -> rusqlite::Result<Head> {
+fn append_own_at(ledger: &Ledger, source: &str, head: Head, own: &OwnBody) -> rusqlite::Result<Head> {
     let new = NewBlock {
         block: AuditBlock {
             epoch: head.epoch,
@@ -158,7 +156,7 @@ fn append_own_at(connection: &Connection, source: &str, head: Head, own: &OwnBod
         summary: own.summary,
         received_ms: own.received_ms,
     };
-    match append(connection, source, &new)? {
+    match append(ledger, source, &new)? {
         Append::Stored { head, .. } | Append::Held { head } => Ok(head),
         // Built on the head itself, a block can only be refused for its size, which the journal bounds.
         Append::Refused(_) => Err(rusqlite::Error::InvalidQuery),
@@ -167,23 +165,23 @@ fn append_own_at(connection: &Connection, source: &str, head: Head, own: &OwnBod
 
 /// Appends what a note makes of this.
 pub(super) fn append_note<T: ?Sized>(
-    connection: &Connection,
+    ledger: &Ledger,
     note: Option<&Note<T>>,
     outcome: &T,
 ) -> rusqlite::Result<()> {
     if let Some((source, bodies)) = note.map(|note| note.of(outcome)) {
         for own in &bodies {
-            append_own(connection, source, own)?;
+            append_own(ledger, source, own)?;
         }
     }
     if let Some((note, (source, key))) = note.and_then(|note| Some((note, note.follows()?))) {
-        let held = state::get(connection, key)?;
+        let held = state::get(ledger, key)?;
         let followed = note.follow(outcome, held.as_ref().map(|held| held.value.as_slice()));
         if let Some(value) = followed.value {
-            state::put(connection, key, Some(&value))?;
+            state::put(ledger, key, Some(&value))?;
         }
         for own in &followed.bodies {
-            append_own(connection, source, own)?;
+            append_own(ledger, source, own)?;
         }
     }
     Ok(())
@@ -197,27 +195,37 @@ fn forked(block: &AuditBlock) -> ChainError {
 /// A block came to a place beyond the head that is taken, behind a trail that was taken back ([`rewind`]). The head goes to
 /// what is stored there: behind the block, if it is the same one, else behind all of that epoch. So the source learns that
 /// this epoch is not its own any more, and goes on in another one, instead of coming to the same place again and again.
-fn taken(connection: &Connection, id: i64, block: &AuditBlock, own: Head) -> rusqlite::Result<Append> {
-    if same_as_stored(connection, id, block)? {
-        set_head(connection, id, own)?;
+fn taken(
+    ledger: &Ledger,
+    (id, name): (i64, &str),
+    block: &AuditBlock,
+    own: Head,
+) -> rusqlite::Result<Append> {
+    if same_as_stored(ledger, id, block)? {
+        set_head(ledger, name, own)?;
         return Ok(Append::Held { head: own });
     }
-    if let Some(last) = last_of(connection, id, block.epoch)? {
-        set_head(connection, id, last)?;
+    if let Some(last) = last_of(ledger, id, block.epoch)? {
+        set_head(ledger, name, last)?;
     }
     Ok(Append::Refused(forked(block)))
 }
 
-fn set_head(connection: &Connection, id: i64, head: Head) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("UPDATE source SET epoch = ?2, next_sequence = ?3, digest = ?4 WHERE id = ?1")?
+/// Sets the head of a source, which is there, to another place.
+pub(super) fn set_head(ledger: &Ledger, name: &str, head: Head) -> rusqlite::Result<()> {
+    ledger
+        .prepare_cached("UPDATE source SET epoch = ?2, next_sequence = ?3, digest = ?4 WHERE name = ?1")?
         .execute((
-            id,
+            name,
             head.epoch.cast_signed(),
             head.next_sequence.cast_signed(),
             head.digest,
-        ))
-        .map(|_| ())
+        ))?;
+    ledger.note(|| Effect::Head {
+        source: name.to_owned(),
+        head,
+    });
+    Ok(())
 }
 
 /// Where the stored trail ends, up to and with this epoch.
@@ -256,25 +264,18 @@ fn same_as_stored(connection: &Connection, source: i64, block: &AuditBlock) -> r
 }
 
 /// Whether it was stored: behind a trail that was taken back ([`rewind`]) its place may be taken by what was written there.
-fn store(
-    connection: &Connection,
-    name: &str,
-    id: Option<i64>,
-    new: &NewBlock,
-    accepted: AcceptedBlock,
-) -> rusqlite::Result<bool> {
-    let head = accepted.head;
+fn store(ledger: &Ledger, name: &str, id: Option<i64>, new: &NewBlock, head: Head) -> rusqlite::Result<bool> {
     let position = (head.epoch.cast_signed(), head.next_sequence.cast_signed());
     let id = match id {
         Some(id) => id,
-        None => connection
+        None => ledger
             .prepare_cached(
                 "INSERT INTO source (name, epoch, next_sequence, digest) VALUES (?1, ?2, ?3, ?4) RETURNING id",
             )?
             .query_row((name, position.0, position.1, head.digest), |row| row.get(0))?,
     };
-    let leaf = tree::size(connection)?;
-    let stored = connection
+    let leaf = tree::size(ledger)?;
+    let stored = ledger
         .prepare_cached(
             "INSERT OR IGNORE INTO block (source, epoch, sequence, previous, digest, received_ms, first_ms, last_ms, kinds, \
              decisions, severity, body, leaf) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
@@ -297,34 +298,52 @@ fn store(
     if stored == 0 {
         return Ok(false);
     }
+    let number = ledger.last_insert_rowid().cast_unsigned();
     let place = (new.block.epoch, new.block.sequence);
     let block = BlockLeaf::new(name, place, head.digest, &new.block.body);
-    tree::append(connection, leaf, &block)?;
+    tree::append(ledger, leaf, &block)?;
     let bytes = block_bytes(&new.block.body).cast_signed();
-    connection
+    ledger
         .prepare_cached(
             "UPDATE source SET epoch = ?2, next_sequence = ?3, digest = ?4, bytes = bytes + ?5 WHERE id = ?1",
         )?
         .execute((id, position.0, position.1, head.digest, bytes))?;
+    ledger.note(|| Effect::Block {
+        source: name.to_owned(),
+        new: Box::new(new.clone()),
+        number,
+    });
     Ok(true)
+}
+
+/// Stores a block as another coordinator decided, and nothing else; answers with its number, if it was not there.
+pub(super) fn store_decided(ledger: &Ledger, name: &str, new: &NewBlock) -> rusqlite::Result<Option<u64>> {
+    let Ok(previous) = new.block.previous_digest.as_ref().try_into() else {
+        return Ok(None);
+    };
+    let (epoch, sequence) = (new.block.epoch, new.block.sequence);
+    let head = Head {
+        epoch,
+        next_sequence: sequence.saturating_add(1),
+        digest: block_digest(previous, epoch, sequence, &new.block.body),
+    };
+    let id = source(ledger, name)?.map(|(id, _)| id);
+    let stored = store(ledger, name, id, new, head)?;
+    Ok(stored.then(|| ledger.last_insert_rowid().cast_unsigned()))
 }
 
 /// Takes the head of a source back to its last block of at most `epoch_max`, if it is beyond; answers with both. What lies
 /// beyond stays stored and is found by searches.
-pub(super) fn rewind(
-    connection: &Connection,
-    name: &str,
-    epoch_max: u64,
-) -> rusqlite::Result<Option<(Head, Head)>> {
-    let Some((id, held)) = source(connection, name)?.filter(|(_, held)| held.epoch > epoch_max) else {
+pub(super) fn rewind(ledger: &Ledger, name: &str, epoch_max: u64) -> rusqlite::Result<Option<(Head, Head)>> {
+    let Some((id, held)) = source(ledger, name)?.filter(|(_, held)| held.epoch > epoch_max) else {
         return Ok(None);
     };
-    let lawful = last_of(connection, id, epoch_max)?.unwrap_or(Head {
+    let lawful = last_of(ledger, id, epoch_max)?.unwrap_or(Head {
         epoch: 0,
         next_sequence: 0,
         digest: GENESIS,
     });
-    set_head(connection, id, lawful)?;
+    set_head(ledger, name, lawful)?;
     Ok(Some((held, lawful)))
 }
 

@@ -1,7 +1,8 @@
 //! The one writer: takes what waits, does it in one transaction, commits, then answers.
 //!
 //! So one `fsync` serves all who wait, and an answer always means "on disk". If the engine fails in the middle, the
-//! transaction is rolled back and everyone in it gets the error; nobody was answered before.
+//! transaction is rolled back and everyone in it gets the error; nobody was answered before. Where the store is one of several
+//! copies, `replica` runs the same commands, and a log stands between the decision and the commit.
 
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -14,6 +15,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::codes::failed;
 use super::disk::DiskSample;
+use super::ledger::Ledger;
 use super::{places, removal, state, trail};
 use crate::store::StoreError;
 use crate::store::room::{DiskReserve, DiskUsage, Purpose};
@@ -93,18 +95,19 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// On a connection that is set up for writing.
-    pub(super) fn start(
-        connection: Connection,
-        path: PathBuf,
-        room: DiskReserve,
-        changes: broadcast::Sender<RecordChange>,
-        appended: watch::Sender<Cursor>,
+    /// Of a store that stands alone.
+    pub(super) fn start(worker: Worker) -> Result<Self, StoreError> {
+        Self::running(|commands| run(worker, commands))
+    }
+
+    /// With what its thread does.
+    pub(super) fn running(
+        run: impl FnOnce(mpsc::Receiver<Command>) + Send + 'static,
     ) -> Result<Self, StoreError> {
         let (sender, commands) = mpsc::channel(QUEUE_MAX);
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || run(connection, &path, room, commands, &changes, &appended))
+            .spawn(move || run(commands))
             .map_err(StoreError::Thread)?;
         Ok(Self {
             commands: Some(sender),
@@ -127,39 +130,144 @@ impl Drop for Writer {
     }
 }
 
-fn run(
-    connection: Connection,
-    path: &Path,
-    room: DiskReserve,
-    mut commands: mpsc::Receiver<Command>,
-    changes: &broadcast::Sender<RecordChange>,
-    appended: &watch::Sender<Cursor>,
-) {
-    let mut seen = DiskSample::default();
-    let likely = removal::LastLikely::default();
+/// A store that stands alone: a transaction is done once it is on the disk.
+fn run(mut worker: Worker, mut commands: mpsc::Receiver<Command>) {
     while let Some(first) = commands.blocking_recv() {
+        let group = worker.gather(first, &mut commands);
+        let decided = worker.decide(&group).and_then(|outcomes| {
+            worker.commit()?;
+            Ok(outcomes)
+        });
+        match decided {
+            Ok(outcomes) => worker.answer(group, outcomes),
+            Err(error) => worker.fail(group, &error),
+        }
+    }
+}
+
+/// The one who writes: the connection, and whom its commits concern.
+pub(super) struct Worker {
+    pub(super) ledger: Ledger,
+    path: PathBuf,
+    room: DiskReserve,
+    disk: DiskSample,
+    likely: removal::LastLikely,
+    changes: broadcast::Sender<RecordChange>,
+    appended: watch::Sender<Cursor>,
+}
+
+impl Worker {
+    /// On a connection that is set up for writing.
+    pub(super) fn new(
+        ledger: Ledger,
+        path: PathBuf,
+        room: DiskReserve,
+        changes: broadcast::Sender<RecordChange>,
+        appended: watch::Sender<Cursor>,
+    ) -> Self {
+        Self {
+            ledger,
+            path,
+            room,
+            disk: DiskSample::default(),
+            likely: removal::LastLikely::default(),
+            changes,
+            appended,
+        }
+    }
+
+    /// What waits, as far as there is room for it; the others are answered.
+    pub(super) fn gather(&mut self, first: Command, commands: &mut mpsc::Receiver<Command>) -> Vec<Command> {
         let mut group = vec![first];
         while group.len() < GROUP_MAX
             && let Ok(next) = commands.try_recv()
         {
             group.push(next);
         }
-        if let Ok(disk) = seen.look(&connection, path, Instant::now()) {
-            group = admit(&connection, path, room, disk, group);
+        if let Ok(disk) = self.disk.look(&self.ledger, &self.path, Instant::now()) {
+            group = admit(&self.ledger, &self.path, self.room, disk, group);
         }
-        seen.wrote(group.iter().map(Command::bytes).sum());
-        match commit(&connection, path, &mut group, &likely) {
-            Ok((done, last_block)) => {
-                if let Some(last_block) = last_block {
-                    appended.send_replace(places::cursor(last_block));
-                }
-                done.into_iter().for_each(|done| done.answer(changes));
-            }
-            Err(error) => {
-                tracing::error!(error = %crate::chain(&error), commands = group.len(), "a commit failed");
-                group.into_iter().for_each(|command| command.fail(error.again()));
-            }
+        self.disk.wrote(group.iter().map(Command::bytes).sum());
+        group
+    }
+
+    /// Begins a transaction and does the whole group in it; what follows is [`Self::commit`] or [`Self::undo`]. If it fails,
+    /// nothing was done.
+    pub(super) fn decide(&self, group: &[Command]) -> Result<Vec<Outcome>, StoreError> {
+        self.within(|ledger| {
+            group
+                .iter()
+                .map(|command| command.run(ledger, &self.likely))
+                .collect()
+        })
+    }
+
+    /// Begins a transaction and does this in it.
+    pub(super) fn within<T>(
+        &self,
+        work: impl FnOnce(&Ledger) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        // Immediate: a lock that another process holds shows here, before anything is done.
+        let begun = self.ledger.execute_batch("BEGIN IMMEDIATE");
+        begun.map_err(|error| self.failed(&error))?;
+        work(&self.ledger).map_err(|error| {
+            self.undo();
+            self.failed(&error)
+        })
+    }
+
+    /// Ends the transaction; what it did is durable. If it fails, nothing was done.
+    pub(super) fn commit(&self) -> Result<(), StoreError> {
+        self.ledger.execute_batch("COMMIT").map_err(|error| {
+            self.undo();
+            self.failed(&error)
+        })
+    }
+
+    /// Takes the transaction back.
+    pub(super) fn undo(&self) {
+        // Some failures have rolled back already; then this has nothing to do.
+        let _ = self.ledger.execute_batch("ROLLBACK");
+        self.ledger.take_effects();
+        // What was found may have been undone with the rest.
+        self.likely.set(None);
+    }
+
+    /// Answers what was committed.
+    pub(super) fn answer(&self, group: Vec<Command>, outcomes: Vec<Outcome>) {
+        if group.iter().any(Command::appends) {
+            self.appended();
         }
+        let done = group.into_iter().zip(outcomes);
+        done.filter_map(|(command, outcome)| command.done(outcome))
+            .for_each(|done| done.answer(&self.changes));
+    }
+
+    /// Answers what was not.
+    pub(super) fn fail(&self, group: Vec<Command>, error: &StoreError) {
+        tracing::error!(error = %crate::chain(error), commands = group.len(), "a commit failed");
+        group.into_iter().for_each(|command| command.fail(error.again()));
+    }
+
+    /// Says how far the trails go by now.
+    pub(super) fn appended(&self) {
+        if let Ok(last_block) = trail::last_block(&self.ledger) {
+            self.appended.send_replace(places::cursor(last_block));
+        }
+    }
+
+    /// Says that a record was changed.
+    pub(super) fn changed(&self, change: RecordChange) {
+        // Nobody may be watching.
+        let _ = self.changes.send(change);
+    }
+
+    pub(super) fn failed(&self, error: &rusqlite::Error) -> StoreError {
+        failed(&self.path, error)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 }
 
@@ -200,46 +308,7 @@ fn admit(
     group.into_iter().filter_map(take).collect()
 }
 
-/// Does the whole group in one transaction. On failure the commands that were not answered stay in `group`.
-fn commit(
-    connection: &Connection,
-    path: &Path,
-    group: &mut Vec<Command>,
-    likely: &removal::LastLikely,
-) -> Result<(Vec<Done>, Option<i64>), StoreError> {
-    let sqlite = |error| failed(path, &error);
-    // Immediate: a lock that another process holds shows here, before anything is done.
-    connection.execute_batch("BEGIN IMMEDIATE").map_err(sqlite)?;
-    let work = || -> rusqlite::Result<(Vec<Outcome>, Option<i64>)> {
-        let outcomes = group
-            .iter()
-            .map(|command| command.run(connection, likely))
-            .collect::<rusqlite::Result<Vec<_>>>()?;
-        let appends = group.iter().any(Command::appends);
-        let last_block = appends.then(|| trail::last_block(connection)).transpose()?;
-        connection.execute_batch("COMMIT")?;
-        Ok((outcomes, last_block))
-    };
-    match work() {
-        Ok((outcomes, last_block)) => Ok((
-            group
-                .drain(..)
-                .zip(outcomes)
-                .filter_map(|(command, outcome)| command.done(outcome))
-                .collect(),
-            last_block,
-        )),
-        Err(error) => {
-            // Some failures have rolled back already; then this has nothing to do.
-            let _ = connection.execute_batch("ROLLBACK");
-            // What was found may have been undone with the rest.
-            likely.set(None);
-            Err(sqlite(error))
-        }
-    }
-}
-
-enum Outcome {
+pub(super) enum Outcome {
     Change(Result<Vec<RecordChange>, StoreError>),
     Blobs,
     Append(Vec<Append>),
@@ -249,9 +318,20 @@ enum Outcome {
     Rewind(Option<(Head, Head)>),
 }
 
+impl Outcome {
+    /// Whether it says that what is stored contradicts what was asked.
+    pub(super) fn contradicts(&self) -> bool {
+        match self {
+            Self::Change(outcome) => outcome.is_err(),
+            Self::Append(outcomes) => outcomes.iter().any(|one| matches!(one, Append::Refused(_))),
+            _ => false,
+        }
+    }
+}
+
 impl Command {
     /// About what it adds to the store.
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         match self {
             Self::Change { change, .. } => {
                 let values = change.writes.values().filter_map(|write| write.value.as_ref());
@@ -279,44 +359,44 @@ impl Command {
         }
     }
 
-    fn run(&self, connection: &Connection, likely: &removal::LastLikely) -> rusqlite::Result<Outcome> {
+    fn run(&self, ledger: &Ledger, likely: &removal::LastLikely) -> rusqlite::Result<Outcome> {
         Ok(match self {
             Self::Change { change, .. } => {
-                let outcome = state::apply(connection, change)?;
+                let outcome = state::apply(ledger, change)?;
                 if let (Ok(_), Some(event)) = (&outcome, &change.event) {
-                    trail::append_own(connection, &event.source, &event.own)?;
+                    trail::append_own(ledger, &event.source, &event.own)?;
                 }
                 Outcome::Change(outcome)
             }
             Self::Blobs { blobs, .. } => {
                 for blob in blobs {
-                    state::put_blob(connection, blob)?;
+                    state::put_blob(ledger, blob)?;
                 }
                 Outcome::Blobs
             }
             Self::Append {
                 source, blocks, note, ..
             } => {
-                let outcomes = trail::append_all(connection, source, blocks)?;
-                trail::append_note(connection, note.as_ref(), outcomes.as_slice())?;
+                let outcomes = trail::append_all(ledger, source, blocks)?;
+                trail::append_note(ledger, note.as_ref(), outcomes.as_slice())?;
                 Outcome::Append(outcomes)
             }
             Self::AppendOwn { source, own, .. } => {
-                Outcome::AppendOwn(trail::append_own(connection, source, own)?)
+                Outcome::AppendOwn(trail::append_own(ledger, source, own)?)
             }
-            Self::AppendAtHead { made, .. } => Outcome::AppendOwn(trail::append_at_head(connection, made)?),
+            Self::AppendAtHead { made, .. } => Outcome::AppendOwn(trail::append_at_head(ledger, made)?),
             Self::DropBlobs { digests, .. } => {
                 for digest in digests {
-                    state::drop_blob(connection, digest)?;
+                    state::drop_blob(ledger, digest)?;
                 }
                 Outcome::DropBlobs
             }
             Self::DropExpired {
                 expired, limit, note, ..
             } => {
-                let dropped = removal::drop_expired(connection, *expired, *limit, likely)?;
+                let dropped = removal::drop_expired(ledger, *expired, *limit, likely)?;
                 if let Some(note) = note {
-                    removal::note_removed(connection, dropped, *limit, note)?;
+                    removal::note_removed(ledger, dropped, *limit, note)?;
                 }
                 Outcome::DropExpired(dropped)
             }
@@ -326,9 +406,9 @@ impl Command {
                 note,
                 ..
             } => {
-                let heads = trail::rewind(connection, source, *epoch_max)?;
+                let heads = trail::rewind(ledger, source, *epoch_max)?;
                 if let Some(heads) = &heads {
-                    trail::append_note(connection, note.as_ref(), heads)?;
+                    trail::append_note(ledger, note.as_ref(), heads)?;
                 }
                 Outcome::Rewind(heads)
             }
@@ -352,7 +432,7 @@ impl Command {
         })
     }
 
-    fn fail(self, error: StoreError) {
+    pub(super) fn fail(self, error: StoreError) {
         // Who asked may have gone; then nobody needs the answer.
         match self {
             Self::Change { reply, .. } => drop(reply.send(Err(error))),

@@ -1,0 +1,300 @@
+//! The log on NATS JetStream: one stream, whose messages are those of the log.
+//!
+//! Where a message belongs is asked for with it (`Nats-Expected-Last-Sequence`), so that of several coordinators exactly one gets the
+//! next place. An answer means that most of the stream's servers have it; whether it is on their disks by then is the servers' own
+//! `sync_interval`, which has to be `always` where power may fail at all of them at once.
+//!
+//! Nothing ever leaves the stream by itself: no age, no size after which old messages go. A stream that is set up otherwise is refused.
+//!
+//! Not here: what the messages hold (`log/entry`).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull::OrderedConfig;
+use async_nats::jetstream::consumer::{Consumer, DeliverPolicy};
+use async_nats::jetstream::context::{Context, PublishError, PublishErrorKind};
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, RetentionPolicy, Stream};
+use async_nats::jetstream::{self, ErrorCode};
+use async_nats::{Client, ConnectOptions};
+use bytes::Bytes;
+use penstock_proto::tls::foreign;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::StoreError;
+use super::log::{Awaited, Log, LogError, Message, NotPut};
+
+/// How long a server may take to answer.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+/// How long a connection that says nothing is believed to stand.
+const PING: Duration = Duration::from_secs(5);
+/// Before following is tried again.
+const AGAIN: Duration = Duration::from_millis(250);
+/// Messages that were fetched and are not taken yet.
+const FETCHED_MAX: usize = 64;
+/// What one message may hold, bytes, if the servers allow so much; with its headers.
+const MESSAGE_BYTES: usize = 1 << 20;
+const HEADER_BYTES: usize = 1 << 10;
+
+/// Which servers, and how to reach them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NatsSettings {
+    /// `nats://HOST:PORT` or `tls://HOST:PORT`; more are learnt from these.
+    pub servers: Vec<String>,
+    /// Roots that vouch for the servers; `None`: nothing leaves the machine.
+    pub roots: Option<PathBuf>,
+    /// Certificate and key that say who this is.
+    pub own: Option<(PathBuf, PathBuf)>,
+    /// A file with a user and a password in one line, `USER:PASSWORD`.
+    pub user: Option<PathBuf>,
+    /// The stream's name.
+    pub stream: String,
+    /// On how many servers each message is.
+    pub replicas: usize,
+}
+
+impl NatsSettings {
+    /// The log, behind its message of number `after`. The stream is made if it is not there.
+    pub(super) async fn open(self, after: u64) -> Result<Box<dyn Log>, StoreError> {
+        let client = self.connect().await?;
+        let mut context = jetstream::new(client.clone());
+        context.set_timeout(ANSWER_TIME);
+        let stream = self.stream(&context).await?;
+        let info = stream.cached_info();
+        let first = info.state.first_sequence.max(1);
+        if first > after + 1 {
+            return Err(unreachable(format!(
+                "the stream {} begins with message {first}, and this copy needs what follows message {after}: begin with a newer copy, from a backup of another coordinator",
+                self.stream
+            )));
+        }
+        let (fetched, messages) = mpsc::channel(FETCHED_MAX);
+        let stop = CancellationToken::new();
+        let follower = Follower {
+            context: context.clone(),
+            stream: self.stream.clone(),
+            next: after + 1,
+            fetched,
+        };
+        tokio::spawn(stop.clone().run_until_cancelled_owned(follower.run()));
+        let allowed = client.server_info().max_payload;
+        Ok(Box::new(StreamLog {
+            subject: subject(&self.stream),
+            stream: self.stream,
+            message_bytes_max: allowed.min(MESSAGE_BYTES).saturating_sub(HEADER_BYTES),
+            context,
+            messages,
+            _stop: stop.drop_guard(),
+        }))
+    }
+
+    async fn connect(&self) -> Result<Client, StoreError> {
+        let mut options = ConnectOptions::new()
+            .name("penstock-coordinator")
+            .ping_interval(PING)
+            .connection_timeout(ANSWER_TIME)
+            .request_timeout(Some(ANSWER_TIME));
+        if let Some(roots) = &self.roots {
+            let own = self.own.as_ref();
+            let own = own.map(|(certificate, key)| (certificate.as_path(), key.as_path()));
+            let tls = foreign::config(Some(roots), own).map_err(|error| unreachable(crate::chain(&error)))?;
+            options = options.tls_client_config(tls).require_tls(true);
+        }
+        if let Some(path) = &self.user {
+            let line = std::fs::read_to_string(path)
+                .map_err(|error| unreachable(format!("{} cannot be read: {error}", path.display())))?;
+            let (user, password) = line.trim_end().split_once(':').ok_or_else(|| {
+                unreachable(format!(
+                    "{} is not one line of the form USER:PASSWORD",
+                    path.display()
+                ))
+            })?;
+            options = options.user_and_password(user.to_owned(), password.to_owned());
+        }
+        options
+            .connect(&self.servers)
+            .await
+            .map_err(|error| unreachable(crate::chain(&error)))
+    }
+
+    /// The stream, as it has to be.
+    async fn stream(&self, context: &Context) -> Result<Stream, StoreError> {
+        let wanted = StreamConfig {
+            name: self.stream.clone(),
+            description: Some(
+                "Penstock: the log of a replicated store. What is taken out of it is lost.".to_owned(),
+            ),
+            subjects: vec![subject(&self.stream)],
+            retention: RetentionPolicy::Limits,
+            discard: DiscardPolicy::New,
+            num_replicas: self.replicas,
+            deny_delete: true,
+            ..StreamConfig::default()
+        };
+        let stream = context
+            .get_or_create_stream(wanted)
+            .await
+            .map_err(|error| unreachable(crate::chain(&error)))?;
+        let found = &stream.cached_info().config;
+        let loses = found.retention != RetentionPolicy::Limits
+            || found.discard != DiscardPolicy::New
+            || !found.max_age.is_zero()
+            || found.max_messages_per_subject > 0;
+        if loses {
+            return Err(unreachable(format!(
+                "the stream {} would throw messages away by itself (its retention is not `limits`, it discards old messages, or they have an age); it is not used",
+                self.stream
+            )));
+        }
+        Ok(stream)
+    }
+}
+
+/// What the stream takes: one subject.
+fn subject(stream: &str) -> String {
+    format!("{stream}.log")
+}
+
+fn unreachable(words: String) -> StoreError {
+    StoreError::Unreachable { words }
+}
+
+/// Fetches messages as they come, and begins again where it was whenever that ends.
+struct Follower {
+    context: Context,
+    stream: String,
+    next: u64,
+    fetched: mpsc::Sender<Result<Message, LogError>>,
+}
+
+impl Follower {
+    async fn run(mut self) {
+        while !self.fetched.is_closed() {
+            if let Err(words) = self.follow().await {
+                tracing::debug!(words, "the log of the replicated store is followed anew");
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// Until nobody takes what comes, or nothing can come any more.
+    async fn follow(&mut self) -> Result<(), String> {
+        let stream = self.context.get_stream(&self.stream).await;
+        let stream = stream.map_err(|error| crate::chain(&error))?;
+        let from = OrderedConfig {
+            deliver_policy: DeliverPolicy::ByStartSequence {
+                start_sequence: self.next,
+            },
+            ..OrderedConfig::default()
+        };
+        let consumer: Consumer<OrderedConfig> = stream
+            .create_consumer(from)
+            .await
+            .map_err(|error| crate::chain(&error))?;
+        let mut messages = consumer.messages().await.map_err(|error| crate::chain(&error))?;
+        while let Some(message) = messages.next().await {
+            let message = message.map_err(|error| crate::chain(&error))?;
+            let number = message.info().map_err(|error| error.to_string())?.stream_sequence;
+            if number < self.next {
+                continue;
+            }
+            let given = if number == self.next {
+                self.next += 1;
+                Ok(Message {
+                    number,
+                    payload: message.message.payload.clone(),
+                })
+            } else {
+                Err(LogError::Lost(format!(
+                    "of the stream {} the messages {} to {} are gone",
+                    self.stream,
+                    self.next,
+                    number - 1
+                )))
+            };
+            if self.fetched.send(given).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The log on one stream.
+struct StreamLog {
+    context: Context,
+    stream: String,
+    subject: String,
+    message_bytes_max: usize,
+    messages: mpsc::Receiver<Result<Message, LogError>>,
+    _stop: DropGuard,
+}
+
+impl Log for StreamLog {
+    fn message_bytes_max(&self) -> usize {
+        self.message_bytes_max
+    }
+
+    fn next(&mut self) -> Awaited<'_, Message, LogError> {
+        Box::pin(async { self.messages.recv().await.unwrap_or(Err(LogError::Closed)) })
+    }
+
+    fn put(&mut self, last: u64, payload: Bytes) -> Awaited<'_, u64, NotPut> {
+        Box::pin(async move {
+            let message = PublishMessage::build()
+                .payload(payload)
+                .expected_stream(&self.stream)
+                .expected_last_sequence(last);
+            let sent = self.context.send_publish(self.subject.clone(), message).await;
+            let answer = match sent {
+                Ok(sent) => sent.await,
+                Err(error) => Err(error),
+            };
+            answer
+                .map(|answer| answer.sequence)
+                .map_err(|error| not_put(&error))
+        })
+    }
+
+    fn newest(&mut self) -> Awaited<'_, u64, NotPut> {
+        Box::pin(async {
+            let stream = self.context.get_stream(&self.stream).await;
+            let stream = stream.map_err(|error| NotPut::Unknown(crate::chain(&error)))?;
+            Ok(stream.cached_info().state.last_sequence)
+        })
+    }
+}
+
+/// What an answer to a message means. Only what a server refused for want of room is known not to stand there.
+fn not_put(error: &PublishError) -> NotPut {
+    use std::error::Error as _;
+    let words = crate::chain(error);
+    match error.kind() {
+        PublishErrorKind::WrongLastSequence => NotPut::Behind,
+        PublishErrorKind::MaxPayloadExceeded => NotPut::Full(words),
+        PublishErrorKind::Other => {
+            let refused = error
+                .source()
+                .and_then(|source| source.downcast_ref::<jetstream::Error>());
+            let full = [
+                ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
+                ErrorCode::INSUFFICIENT_RESOURCES,
+                ErrorCode::STORAGE_RESOURCES_EXCEEDED,
+                ErrorCode::STREAM_STORE_FAILED,
+                ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM,
+            ];
+            if refused.is_some_and(|refused| full.contains(&refused.error_code())) {
+                NotPut::Full(words)
+            } else {
+                NotPut::Unknown(words)
+            }
+        }
+        _ => NotPut::Unknown(words),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

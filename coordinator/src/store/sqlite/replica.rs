@@ -1,0 +1,570 @@
+//! A copy of a replicated store: its writer decides on the copy, and a log stands between the decision and the commit.
+//!
+//! A transaction is decided behind the last message of the log that is known, and its entry is put directly behind that one. Once it
+//! stands there, the transaction is committed here; if another entry stands there, the transaction is undone, the other entry is
+//! applied, and the same commands are decided anew. If nobody answers in time, the transaction is undone, too; the entry may
+//! stand in the log all the same, and then it comes back from there as anybody's does.
+//!
+//! What is durable is the log. The copy may fall behind it when the power fails, and follows again from where it is.
+//!
+//! Not here: what carries the log, and how entries travel in messages (`store/log`).
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::time::Duration;
+
+use penstock_policy::ids::Digest;
+use prost::Message as _;
+use rusqlite::{Connection, OptionalExtension};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use super::codes::failed;
+use super::ledger::Ledger;
+use super::state::unsigned;
+use super::writer::{Command, Outcome, Worker};
+use super::{removal, state, trail};
+use crate::store::StoreError;
+use crate::store::log::entry::{Assembly, ENTRY_BYTES_MAX, Effect, Entry, EntryError, Part};
+use crate::store::log::{Log, LogError, Message, NotPut, Patience};
+use crate::store::state::RecordChange;
+
+/// How long after a failure of the copy's own disk it tries again.
+const RETRY: Duration = Duration::from_secs(1);
+/// About what is put into one entry, bytes, where it is more than one command.
+const ENTRY_BYTES: u64 = 8 << 20;
+/// Most entries in one transaction, and about what they may hold together, bytes.
+const APPLIED_MAX: usize = 256;
+const APPLIED_BYTES: usize = 8 << 20;
+
+/// Where a copy stands in its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Behind the message of this number.
+    pub(super) number: u64,
+    /// The digest of the last entry; before the first one: zeros.
+    pub(super) digest: [u8; 32],
+}
+
+/// Where the copy stands; `None`: the store stands alone.
+pub(super) fn place(connection: &Connection) -> rusqlite::Result<Option<Place>> {
+    connection
+        .prepare_cached("SELECT number, digest FROM replica")?
+        .query_row([], |row| {
+            Ok(Place {
+                number: unsigned(row, 0)?,
+                digest: row.get(1)?,
+            })
+        })
+        .optional()
+}
+
+/// Makes a copy of an empty store, and sets the connection up for following. What is committed here is in the log already, so the disk
+/// is not waited for.
+pub(super) fn prepare(connection: &Connection, path: &Path) -> Result<Place, StoreError> {
+    let prepared = || {
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        if let Some(place) = place(connection)? {
+            return Ok(Some(place));
+        }
+        let used: bool = connection.query_row(
+            "SELECT revision > 0 OR EXISTS (SELECT 1 FROM source) OR EXISTS (SELECT 1 FROM blob) FROM counter",
+            [],
+            |row| row.get(0),
+        )?;
+        let beginning = Place {
+            number: 0,
+            digest: [0; 32],
+        };
+        if !used {
+            connection.execute("INSERT INTO replica VALUES (1, 0, ?1)", [beginning.digest])?;
+        }
+        Ok((!used).then_some(beginning))
+    };
+    let place = prepared().map_err(|error| failed(path, &error))?;
+    place.ok_or_else(|| StoreError::StandsAlone {
+        path: path.to_owned(),
+    })
+}
+
+/// An entry that is to be applied: the number of its last message, and its bytes.
+struct Whole {
+    number: u64,
+    bytes: Vec<u8>,
+}
+
+/// The writer of a copy.
+pub(super) struct Replica {
+    worker: Worker,
+    log: Box<dyn Log>,
+    patience: Patience,
+    /// The coordinator's.
+    name: String,
+    /// What the copy holds.
+    place: Place,
+    /// The last message that is known; what stands between it and the place is in the two below.
+    seen: u64,
+    assembly: Assembly,
+    whole: VecDeque<Whole>,
+    /// Why it takes no writes any more.
+    lost: Option<StoreError>,
+}
+
+/// What became of an entry.
+enum Put {
+    /// It stands where it should.
+    There,
+    /// Another one stands there, and is next.
+    Behind,
+}
+
+impl Replica {
+    pub(super) fn new(worker: Worker, log: Box<dyn Log>, name: String, place: Place) -> Self {
+        Self {
+            worker,
+            patience: log.patience(),
+            log,
+            name,
+            place,
+            seen: place.number,
+            assembly: Assembly::default(),
+            whole: VecDeque::new(),
+            lost: None,
+        }
+    }
+
+    /// Catches up, says so, and then does what it is asked and what others did, until nobody can ask any more.
+    pub(super) fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        caught_up: oneshot::Sender<Result<(), StoreError>>,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(caught_up.send(Err(StoreError::Thread(error)))),
+        };
+        runtime.block_on(async {
+            let begun = self.catch_up().await;
+            let goes_on = begun.is_ok();
+            drop(caught_up.send(begun));
+            if goes_on {
+                self.serve(&mut commands).await;
+            }
+        });
+    }
+
+    async fn serve(&mut self, commands: &mut mpsc::Receiver<Command>) {
+        loop {
+            let behind = !self.whole.is_empty();
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(first) => {
+                        let group = self.worker.gather(first, commands);
+                        self.write(group).await;
+                    }
+                    None => return,
+                },
+                message = self.log.next(), if self.lost.is_none() => {
+                    let taken = match message {
+                        Ok(message) => self.take(message).and_then(|()| self.apply()),
+                        Err(error) => Err(self.lost_by(error)),
+                    };
+                    self.noted(taken);
+                }
+                () = tokio::time::sleep(RETRY), if behind && self.lost.is_none() => {
+                    let applied = self.apply();
+                    self.noted(applied);
+                }
+            }
+        }
+    }
+
+    /// Says what went wrong behind everybody's back.
+    fn noted(&self, outcome: Result<(), StoreError>) {
+        if let Err(error) = outcome {
+            tracing::error!(error = %crate::chain(&error), "the copy of the replicated store does not follow its log");
+        }
+    }
+
+    /// Applies all that stands in the log by now.
+    async fn catch_up(&mut self) -> Result<(), StoreError> {
+        let newest = self.check_not_set_back().await?;
+        while self.seen < newest {
+            let next = tokio::time::timeout(self.patience.put, self.log.next()).await;
+            match next {
+                Ok(Ok(message)) => self.take(message)?,
+                Ok(Err(error)) => return Err(self.lost_by(error)),
+                Err(_) => {
+                    return Err(StoreError::Unreachable {
+                        words: format!("message {} does not come", self.seen + 1),
+                    });
+                }
+            }
+            if self.whole.len() >= APPLIED_MAX {
+                self.apply()?;
+            }
+        }
+        self.apply()
+    }
+
+    /// The log has all that was ever seen of it; gives its newest message.
+    async fn check_not_set_back(&mut self) -> Result<u64, StoreError> {
+        let newest = self.newest().await?;
+        if newest < self.seen {
+            let seen = self.seen;
+            return Err(self.lose(format!(
+                "the log ends with message {newest}, and this copy has followed it up to message {seen}"
+            )));
+        }
+        Ok(newest)
+    }
+
+    async fn newest(&mut self) -> Result<u64, StoreError> {
+        let newest = tokio::time::timeout(self.patience.put, self.log.newest()).await;
+        match newest {
+            Ok(Ok(newest)) => Ok(newest),
+            Ok(Err(NotPut::Full(words) | NotPut::Unknown(words))) => Err(StoreError::Unreachable { words }),
+            Ok(Err(NotPut::Behind)) | Err(_) => Err(StoreError::Unreachable {
+                words: format!("no answer within {} s", self.patience.put.as_secs()),
+            }),
+        }
+    }
+
+    /// Takes a message that is new; one that is known, since this coordinator put it there, is passed over.
+    fn take(&mut self, message: Message) -> Result<(), StoreError> {
+        if message.number <= self.seen {
+            return Ok(());
+        }
+        if message.number != self.seen + 1 {
+            let what = format!(
+                "behind message {} of the log stands message {}",
+                self.seen, message.number
+            );
+            return Err(self.lose(what));
+        }
+        let taken = self.assembly.take(&message.payload);
+        let taken = taken.map_err(|error| self.unfit(message.number, &error))?;
+        self.seen = message.number;
+        self.whole.extend(taken.map(|bytes| Whole {
+            number: message.number,
+            bytes,
+        }));
+        Ok(())
+    }
+
+    /// Applies the entries that are whole. What cannot be applied now stays, and is tried again.
+    fn apply(&mut self) -> Result<(), StoreError> {
+        while !self.whole.is_empty() {
+            let mut bytes = 0_usize;
+            let fits = |whole: &&Whole| {
+                let first = bytes == 0;
+                bytes = bytes.saturating_add(whole.bytes.len());
+                first || bytes <= APPLIED_BYTES
+            };
+            let count = self.whole.iter().take(APPLIED_MAX).take_while(fits).count();
+            let mut place = self.place;
+            let mut entries = Vec::with_capacity(count);
+            for Whole { number, bytes } in self.whole.iter().take(count) {
+                let entry = match Entry::decode(bytes) {
+                    Ok(entry) if entry.previous == place.digest => entry,
+                    Ok(entry) => {
+                        let what = format!(
+                            "the entry of {} that ends with message {number} does not stand behind the one before it here",
+                            entry.writer
+                        );
+                        return Err(self.lose(what));
+                    }
+                    Err(error) => return Err(self.unfit(*number, &error)),
+                };
+                place = Place {
+                    number: *number,
+                    digest: Digest::of(bytes).0,
+                };
+                entries.push(entry);
+            }
+            let applied = self.worker.within(|ledger| {
+                for effect in entries.iter().flat_map(|entry| &entry.effects) {
+                    if !apply(ledger, effect)? {
+                        return Ok(false);
+                    }
+                }
+                set_place(ledger, place)?;
+                Ok(true)
+            })?;
+            if !applied {
+                self.worker.undo();
+                let what = format!(
+                    "an entry up to message {} does not lead to what it led to at the coordinator that wrote it",
+                    place.number
+                );
+                return Err(self.lose(what));
+            }
+            self.worker.commit()?;
+            self.worker.ledger.take_effects();
+            self.place = place;
+            self.whole.drain(..count);
+            self.tell(&entries);
+        }
+        Ok(())
+    }
+
+    /// Says what was changed to those who watch.
+    fn tell(&self, entries: &[Entry]) {
+        let effects = || entries.iter().flat_map(|entry| &entry.effects);
+        for effect in effects() {
+            if let Effect::Record { key, revision, .. } = effect {
+                self.worker.changed(RecordChange {
+                    key: key.clone(),
+                    revision: *revision,
+                });
+            }
+        }
+        if effects().any(|effect| matches!(effect, Effect::Block { .. })) {
+            self.worker.appended();
+        }
+    }
+
+    /// Does a group of commands, or answers why not.
+    async fn write(&mut self, group: Vec<Command>) {
+        if let Some(lost) = &self.lost {
+            return group.into_iter().for_each(|command| command.fail(lost.again()));
+        }
+        let mut rest = group;
+        while !rest.is_empty() {
+            let mut bytes = 0_u64;
+            let fits = |command: &&Command| {
+                let first = bytes == 0;
+                bytes = bytes.saturating_add(command.bytes().max(1));
+                first || bytes <= ENTRY_BYTES
+            };
+            let count = rest.iter().take_while(fits).count();
+            let later = rest.split_off(count);
+            match self.settle(&rest).await {
+                Ok(outcomes) => self.worker.answer(rest, outcomes),
+                Err(error) => self.worker.fail(rest, &error),
+            }
+            rest = later;
+        }
+    }
+
+    async fn settle(&mut self, group: &[Command]) -> Result<Vec<Outcome>, StoreError> {
+        let deadline = Instant::now() + self.patience.put;
+        loop {
+            self.wait_for_begun().await?;
+            self.apply()?;
+            let outcomes = self.worker.decide(group)?;
+            let effects = self.worker.ledger.take_effects();
+            if effects.is_empty() {
+                self.worker.undo();
+                // What contradicts the copy may only be older than the log.
+                if outcomes.iter().any(Outcome::contradicts) && self.newest().await? > self.seen {
+                    self.look(deadline).await?;
+                    continue;
+                }
+                return Ok(outcomes);
+            }
+            let entry = Entry {
+                previous: self.place.digest,
+                writer: self.name.clone(),
+                effects,
+            };
+            let bytes = entry.encode();
+            if bytes.len() > ENTRY_BYTES_MAX {
+                self.worker.undo();
+                return Err(StoreError::TooLarge {
+                    what: "what is to be written together".to_owned(),
+                    bytes: bytes.len(),
+                    bytes_max: ENTRY_BYTES_MAX,
+                });
+            }
+            let digest = Digest::of(&bytes).0;
+            match self.put(bytes, deadline).await {
+                Ok(Put::There) => {
+                    let place = Place {
+                        number: self.seen,
+                        digest,
+                    };
+                    return self.commit(place, outcomes);
+                }
+                Ok(Put::Behind) => self.worker.undo(),
+                Err(error) => {
+                    self.worker.undo();
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Commits what stands in the log. If the copy's own disk does not take it, it is applied from the log's bytes later.
+    fn commit(&mut self, place: Place, outcomes: Vec<Outcome>) -> Result<Vec<Outcome>, StoreError> {
+        let committed = set_place(&self.worker.ledger, place).map_err(|error| {
+            self.worker.undo();
+            self.worker.failed(&error)
+        });
+        committed
+            .and_then(|()| self.worker.commit())
+            .map_err(|error| StoreError::Unsettled {
+                words: format!("it is in the log, and this coordinator's copy does not take it: {error}"),
+            })?;
+        self.place = place;
+        self.whole.clear();
+        Ok(outcomes)
+    }
+
+    /// An entry that another coordinator has begun is waited for, as long as it goes on.
+    async fn wait_for_begun(&mut self) -> Result<(), StoreError> {
+        while self.assembly.is_open() {
+            match tokio::time::timeout(self.patience.courtesy, self.log.next()).await {
+                Ok(Ok(message)) => self.take(message)?,
+                Ok(Err(error)) => return Err(self.lost_by(error)),
+                Err(_) => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the next message, and takes it; `false`: none came for a while.
+    async fn look(&mut self, deadline: Instant) -> Result<bool, StoreError> {
+        let until = deadline.min(Instant::now() + self.patience.look);
+        let before = self.seen;
+        loop {
+            match timeout_at(until, self.log.next()).await {
+                Ok(Ok(message)) => self.take(message)?,
+                Ok(Err(error)) => return Err(self.lost_by(error)),
+                Err(_) => return Ok(false),
+            }
+            if self.seen > before {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Puts an entry behind the last message, piece by piece. What stands there is taken, whosever it is; so at any moment the copy
+    /// knows of the log what everybody else knows.
+    async fn put(&mut self, bytes: Vec<u8>, deadline: Instant) -> Result<Put, StoreError> {
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(|error| StoreError::Unreachable {
+            words: format!("no random numbers: {error}"),
+        })?;
+        // A large entry takes as long as it takes; each of its messages has the time that one may take.
+        let mut deadline = deadline;
+        for part in Part::all_of(id, bytes, self.log.message_bytes_max()) {
+            let payload = bytes::Bytes::from(part.encode_to_vec());
+            loop {
+                let last = self.seen;
+                let put = timeout_at(deadline, self.log.put(last, payload.clone())).await;
+                let not = match put {
+                    Ok(Ok(number)) => {
+                        self.take(Message {
+                            number,
+                            payload: payload.clone(),
+                        })?;
+                        break;
+                    }
+                    Ok(Err(not)) => not,
+                    Err(_) => NotPut::Unknown(format!("no answer within {} s", self.patience.put.as_secs())),
+                };
+                // Whatever was answered: the log says what stands there, as soon as something does.
+                if let NotPut::Full(words) = not {
+                    return Err(StoreError::LogFull { words });
+                }
+                if self.look_for(&payload, deadline).await? {
+                    break;
+                }
+                if self.seen > last {
+                    return Ok(Put::Behind);
+                }
+                if Instant::now() >= deadline {
+                    self.check_not_set_back().await?;
+                    let words = match not {
+                        NotPut::Unknown(words) => words,
+                        NotPut::Behind | NotPut::Full(_) => {
+                            "another coordinator writes, and what it wrote does not come".to_owned()
+                        }
+                    };
+                    return Err(StoreError::Unsettled { words });
+                }
+            }
+            deadline = deadline.max(Instant::now() + self.patience.put / 2);
+        }
+        Ok(Put::There)
+    }
+
+    /// Takes the next message, if one comes; whether it is this one.
+    async fn look_for(&mut self, payload: &bytes::Bytes, deadline: Instant) -> Result<bool, StoreError> {
+        let until = deadline.min(Instant::now() + self.patience.look);
+        loop {
+            let message = match timeout_at(until, self.log.next()).await {
+                Ok(Ok(message)) => message,
+                Ok(Err(error)) => return Err(self.lost_by(error)),
+                Err(_) => return Ok(false),
+            };
+            let (new, same) = (message.number > self.seen, message.payload == *payload);
+            self.take(message)?;
+            if new {
+                return Ok(same);
+            }
+        }
+    }
+
+    fn unfit(&mut self, number: u64, error: &EntryError) -> StoreError {
+        self.lose(format!("message {number} of the log cannot be read: {error}"))
+    }
+
+    fn lost_by(&mut self, error: LogError) -> StoreError {
+        match error {
+            LogError::Lost(what) => self.lose(what),
+            LogError::Closed => {
+                self.lost = Some(StoreError::Stopped);
+                StoreError::Stopped
+            }
+        }
+    }
+
+    /// From here on no write is taken.
+    fn lose(&mut self, what: String) -> StoreError {
+        let lost = StoreError::LogLost {
+            path: self.worker.path().to_owned(),
+            what,
+        };
+        self.lost = Some(lost.again());
+        lost
+    }
+}
+
+fn set_place(connection: &Connection, place: Place) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE replica SET number = ?1, digest = ?2")?
+        .execute((place.number.cast_signed(), place.digest))
+        .map(|_| ())
+}
+
+/// Does what another coordinator did; whether it led to the same.
+fn apply(ledger: &Ledger, effect: &Effect) -> rusqlite::Result<bool> {
+    Ok(match effect {
+        Effect::Record { key, value, revision } => state::put(ledger, key, value.as_deref())? == *revision,
+        Effect::Blob(content) => {
+            state::put_blob(ledger, content)?;
+            true
+        }
+        Effect::BlobGone(digest) => {
+            state::drop_blob(ledger, digest)?;
+            true
+        }
+        Effect::Block { source, new, number } => trail::store_decided(ledger, source, new)? == Some(*number),
+        Effect::Head { source, head } => {
+            trail::set_head(ledger, source, *head)?;
+            true
+        }
+        Effect::BlocksGone { last } => {
+            removal::drop_until(ledger, *last)?;
+            true
+        }
+    })
+}
+
+#[cfg(test)]
+pub(in crate::store) mod tests;

@@ -4,13 +4,14 @@ mod authority;
 mod lock;
 mod news;
 mod services;
+mod turn;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_policy::ids::{GatewayId, OperatorId};
+use penstock_policy::ids::{CoordinatorId, GatewayId, OperatorId};
 use penstock_proto::audit::tree_head::origin;
 use penstock_proto::est::serve;
 use penstock_proto::keys;
@@ -56,6 +57,7 @@ use crate::requests::Permit;
 use crate::retention;
 use crate::rollout::run::{AfterApproval, Rollouts};
 use crate::sessions::Fleet;
+use crate::store::moved::{self, Contents};
 use crate::store::{Store, StoreError, backup_file};
 use crate::strangers;
 use crate::subjects::Subjects;
@@ -99,6 +101,14 @@ pub enum AppError {
         "{0}. Start the coordinator and wait until they connected, take them out of service, or say --force --because WHY"
     )]
     NotReady(String),
+    /// Another coordinator acts on the replicated store.
+    #[error(
+        "the coordinator {0} acts on the replicated store: do this there, or stop it first. Nothing was changed"
+    )]
+    OtherActs(CoordinatorId),
+    /// A replicated store without servers.
+    #[error("the configuration names no servers: say them in `[storage.nats]`")]
+    NoServers,
     /// The store.
     #[error("the store cannot be used")]
     Store(#[from] StoreError),
@@ -137,8 +147,11 @@ pub struct RunningCoordinator {
     /// Where devices enrol.
     pub est: Vec<SocketAddr>,
     stopping: CancellationToken,
+    deposed: CancellationToken,
     tasks: JoinSet<()>,
     store: Store,
+    /// What it takes to give its turn to another coordinator; `None`: there is no other.
+    handed_over: Option<(Journal, u64, CoordinatorId)>,
     _lock: DataLock,
 }
 
@@ -169,7 +182,7 @@ pub async fn operator_token(
 ) -> Result<(NewToken, penstock_policy::ids::Digest), AppError> {
     let _lock = DataLock::take(&config.data)?;
     let authority = authority_of(config)?;
-    let store = Store::open(&config.data.join(STORE_FILE))?;
+    let store = turn::open_idle(config).await?;
     let journal = Journal::new(store.clone(), &config.name);
     // Also here this comes before anything is written: a store may have been restored just now.
     let mut own_seals = OwnSeals::new(store.clone(), journal.clone(), &config.plant, &config.data);
@@ -211,6 +224,32 @@ pub fn backup(config: &Config, to: &Path, passphrase: Option<&str>) -> Result<()
     Ok(())
 }
 
+/// Brings the store that stands alone in the data folder to the servers that the configuration names; what it holds.
+///
+/// # Errors
+/// A coordinator runs on the folder, no servers are named, or as [`moved::replicate`].
+pub async fn replicate(config: &Config) -> Result<Contents, AppError> {
+    let _lock = DataLock::take(&config.data)?;
+    let servers = config.nats.clone().ok_or(AppError::NoServers)?;
+    Ok(moved::replicate(&config.data.join(STORE_FILE), servers).await?)
+}
+
+/// Makes the copy of a replicated store in the data folder one that stands alone, when it has all that the others wrote; or `as_it_is`, where
+/// the servers are lost. What it holds.
+///
+/// # Errors
+/// A coordinator runs on the folder, or another one acts on the replicated store; or as [`moved::stand_alone`].
+pub async fn stand_alone(config: &Config, as_it_is: bool) -> Result<Contents, AppError> {
+    let _lock = DataLock::take(&config.data)?;
+    if !as_it_is {
+        if config.nats.is_none() {
+            return Err(AppError::NoServers);
+        }
+        drop(turn::open_idle(config).await?);
+    }
+    Ok(moved::stand_alone(&config.data.join(STORE_FILE))?)
+}
+
 /// Takes the lock off the root's key, as it comes from a backup; whether there was one.
 ///
 /// # Errors
@@ -235,9 +274,16 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     let recorder = metrics::install()?;
     let authority = Arc::new(authority_of(config)?);
     let issuing = issuing_key(&authority).await?;
-    let store = Store::open_with(&config.data.join(STORE_FILE), config.room)?;
+    let store = turn::open(config).await?;
     let stopping = CancellationToken::new();
     let journal = Journal::new(store.clone(), &config.name);
+    let (mut tasks, deposed) = (JoinSet::new(), CancellationToken::new());
+    // Others hear of it from here on, however long the rest of the start takes.
+    let handed_over = turn::take(&store, &journal, &config.name).await?.map(|turn| {
+        let revision = turn.revision();
+        background(&mut tasks, &stopping, turn.keep(deposed.clone()));
+        (journal.clone(), revision, config.name.clone())
+    });
     let mut own_seals = OwnSeals::new(store.clone(), journal.clone(), &config.plant, &config.data);
     own_seals.settle().await;
     let subjects = Subjects::open(store.clone(), journal.clone(), authority.clone()).await?;
@@ -326,7 +372,6 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
 
     let reception = Reception::start_knowing(tls, config.accept, withdrawn).map_err(AppError::Threads)?;
     subjects.connect_at(reception.clone());
-    let mut tasks = JoinSet::new();
     let mut grpc = Vec::new();
     for address in &config.grpc {
         let listener = TcpListener::bind(address)
@@ -421,14 +466,20 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     tasks.spawn(indexed);
     let strangers = strangers::follow(reception.turned_away(), journal.clone());
     background(&mut tasks, &stopping, strangers);
-    background(&mut tasks, &stopping, own_certificate.keep(server, journal));
+    background(
+        &mut tasks,
+        &stopping,
+        own_certificate.keep(server, journal.clone()),
+    );
     Ok(RunningCoordinator {
         grpc,
         metrics: metrics_address,
         est,
+        deposed,
         stopping,
         tasks,
         store,
+        handed_over,
         _lock: lock,
     })
 }
@@ -488,12 +539,22 @@ impl RunningCoordinator {
         &self.store
     }
 
+    /// Ends when this coordinator does not act any more, since another one does or the replicated store was out of reach for too long.
+    pub async fn deposed(&self) {
+        self.deposed.cancelled().await;
+    }
+
     /// Stops: no new connections, sessions are told, then it ends; at the latest after [`STOP_TIMEOUT`].
     pub async fn stop(mut self) {
         self.stopping.cancel();
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_TIMEOUT, ended).await.is_err() {
             self.tasks.shutdown().await;
+        }
+        if let Some((journal, revision, name)) =
+            self.handed_over.take().filter(|_| !self.deposed.is_cancelled())
+        {
+            turn::OwnTurn::end(&self.store, &journal, revision, &name).await;
         }
     }
 }

@@ -21,7 +21,7 @@ use serde::Deserialize;
 pub use self::alarms::AlarmsFile;
 pub use self::issuing::{AuthorityFile, CertificatesFile};
 pub use self::log::{LogFile, LogFormat};
-pub use self::storage::{RolloutsFile, StorageFile};
+pub use self::storage::{NatsFile, RolloutsFile, StorageFile};
 use crate::alarms::desk::AlarmSettings;
 use crate::allowance::Share;
 use crate::ca::Lifetimes;
@@ -33,7 +33,7 @@ use crate::pkcs11::KeyUri;
 use crate::rollout::run::AfterApproval;
 use crate::scada::settings::{ScadaFile, ScadaSettings};
 use crate::sessions::SessionLimits;
-use crate::store::DiskReserve;
+use crate::store::{DiskReserve, NatsSettings};
 use crate::witnesses::{self, WitnessFile, WitnessSettings};
 
 /// A file with every key at its default.
@@ -183,6 +183,8 @@ pub struct Config {
     pub plant: PlantId,
     /// This coordinator.
     pub name: CoordinatorId,
+    /// The servers that replicate its store; `None`: it stands alone.
+    pub nats: Option<NatsSettings>,
     /// Its folder.
     pub data: PathBuf,
     /// Where gateways and operators connect.
@@ -409,6 +411,10 @@ impl ConfigFile {
                 per_day: storage.trail_bytes_per_day,
             },
             trail_kept,
+            nats: storage
+                .nats
+                .check(&self.plant)
+                .map_err(|(key, what)| ConfigError::Value { key, what })?,
             after_approval: self.rollouts.after_approval,
             alarms: self.alarms.check()?,
             scada: self

@@ -109,6 +109,18 @@ enum Command {
         #[arg(long, conflicts_with = "passphrase_file")]
         without_key: bool,
     },
+    /// Brings the store to the servers in `[storage.nats]`, which replicate it, or back; while the coordinator is stopped.
+    Migrate {
+        /// The coordinator's configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The other way: the copy in the data folder becomes a store that stands alone, when it has all that other coordinators wrote.
+        #[arg(long)]
+        alone: bool,
+        /// The servers are lost: the copy stands alone as it is, without what it lacks.
+        #[arg(long, requires = "alone")]
+        as_it_is: bool,
+    },
     /// Takes the passphrase off the authority's key, as it comes from a backup.
     Unlock {
         /// The coordinator's configuration.
@@ -219,6 +231,29 @@ fn execute(command: Command) -> anyhow::Result<()> {
                 _ => key.to_owned(),
             };
             println!("Backed up to {}. {key}", to.display());
+            Ok(())
+        }
+        Command::Migrate {
+            config, alone: false, ..
+        } => {
+            let contents = runtime()?.block_on(app::replicate(&configured(&config)?))?;
+            println!(
+                "The servers hold the store, as was read back from them: {contents}.\n\
+                 This coordinator follows it from its next start on; others take it from there."
+            );
+            Ok(())
+        }
+        Command::Migrate {
+            config,
+            alone: true,
+            as_it_is,
+        } => {
+            let contents = runtime()?.block_on(app::stand_alone(&configured(&config)?, as_it_is))?;
+            println!(
+                "The store stands alone: {contents}.\n\
+                 Take `[storage.nats]` out of {} before the next start. What the servers hold stays there, and nobody reads it any more.",
+                config.display()
+            );
             Ok(())
         }
         Command::Unlock {
@@ -395,12 +430,16 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     }
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let goes_on_elsewhere = tokio::select! {
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+        () = running.deposed() => true,
+    };
     tracing::info!("stopping");
     running.stop().await;
+    if goes_on_elsewhere {
+        bail!("this coordinator does not act any more; started again, it stands by");
+    }
     Ok(())
 }
 

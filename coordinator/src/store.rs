@@ -14,6 +14,7 @@ mod error;
 mod fault;
 mod jetstream;
 mod log;
+pub mod moved;
 mod room;
 mod sqlite;
 pub mod state;
@@ -34,7 +35,7 @@ use tokio::sync::{broadcast, watch};
 
 pub use self::error::StoreError;
 pub use self::fault::{EngineError, FaultCause};
-pub use self::jetstream::NatsSettings;
+pub use self::jetstream::{NatsSettings, Pulses, PulsesHeard};
 use self::log::Log;
 pub use self::room::DiskReserve;
 use self::sqlite::Sqlite;
@@ -65,6 +66,9 @@ trait Engine:
     /// What of that is kept for what must go on, bytes.
     fn reserve_bytes(&self) -> u64;
 
+    /// From now on no write is made but while this record has this revision.
+    fn fence(&self, _key: &str, _revision: u64) {}
+
     /// What it keeps is not what it was given.
     fn damaged(&self, what: String) -> StoreError;
 }
@@ -73,6 +77,8 @@ trait Engine:
 #[derive(Clone, Debug)]
 pub struct Store {
     engine: Arc<dyn Engine>,
+    /// `None`: it stands alone.
+    pulses: Option<Pulses>,
 }
 
 impl Store {
@@ -104,7 +110,15 @@ impl Store {
         name: &str,
         servers: NatsSettings,
     ) -> Result<Self, StoreError> {
-        Self::follow(path, room, name, |after| servers.open(after)).await
+        if sqlite::moved::is_unused(path)? {
+            servers.fetch_base(path).await?;
+        }
+        let pulses = servers.pulses().await?;
+        let store = Self::follow(path, room, name, |after| servers.open(after)).await?;
+        Ok(Self {
+            pulses: Some(pulses),
+            ..store
+        })
     }
 
     /// Opens the copy at `path` of a replicated store, and lets it follow the log that `connect` opens behind the message of a number;
@@ -124,7 +138,19 @@ impl Store {
     fn on(engine: impl Engine + 'static) -> Self {
         Self {
             engine: Arc::new(engine),
+            pulses: None,
         }
+    }
+
+    /// What coordinators on the same store say to each other; `None`: it stands alone.
+    pub(crate) fn pulses(&self) -> Option<&Pulses> {
+        self.pulses.as_ref()
+    }
+
+    /// From now on no write is made but while this record has this revision: whoever was paused, or cut off, and is not the one who acts
+    /// any more, changes nothing. Of a store that stands alone it means nothing.
+    pub(crate) fn fence(&self, key: &str, revision: u64) {
+        self.engine.fence(key, revision);
     }
 
     /// A record by its key.

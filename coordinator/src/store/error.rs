@@ -80,7 +80,7 @@ pub enum StoreError {
     },
     /// A copy of a replicated store, which was opened as one that stands alone.
     #[error(
-        "the store {path} is a copy of a replicated store: what is written to it alone would be on no other coordinator; name the servers in `[store] nats`, or make a store that stands alone of it (`penstock-coordinator migrate`)"
+        "the store {path} is a copy of a replicated store: what is written to it alone would be on no other coordinator; name the servers in `[storage.nats]`, or make a store that stands alone of it (`penstock-coordinator migrate`)"
     )]
     IsCopy {
         /// The database.
@@ -88,7 +88,7 @@ pub enum StoreError {
     },
     /// A store that stands alone, which was opened as a copy.
     #[error(
-        "the store {path} stands alone and is not empty: it cannot follow the log of others; take `[store] nats` out of the configuration, bring what it holds into the replicated store (`penstock-coordinator migrate`), or move the file aside if what it holds is not needed"
+        "the store {path} stands alone and is not empty: it cannot follow the log of others; take `[storage.nats]` out of the configuration, bring what it holds into the replicated store (`penstock-coordinator migrate`), or move the file aside if what it holds is not needed"
     )]
     StandsAlone {
         /// The database.
@@ -120,6 +120,9 @@ pub enum StoreError {
         /// In the words of what carries the log.
         words: String,
     },
+    /// Another coordinator acts by now.
+    #[error("another coordinator acts for this plant by now, and this one writes nothing any more")]
+    Deposed,
     /// The servers of a replicated store have no room.
     #[error(
         "the servers of the replicated store have no room ({words}); nothing was written; make room on their disks, or raise the limit of the stream"
@@ -186,6 +189,7 @@ impl StoreError {
             },
             Self::Unsettled { words } => Self::Unsettled { words: words.clone() },
             Self::Unreachable { words } => Self::Unreachable { words: words.clone() },
+            Self::Deposed => Self::Deposed,
             Self::LogFull { words } => Self::LogFull { words: words.clone() },
             _ => Self::Stopped,
         }
@@ -214,7 +218,7 @@ impl From<StoreError> for Refusal {
             StoreError::Corrupt { .. } => Reason::StoreCorrupt,
             StoreError::TooLarge { .. } | StoreError::ForeignCursor => Reason::BadRequest,
             StoreError::TooLong => Reason::SearchTooLong,
-            StoreError::Stopped => Reason::Stopping,
+            StoreError::Stopped | StoreError::Deposed => Reason::Stopping,
             StoreError::Unsettled { .. } | StoreError::Unreachable { .. } => Reason::StoreUnavailable,
             StoreError::LogFull { .. } => Reason::StoreFull,
             StoreError::LogLost { .. } => Reason::StoreCorrupt,

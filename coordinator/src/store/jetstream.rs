@@ -8,7 +8,10 @@
 //!
 //! Not here: what the messages hold (`log/entry`).
 
-use std::path::PathBuf;
+mod base;
+mod pulses;
+
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::OrderedConfig;
@@ -20,11 +23,14 @@ use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{Client, ConnectOptions};
 use bytes::Bytes;
 use penstock_proto::tls::foreign;
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub use self::pulses::{Pulses, PulsesHeard};
 use super::StoreError;
+use super::log::entry::{Entry, Part};
 use super::log::{Awaited, Log, LogError, Message, NotPut};
 
 /// How long a server may take to answer.
@@ -59,9 +65,7 @@ pub struct NatsSettings {
 impl NatsSettings {
     /// The log, behind its message of number `after`. The stream is made if it is not there.
     pub(super) async fn open(self, after: u64) -> Result<Box<dyn Log>, StoreError> {
-        let client = self.connect().await?;
-        let mut context = jetstream::new(client.clone());
-        context.set_timeout(ANSWER_TIME);
+        let (client, context) = self.context().await?;
         let stream = self.stream(&context).await?;
         let info = stream.cached_info();
         let first = info.state.first_sequence.max(1);
@@ -89,6 +93,76 @@ impl NatsSettings {
             messages,
             _stop: stop.drop_guard(),
         }))
+    }
+
+    async fn context(&self) -> Result<(Client, Context), StoreError> {
+        let client = self.connect().await?;
+        let mut context = jetstream::new(client.clone());
+        context.set_timeout(ANSWER_TIME);
+        Ok((client, context))
+    }
+
+    /// Puts what the log is to begin from to the servers, whose log has to be empty, and writes what stands there then to `back`.
+    pub(super) async fn begin_from(&self, base: &Path, back: &Path) -> Result<(), StoreError> {
+        let (_, context) = self.context().await?;
+        self.empty(&context).await?;
+        let sent = base::put(self, &context, base).await?;
+        let found = base::fetch(self, &context, back).await?;
+        if found != Some(sent) {
+            return Err(unreachable("what was read back is not what was sent".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Puts the first entry, which names what the log begins from.
+    pub(super) async fn claim(&self, id: [u8; 32]) -> Result<(), StoreError> {
+        let (_, context) = self.context().await?;
+        let first = Entry {
+            previous: id,
+            writer: "migrate".to_owned(),
+            effects: Vec::new(),
+        };
+        let mut entry_id = [0; 16];
+        entry_id.copy_from_slice(id.split_at(16).0);
+        let parts = Part::all_of(entry_id, first.encode(), MESSAGE_BYTES);
+        for (part, last) in parts.iter().zip(0_u64..) {
+            let message = PublishMessage::build()
+                .payload(part.encode_to_vec().into())
+                .expected_last_sequence(last);
+            let sent = context.send_publish(subject(&self.stream), message).await;
+            let answer = match sent {
+                Ok(sent) => sent.await,
+                Err(error) => Err(error),
+            };
+            answer.map_err(|error| unreachable(crate::chain(&error)))?;
+        }
+        Ok(())
+    }
+
+    /// Writes what the log begins from to the new file `path`, if it begins from anything.
+    pub(super) async fn fetch_base(&self, path: &Path) -> Result<(), StoreError> {
+        let (_, context) = self.context().await?;
+        let stream = self.stream(&context).await?;
+        if stream.cached_info().state.last_sequence == 0 {
+            return Ok(());
+        }
+        let fetched = path.with_extension("fetched");
+        let _ = std::fs::remove_file(&fetched);
+        if base::fetch(self, &context, &fetched).await?.is_some() {
+            std::fs::rename(&fetched, path).map_err(|error| unreachable(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    async fn empty(&self, context: &Context) -> Result<(), StoreError> {
+        let stream = self.stream(context).await?;
+        match stream.cached_info().state.last_sequence {
+            0 => Ok(()),
+            messages => Err(unreachable(format!(
+                "the stream {} holds a log of {messages} messages already: another store lives there; name another stream, or give this one up and follow that",
+                self.stream
+            ))),
+        }
     }
 
     async fn connect(&self) -> Result<Client, StoreError> {

@@ -10,6 +10,7 @@ mod codes;
 mod disk;
 mod ledger;
 mod lookup;
+pub(super) mod moved;
 mod places;
 mod removal;
 pub(super) mod replica;
@@ -34,7 +35,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use self::codes::{cause_of, failed};
 use self::ledger::Ledger;
 use self::lookup::LookupError;
-use self::replica::Replica;
+use self::replica::{Fence, Replica};
 use self::writer::{Command, Worker, Writer};
 use super::fault::FaultCause;
 use super::log::Log;
@@ -57,6 +58,7 @@ const CHANGES_MAX: usize = 1024;
 #[derive(Clone, Debug)]
 pub(super) struct Sqlite {
     inner: Arc<Inner>,
+    fence: Fence,
 }
 
 #[derive(Debug)]
@@ -103,18 +105,19 @@ impl Sqlite {
         let place = replica::prepare(&connection, path)?;
         let log = connect(place.number).await?;
         let (caught_up, done) = oneshot::channel();
-        let name = name.to_owned();
+        let (name, fence) = (name.to_owned(), Fence::default());
+        let follows = fence.clone();
         let store = Self::with(
             Ledger::noting(connection),
             path,
             disk::fitted(room, path),
             |worker| {
-                let replica = Replica::new(worker, log, name, place);
+                let replica = Replica::new(worker, log, name, place, follows);
                 Writer::running(|commands| replica.run(commands, caught_up))
             },
         )?;
         done.await.map_err(|_| StoreError::Stopped)??;
-        Ok(store)
+        Ok(Self { fence, ..store })
     }
 
     fn with(
@@ -138,6 +141,7 @@ impl Sqlite {
                 changes,
                 appended,
             }),
+            fence: Fence::default(),
         })
     }
 
@@ -395,6 +399,10 @@ impl Engine for Sqlite {
 
     fn reserve_bytes(&self) -> u64 {
         self.inner.room.reserve_bytes
+    }
+
+    fn fence(&self, key: &str, revision: u64) {
+        *lock(&self.fence) = Some((key.to_owned(), revision));
     }
 
     fn damaged(&self, what: String) -> StoreError {

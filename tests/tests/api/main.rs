@@ -56,6 +56,7 @@ mod stolen;
 mod tokens;
 mod tpm;
 mod trust;
+mod turns;
 mod twins;
 mod why;
 mod world;

@@ -251,9 +251,13 @@ async fn a_token_with_another_key_than_the_certificates_is_refused_at_the_start_
     world.running.take().unwrap().stop().await;
     let (request, _) = app::issuing_request(&world.config).unwrap();
     let root = OfflineRoot::open(&world.dir.path().join("root"), || unreachable!()).unwrap();
-    app::install_issuing(&world.config, certified(&root, &request).as_bytes(), None)
-        .await
-        .unwrap();
+    app::install_issuing(
+        &world.config,
+        certified(&root, &request, &world.config.name).as_bytes(),
+        None,
+    )
+    .await
+    .unwrap();
     world.config.keys.truncate(1);
     world.start_again().await;
     assert!(

@@ -1,7 +1,8 @@
 //! A coordinator, its operators and its gateways, as tests need them: the coordinator itself and who gets in are here, a gateway's
-//! session in `gateway`, the real program in `program`, a plant and its releases in `release`.
+//! session in `gateway`, servers that replicate a store in `nats`, the real program in `program`, a plant and its releases in `release`.
 
 mod gateway;
+mod nats;
 mod program;
 mod release;
 mod simulated;
@@ -31,6 +32,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 pub use self::gateway::{Session, message};
+pub use self::nats::stream;
 pub use self::program::Program;
 pub use self::release::{
     Built, People, built, built_as, built_replacing, document, key, mark, people, release,
@@ -64,15 +66,16 @@ pub fn file_key() -> Key {
 }
 
 /// What the root says of a coordinator's request.
-pub fn certified(root: &OfflineRoot, request: &[u8]) -> String {
+pub fn certified(root: &OfflineRoot, request: &[u8], coordinator: &CoordinatorId) -> String {
     let terms = IssuingTerms {
-        coordinator: CoordinatorId::new("c1").unwrap(),
+        coordinator: coordinator.clone(),
         lifetime: Duration::from_secs(5 * 365 * 86_400),
         constrained: true,
     };
     root.sign(request, &terms, now_ms()).unwrap()
 }
 
+/// Of a store that stands alone; `PENSTOCK_TEST_STORE=nats` has all worlds on replicated ones.
 pub fn config(dir: &std::path::Path) -> Config {
     let mut file = ConfigFile::with_defaults(
         PlantId::new("riverside").unwrap(),
@@ -85,7 +88,11 @@ pub fn config(dir: &std::path::Path) -> Config {
     file.sessions.health_interval_ms = 1500;
     file.sessions.send_timeout_ms = 1000;
     file.rollouts.after_approval = AfterApproval::AtOnce;
-    file.check().unwrap()
+    let mut config = file.check().unwrap();
+    config.nats = std::env::var_os("PENSTOCK_TEST_STORE")
+        .filter(|store| store == "nats")
+        .map(|_| stream());
+    config
 }
 
 impl World {
@@ -108,7 +115,7 @@ impl World {
         Self::start_on(change, |config, dir| {
             let root = OfflineRoot::create(&dir.join("root"), config.plant.clone(), None, now_ms()).unwrap();
             let request = app::init_under(config, &dir.join("root/root.pem")).unwrap();
-            let pem = certified(&root, &request);
+            let pem = certified(&root, &request, &config.name);
             let ca = config.data.join("ca");
             Authority::install(&ca, &config.plant, pem.as_bytes(), &config.keys, now_ms()).unwrap();
         })

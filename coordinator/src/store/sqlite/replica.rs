@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use penstock_policy::ids::Digest;
@@ -67,25 +68,34 @@ pub(super) fn prepare(connection: &Connection, path: &Path) -> Result<Place, Sto
         if let Some(place) = place(connection)? {
             return Ok(Some(place));
         }
-        let used: bool = connection.query_row(
-            "SELECT revision > 0 OR EXISTS (SELECT 1 FROM source) OR EXISTS (SELECT 1 FROM blob) FROM counter",
-            [],
-            |row| row.get(0),
-        )?;
+        let unused = is_unused(connection)?;
         let beginning = Place {
             number: 0,
             digest: [0; 32],
         };
-        if !used {
+        if unused {
             connection.execute("INSERT INTO replica VALUES (1, 0, ?1)", [beginning.digest])?;
         }
-        Ok((!used).then_some(beginning))
+        Ok(unused.then_some(beginning))
     };
     let place = prepared().map_err(|error| failed(path, &error))?;
     place.ok_or_else(|| StoreError::StandsAlone {
         path: path.to_owned(),
     })
 }
+
+/// Whether nothing was ever written there, not even by others.
+pub(super) fn is_unused(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row(
+        "SELECT revision = 0 AND NOT EXISTS (SELECT 1 FROM source) AND NOT EXISTS (SELECT 1 FROM blob) \
+         AND NOT EXISTS (SELECT 1 FROM replica WHERE number > 0) FROM counter",
+        [],
+        |row| row.get(0),
+    )
+}
+
+/// The record without whose revision nothing is written.
+pub(super) type Fence = Arc<Mutex<Option<(String, u64)>>>;
 
 /// An entry that is to be applied: the number of its last message, and its bytes.
 struct Whole {
@@ -108,6 +118,7 @@ pub(super) struct Replica {
     whole: VecDeque<Whole>,
     /// Why it takes no writes any more.
     lost: Option<StoreError>,
+    fence: Fence,
 }
 
 /// What became of an entry.
@@ -119,7 +130,7 @@ enum Put {
 }
 
 impl Replica {
-    pub(super) fn new(worker: Worker, log: Box<dyn Log>, name: String, place: Place) -> Self {
+    pub(super) fn new(worker: Worker, log: Box<dyn Log>, name: String, place: Place, fence: Fence) -> Self {
         Self {
             worker,
             patience: log.patience(),
@@ -130,6 +141,7 @@ impl Replica {
             assembly: Assembly::default(),
             whole: VecDeque::new(),
             lost: None,
+            fence,
         }
     }
 
@@ -355,6 +367,7 @@ impl Replica {
         loop {
             self.wait_for_begun().await?;
             self.apply()?;
+            self.check_fence()?;
             let outcomes = self.worker.decide(group)?;
             let effects = self.worker.ledger.take_effects();
             if effects.is_empty() {
@@ -395,6 +408,20 @@ impl Replica {
                     return Err(error);
                 }
             }
+        }
+    }
+
+    /// Whether this coordinator may write. What is decided behind the last entry is decided by this as well: had another one taken over
+    /// meanwhile, its entry would stand where ours should.
+    fn check_fence(&self) -> Result<(), StoreError> {
+        let fence = self.fence.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some((key, revision)) = fence else {
+            return Ok(());
+        };
+        let held = state::get(&self.worker.ledger, &key).map_err(|error| self.worker.failed(&error))?;
+        match held {
+            Some(held) if held.revision == revision => Ok(()),
+            _ => Err(StoreError::Deposed),
         }
     }
 

@@ -272,7 +272,11 @@ fn a_root_on_a_token_certifies_as_one_in_a_file_does() {
     let opened = OfflineRoot::open(&dir, || unreachable!()).unwrap();
     let request = certificate_request(&file_key(), None).unwrap();
     let folder = hsm.folder.path();
-    std::fs::write(folder.join("issuing.pem"), certified(&opened, &request)).unwrap();
+    std::fs::write(
+        folder.join("issuing.pem"),
+        certified(&opened, &request, &"c1".parse().unwrap()),
+    )
+    .unwrap();
     std::fs::write(
         folder.join("root.pem"),
         certificates_to_pem(&[made.certificate().clone()]),

@@ -88,7 +88,7 @@ impl World {
             Down::Welcome(welcome) => welcome,
             other => panic!("{other:?}"),
         };
-        assert_eq!(session.welcome.coordinator, "c1");
+        assert_eq!(session.welcome.coordinator, self.config.name.as_str());
         session
     }
 }

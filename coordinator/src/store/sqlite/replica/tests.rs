@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -100,7 +99,7 @@ pub(in crate::store) fn failing(
     }
     let log = open(place.number);
     let begun = Sqlite::with(Ledger::noting(connection), path, NO_RESERVE, |worker| {
-        let replica = Replica::new(worker, log, "c1".to_owned(), place);
+        let replica = Replica::new(worker, log, "c1".to_owned(), place, Fence::default());
         super::super::writer::Writer::running(|commands| replica.run(commands, oneshot::channel().0))
     });
     Store::on(begun.unwrap())
@@ -303,5 +302,28 @@ fn a_store_that_stands_alone_and_a_copy_are_not_taken_for_each_other() {
         drop(bench.follow("c2").await.unwrap());
         let error = Store::open(&bench.path("c2")).unwrap_err();
         assert!(matches!(error, StoreError::IsCopy { .. }), "{error}");
+    });
+}
+
+#[test]
+fn who_was_followed_by_another_writes_nothing_any_more_whatever_it_knows_of_that() {
+    let bench = OnLog::default();
+    run(async {
+        let one = bench.follow("c1").await.unwrap();
+        let other = bench.follow("c2").await.unwrap();
+        let turn = one.put_if("turn", Expect::Absent, b"c1".to_vec()).await.unwrap();
+        one.fence("turn", turn);
+        one.put_if("a", Expect::Absent, vec![1]).await.unwrap();
+        other
+            .put_if("turn", Expect::Revision(turn), b"c2".to_vec())
+            .await
+            .unwrap();
+        // It decides on a copy that may not have this yet, and is refused all the same.
+        for key in ["b", "c"] {
+            let error = one.put_if(key, Expect::Absent, vec![2]).await.unwrap_err();
+            assert!(matches!(error, StoreError::Deposed), "{error}");
+            assert_eq!(other.get(key).await.unwrap(), None);
+        }
+        assert_eq!(one.get("a").await.unwrap().unwrap().value, [1]);
     });
 }

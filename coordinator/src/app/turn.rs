@@ -1,0 +1,207 @@
+//! Which of several coordinators on one store acts: one at a time, and the others stand by.
+//!
+//! A record names the one whose turn it is. Who has it says so every [`PULSE`], in messages that nothing keeps; who has heard nothing for
+//! [`SILENCE`], and can write the log, writes itself into the record and acts. From then on the one before writes nothing more, since each write
+//! is decided behind the last entry of the log and holds the record against its own turn: also one that was paused for an hour, or cut off, and knows
+//! nothing of it. It finds out when it looks, and ends.
+//!
+//! On a store that stands alone there is nobody else, and none of this happens.
+
+use std::time::Duration;
+
+use penstock_policy::ids::CoordinatorId;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{AppError, STORE_FILE};
+use crate::clock;
+use crate::config::Config;
+use crate::journal::Journal;
+use crate::store::state::{Change, Expect};
+use crate::store::{Store, StoreError};
+
+/// The record.
+const KEY: &str = "coordinator/turn";
+/// How often the one who acts says so.
+const PULSE: Duration = Duration::from_secs(2);
+/// After how much silence another one takes over; and after how long without the log the one who acts ends.
+const SILENCE: Duration = Duration::from_secs(10);
+/// How long one waits before the servers are asked again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Whose turn it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Turn {
+    coordinator: CoordinatorId,
+    since_ms: u64,
+}
+
+/// The turn of this coordinator.
+#[derive(Debug)]
+pub(super) struct OwnTurn {
+    store: Store,
+    name: CoordinatorId,
+    revision: u64,
+}
+
+/// Opens the store: waits for the servers of a replicated one, however long they take.
+pub(super) async fn open(config: &Config) -> Result<Store, AppError> {
+    let path = config.data.join(STORE_FILE);
+    let Some(servers) = &config.nats else {
+        return Ok(Store::open_with(&path, config.room)?);
+    };
+    loop {
+        let opened = Store::open_replicated(&path, config.room, config.name.as_str(), servers.clone()).await;
+        match opened {
+            Err(StoreError::Unreachable { words }) => {
+                tracing::warn!(
+                    words,
+                    "the replicated store cannot be opened yet; it is tried again"
+                );
+                tokio::time::sleep(AGAIN).await;
+            }
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+/// The store for one command while no coordinator runs here: of a replicated one, only while none acts elsewhere.
+pub(super) async fn open_idle(config: &Config) -> Result<Store, AppError> {
+    let path = config.data.join(STORE_FILE);
+    let Some(servers) = &config.nats else {
+        return Ok(Store::open(&path)?);
+    };
+    let store = Store::open_replicated(&path, config.room, config.name.as_str(), servers.clone()).await?;
+    if let (Some(pulses), Some((turn, _))) = (store.pulses(), store.get_json::<Turn>(KEY).await?) {
+        let mut heard = pulses.listen().await?;
+        if heard.hear(turn.coordinator.as_str(), PULSE * 2).await {
+            return Err(AppError::OtherActs(turn.coordinator));
+        }
+    }
+    Ok(store)
+}
+
+/// Waits until it is this coordinator's turn; `None`: the store stands alone, and it always is.
+pub(super) async fn take(
+    store: &Store,
+    journal: &Journal,
+    name: &CoordinatorId,
+) -> Result<Option<OwnTurn>, AppError> {
+    let Some(pulses) = store.pulses() else {
+        return Ok(None);
+    };
+    let mut heard = pulses.listen().await?;
+    let mut is_said = false;
+    loop {
+        let held = store.get_json::<Turn>(KEY).await?;
+        if let Some((turn, _)) = held.as_ref().filter(|(turn, _)| turn.coordinator != *name) {
+            if !is_said {
+                tracing::info!(acts = %turn.coordinator, "standing by");
+                is_said = true;
+            }
+            let mut changes = store.watch();
+            let ended = tokio::select! {
+                alive = heard.hear(turn.coordinator.as_str(), SILENCE) => !alive && pulses.reach().await.is_ok(),
+                // Whoever ends in order takes itself out of the record.
+                change = changes.recv() => change.is_ok_and(|change| change.key == KEY),
+            };
+            if !ended {
+                continue;
+            }
+        }
+        let was = held.as_ref().map(|(turn, _)| turn.coordinator.to_string());
+        let expect = match store.get_json::<Turn>(KEY).await? {
+            // Somebody else was faster, or whose turn it was has come back.
+            Some((turn, _)) if held.as_ref().is_none_or(|(before, _)| *before != turn) => continue,
+            Some((_, revision)) => Expect::Revision(revision),
+            None => Expect::Absent,
+        };
+        let turn = Turn {
+            coordinator: name.clone(),
+            since_ms: clock::now_ms(),
+        };
+        let deed = journal.deed("local", "", "take-over");
+        let words = match was {
+            Some(was) if was != name.as_str() => {
+                format!("from {was}, which was not heard of for {} s", SILENCE.as_secs())
+            }
+            _ => String::new(),
+        };
+        let change = Change::noted(deed.event(name.as_str(), &words)).json(KEY, expect, &turn)?;
+        match store.apply(change).await {
+            Ok(written) => {
+                let revision = written
+                    .iter()
+                    .map(|change| change.revision)
+                    .max()
+                    .unwrap_or_default();
+                store.fence(KEY, revision);
+                return Ok(Some(OwnTurn {
+                    store: store.clone(),
+                    name: name.clone(),
+                    revision,
+                }));
+            }
+            Err(StoreError::Conflict { .. }) => {}
+            Err(StoreError::Unsettled { words } | StoreError::Unreachable { words }) => {
+                tracing::warn!(words, "the turn cannot be taken yet; it is tried again");
+                tokio::time::sleep(AGAIN).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+impl OwnTurn {
+    /// Says that this coordinator acts, until it does not any more: another one took over, or the log was out of reach for too long. Then
+    /// `deposed` is cancelled.
+    pub(super) async fn keep(self, deposed: CancellationToken) {
+        let Some(pulses) = self.store.pulses().cloned() else {
+            return;
+        };
+        let mut reached = Instant::now();
+        let mut looked = tokio::time::interval(PULSE);
+        loop {
+            looked.tick().await;
+            match tokio::time::timeout(PULSE, pulses.reach()).await {
+                Ok(Ok(())) => {
+                    reached = Instant::now();
+                    pulses.send(self.name.as_str()).await;
+                }
+                _ if reached.elapsed() > SILENCE => {
+                    tracing::error!(
+                        "the replicated store was out of reach for {} s: this coordinator ends, so that gateways and people go to another one",
+                        SILENCE.as_secs()
+                    );
+                    break;
+                }
+                _ => {}
+            }
+            match self.store.get(KEY).await {
+                Ok(Some(held)) if held.revision == self.revision => {}
+                Ok(_) => {
+                    tracing::error!("another coordinator acts by now: this one ends");
+                    break;
+                }
+                // It shows elsewhere.
+                Err(_) => {}
+            }
+        }
+        deposed.cancel();
+    }
+
+    /// Gives the turn to whoever stands by.
+    pub(super) async fn end(store: &Store, journal: &Journal, revision: u64, name: &CoordinatorId) {
+        let deed = journal.deed("local", "", "hand-over");
+        let change = Change::noted(deed.event(name.as_str(), "")).removed(KEY, revision);
+        if let Err(error) = store.apply(change).await {
+            tracing::warn!(error = %crate::chain(&error), "the turn was not handed over: another coordinator takes it after {} s", SILENCE.as_secs());
+        }
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
+    }
+}

@@ -1,0 +1,86 @@
+//! Where a store lives: alone, or as one of the copies that follow a log. It is moved from one to the other while no coordinator runs on it, and
+//! what it holds is counted before and after.
+
+use std::fmt;
+use std::path::Path;
+
+use penstock_policy::merkle::growing::TreeState;
+
+use super::StoreError;
+use super::jetstream::NatsSettings;
+use super::room::DiskReserve;
+use super::sqlite::{Sqlite, moved};
+
+/// What a store holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contents {
+    /// Records.
+    pub records: u64,
+    /// Documents, plans and what else is large.
+    pub blobs: u64,
+    /// Trails.
+    pub trails: u64,
+    /// Blocks in them.
+    pub blocks: u64,
+    /// The tree over all blocks that there ever were.
+    pub tree: TreeState,
+}
+
+impl fmt::Display for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} records, {} documents and plans, {} trails with {} blocks; tree of {} blocks, root {}",
+            self.records,
+            self.blobs,
+            self.trails,
+            self.blocks,
+            self.tree.size,
+            hex::encode(self.tree.root)
+        )
+    }
+}
+
+/// Brings the store at `path`, which stands alone and which nobody has open, to servers that replicate it; it is a copy from then on. What stands
+/// there is read back and compared before anything is changed here.
+///
+/// # Errors
+/// It is no store that stands alone; the servers cannot be reached, or hold a log already; or what was read back is not what was sent.
+pub async fn replicate(path: &Path, servers: NatsSettings) -> Result<Contents, StoreError> {
+    drop(Sqlite::open(path, DiskReserve::default())?);
+    let before = moved::contents(path)?;
+    let mut id = [0; 32];
+    getrandom::fill(&mut id).map_err(|error| StoreError::Unreachable {
+        words: format!("no random numbers: {error}"),
+    })?;
+    let base = path.with_extension("base");
+    let back = path.with_extension("base-back");
+    // Of an earlier attempt.
+    for left in [&base, &back] {
+        let _ = std::fs::remove_file(left);
+    }
+    moved::base(path, &base, id)?;
+    let sent = servers.begin_from(&base, &back).await;
+    let read_back = sent.and_then(|()| moved::contents(&back));
+    for left in [&base, &back] {
+        let _ = std::fs::remove_file(left);
+    }
+    let after = read_back?;
+    if after != before {
+        return Err(StoreError::Unreachable {
+            words: format!("what was read back is not what was sent: {after}; here: {before}"),
+        });
+    }
+    servers.claim(id).await?;
+    moved::follow_from(path, id)?;
+    Ok(before)
+}
+
+/// Makes the copy at `path`, which nobody has open, a store that stands alone, as it is. The servers keep what they have.
+///
+/// # Errors
+/// It cannot be written.
+pub fn stand_alone(path: &Path) -> Result<Contents, StoreError> {
+    moved::stand_alone(path)?;
+    moved::contents(path)
+}

@@ -106,6 +106,11 @@ pub enum AppError {
         "the coordinator {0} acts on the replicated store: do this there, or stop it first. Nothing was changed"
     )]
     OtherActs(CoordinatorId),
+    /// Two coordinators of one name.
+    #[error(
+        "another coordinator of the name {0} acts on the replicated store: each has a name of its own (`name` in its configuration), and its own certificate and trail below that"
+    )]
+    SameName(CoordinatorId),
     /// A replicated store without servers.
     #[error("the configuration names no servers: say them in `[storage.nats]`")]
     NoServers,

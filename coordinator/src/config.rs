@@ -502,7 +502,7 @@ mod tests {
             .values()
             .map(|value| value.as_table().map_or(1, toml::Table::len))
             .sum();
-        assert_eq!(keys, 3 + 3 + 1 + 5 + 2 + 1 + 11 + 5 + 3 + 1 + 4 + 10 + 2);
+        assert_eq!(keys, 3 + 3 + 1 + 5 + 2 + 1 + 11 + 5 + 4 + 1 + 4 + 10 + 2);
     }
 
     #[test]
@@ -552,6 +552,32 @@ mod tests {
                 "storage.trail_bytes_per_day",
             ),
             ("[storage]\ntrail_days = 99999", "storage.trail_days"),
+            ("[storage.nats]\nstream = \"s\"", "storage.nats.servers"),
+            ("[storage.nats]\nservers = [\"n:4222\"]", "storage.nats.servers"),
+            (
+                "[storage.nats]\nservers = [\"nats://10.0.0.1:4222\"]",
+                "storage.nats.servers",
+            ),
+            (
+                "[storage.nats]\nservers = [\"tls://n:4222\"]",
+                "storage.nats.roots",
+            ),
+            (
+                "[storage.nats]\nservers = [\"nats://127.0.0.1:4222\"]\nroots = \"r.pem\"",
+                "storage.nats.roots",
+            ),
+            (
+                "[storage.nats]\nservers = [\"tls://n:4222\"]\nroots = \"r.pem\"\nkey = \"k\"",
+                "storage.nats.certificate",
+            ),
+            (
+                "[storage.nats]\nservers = [\"nats://[::1]:4222\"]\nstream = \"a b\"",
+                "storage.nats.stream",
+            ),
+            (
+                "[storage.nats]\nservers = [\"nats://localhost:4222\"]\nreplicas = 2",
+                "storage.nats.replicas",
+            ),
         ] {
             let file: ConfigFile = toml::from_str(&with(more)).unwrap();
             let error = file.check().unwrap_err().to_string();

@@ -218,7 +218,7 @@ pub async fn authority_in_words(config: &Config) -> Result<String, AppError> {
     for issuing in &trusted.withdrawn {
         lines += &format!("withdrawn {issuing}\n");
     }
-    let store = turn::open_idle(config).await?;
+    let store = turn::open_beside(config).await?;
     for (gateway, record) in remembered(&store).await? {
         let held = match record.trust {
             Some(number) => format!("trust bundle {number}"),
@@ -242,7 +242,7 @@ async fn left_behind(
     because: Option<&str>,
 ) -> Result<String, AppError> {
     const NAMED_MAX: usize = 16;
-    let store = turn::open_idle(config).await?;
+    let store = turn::open_beside(config).await?;
     let subjects = store.list_json::<SubjectRecord>(subjects::PREFIX).await?;
     let gone: BTreeSet<Subject> = subjects
         .into_iter()
@@ -277,7 +277,7 @@ async fn noted(
     (target, words): (&str, &str),
     does: impl FnOnce() -> Result<(), CaError>,
 ) -> Result<(), AppError> {
-    let store = turn::open_idle(config).await?;
+    let store = turn::open_beside(config).await?;
     let journal = Journal::new(store.clone(), &config.name);
     let deed = journal.deed("local", "", action);
     store.apply(Change::noted(deed.event(target, words))).await?;

@@ -24,7 +24,7 @@ use crate::store::{Store, StoreError};
 /// The record.
 const KEY: &str = "coordinator/turn";
 /// How often the one who acts says so.
-const PULSE: Duration = Duration::from_secs(2);
+const PULSE: Duration = Duration::from_secs(1);
 /// After how much silence another one takes over; and after how long without the log the one who acts ends.
 const SILENCE: Duration = Duration::from_secs(10);
 /// How long one waits before the servers are asked again.
@@ -67,16 +67,23 @@ pub(super) async fn open(config: &Config) -> Result<Store, AppError> {
     }
 }
 
-/// The store for one command while no coordinator runs here: of a replicated one, only while none acts elsewhere.
-pub(super) async fn open_idle(config: &Config) -> Result<Store, AppError> {
+/// The store for one command while no coordinator runs here, and for what does not concern the one that may act elsewhere.
+pub(super) async fn open_beside(config: &Config) -> Result<Store, AppError> {
     let path = config.data.join(STORE_FILE);
-    let Some(servers) = &config.nats else {
-        return Ok(Store::open(&path)?);
-    };
-    let store = Store::open_replicated(&path, config.room, config.name.as_str(), servers.clone()).await?;
+    Ok(match &config.nats {
+        None => Store::open(&path)?,
+        Some(servers) => {
+            Store::open_replicated(&path, config.room, config.name.as_str(), servers.clone()).await?
+        }
+    })
+}
+
+/// The same for what the one that acts would have to know of: only while none acts elsewhere.
+pub(super) async fn open_idle(config: &Config) -> Result<Store, AppError> {
+    let store = open_beside(config).await?;
     if let (Some(pulses), Some((turn, _))) = (store.pulses(), store.get_json::<Turn>(KEY).await?) {
         let mut heard = pulses.listen().await?;
-        if heard.hear(turn.coordinator.as_str(), PULSE * 2).await {
+        if heard.hear(turn.coordinator.as_str(), PULSE * 3).await {
             return Err(AppError::OtherActs(turn.coordinator));
         }
     }
@@ -96,6 +103,11 @@ pub(super) async fn take(
     let mut is_said = false;
     loop {
         let held = store.get_json::<Turn>(KEY).await?;
+        let is_own = held.as_ref().is_some_and(|(turn, _)| turn.coordinator == *name);
+        // What is left of it from before says nothing any more.
+        if is_own && heard.hear(name.as_str(), PULSE * 3 / 2).await {
+            return Err(AppError::SameName(name.clone()));
+        }
         if let Some((turn, _)) = held.as_ref().filter(|(turn, _)| turn.coordinator != *name) {
             if !is_said {
                 tracing::info!(acts = %turn.coordinator, "standing by");

@@ -10,7 +10,7 @@ use penstock_proto::v1::gateway_message::Message as Up;
 use proptest::prelude::ProptestConfig;
 use prost::Message as _;
 
-use crate::world::{PATIENCE, Program, Session, World, config};
+use crate::world::{PATIENCE, Program, Session, World, store_of};
 
 /// A gateway's trail as it grows.
 pub struct Trail {
@@ -168,7 +168,6 @@ async fn no_acknowledged_block_is_lost_when_the_coordinator_is_killed() {
     let rounds = u64::from(ProptestConfig::default().cases / 20);
     let mut world = World::start().await;
     let file = Program::takes_over(&mut world, "127.0.83.1").await;
-    let data = world.config.data.clone();
 
     let mut trail = Trail::new(1);
     let mut unacknowledged: Vec<v1::AuditBlock> = Vec::new();
@@ -203,7 +202,7 @@ async fn no_acknowledged_block_is_lost_when_the_coordinator_is_killed() {
         sender.abort();
         unacknowledged = all.into_iter().filter(|block| block.sequence >= acked).collect();
         // What is on disk holds at least what was acknowledged, as one unbroken chain.
-        let store = penstock_coordinator::store::Store::open(&data.join("penstock.db")).unwrap();
+        let store = store_of(&world.config).await;
         let head = store.head("gw-a").await.unwrap();
         assert!(
             head.map_or(0, |head| head.next_sequence) >= acked,
@@ -211,9 +210,7 @@ async fn no_acknowledged_block_is_lost_when_the_coordinator_is_killed() {
         );
     }
     assert!(acked > 0, "the test never saw an acknowledgement");
-    let running = penstock_coordinator::app::start(&config(world.dir.path()))
-        .await
-        .unwrap();
+    let running = penstock_coordinator::app::start(&world.config).await.unwrap();
     world.address = running.grpc[0].to_string().parse().unwrap();
     world.running = Some(running);
     let mut session = world.session("gw-a", v1::PolicyState::default()).await;

@@ -22,7 +22,7 @@ use serde_json::Value;
 use tonic::Status;
 
 use crate::world::{
-    Built, Control, Program, World, approvers, believing, built, confirmation, document, file_key,
+    Built, Control, Program, World, approvers, believing, built, confirmation, document, file_key, store_of,
 };
 
 /// How often each thing was done, in words.
@@ -299,7 +299,7 @@ async fn whenever_the_coordinator_is_killed_each_effect_has_its_event_and_each_e
             program.kill();
             assert!(proposing.await.unwrap().is_err(), "it goes on until it is killed");
         }
-        let store = Store::open(&data.join("penstock.db")).unwrap();
+        let store = store_of(&world.config).await;
         let (said, own) = events(&store).await;
         let effects = effects(&store).await;
         assert_eq!(said, effects, "round {round}");

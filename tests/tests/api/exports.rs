@@ -21,7 +21,7 @@ use serde_json::Value;
 use self::receivers::{Collector, Pki, Rsyslog, lines};
 use crate::audit::{Trail, acknowledged};
 use crate::person::Person;
-use crate::world::{PATIENCE, Program, World};
+use crate::world::{PATIENCE, Program, World, store_of};
 
 /// Texts that end something in one of the formats.
 const HOSTILE: &str = "a\r\n<13>1 - - - - - - \"] [x y=\"\\\" | CEF:0|x=y ; \u{1b}[31m\u{202e}\u{2028}é≠";
@@ -119,11 +119,6 @@ fn block_of_all_kinds() -> v1::AuditBlock {
         previous_digest: GENESIS.to_vec().into(),
         body: body.encode_to_vec().into(),
     }
-}
-
-/// The store of a coordinator that was stopped.
-fn store_in(data: &Path) -> Store {
-    Store::open(&data.join("penstock.db")).unwrap()
 }
 
 /// All records of a store, in the order in which the coordinator had them.
@@ -238,7 +233,7 @@ async fn each_event_reaches_rsyslog_over_tls_at_least_once_whoever_is_killed_and
     };
     until("some never arrive", || gateways(&rsyslog.out) == expected).await;
     program.kill();
-    let records = stored(&store_in(&world.config.data)).await;
+    let records = stored(&store_of(&world.config).await).await;
     let mut missing = by_position(&records);
     let known = missing.clone();
     let received = lines(&rsyslog.out);
@@ -320,7 +315,7 @@ async fn a_collector_reads_by_opentelemetrys_own_messages_what_the_store_holds_i
     })
     .await;
     program.kill();
-    let records = stored(&store_in(&world.config.data)).await;
+    let records = stored(&store_of(&world.config).await).await;
     let known = by_position(&records);
     let received = lines(&collector.out);
     let own: Vec<&Value> = received.iter().filter(|line| of_gateway(line)).collect();

@@ -1,7 +1,7 @@
 //! What gateways and people are given to follow from the release that they verified last, and coordinators that know
 //! another history than they do.
 
-use penstock_coordinator::store::{Expect, Store};
+use penstock_coordinator::store::Expect;
 use penstock_policy::ids::{Digest, GatewayId, Revision};
 use penstock_policy::plan::Capability;
 use penstock_policy::release::{Link, Offer, OfferRefused, Signature, Trust, VerifiedOffer, verify_offer};
@@ -9,7 +9,7 @@ use penstock_proto::refusal::Reason;
 use penstock_proto::v1;
 
 use crate::world::{
-    Built, PATIENCE, World, built, built_replacing, document, mark, people, refused, release,
+    Built, PATIENCE, World, built, built_replacing, document, mark, people, refused, release, store_of,
 };
 
 fn signatures(signed: &v1::SignedRelease) -> Vec<Signature> {
@@ -124,7 +124,7 @@ async fn a_store_made_before_there_was_a_history_gets_one() {
     let mut world = World::start().await;
     let [one, two, three] = three(&world).await;
     world.running.take().unwrap().stop().await;
-    let store = Store::open(&world.config.data.join("penstock.db")).unwrap();
+    let store = store_of(&world.config).await;
     for (key, record) in store.list("link/").await.unwrap() {
         store.delete_if(&key, record.revision).await.unwrap();
     }

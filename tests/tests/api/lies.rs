@@ -7,12 +7,12 @@ use penstock_proto::v1;
 use serde_json::{Value, json};
 
 use crate::person::{Person, digits, key_pem};
-use crate::world::{Built, Control, People, World, built, document, key, people};
+use crate::world::{Built, Control, People, World, built, document, key, people, store_of};
 
 /// Changes what the coordinator has stored, while it does not run.
 async fn lie<F: AsyncFnOnce(&Store)>(world: &mut World, change: F) {
     world.running.take().unwrap().stop().await;
-    let store = Store::open(&world.config.data.join("penstock.db")).unwrap();
+    let store = store_of(&world.config).await;
     change(&store).await;
     drop(store);
     world.start_again().await;

@@ -16,6 +16,7 @@ use penstock_coordinator::ca::{Authority, IssuingTerms, OfflineRoot};
 use penstock_coordinator::config::{Config, ConfigFile};
 use penstock_coordinator::operators::Role;
 use penstock_coordinator::rollout::run::AfterApproval;
+use penstock_coordinator::store::{DiskReserve, Store};
 use penstock_policy::ids::{CoordinatorId, Digest, OperatorId, PlantId};
 use penstock_policy::model::{Approver, ApproverSet};
 use penstock_proto::channel::{self, Address};
@@ -93,6 +94,19 @@ pub fn config(dir: &std::path::Path) -> Config {
         .filter(|store| store == "nats")
         .map(|_| stream());
     config
+}
+
+/// The store of a coordinator that was stopped.
+pub async fn store_of(config: &Config) -> Store {
+    let path = config.data.join("penstock.db");
+    match config.nats.clone() {
+        None => Store::open(&path).unwrap(),
+        Some(servers) => {
+            let room = DiskReserve::default();
+            let opened = Store::open_replicated(&path, room, config.name.as_str(), servers).await;
+            opened.unwrap()
+        }
+    }
 }
 
 impl World {

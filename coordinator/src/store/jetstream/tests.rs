@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+
 use super::*;
 use crate::store::conformance::{Bench, chain, run};
 use crate::store::sqlite::replica::tests::{NO_RESERVE, add_one, failing, held};
@@ -51,12 +53,8 @@ fn launch(folder: &Path) -> Child {
 }
 
 impl Server {
-    fn start(folder: &Path, port: u16, more: &str) -> Self {
+    fn start(folder: &Path, port: u16, config: &str) -> Self {
         std::fs::create_dir_all(folder).unwrap();
-        let config = format!(
-            "server_name: s{port}\nlisten: \"127.0.0.1:{port}\"\njetstream {{\n store_dir: \"{}\"\n {more}",
-            folder.display()
-        );
         std::fs::write(folder.join("server.conf"), config).unwrap();
         Self {
             process: launch(folder),
@@ -113,7 +111,9 @@ fn server() -> u16 {
     let (_, server) = SERVER.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
         let [port] = free_ports();
-        let server = Server::start(folder.path(), port, "}");
+        let store = folder.path().join("store");
+        let config = format!("listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: {store:?} }}");
+        let server = Server::start(folder.path(), port, &config);
         (folder, server)
     });
     server.port
@@ -179,34 +179,81 @@ impl Bench for OnServer {
     }
 }
 
-/// Three servers that replicate.
+/// The configuration that the runbook names.
+const DEPLOYED: &str = include_str!("../../../../deploy/nats.conf");
+
+/// Three servers that replicate, configured as `deploy/nats.conf` says but for places and ports.
 struct Cluster {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     servers: Vec<Server>,
+}
+
+/// A root, and certificates below it for servers and for a coordinator.
+fn certificates(folder: &Path) {
+    let write = |name: &str, text: String| std::fs::write(folder.join(name), text).unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    write("root.pem", params.self_signed(&key).unwrap().pem());
+    let issuer = Issuer::new(params, key);
+    for name in ["server", "client"] {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let key = KeyPair::generate().unwrap();
+        write(
+            &format!("{name}.pem"),
+            params.signed_by(&key, &issuer).unwrap().pem(),
+        );
+        write(&format!("{name}.key"), key.serialize_pem());
+    }
 }
 
 impl Cluster {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        certificates(folder.path());
         let [a, b, c, one, two, three] = free_ports();
-        let routes = [a, b, c]
-            .map(|port| format!("\"nats://127.0.0.1:{port}\""))
-            .join(", ");
+        let shared = [(1, a), (2, b), (3, c)]
+            .iter()
+            .fold(DEPLOYED.to_owned(), |config, (number, route)| {
+                config.replace(
+                    &format!("nats-{number}.example:6222"),
+                    &format!("127.0.0.1:{route}"),
+                )
+            });
+        let shared = shared.replace("/etc/nats", folder.path().to_str().unwrap());
         let servers = [(a, one), (b, two), (c, three)].map(|(route, port)| {
-            let more = format!(
-                "sync_interval: always\n }}\ncluster {{\n name: c\n listen: \"127.0.0.1:{route}\"\n routes: [{routes}]\n }}"
-            );
-            Server::start(&folder.path().join(port.to_string()), port, &more)
+            let own = folder.path().join(port.to_string());
+            let config = shared
+                .replace("server_name: nats-1", &format!("server_name: s{port}"))
+                .replace("0.0.0.0:4222", &format!("127.0.0.1:{port}"))
+                .replace("0.0.0.0:6222", &format!("127.0.0.1:{route}"))
+                .replace("/var/lib/nats", own.join("store").to_str().unwrap());
+            Server::start(&own, port, &config)
         });
         Self {
-            _folder: folder,
+            folder,
             servers: servers.into(),
         }
     }
 
     fn settings(&self) -> NatsSettings {
-        let ports: Vec<u16> = self.servers.iter().map(|server| server.port).collect();
-        settings(&ports, "plant", 3)
+        let file = |name: &str| self.folder.path().join(name);
+        let servers = self
+            .servers
+            .iter()
+            .map(|server| format!("tls://127.0.0.1:{}", server.port));
+        NatsSettings {
+            servers: servers.collect(),
+            roots: Some(file("root.pem")),
+            own: Some((file("client.pem"), file("client.key"))),
+            user: None,
+            stream: "plant".to_owned(),
+            replicas: 3,
+        }
     }
 
     /// As soon as most of the servers know each other.
@@ -272,16 +319,33 @@ fn servers_that_are_killed_and_stopped_lose_nothing_that_was_acknowledged_and_th
         .into();
     wait_for(20);
     for victim in 0..3 {
-        // Killed, back; then held in mid-air, as a machine does whose disk hangs, and let go.
         cluster.servers[victim].again();
         wait_for(10);
-        let held = (victim + 1) % 3;
-        cluster.servers[held].signal("-STOP");
-        wait_for(5);
-        cluster.servers[held].signal("-CONT");
-        wait_for(5);
     }
+    // Held in mid-air, as a machine does whose disk hangs, and let go.
+    cluster.servers[0].signal("-STOP");
+    wait_for(10);
+    cluster.servers[0].signal("-CONT");
+    wait_for(5);
     stop.cancel();
+    // Nobody gets in without a certificate, or believes a server that has another root.
+    let unknown = NatsSettings {
+        own: None,
+        ..cluster.settings()
+    };
+    let other = tempfile::tempdir().unwrap();
+    certificates(other.path());
+    let misled = NatsSettings {
+        roots: Some(other.path().join("root.pem")),
+        ..cluster.settings()
+    };
+    for settings in [unknown, misled] {
+        let refused = runtime.block_on(Store::open_replicated(&path("x"), NO_RESERVE, "x", settings));
+        assert!(
+            matches!(refused, Err(StoreError::Unreachable { .. })),
+            "{refused:?}"
+        );
+    }
     let mut counts: Vec<u64> = Vec::new();
     for writer in writers {
         counts.extend(runtime.block_on(writer).unwrap());

@@ -42,7 +42,11 @@ impl Program {
             world.config.data.display().to_string(),
             world.config.after_approval.as_str()
         );
-        std::fs::write(&file, text).unwrap();
+        let nats = world.config.nats.iter().map(|nats| {
+            let (servers, stream) = (&nats.servers, &nats.stream);
+            format!("[storage.nats]\nservers = {servers:?}\nstream = {stream:?}\n")
+        });
+        std::fs::write(&file, text + &nats.collect::<String>()).unwrap();
         world.address = format!("{host}:{port}").parse().unwrap();
         file
     }

@@ -180,7 +180,7 @@ async fn whoever_follows_the_page_keep_the_root_on_a_machine_of_its_own_has_a_pl
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_follows_the_page_the_coordinators_machine_was_lost_has_its_gateways_back_without_touching_them()
  {
-    let mut world = World::start_under_root().await;
+    let mut world = World::start_under_root_with(|config| config.nats = None).await;
     let folder = world.dir.path().to_owned();
     let state = tempfile::tempdir().unwrap();
     enrol(state.path(), &token(&world).await).await.unwrap();

@@ -87,8 +87,10 @@ async fn events(store: &Store) -> (Deeds, Vec<String>) {
         assert_eq!(block.sequence, sequence, "the chain is whole");
         for event in v1::AuditBlockBody::decode(block.body).unwrap().events {
             match event.kind.unwrap() {
-                // A request is gone once it was fetched: the token's event says who confirmed it.
-                Kind::Operator(event) if ["request", "confirm-request"].contains(&&*event.action) => {}
+                // A request is gone once it was fetched: the token's event says who confirmed it. A turn is one record for all of them.
+                Kind::Operator(event)
+                    if ["request", "confirm-request", "take-over", "hand-over"].contains(&&*event.action) => {
+                }
                 Kind::Operator(event) if event.allowed => {
                     let mut words = event.target.split(' ');
                     let name: Vec<_> = match event.action.as_str() {

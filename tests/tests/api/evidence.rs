@@ -136,7 +136,7 @@ async fn what_a_coordinator_gives_is_proved_by_its_root_alone_and_nothing_that_w
 
 #[tokio::test]
 async fn an_assessor_verifies_a_file_with_the_root_alone_and_a_login_notices_trails_that_were_rewritten() {
-    let mut world = World::start().await;
+    let mut world = World::start_alone().await;
     let mut trail = Trail::new(3);
     with_blocks(&world, &mut trail, 3).await;
     let anna = Person::new(&world, "anna", "anna", v1::Role::Admin).await;

@@ -271,7 +271,7 @@ async fn a_token_with_another_key_than_the_certificates_is_refused_at_the_start_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_follows_the_page_keep_the_issuing_key_on_a_token_has_it_there_and_no_file_of_one() {
     let hsm = Hsm::new("page");
-    let mut world = World::start_under_root().await;
+    let mut world = World::start_under_root_with(|config| config.nats = None).await;
     let folder = world.dir.path().to_owned();
     let address = world.address.to_string();
     world.config.grpc = vec![address.parse().unwrap()];

@@ -56,7 +56,7 @@ impl Kept {
 
 #[tokio::test]
 async fn a_coordinator_that_is_restored_asks_a_gateway_for_its_list_and_whoever_was_withdrawn_is_out_again() {
-    let mut world = World::start().await;
+    let mut world = World::start_alone().await;
     let stolen = enrolled(&world, "gw-a").await;
     let own = enrolled(&world, "gw-b").await;
     let backup = world.dir.path().join("backup");

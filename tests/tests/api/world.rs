@@ -119,6 +119,11 @@ impl World {
         Self::start_on(change, |config, _| app::init(config).unwrap()).await
     }
 
+    /// For what is only so where the store stands alone: a page of the runbook, or a backup without which something is lost.
+    pub async fn start_alone() -> Self {
+        Self::start_with(|config| config.nats = None).await
+    }
+
     /// The same with a plant whose root is elsewhere, in `root` beside the data folder: the coordinator issues by a key that it certified.
     pub async fn start_under_root() -> Self {
         Self::start_under_root_with(|_| ()).await

@@ -14,11 +14,12 @@
 //! [`capture::conversations`](crate::capture::conversations) tells it.
 //!
 //! The [`Learner`] follows connections, [`answers`] waits for what became of each operation, [`talk`] keeps what they do by the lines that can say it ([`entry`]), [`document`] writes
-//! them down. Of who sends a frame itself, [`macs`] keeps the MAC address.
+//! them down. Of who sends a frame itself, [`macs`] keeps the MAC address, and [`claims`] what it says of itself.
 
 mod answers;
 pub mod attempts;
 mod beside;
+pub mod claims;
 pub mod days;
 pub mod document;
 pub mod entry;
@@ -29,6 +30,7 @@ mod room;
 mod sets;
 pub mod talk;
 mod turned;
+pub mod vendors;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -144,10 +146,14 @@ impl<'p> Learner<'p> {
         match fragments.transport(frame) {
             Ok(Some(Transport::Tcp(segment))) => {
                 self.gathering.learned.came_in(segment.envelope);
+                self.gathering.learned.claimed(|claims| claims.segment(&segment));
                 self.segment(frame.at, &segment);
             }
             Ok(Some(Transport::Udp(datagram))) => {
                 self.gathering.learned.came_in(datagram.envelope);
+                if claims::may_claim(datagram.source) {
+                    self.gathering.learned.claimed(|claims| claims.datagram(frame));
+                }
                 let gathering = &mut self.gathering;
                 let declared = declared(gathering.plans);
                 self.conversations
@@ -157,8 +163,13 @@ impl<'p> Learner<'p> {
             }
             Ok(None) => {}
             Err(reason) => {
-                if matches!(reason, SkipReason::NotIp(_)) {
-                    self.gathering.learned.frames.frame(frame);
+                match reason {
+                    SkipReason::NotIp(_) => {
+                        self.gathering.learned.frames.frame(frame);
+                        self.gathering.learned.claimed(|claims| claims.frame(frame));
+                    }
+                    SkipReason::Group => self.gathering.learned.claimed(|claims| claims.datagram(frame)),
+                    _ => {}
                 }
                 self.gathering.learned.left_aside(reason);
             }
@@ -256,6 +267,10 @@ impl Gathering<'_> {
             // There is nothing to propose.
             PlantAnswer::Uncrossed | PlantAnswer::Open => {
                 learned.permitted_already += 1;
+                let stranger = self
+                    .plans
+                    .and_then(|plans| plans.stranger(key.client.ip(), key.server.ip()));
+                stranger.into_iter().for_each(|one| learned.strangers.add(one));
                 return None;
             }
             PlantAnswer::Shut(rules) => (false, rules),
@@ -299,6 +314,10 @@ impl Gathering<'_> {
         if let Some(plans) = self.plans.filter(|plans| passes(plans, When::Ever)) {
             self.learned.permitted_already += 1;
             self.learned.by_grant += u64::from(!passes(plans, When::Never));
+            let stranger = plans.stranger(over.client.ip(), over.server.ip());
+            stranger
+                .into_iter()
+                .for_each(|one| self.learned.strangers.add(one));
             return;
         }
         let seen = |count| Occurrences {

@@ -5,12 +5,16 @@
 //! plant, so that a second run finds what it proposes permitted. Then nothing is left to propose, and the file stays as it is;
 //! what is new belongs in one more file.
 
+mod held_out;
+
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 use penstock_inspect::learn::{Learned, Learner, document};
 use penstock_policy::diagnostics::SourceFile;
 use penstock_policy::text::is_hidden;
 
+use self::held_out::Trial;
 use crate::args;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -39,11 +43,24 @@ pub(crate) fn learn(out: &Output, args: &args::Learn) -> Result<Exit, Failure> {
     let plans = loaded.as_ref().map(plans).transpose()?;
     let mut learner = Learner::new(plans.as_ref());
     let recordings = [args.pcap.as_slice(), &args.recordings].concat();
+    let made = OnceCell::new();
+    let mut trial = Trial::new(loaded.as_ref(), plans.as_ref(), &made);
     let cut = read(&recordings, |pass, frame| match pass {
-        Pass::Survey => learner.survey(frame),
-        Pass::Take => learner.frame(frame),
+        Pass::Survey => {
+            learner.survey(frame);
+            trial.survey(frame);
+        }
+        Pass::Take => {
+            learner.frame(frame);
+            trial.take(frame);
+        }
     })?;
-    let learned = learner.finish();
+    let mut learned = learner.finish();
+    let tried = trial.finish();
+    for words in &tried {
+        out.remark(words);
+    }
+    learned.remarks.extend(tried);
     let exit = propose(out, args, loaded.as_ref(), &learned, &cut)?;
     for beyond in document::beyond_flows(&learned) {
         out.remark(&format!("▲ no flow can permit {beyond}"));
@@ -98,14 +115,19 @@ pub(crate) fn propose(
     Ok(Exit::Done)
 }
 
-/// Faults of a proposal, next to its plant where there is one; the first of them, as the others mostly follow.
-fn faults(text: &str, loaded: Option<&LoadedPlant>) -> Vec<String> {
+/// A proposal read next to its plant, where there is one.
+fn beside(text: &str, loaded: Option<&LoadedPlant>) -> penstock_policy::document::LoadedDocument {
     let own = SourceFile::new("the proposal", text);
     let files = loaded.iter().flat_map(|loaded| &loaded.documents.files);
     let beside =
         files.filter_map(|file| SourceFile::from_bytes(file.shown.clone(), file.content.clone()).ok());
     let sources: Vec<SourceFile> = beside.chain([own]).collect();
-    let judged = penstock_policy::load(&sources, words::today());
+    penstock_policy::load(&sources, words::today())
+}
+
+/// Faults of a proposal, next to its plant where there is one; the first of them, as the others mostly follow.
+fn faults(text: &str, loaded: Option<&LoadedPlant>) -> Vec<String> {
+    let judged = beside(text, loaded);
     let errors = judged.diagnostics.errors().take(FAULTS_MAX);
     errors
         .map(|fault| format!("{}: {}", fault.code, fault.message))

@@ -149,6 +149,24 @@ pub fn ends(frame: &Frame<'_>) -> Option<(IpAddr, IpAddr)> {
     }
 }
 
+/// The ends of a UDP datagram and what it says, also of one to many at once; `None`: it is none, or not whole.
+pub fn datagram_payload<'a>(frame: &Frame<'a>) -> Option<(SocketAddr, SocketAddr, &'a [u8])> {
+    let (source, destination) = ends(frame)?;
+    let packet = carriers::network(frame).ok()?;
+    let Some(TransportSlice::Udp(udp)) = packet.transport else {
+        return None;
+    };
+    let payload = udp.payload();
+    let is_whole = usize::from(udp.length()) == UdpHeader::LEN + payload.len();
+    is_whole.then(|| {
+        (
+            SocketAddr::new(source, udp.source_port()),
+            SocketAddr::new(destination, udp.destination_port()),
+            payload,
+        )
+    })
+}
+
 /// Whether a packet is of neighbour discovery (RFC 4861), or of who listens to which group (RFC 2710, 3810), which is settled between
 /// neighbours as ARP is: no flow speaks of it.
 pub fn is_discovery(frame: &Frame<'_>) -> bool {

@@ -5,6 +5,7 @@
 
 mod allow;
 mod apart;
+mod claims;
 mod flow;
 mod frames;
 mod head;
@@ -20,6 +21,7 @@ use std::net::{IpAddr, SocketAddr};
 use penstock_policy::document::services::protocol_at;
 use penstock_policy::model::{Asset, Plant};
 
+use self::claims::Claimed;
 use self::frames::{ProposedFrames, Surroundings};
 pub use self::head::beyond_flows;
 use self::place::Place;
@@ -39,6 +41,7 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
     if let Some(plant) = plant {
         macs::of_known(&mut out, seen, plant);
     }
+    let gathered = learned;
     let together = plant.map(|plant| by_asset(learned, plant));
     let learned = together.as_ref().unwrap_or(learned);
     let talks = learned.talks.iter();
@@ -56,9 +59,19 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
     let clients: BTreeSet<IpAddr> = talks.iter().map(|(ends, _)| ends.client).collect();
     let operating = place::operating(&talks);
     let places = plant.map(place::Places::of);
-    let place = |address: IpAddr| match &places {
-        Some(places) => places.within(address),
-        None => Some(Place::sketched(&operating, address)),
+    let claimed = Claimed::of(gathered, plant, clients.union(&servers).copied());
+    if let Some(plant) = plant {
+        claimed.of_known(&mut out, plant);
+    }
+    let place = |address: IpAddr| {
+        let mut place = match &places {
+            Some(places) => places.within(address)?,
+            None => Place::sketched(&operating, address),
+        };
+        if let Some(name) = claimed.name(address).filter(|_| place.is_new) {
+            place.asset.clone_from(name);
+        }
+        Some(place)
     };
     if talks.iter().any(|(_, talk)| talk.is_read()) {
         out.push_str(
@@ -83,7 +96,7 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
     } else if !talks.is_empty() || !frames.is_empty() {
         out.push_str("# Everything below WIDENS the existing plant: it is refused today.\n");
     }
-    assets(&mut out, clients.union(&servers), &place, seen);
+    assets(&mut out, clients.union(&servers), &place, (seen, &claimed));
     let writing = Writing {
         plant,
         days: learned.days.count(),
@@ -154,16 +167,17 @@ fn assets<'a>(
     out: &mut String,
     addresses: impl Iterator<Item = &'a IpAddr>,
     place: &dyn Fn(IpAddr) -> Option<Place>,
-    seen: &SeenMacs,
+    (seen, claimed): (&SeenMacs, &Claimed<'_>),
 ) {
     let mut lines = String::new();
     for address in addresses {
         match place(*address) {
             Some(place) if place.is_new => {
                 let (mac, doubt) = macs::of_new(seen, *address);
+                let (claims, by) = claimed.of_new(*address);
                 let _ = writeln!(
                     lines,
-                    "{doubt}  {}: {{ zone: {}, address: \"{address}\"{mac} }}",
+                    "{doubt}{by}  {}: {{ zone: {}, address: \"{address}\"{mac}{claims} }}",
                     place.asset, place.zone
                 );
             }

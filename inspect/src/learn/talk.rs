@@ -7,6 +7,7 @@ use std::time::Duration;
 use penstock_policy::protocol::Protocol;
 
 use super::attempts::Attempts;
+use super::claims::Claims;
 use super::days::Days;
 use super::entry::{EntryKey, EntrySeen, Lesson};
 pub use super::entry::{Failure, Standing};
@@ -24,6 +25,9 @@ use crate::replay::Occurrences;
 
 /// Tags and labels that are counted apart.
 const ENVELOPES_MAX: usize = 4_096;
+
+/// Machines in no zone whose addresses are kept.
+const STRANGERS_MAX: usize = 16;
 
 /// Who talks to whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,6 +83,25 @@ pub struct Talk {
     things: usize,
 }
 
+/// Machines that are in no zone.
+#[derive(Debug, Default)]
+pub struct Strangers {
+    /// Connections and conversations with them.
+    pub count: u64,
+    /// Some of their addresses.
+    pub machines: BTreeSet<IpAddr>,
+}
+
+impl Strangers {
+    /// One connection more.
+    pub(super) fn add(&mut self, machine: IpAddr) {
+        self.count += 1;
+        if self.machines.len() < STRANGERS_MAX {
+            self.machines.insert(machine);
+        }
+    }
+}
+
 /// Talks, within limits.
 #[derive(Debug, Default)]
 pub struct Learned {
@@ -90,6 +113,8 @@ pub struct Learned {
     pub unasked: u64,
     /// Connections and conversations that only grants of remote access permit: nothing is proposed for them.
     pub by_grant: u64,
+    /// Connections and conversations with machines that the plant has in no zone, so that no gateway is known to stand between.
+    pub strangers: Strangers,
     /// Packets read.
     pub packets: u64,
     /// Packets left aside, and why: nothing is proposed for what they carry.
@@ -106,6 +131,8 @@ pub struct Learned {
     pub remarks: Vec<String>,
     /// Which MAC addresses were seen behind which addresses.
     pub macs: SeenMacs,
+    /// What machines said of themselves, and name services of them.
+    pub claims: Claims,
     /// Frames other than IP that a bridged gateway could let pass.
     pub frames: SeenFrames,
     limits: TalkLimits,
@@ -170,6 +197,13 @@ impl Learned {
             at,
             (lesson, Standing::Failed(Failure::Malformed)),
         );
+    }
+
+    /// Takes what a packet claims, where what is not proposed is kept at all.
+    pub(super) fn claimed(&mut self, take: impl FnOnce(&mut Claims)) {
+        if self.limits.keeps_apart {
+            take(&mut self.claims);
+        }
     }
 
     /// Counts a packet that came with tags or labels.

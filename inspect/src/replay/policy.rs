@@ -209,8 +209,7 @@ impl Plans {
             }
         }
         if tracks.is_empty() {
-            let strange = [client, server].into_iter().find(|end| !self.knows(*end));
-            let gate = match strange {
+            let gate = match self.stranger(client, server) {
                 Some(end) => Gate::Stranger {
                     because: format!(
                         "{end} is on no side of a gateway: whether one stands in the way is not known; one that does refuses it \
@@ -226,6 +225,11 @@ impl Plans {
             });
         }
         tracks
+    }
+
+    /// Which of two ends lies on no side of any gateway.
+    pub(crate) fn stranger(&self, client: IpAddr, server: IpAddr) -> Option<IpAddr> {
+        [client, server].into_iter().find(|end| !self.knows(*end))
     }
 
     /// All of them, without any grant.

@@ -11,6 +11,7 @@ mod admission;
 mod answers;
 mod beyond_flows;
 mod captures;
+mod claimed;
 mod conversations;
 mod datagrams;
 mod fragments;

@@ -195,7 +195,7 @@ fn limit_of(key: &EntryKey, line: &EntrySeen, name: &str) -> Option<String> {
 }
 
 /// A YAML string in double quotes, whatever a client put into a topic.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

@@ -56,9 +56,13 @@ pub(crate) fn learn(out: &Output, args: &args::Learn) -> Result<Exit, Failure> {
         }
     })?;
     let mut learned = learner.finish();
+    // Its first sentence is followed by what would have been refused.
     let tried = trial.finish();
-    for words in &tried {
-        out.remark(words);
+    if let [head, refused @ ..] = tried.as_slice()
+        && !refused.is_empty()
+    {
+        out.remark(&format!("▲ {head}"));
+        refused.iter().for_each(|words| out.remark(words));
     }
     learned.remarks.extend(tried);
     let exit = propose(out, args, loaded.as_ref(), &learned, &cut)?;

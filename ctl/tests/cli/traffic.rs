@@ -437,3 +437,36 @@ fn a_proposal_without_an_approver_says_that_it_is_not_valid_yet() {
     let said = ends(folder.path(), 3, &["check", "learned.yaml"]);
     assert!(said.err.contains("`approvers` is missing"), "{}", said.err);
 }
+
+#[test]
+fn the_last_fifth_of_a_recording_is_tried_on_what_the_rest_proposes_or_the_proposal_says_why_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let learn = |names: &[&str]| {
+        let captures: Vec<String> = names.iter().map(|name| capture(name)).collect();
+        let captures = captures.iter().map(String::as_str);
+        let arguments: Vec<&str> = ["learn", "--approver", KEY].into_iter().chain(captures).collect();
+        ends(folder.path(), 0, &arguments)
+    };
+    let said = learn(&["modbus_test_data_part1.pcap", "modbus_test_data_part2.pcap"]);
+    let refused = "  192.168.66.235 to 166.161.16.230 tcp/502: function-125, read-coils";
+    assert!(said.err.lines().any(|line| line == refused), "{}", said.err);
+    assert!(said.out.contains(&format!("# {refused}\n")), "{}", said.out);
+
+    let said = learn(&["modbus_test_2.pcap"]);
+    let tried = "# Tried on the last fifth of the packets (980, ";
+    let line = said.out.lines().find(|line| line.starts_with(tried));
+    assert!(
+        line.is_some_and(|line| line.ends_with("nothing that worked would have been refused.")),
+        "{}",
+        said.out
+    );
+    assert_eq!(said.err, "");
+
+    let said = learn(&["modicon_test.pcap"]);
+    assert!(
+        said.out
+            .contains("# Not tried on a part that was held out: 0 s of recording are too short"),
+        "{}",
+        said.out
+    );
+}

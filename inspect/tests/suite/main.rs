@@ -43,4 +43,5 @@ mod subscriptions;
 mod talks;
 mod terms;
 mod topics;
+mod tshark;
 mod unseen;

@@ -43,8 +43,8 @@ use penstock_policy::verdict::Carried;
 use self::followed::FollowedConnection;
 use crate::capture::direction::{Declarations, NoDeclarations, Opening};
 use crate::capture::{
-    Conversation, Conversations, FlowKey, Flows, Fragments, Frame, Happening, Segment, SkipReason, Transport,
-    flows, link,
+    Conversation, Conversations, Envelope, FlowKey, Flows, Fragments, Frame, Happening, Segment, SkipReason,
+    Transport, flows, link,
 };
 use crate::connection;
 use crate::judge::Rules;
@@ -88,6 +88,7 @@ pub struct Learner<'p> {
     flows: Flows,
     conversations: Conversations,
     held_bytes_max: usize,
+    ignores_tags: bool,
     gathering: Gathering<'p>,
 }
 
@@ -115,6 +116,7 @@ impl<'p> Learner<'p> {
             flows: Flows::new(limits.flows),
             conversations: Conversations::default(),
             held_bytes_max: limits.held_bytes_max,
+            ignores_tags: false,
             gathering: Gathering {
                 plans,
                 limits: limits.connection,
@@ -124,6 +126,12 @@ impl<'p> Learner<'p> {
                 learned: Learned::within(limits.learned),
             },
         }
+    }
+
+    /// The same, where who recorded has added the tags: frames are learned without them.
+    pub fn ignoring_tags(mut self) -> Self {
+        self.ignores_tags = true;
+        self
     }
 
     /// Looks at a packet that will be taken later: it may tell who opened what stood before.
@@ -145,12 +153,12 @@ impl<'p> Learner<'p> {
         let mut fragments = std::mem::take(&mut self.fragments);
         match fragments.transport(frame) {
             Ok(Some(Transport::Tcp(segment))) => {
-                self.gathering.learned.came_in(segment.envelope);
+                self.came_in(segment.envelope);
                 self.gathering.learned.claimed(|claims| claims.segment(&segment));
                 self.segment(frame.at, &segment);
             }
             Ok(Some(Transport::Udp(datagram))) => {
-                self.gathering.learned.came_in(datagram.envelope);
+                self.came_in(datagram.envelope);
                 if claims::may_claim(datagram.source) {
                     self.gathering.learned.claimed(|claims| claims.datagram(frame));
                 }
@@ -165,16 +173,26 @@ impl<'p> Learner<'p> {
             Err(reason) => {
                 match reason {
                     SkipReason::NotIp(_) => {
-                        self.gathering.learned.frames.frame(frame);
+                        self.gathering.learned.frames.frame(frame, self.ignores_tags);
                         self.gathering.learned.claimed(|claims| claims.frame(frame));
                     }
                     SkipReason::Group => self.gathering.learned.claimed(|claims| claims.datagram(frame)),
                     _ => {}
                 }
-                self.gathering.learned.left_aside(reason);
+                self.gathering.learned.left_aside(match self.ignores_tags {
+                    true => reason.without_tags(),
+                    false => reason,
+                });
             }
         }
         self.fragments = fragments;
+    }
+
+    /// Counts the tags that a packet came with, unless they are the recorder's.
+    fn came_in(&mut self, envelope: Envelope) {
+        if !self.ignores_tags {
+            self.gathering.learned.came_in(envelope);
+        }
     }
 
     /// Takes a packet's TCP segment.

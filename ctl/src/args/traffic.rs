@@ -38,6 +38,9 @@ pub struct Learn {
     /// Further recordings.
     #[arg(value_name = "RECORDING", conflicts_with = "from_gateways")]
     pub recordings: Vec<PathBuf>,
+    /// Propose frames as if they came without their VLAN tags or other labels: for recordings whose mirror port adds them.
+    #[arg(long, conflicts_with = "from_gateways")]
+    pub ignore_tags: bool,
     /// From the audit trail: what gateways learned in observing zones, and counted by their verdicts.
     #[arg(long, conflicts_with = "pcap")]
     pub from_gateways: bool,

@@ -41,10 +41,14 @@ pub(crate) fn learn(out: &Output, args: &args::Learn) -> Result<Exit, Failure> {
         .map(|path| loading::load(path, out))
         .transpose()?;
     let plans = loaded.as_ref().map(plans).transpose()?;
-    let mut learner = Learner::new(plans.as_ref());
+    let learner = || match args.ignore_tags {
+        true => Learner::new(plans.as_ref()).ignoring_tags(),
+        false => Learner::new(plans.as_ref()),
+    };
     let recordings = [args.pcap.as_slice(), &args.recordings].concat();
     let made = OnceCell::new();
-    let mut trial = Trial::new(loaded.as_ref(), plans.as_ref(), &made);
+    let mut trial = Trial::new(loaded.as_ref(), learner(), &made);
+    let mut learner = learner();
     let cut = read(&recordings, |pass, frame| match pass {
         Pass::Survey => {
             learner.survey(frame);

@@ -41,9 +41,11 @@ pub struct SeenFrames {
 }
 
 impl SeenFrames {
-    /// Takes a frame that carries neither IP nor ARP. What no gateway could permit is counted elsewhere.
-    pub(super) fn frame(&mut self, frame: &Frame<'_>) {
-        let Some(bridged) = BridgedFrame::of(frame, false).filter(|bridged| !bridged.is_link_local()) else {
+    /// Takes a frame that carries neither IP nor ARP; `ignores_tags`: who recorded it has added its tags. What no gateway could permit is
+    /// counted elsewhere.
+    pub(super) fn frame(&mut self, frame: &Frame<'_>, ignores_tags: bool) {
+        let Some(bridged) = BridgedFrame::of(frame, ignores_tags).filter(|bridged| !bridged.is_link_local())
+        else {
             return;
         };
         let (Some(ether_type), Some(vlan)) = (bridged.permittable(), bridged.seen.vlan) else {

@@ -36,13 +36,15 @@ const VIRTUAL: [(&[u8], &str); 6] = [
 pub struct SeenMacs {
     by_address: BTreeMap<IpAddr, BTreeSet<Mac>>,
     by_mac: BTreeMap<Mac, BTreeSet<IpAddr>>,
+    /// In which VLANs, of those that were seen in a tagged frame.
+    by_vlan: BTreeMap<IpAddr, BTreeSet<u16>>,
 }
 
 /// Why a MAC address that was seen is not proposed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MacDoubt {
-    /// Behind the same address more than one was seen.
-    Several(Vec<Mac>),
+    /// Behind the same address more than one was seen, perhaps in several VLANs.
+    Several(Vec<Mac>, Vec<u16>),
     /// It was seen behind another address, too, which is none of the same machine's.
     Shared(Mac, IpAddr),
     /// It belongs to a redundant pair, by this protocol.
@@ -54,12 +56,21 @@ pub enum MacDoubt {
 impl fmt::Display for MacDoubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Several(macs) => {
+            Self::Several(macs, vlans) => {
                 let macs: Vec<String> = macs.iter().map(Mac::to_string).collect();
+                let macs = macs.join(" and ");
+                if vlans.len() < 2 {
+                    return write!(
+                        f,
+                        "{macs} were seen: a redundant pair, or two machines with one address"
+                    );
+                }
+                let vlans: Vec<String> = vlans.iter().map(u16::to_string).collect();
                 write!(
                     f,
-                    "{} were seen: a redundant pair, or two machines with one address",
-                    macs.join(" and ")
+                    "{macs} were seen, in VLANs {}: equal addresses may be two machines there, and what both do is proposed as one's; record \
+                     each VLAN by itself",
+                    vlans.join(" and ")
                 )
             }
             Self::Shared(mac, other) => {
@@ -108,6 +119,16 @@ impl SeenMacs {
             && let Some((address, mac)) = sighting(frame.bytes)
         {
             self.add(address, mac);
+            // The outer tag is the provider's, where there are two: it tells machines apart as well.
+            if let Some([_, _, high, low]) = array::<4>(frame.bytes, 12).filter(|tag| is_tag(tag))
+                && (self.by_vlan.len() < ADDRESSES_MAX || self.by_vlan.contains_key(&address))
+            {
+                let vlans = self.by_vlan.entry(address).or_default();
+                let vlan = u16::from_be_bytes([high & 0x0f, low]);
+                if vlan > 0 && vlans.len() < EACH_MAX {
+                    vlans.insert(vlan);
+                }
+            }
         }
     }
 
@@ -126,7 +147,16 @@ impl SeenMacs {
             .collect();
         let mac = *macs.first()?;
         if macs.len() > 1 {
-            return Some(Err(MacDoubt::Several(macs.into_iter().collect())));
+            let vlans: BTreeSet<u16> = own
+                .iter()
+                .filter_map(|address| self.by_vlan.get(address))
+                .flatten()
+                .copied()
+                .collect();
+            return Some(Err(MacDoubt::Several(
+                macs.into_iter().collect(),
+                vlans.into_iter().collect(),
+            )));
         }
         let of_family = |other: &&IpAddr| own.iter().any(|one| one.is_ipv4() == other.is_ipv4());
         let mut others = self.by_mac.get(&mac).into_iter().flatten().filter(of_family);
@@ -150,7 +180,7 @@ pub fn sighting(frame: &[u8]) -> Option<(IpAddr, Mac)> {
     let mut at = 12;
     let mut kind = array::<2>(frame, at)?;
     for _ in 0..2 {
-        if matches!(kind, [0x81, 0x00] | [0x88, 0xa8]) {
+        if is_tag(&kind) {
             at += 4;
             kind = array(frame, at)?;
         }
@@ -170,6 +200,11 @@ pub fn sighting(frame: &[u8]) -> Option<(IpAddr, Mac)> {
         _ => return None,
     };
     (is_single && can_be_an_assets(address)).then_some((address, mac))
+}
+
+/// Whether these bytes begin with the type of a VLAN's tag.
+fn is_tag(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x81, 0x00, ..] | [0x88, 0xa8, ..])
 }
 
 fn can_be_an_assets(address: IpAddr) -> bool {
@@ -219,9 +254,13 @@ mod tests {
     fn seen(frames: &[Vec<u8>]) -> SeenMacs {
         let mut seen = SeenMacs::default();
         for bytes in frames {
-            if let Some((address, mac)) = sighting(bytes) {
-                seen.add(address, mac);
-            }
+            seen.frame(&Frame {
+                number: 1,
+                link_type: ETHERNET,
+                at: std::time::Duration::ZERO,
+                bytes,
+                wire_bytes: bytes.len(),
+            });
         }
         seen
     }
@@ -280,8 +319,27 @@ mod tests {
         let pair = seen(&[arp(PLC, PLC, [10, 0, 0, 7]), arp(ROUTER, ROUTER, [10, 0, 0, 7])]);
         assert!(matches!(
             of(&pair, &["10.0.0.7"]),
-            Some(Err(MacDoubt::Several(_)))
+            Some(Err(MacDoubt::Several(..)))
         ));
+    }
+
+    #[test]
+    fn equal_addresses_in_two_vlans_are_said_to_be_two_machines() {
+        let address = [10, 0, 0, 1];
+        let tagged = |vlan: u8, sender: [u8; 6]| {
+            let frame = ip(sender, 64, address);
+            [&frame[..12], &[0x81, 0, 0x20, vlan], &frame[12..]].concat()
+        };
+        let other = [0x00, 0x0e, 0x8c, 0, 0, 9];
+        let doubt = of(&seen(&[tagged(10, PLC), tagged(20, other)]), &["10.0.0.1"]);
+        let words = doubt.unwrap().unwrap_err().to_string();
+        assert!(
+            words.contains("in VLANs 10 and 20: equal addresses may be two machines"),
+            "{words}"
+        );
+        // One machine in a VLAN and, as a mirror port shows it, without its tag.
+        let same = of(&seen(&[tagged(10, PLC), ip(PLC, 64, address)]), &["10.0.0.1"]);
+        assert_eq!(same, Some(Ok(Mac(PLC))));
     }
 
     #[test]

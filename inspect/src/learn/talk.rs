@@ -119,10 +119,14 @@ pub struct Learned {
     pub packets: u64,
     /// Packets left aside, and why: nothing is proposed for what they carry.
     pub skipped: BTreeMap<SkipReason, u64>,
+    /// Those of further kinds than are counted apart.
+    pub further_kinds: u64,
     /// Connections on which nothing was said: nothing is proposed for them.
     pub attempts: BTreeMap<Ends, Attempts>,
     /// Packets that came with tags or labels, by these: what they carry is proposed as if it came without.
     pub enveloped: BTreeMap<Envelope, u64>,
+    /// Those with further ones than are counted apart.
+    pub further_enveloped: u64,
     /// Days on which anything was seen.
     pub days: Days,
     /// What found no place in [`Learned::talks`], or whose connection was not followed.
@@ -152,7 +156,7 @@ impl Learned {
     /// Packets that could not be read, or were not followed.
     pub fn unread_packets(&self) -> u64 {
         let unread = self.skipped.iter().filter(|(reason, _)| reason.is_unread());
-        unread.map(|(_, count)| count).sum::<u64>() + self.left_out
+        unread.map(|(_, count)| count).sum::<u64>() + self.left_out + self.further_kinds
     }
 
     /// The talk of these ends, begun if need be; `None` if there is no place for one more.
@@ -208,21 +212,23 @@ impl Learned {
 
     /// Counts a packet that came with tags or labels.
     pub(super) fn came_in(&mut self, envelope: Envelope) {
-        if !envelope.is_plain()
-            && (self.enveloped.len() < ENVELOPES_MAX || self.enveloped.contains_key(&envelope))
-        {
+        if envelope.is_plain() {
+        } else if self.enveloped.len() < ENVELOPES_MAX || self.enveloped.contains_key(&envelope) {
             *self.enveloped.entry(envelope).or_default() += 1;
+        } else {
+            self.further_enveloped += 1;
         }
     }
 
-    /// Counts a packet that is left aside; where there are too many kinds, by its kind without tags, or only as one more.
+    /// Counts a packet that is left aside; where there are too many kinds, by its kind without tags, or as one of a further
+    /// kind.
     pub(super) fn left_aside(&mut self, reason: SkipReason) {
         let plain = reason.without_tags();
         let has_room =
             |kind: &SkipReason| self.skipped.len() < ENVELOPES_MAX || self.skipped.contains_key(kind);
         match [reason, plain].into_iter().find(has_room) {
             Some(kind) => *self.skipped.entry(kind).or_default() += 1,
-            None => self.left_out += 1,
+            None => self.further_kinds += 1,
         }
     }
 

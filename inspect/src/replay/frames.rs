@@ -13,9 +13,9 @@ use std::net::IpAddr;
 
 use penstock_policy::plan::{Plan, PlanInterface};
 use penstock_policy::terms::{FrameSeen, GatewayMode};
+use penstock_policy::verdict::{FrameVerdict, decide_frame};
 
 use super::Plans;
-use super::policy::OtherFrames;
 use crate::capture::{BridgedFrame, Frame, NotIp, SkipReason};
 use crate::learn::macs::SeenMacs;
 
@@ -256,24 +256,29 @@ fn undecided(plan: &Plan, seen: Option<&FrameSeen>, by: &mut Permits) -> Fate {
     either(plan.interfaces.iter().map(|side| to_all(plan, &[side], seen, by)))
 }
 
-/// What becomes of a frame from one side to another.
+/// A frame of which too little is known for a rule to permit it.
+const OF_NO_RULE: FrameSeen = FrameSeen {
+    destination: [0; 6],
+    vlan: None,
+    ether_type: 0,
+    appid: None,
+};
+
+/// What becomes of a frame from one side to another, as the oracle says.
 fn crossing(
     plan: &Plan,
     (from, to): (&PlanInterface, &PlanInterface),
     seen: Option<&FrameSeen>,
     by: &mut Permits,
 ) -> Fate {
-    let others = OtherFrames::between(plan, from, to);
-    if others != OtherFrames::Unjudged
-        && let Some(rule) = seen.and_then(|seen| plan.frame_rule(&from.name, &to.name, seen))
-    {
-        by.insert(format!("{}/{}", rule.conduit, rule.flow));
-        return Fate::Permitted;
-    }
-    match others {
-        OtherFrames::Unjudged => Fate::Stays,
-        OtherFrames::Observed => Fate::Observed,
-        OtherFrames::Routed | OtherFrames::Dropped => Fate::Dropped,
+    match decide_frame(plan, [&from.name, &to.name], seen.unwrap_or(&OF_NO_RULE)) {
+        FrameVerdict::Permitted(rule) => {
+            by.insert(format!("{}/{}", rule.conduit, rule.flow));
+            Fate::Permitted
+        }
+        FrameVerdict::SameZone | FrameVerdict::NotGuarded => Fate::Stays,
+        FrameVerdict::Observed => Fate::Observed,
+        FrameVerdict::Refused | FrameVerdict::Routed => Fate::Dropped,
     }
 }
 

@@ -241,3 +241,27 @@ fn a_proposal_says_at_its_head_what_no_flow_can_permit_and_what_came_tagged() {
     );
     load(&[&text]);
 }
+
+#[test]
+fn packets_of_more_kinds_than_are_counted_apart_are_said_to_be_just_that() {
+    let mut recording = Recording::default();
+    for kind in 0x9100..0x9100 + 4_100_u16 {
+        recording.frame(from_hmi([2; 6], (kind + 0x1000).to_be_bytes()));
+    }
+    let text = document::write(&learned(&recording.pcap(), None), None, Some(KEY), &clock);
+    let line =
+        "# Packets left aside: 4, of further kinds than are counted apart: what they are, nothing here says.";
+    assert!(text.lines().any(|found| found == line), "{text}");
+    assert!(!text.contains("further connections"), "{text}");
+}
+
+#[test]
+fn a_tunnel_over_udp_is_proposed_with_what_that_permits() {
+    let mut recording = polling();
+    recording.frame(packet("10.1.0.5:50000", "10.2.0.9:4789", &[8; 40]));
+    let text = document::write(&learned(&recording.pcap(), None), None, Some(KEY), &clock);
+    assert!(
+        text.contains("# A tunnel (VXLAN): what is inside is not read, and this permits all of it."),
+        "{text}"
+    );
+}

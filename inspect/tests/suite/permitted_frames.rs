@@ -1,12 +1,12 @@
 //! Frames other than IP: replay says what a plant permits of them, and learning proposes the rest.
 
 use penstock_inspect::capture::Frames;
-use penstock_inspect::learn::document;
+use penstock_inspect::learn::{Learner, document};
 use penstock_inspect::replay::{Replay, Report};
 
 use crate::beyond_flows::{from_hmi, plant, polling};
 use crate::learn_cases::learned;
-use crate::offline::{clock, load, plans};
+use crate::offline::{KEY, clock, load, plans};
 use crate::recording::Recording;
 
 const HMI: [u8; 6] = [2; 6];
@@ -205,5 +205,30 @@ fn names_of_proposed_frames_are_short_and_distinct_however_long_the_zones_are_an
         proposal.matches("# NOT LIMITED by to_mac").count(),
         2,
         "{proposal}"
+    );
+}
+
+#[test]
+fn frames_are_proposed_without_the_tags_that_only_the_recorder_added_if_that_is_said() {
+    let bytes = cell().pcap();
+    let learned = |learner: Learner<'_>| {
+        let mut learner = learner;
+        Frames::open(&bytes)
+            .unwrap()
+            .flatten()
+            .for_each(|frame| learner.frame(&frame));
+        document::write(&learner.finish(), None, Some(KEY), &clock)
+    };
+    assert!(learned(Learner::new(None)).contains("        vlan: 10 # if only the recording has this tag"));
+    let text = learned(Learner::new(None).ignoring_tags());
+    assert!(!text.contains("vlan"), "{text}");
+    assert!(!text.contains("tagged"), "{text}");
+    assert!(text.contains("      goose-from-control:\n"), "{text}");
+    let before = replayed(&cell(), &[&text.replace("observe", "enforce")]);
+    assert_eq!(
+        before.refused.values().sum::<u64>(),
+        5,
+        "those in a VLAN, {:?}",
+        before.refused
     );
 }

@@ -37,10 +37,10 @@ pub(super) struct Trial<'t> {
 }
 
 impl<'t> Trial<'t> {
-    /// Nothing was counted yet; `plans` are those of the plant that the proposal is to stand beside, and `made` takes those of the trial.
+    /// Nothing was counted yet; `rest` learns from the rest as from all, and `made` takes those of the trial.
     pub(super) fn new(
         loaded: Option<&'t LoadedPlant>,
-        plans: Option<&'t Plans>,
+        rest: Learner<'t>,
         made: &'t OnceCell<Result<Plans, String>>,
     ) -> Self {
         Self {
@@ -51,7 +51,7 @@ impl<'t> Trial<'t> {
             last: Duration::ZERO,
             taken: 0,
             began: None,
-            rest: Some(Learner::new(plans)),
+            rest: Some(rest),
             held: None,
         }
     }

@@ -108,6 +108,10 @@ fn doubts(out: &mut String, ends: &Ends, talk: &Talk, readable: bool, writing: &
         );
         say(weight::MIDWAY, &words);
     }
+    if let Some(tunnel) = tunnel(ends) {
+        let words = format!("A tunnel ({tunnel}): what is inside is not read, and this permits all of it.");
+        say(weight::UNREAD, &words);
+    }
     if talk.answered == Some(0) {
         say(
             weight::UNCONFIRMED,
@@ -173,4 +177,22 @@ fn doubts(out: &mut String, ends: &Ends, talk: &Talk, readable: bool, writing: &
         say(weight::UNREAD, &words);
     }
     doubt
+}
+
+/// Tunnels over UDP, by the port that IANA gave them.
+const TUNNELS: [(u16, &str); 6] = [
+    (1701, "L2TP"),
+    (2152, "GTP"),
+    (4500, "IPsec"),
+    (4789, "VXLAN"),
+    (6081, "Geneve"),
+    (51_820, "WireGuard"),
+];
+
+/// Which tunnel a conversation is.
+fn tunnel(ends: &Ends) -> Option<&'static str> {
+    let known = TUNNELS.iter().find(|(port, _)| *port == ends.server.port());
+    known
+        .filter(|_| ends.carrier == PortCarrier::Udp)
+        .map(|(_, name)| *name)
 }

@@ -209,7 +209,7 @@ impl Kind {
         if vlan != 0 {
             let _ = writeln!(
                 out,
-                "        vlan: {vlan} # if only the recording has this tag (some mirror ports add one): take this line out"
+                "        vlan: {vlan} # if only the recording has this tag (some mirror ports add one), learn with `--ignore-tags`"
             );
         }
         let groups = self.groups.as_ref();

@@ -59,6 +59,13 @@ pub(super) fn write(out: &mut String, learned: &Learned, beside: bool) {
     {
         let _ = writeln!(out, "# Packets left aside: {count}, {reason}.");
     }
+    if learned.further_kinds > 0 {
+        let _ = writeln!(
+            out,
+            "# Packets left aside: {}, of further kinds than are counted apart: what they are, nothing here says.",
+            learned.further_kinds
+        );
+    }
     for remark in &learned.remarks {
         let _ = writeln!(
             out,
@@ -96,6 +103,13 @@ fn traffic_beyond_flows(out: &mut String, learned: &Learned) {
             out,
             "#   {}: {envelope}",
             share(*count, learned.packets, "packets")
+        );
+    }
+    if learned.further_enveloped > 0 {
+        let further = share(learned.further_enveloped, learned.packets, "packets");
+        let _ = writeln!(
+            out,
+            "#   {further}: further tags and labels than are counted apart"
         );
     }
 }

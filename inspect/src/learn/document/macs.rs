@@ -33,7 +33,7 @@ pub(super) fn of_known(out: &mut String, seen: &SeenMacs, plant: &Plant) {
             }
             (Some(declared), Some(Err(doubt))) => match &doubt {
                 // What is declared may be local, virtual or shared: somebody said so.
-                crate::learn::macs::MacDoubt::Several(_) => {
+                crate::learn::macs::MacDoubt::Several(..) => {
                     writeln!(other, "#   {id}: declared {declared}; {doubt}")
                 }
                 _ => Ok(()),

@@ -1,4 +1,5 @@
-//! `init`: a small commented plant document to start from, with the keys of its first approvers, which git is told to ignore.
+//! `init`: a small commented plant document to start from, with the keys of its first approvers, which git is told to ignore, and the schema
+//! by which editors complete and check it.
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,8 @@ const STARTER: &str = include_str!("starter.yaml");
 const THRESHOLD: usize = 2;
 /// What is secret, and lies about where people work.
 const IGNORED: [&str; 2] = ["*.key", "*.token"];
+/// The schema beside the document, which names it in its first line.
+const SCHEMA_FILE: &str = "plant.schema.json";
 /// Largest `.gitignore` that is added to, bytes.
 const IGNORE_BYTES_MAX: u64 = 1 << 20;
 
@@ -35,6 +38,8 @@ pub struct Started {
     pub threshold: usize,
     /// The file that keeps keys and tokens out of version control.
     pub ignore_file: String,
+    /// The schema by which editors complete and check the document.
+    pub schema_file: String,
 }
 
 /// An approver's key that was made.
@@ -69,6 +74,10 @@ impl Report for Started {
         page.line(format!(
             "{done} {ignore}: keeps keys and tokens out of version control ({})",
             IGNORED.join(", ")
+        ));
+        let schema = page.paint(Tone::Name, &self.schema_file);
+        page.line(format!(
+            "{done} {schema}: by which an editor with the YAML language server completes and checks the document"
         ));
         if self.threshold < THRESHOLD {
             let warn = page.paint(Tone::Warn, "▲");
@@ -144,14 +153,26 @@ pub(crate) fn init(out: &Output, args: &args::Init) -> Result<Exit, Failure> {
         .replace("{threshold}", &threshold.to_string())
         .replace("{people}", &people.join("\n"));
     files::create(&document, text.as_bytes(), Mode::Shared)?;
+    let schema_file = args.dir.join(SCHEMA_FILE);
+    files::replace(&schema_file, schema().as_bytes(), Mode::Shared)?;
     out.show(&Started {
         plant: plant.to_string(),
         document: document.display().to_string(),
         approvers: made,
         threshold,
         ignore_file: ignore_file.display().to_string(),
+        schema_file: schema_file.display().to_string(),
     })?;
     Ok(Exit::Done)
+}
+
+/// That of one file of a plant, which need not have all sections: so it has no false errors when the document becomes a folder.
+fn schema() -> String {
+    let mut schema = penstock_policy::schema::json_schema();
+    if let Some(object) = schema.as_object_mut() {
+        object.remove("required");
+    }
+    format!("{}\n", serde_json::to_string_pretty(&schema).unwrap_or_default())
 }
 
 /// Makes `.gitignore`, or adds to the one that is there what it does not say yet.

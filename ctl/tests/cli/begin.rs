@@ -11,6 +11,10 @@ fn what_init_writes_passes_a_strict_check_and_is_never_written_over() {
     assert_eq!(started["plant"], "my-works");
     ends(folder.path(), 0, &["check", "--strict", "My Works"]);
     let document = std::fs::read_to_string(folder.path().join("My Works/plant.yaml")).unwrap();
+    // Editors find the schema by the first line.
+    assert!(document.starts_with("# yaml-language-server: $schema=plant.schema.json\n"));
+    let schema = std::fs::read_to_string(folder.path().join("My Works/plant.schema.json")).unwrap();
+    assert_eq!(schema, ends(folder.path(), 0, &["schema", "--part"]).out);
     for approver in ["approver-1", "approver-2"] {
         let shown = ends(
             folder.path(),
@@ -48,7 +52,14 @@ fn a_new_plant_needs_two_signatures_and_git_does_not_see_its_keys() {
     std::fs::write(folder.path().join("My Works/gw-1.token"), "secret").unwrap();
     let seen = git(&["status", "--porcelain", "--untracked-files=all", "-z"]);
     let seen: Vec<_> = seen.split_terminator('\0').map(|line| &line[3..]).collect();
-    assert_eq!(seen, ["My Works/.gitignore", "My Works/plant.yaml"]);
+    assert_eq!(
+        seen,
+        [
+            "My Works/.gitignore",
+            "My Works/plant.schema.json",
+            "My Works/plant.yaml"
+        ]
+    );
     // What it prints to go on with can be pasted as it is.
     let next: Vec<_> = said
         .out

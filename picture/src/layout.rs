@@ -115,8 +115,6 @@ pub(super) struct Wire {
     pub(super) half: Half,
     /// Corners from the card to the box, each segment horizontal or vertical.
     pub(super) points: Vec<(f64, f64)>,
-    /// The trunk that it shares with others, if it runs beside the rows.
-    pub(super) trunk: Option<usize>,
 }
 
 /// Places of nodes and wires; the origin is the upper left corner of the first row.

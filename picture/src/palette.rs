@@ -19,10 +19,10 @@ const KINDS: [(&str, &str, &str, &str, &str); 10] = [
     ("k-site", "#3b4f6b", "#f0f4f9", "#a4bad8", "#182230"),
 ];
 
-/// Light and dark: what needs attention, and its ground.
-const WARN: [&str; 4] = ["#9a5b00", "#fff3dc", "#f0b35c", "#35270f"];
+/// Light and dark: what needs attention.
+const WARN: [&str; 2] = ["#9a5b00", "#f0b35c"];
 /// The same for what is an error.
-const ALARM: [&str; 4] = ["#b42318", "#fdecea", "#f58d80", "#3a1a17"];
+const ALARM: [&str; 2] = ["#b42318", "#f58d80"];
 
 /// The whole style sheet.
 pub(super) fn style() -> String {
@@ -90,18 +90,13 @@ fn scheme(css: &mut String, dark: bool) {
         );
     }
     // Last, so that it goes before what a kind says.
-    let [light, light_ground, night, night_ground] = WARN;
-    let (ink, ground) = (pick(light, night), pick(light_ground, night_ground));
+    let ink = pick(WARN[0], WARN[1]);
     let _ = writeln!(
         css,
-        ".warn-line,.observe .frame{{stroke:{ink}}}.warn-text,.lintel.warn-fill{{fill:{ink}}}.warn-ground{{fill:{ground}}}"
+        ".warn-line,.observe .frame{{stroke:{ink}}}.warn-text,.lintel.warn-fill{{fill:{ink}}}"
     );
-    let [light, light_ground, night, night_ground] = ALARM;
-    let (ink, ground) = (pick(light, night), pick(light_ground, night_ground));
-    let _ = writeln!(
-        css,
-        ".alarm-line{{stroke:{ink}}}.alarm-text,.lintel.alarm-fill{{fill:{ink}}}.alarm-ground{{fill:{ground}}}"
-    );
+    let ink = pick(ALARM[0], ALARM[1]);
+    let _ = writeln!(css, ".alarm-line{{stroke:{ink}}}.alarm-text{{fill:{ink}}}");
 }
 
 #[cfg(test)]
@@ -154,6 +149,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(abnormal, 12);
+        assert_eq!(abnormal, 8);
     }
 }

@@ -12,6 +12,8 @@ use super::shape::{Align, Area, Block, Line, Shape};
 use super::text::{self, Face};
 use super::{marks, notice};
 
+/// Zones that a tooltip names of those beside one: all of them would be as much text as there are pairs of zones.
+const NEIGHBOURS_NAMED: usize = 6;
 /// Most assets drawn one by one; the rest are counted by role.
 const ASSETS_MAX: usize = 16;
 const CHIP_W: f64 = 176.0;
@@ -285,7 +287,7 @@ fn tooltip(id: &ZoneId, zone: &Zone, beside: &Neighbours, assets: usize, notices
         Enforcement::Enforce => "Enforced",
         Enforcement::Observe => "Observed only",
     };
-    let undeclared = beside.undeclared(zone.enforcement);
+    let undeclared = beside.undeclared_naming(zone.enforcement, NEIGHBOURS_NAMED);
     words.push_str(&format!(". {mode}: {undeclared}."));
     words
 }

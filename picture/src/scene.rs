@@ -6,6 +6,7 @@ use penstock_policy::ids::{Digest, GatewayId, ZoneId};
 use penstock_policy::model::{FlowEnd, Plant};
 use penstock_policy::neighbours::{Neighbours, neighbours};
 use penstock_policy::plan::Plan;
+use penstock_policy::terms::Enforcement;
 
 use super::facts::{Facts, Notice, count};
 use super::layout::{self, Half, Node, PORT_GAP, PORT_MARGIN, Places, Rows, Wire};
@@ -393,28 +394,44 @@ fn description(facts: &Facts<'_>, sheet: &Sheet<'_>) -> String {
     let mut words: Vec<String> = sheet.shows.iter().map(|shows| format!("{shows}.")).collect();
     for boxed in &sheet.boxes {
         match boxed {
-            Boxed::Room(id, zone) => words.push(format!(
-                "Zone {id} ({}, {}, {}).",
-                room::kind_words(zone.kind),
-                room::sl_words(zone.sl_target.as_ref()),
-                count(facts.assets_of(id).len(), "asset")
-            )),
-            Boxed::Cluster(cluster) => words.push(format!("{}.", called(cluster))),
+            Boxed::Room(id, zone) => {
+                let observes = zone.enforcement == Enforcement::Observe;
+                words.push(format!(
+                    "Zone {id} ({}, {}, {}){}.",
+                    room::kind_words(zone.kind),
+                    room::sl_words(zone.sl_target.as_ref()),
+                    count(facts.assets_of(id).len(), "asset"),
+                    behind(notice::in_short(observes, facts.of_zone(id)))
+                ));
+            }
+            Boxed::Cluster(cluster) => words.push(format!("{}.", called(facts, cluster))),
             Boxed::List(clusters, _) => {
-                let all: Vec<String> = clusters.iter().map(called).collect();
+                let all: Vec<String> = clusters.iter().map(|cluster| called(facts, cluster)).collect();
                 words.push(format!("A list: {}.", all.join("; ")));
             }
         }
     }
     for gate in &sheet.gates {
         words.push(card::in_words(&gate.conduits));
+        let observed = gate
+            .conduits
+            .iter()
+            .any(|(_, conduit)| conduit.enforced_by.is_gateways() && facts.plant.only_observes(conduit));
+        let notices: Vec<Notice> = gate
+            .conduits
+            .iter()
+            .flat_map(|(id, _)| facts.of_conduit(id).iter().cloned().chain(facts.unguarded(id)))
+            .collect();
+        words.extend(notice::in_short(observed, &notices).map(|said| format!("It {said}.")));
     }
+    let gateways = at_gateways(facts, sheet);
+    words.extend(notice::in_short(false, &gateways).map(|said| format!("Gateways: {said}.")));
     words.extend(sheet.left_out.iter().cloned());
     words.join(" ")
 }
 
 /// `Site ps-001`, `98 equal sites, the first is ps-001`.
-fn called(cluster: &Cluster<'_>) -> String {
+fn called(facts: &Facts<'_>, cluster: &Cluster<'_>) -> String {
     let Some(first) = cluster.first() else {
         return String::new();
     };
@@ -422,8 +439,17 @@ fn called(cluster: &Cluster<'_>) -> String {
         UnitName::Site(_) => ("Site", "sites"),
         UnitName::Zone(_) => ("Zone", "zones"),
     };
+    let remark = behind(unit::remark(facts, cluster));
     match cluster.units.len() {
-        1 => format!("{one} {}", first.name.as_str()),
-        times => format!("{times} equal {many}, the first is {}", first.name.as_str()),
+        1 => format!("{one} {}{remark}", first.name.as_str()),
+        times => format!(
+            "{times} equal {many}, the first is {}{remark}",
+            first.name.as_str()
+        ),
     }
+}
+
+/// What stands behind a name, if anything.
+fn behind(remark: Option<String>) -> String {
+    remark.map_or_else(String::new, |remark| format!(", {remark}"))
 }

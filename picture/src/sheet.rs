@@ -231,11 +231,12 @@ fn overview<'a>(facts: &Facts<'a>) -> Choice<'a> {
             " `penstock graph --site NAME` draws one site, `--zone NAME` one zone with its neighbours, `--all` everything."
         }
     });
+    let without = without_zones(facts, None).filter(|_| sites > 0);
     Choice {
         units,
         conduits: plant.conduits.iter().collect(),
         shows: Some(shows),
-        left_out: vec![left_out],
+        left_out: std::iter::once(left_out).chain(without).collect(),
         ..Choice::default()
     }
 }
@@ -360,7 +361,25 @@ fn one_site<'a>(facts: &Facts<'a>, site: &SiteId) -> Choice<'a> {
         .collect();
     let conduits = plant.conduits.len() - choice.conduits.len();
     choice.left_out.extend(not_drawn(&hidden, "site", conduits));
+    choice.left_out.extend(without_zones(facts, Some(site)));
     choice
+}
+
+/// "2 sites have no zone of their own (a, b)." Such a site has no card.
+fn without_zones(facts: &Facts<'_>, but: Option<&SiteId>) -> Option<String> {
+    let with: BTreeSet<&SiteId> = facts.site_of.values().copied().collect();
+    let sites = facts.plant.sites.keys();
+    let without: Vec<&SiteId> = sites
+        .filter(|site| !with.contains(site) && Some(*site) != but)
+        .collect();
+    let names = some_names(without.iter().map(ToString::to_string), NAMED);
+    match without.len() {
+        0 => None,
+        1 => Some(format!("One site has no zone of its own, and no card ({names}).")),
+        more => Some(format!(
+            "{more} sites have no zone of their own, and no card ({names})."
+        )),
+    }
 }
 
 fn one_zone<'a>(facts: &Facts<'a>, zone: &ZoneId) -> Choice<'a> {
@@ -403,19 +422,22 @@ fn one_zone<'a>(facts: &Facts<'a>, zone: &ZoneId) -> Choice<'a> {
     choice
 }
 
-/// "Not drawn: 3 zones that no conduit joins with it (a, b, c), and 7 conduits elsewhere."
+/// "Not drawn: 3 zones that no conduit joins with it (a, b, c), and 7 conduits that neither begin nor end in it."
 fn not_drawn<T: ToString>(hidden: &[T], noun: &str, conduits: usize) -> Option<String> {
     let names = some_names(hidden.iter().map(ToString::to_string), NAMED);
     let hidden = count(hidden.len(), noun);
-    let elsewhere = count(conduits, "conduit");
+    let elsewhere = match conduits {
+        1 => "1 conduit that neither begins nor ends in it".to_owned(),
+        more => format!("{more} conduits that neither begin nor end in it"),
+    };
     match (names.is_empty(), conduits) {
         (true, 0) => None,
-        (true, _) => Some(format!("Not drawn: {elsewhere} elsewhere.")),
+        (true, _) => Some(format!("Not drawn one by one: {elsewhere}.")),
         (false, 0) => Some(format!(
             "Not drawn: {hidden} that no conduit joins with it ({names})."
         )),
         (false, _) => Some(format!(
-            "Not drawn: {hidden} that no conduit joins with it ({names}), and {elsewhere} elsewhere."
+            "Not drawn: {hidden} that no conduit joins with it ({names}), and {elsewhere}."
         )),
     }
 }

@@ -253,10 +253,10 @@ fn assert_scene_sound(scene: &Scene) {
     assert_wires_apart(scene, &view, &boxes);
 }
 
-/// Whose it is (gate and trunk), whether it is vertical, the line that it runs on, from, to.
-type Segment = ((usize, Option<usize>), bool, f64, f64, f64);
+/// Whose it is (gate, and where it meets its box), whether it is vertical, the line that it runs on, from, to.
+type Segment = ((usize, (f64, f64)), bool, f64, f64, f64);
 
-/// No wire crosses a box, leaves the picture, or runs upon one that does not share its trunk.
+/// No wire crosses a box, leaves the picture, or runs upon one that does not share its trunk, and so meets the box at the same place.
 fn assert_wires_apart(scene: &Scene, view: &Area, boxes: &[Area]) {
     let mut segments: Vec<Segment> = Vec::new();
     for (wire, _) in &scene.wires {
@@ -274,7 +274,7 @@ fn assert_wires_apart(scene: &Scene, view: &Area, boxes: &[Area]) {
                     wire.gate
                 );
             }
-            let who = (wire.gate, wire.trunk);
+            let who = (wire.gate, *wire.points.last().unwrap());
             if x1 == x2 {
                 segments.push((who, true, x1, run.y, run.y + run.h));
             } else {
@@ -285,7 +285,7 @@ fn assert_wires_apart(scene: &Scene, view: &Area, boxes: &[Area]) {
     for (at, a) in segments.iter().enumerate() {
         for b in &segments[at + 1..] {
             let upon = a.1 == b.1 && (a.2 - b.2).abs() < 1.0 && a.3 < b.4 - 0.1 && b.3 < a.4 - 0.1;
-            let one = a.0.0 == b.0.0 || (a.0.1.is_some() && a.0.1 == b.0.1);
+            let one = a.0.0 == b.0.0 || a.0.1 == b.0.1;
             assert!(!upon || one, "wires lie upon one another: {a:?} {b:?}");
         }
     }

@@ -134,6 +134,21 @@ pub(super) fn class(facts: &Facts<'_>, unit: &Unit<'_>) -> &'static str {
     }
 }
 
+/// What is not as it should be in equal units, in short, for those who cannot see it; `None` where all is well.
+pub(super) fn remark(facts: &Facts<'_>, cluster: &Cluster<'_>) -> Option<String> {
+    let zones = cluster.first().into_iter().flat_map(|unit| &unit.zones);
+    let mut zones = zones.filter_map(|zone| facts.plant.zones.get(*zone));
+    // Of a site it is one of the notices.
+    let observes = matches!(cluster.first()?.name, UnitName::Zone(_))
+        && zones.any(|zone| zone.enforcement == Enforcement::Observe);
+    let notices: Vec<Notice> = cluster
+        .units
+        .iter()
+        .flat_map(|unit| Summary::of(facts, unit).notices)
+        .collect();
+    notice::in_short(observes, &notices)
+}
+
 /// Draws equal units as one card.
 pub(super) fn draw(facts: &Facts<'_>, cluster: &Cluster<'_>, among: Among<'_, '_>, width_min: f64) -> Block {
     let Some(unit) = cluster.first() else {
@@ -394,18 +409,7 @@ fn entry(facts: &Facts<'_>, cluster: &Cluster<'_>, area: Area, shapes: &mut Vec<
     shapes.push(Shape::area(area, 6.0, "chip"));
     let mut room = area.w - 16.0;
     if let Some((error, _)) = wrong {
-        let (mark, line) = if error {
-            (&marks::ALARM, "alarm-line")
-        } else {
-            (&marks::WARN, "warn-line")
-        };
-        shapes.push(Shape::Glyph {
-            x: area.x + area.w - 20.0,
-            y: area.y + 5.0,
-            scale: 0.72,
-            d: mark.d(),
-            class: format!("mark {line} {}", mark.class),
-        });
+        notice::sign(error, area.x + area.w - 20.0, area.y + 5.0, shapes);
         room -= 18.0;
     }
     let times = match cluster.units.len() {
@@ -427,8 +431,7 @@ fn entry(facts: &Facts<'_>, cluster: &Cluster<'_>, area: Area, shapes: &mut Vec<
     let observes = zones.any(|zone| zone.enforcement == Enforcement::Observe);
     let observes = if observes { "observe only · " } else { "" };
     let (ink, rest) = match wrong {
-        Some((true, words)) => ("alarm-text", words),
-        Some((false, words)) => ("warn-text", words),
+        Some((error, words)) => (notice::ink(error), words),
         None => ("muted", summary.counts(unit)),
     };
     let said = format!("{observes}{} · {rest}", unit.name.as_str());

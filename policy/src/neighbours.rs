@@ -74,11 +74,23 @@ impl Neighbours {
 
     /// What becomes of undeclared traffic of the zone whose neighbours these are, if it has this mode: a clause.
     pub fn undeclared(&self, mode: Enforcement) -> String {
+        self.undeclared_naming(mode, usize::MAX)
+    }
+
+    /// The same with so many names of zones of each mode at most, and how many more there are.
+    pub fn undeclared_naming(&self, mode: Enforcement, most: usize) -> String {
         let dropped = match self.enforcing.len() {
             1 => "which enforces, it is dropped",
             _ => "which enforce, it is dropped",
         };
-        let (open, shut) = (and(self.observing.iter()), and(self.enforcing.iter()));
+        let named = |zones: &BTreeSet<ZoneId>| match zones.len().checked_sub(most) {
+            None | Some(0) => and(zones.iter()),
+            Some(more) => {
+                let first: Vec<&str> = zones.iter().take(most).map(ZoneId::as_str).collect();
+                format!("{} and {more} more", first.join(", "))
+            }
+        };
+        let (open, shut) = (named(&self.observing), named(&self.enforcing));
         match mode {
             Enforcement::Enforce => "what no conduit permits is dropped".to_owned(),
             Enforcement::Observe if self.observing.is_empty() && self.enforcing.is_empty() => {

@@ -213,7 +213,6 @@ pub(super) fn wires(rows: &Rows, sizes: &[(f64, f64)], centres: &[f64], ports: &
             gate: chain.gate,
             half: chain.half,
             points: simplify(&points),
-            trunk: None,
         });
     }
     for (ix, track) in rows.tracks.iter().enumerate() {
@@ -251,7 +250,6 @@ pub(super) fn wires(rows: &Rows, sizes: &[(f64, f64)], centres: &[f64], ports: &
             gate: track.gate,
             half: track.half,
             points: simplify(&points),
-            trunk: Some(track.trunk),
         });
     }
     wires.sort_by_key(|wire| (wire.gate, wire.half));

@@ -10,6 +10,7 @@ use std::fmt::Debug;
 use ipnet::IpNet;
 use penstock_policy::ids::{AssetId, ConduitId, Digest, GatewayId, SiteId, ZoneId};
 use penstock_policy::model::{Conduit, Flow, FlowEnd, Gateway};
+use penstock_policy::terms::Enforcement;
 
 use super::{Cluster, Layer, Unit, UnitName};
 use crate::facts::{Facts, Notice};
@@ -30,6 +31,7 @@ pub(super) fn clusters<'a>(
         }
     }
     let layers = layers(facts, &units, drawn);
+    let open = open_to(facts);
     let mut gateways = own_gateways(facts, &units);
     let mut known: BTreeMap<Digest, usize> = BTreeMap::new();
     let mut clusters: Vec<Cluster<'a>> = Vec::new();
@@ -43,7 +45,7 @@ pub(super) fn clusters<'a>(
             .copied()
             .collect();
         let same = known
-            .entry(signature(facts, &unit, &gateways, &conduits))
+            .entry(signature(facts, &unit, (&gateways, &open), &conduits))
             .or_insert(clusters.len());
         match clusters.get_mut(*same) {
             Some(cluster) => cluster.units.push(unit),
@@ -54,6 +56,34 @@ pub(super) fn clusters<'a>(
         }
     }
     clusters
+}
+
+/// The zones that each zone that observes is open to: those that observe at another side of one of its gateways.
+fn open_to<'a>(facts: &Facts<'a>) -> BTreeMap<&'a ZoneId, BTreeSet<&'a ZoneId>> {
+    let observes = |zone: &ZoneId| {
+        let zone = facts.plant.zones.get(zone);
+        zone.is_some_and(|zone| zone.enforcement == Enforcement::Observe)
+    };
+    let mut open: BTreeMap<&'a ZoneId, BTreeSet<&'a ZoneId>> = BTreeMap::new();
+    for gateway in facts.plant.gateways.values() {
+        let sides: Vec<Vec<&'a ZoneId>> = gateway
+            .interfaces
+            .values()
+            .map(|side| {
+                let all = std::iter::once(&side.zone).chain(&side.behind);
+                all.filter(|zone| observes(zone)).collect()
+            })
+            .collect();
+        for (ix, near) in sides.iter().enumerate() {
+            let far = sides.iter().enumerate().filter(|(other, _)| *other != ix);
+            let far: Vec<&'a ZoneId> = far.flat_map(|(_, zones)| zones.iter().copied()).collect();
+            for zone in near {
+                let others = far.iter().filter(|other| *other != zone);
+                open.entry(zone).or_default().extend(others);
+            }
+        }
+    }
+    open
 }
 
 /// The gateways that belong to each unit: a site's, or those that are attached to one of the zones and no other.
@@ -175,7 +205,7 @@ fn codes(notices: &[Notice]) -> Vec<&str> {
 fn signature(
     facts: &Facts<'_>,
     unit: &Unit<'_>,
-    gateways: &[&GatewayId],
+    (gateways, open): (&[&GatewayId], &BTreeMap<&ZoneId, BTreeSet<&ZoneId>>),
     conduits: &BTreeMap<&ConduitId, &Conduit>,
 ) -> Digest {
     let mut colours = Colours::default();
@@ -197,6 +227,19 @@ fn signature(
             codes(facts.of_zone(id)),
         );
         colours.zones.insert(id, said(&(own, rest)));
+    }
+    // To whom a zone that observes is open without any conduit: of the unit's own by what they say, of others by name.
+    let opened: Vec<(&ZoneId, Digest)> = unit
+        .zones
+        .iter()
+        .filter_map(|id| {
+            let to = open.get(*id)?;
+            Some((*id, bag(to.iter().map(|other| colours.zone(other)))))
+        })
+        .collect();
+    for (id, to) in opened {
+        let colour = row([colours.zone(id), named("open to"), to]);
+        colours.zones.insert(id, colour);
     }
     for (id, asset) in unit.zones.iter().flat_map(|zone| facts.assets_of(zone)) {
         let make = (

@@ -1,6 +1,9 @@
 //! Large plants: what each view shows, what it leaves out and says so, and that it is sound.
 
+use std::collections::BTreeSet;
+
 use penstock_policy::model::{ManagementAccess, RemoteAccess};
+use penstock_policy::terms::Enforcement;
 use proptest::prelude::*;
 
 use super::documents::{Stations, flat, read, stations};
@@ -121,6 +124,99 @@ fn one_station_that_more_people_reach_that_changes_at_another_hour_or_that_a_gra
 }
 
 #[test]
+fn one_station_that_is_open_to_another_zone_is_not_equal_to_those_that_are_not() {
+    let observing = |text: String| {
+        let mut plant = read(text);
+        for (id, zone) in &mut plant.zones {
+            if id.as_str().starts_with("s-") || id.as_str() == "centre" {
+                zone.enforcement = Enforcement::Observe;
+            }
+        }
+        plant
+    };
+    let equal = observing(stations(30, 4, Stations::Equal));
+    let said = words(&scene(&equal, &View::Overview));
+    assert!(said.contains("\u{d7} 30"), "{said}");
+    // The centre lies behind the carrier's network at each station; at one it no longer does.
+    let mut plant = equal;
+    let gateway = plant
+        .gateways
+        .keys()
+        .find(|id| id.as_str() == "gw-s-0007")
+        .unwrap()
+        .clone();
+    let sides = &mut plant.gateways.get_mut(&gateway).unwrap().interfaces;
+    let mut other = sides
+        .values()
+        .find(|side| side.zone.as_str() == "s-0007")
+        .unwrap()
+        .clone();
+    other.zone = plant
+        .zones
+        .keys()
+        .find(|id| id.as_str() == "s-0008")
+        .unwrap()
+        .clone();
+    other.addresses.clear();
+    sides.insert("eth9".parse().unwrap(), other);
+    let said = words(&scene(&plant, &View::Overview));
+    assert!(!said.contains("\u{d7} 30"), "{said}");
+}
+
+#[test]
+fn what_is_left_out_is_true_of_sites_without_a_zone_and_of_conduits_elsewhere() {
+    let text = stations(3, 2, Stations::Equal).replace(
+        "sites:\n",
+        "sites:\n  depot: { title: Depot, timezone: UTC }\n  store: { title: Store, timezone: UTC }\n",
+    );
+    let plant = read(text);
+    let overview = words(&scene(&plant, &View::Overview));
+    assert!(
+        overview.contains("2 sites have no zone of their own, and no card (depot, store)."),
+        "{overview}"
+    );
+    let one = words(&scene(&plant, &site("s-0001")));
+    assert!(
+        one.contains("2 conduits that neither begin nor end in it."),
+        "{one}"
+    );
+    let none = words(&scene(&plant, &site("depot")));
+    assert!(none.contains("No zone lies at this site alone"), "{none}");
+    assert!(
+        none.contains("One site has no zone of its own, and no card (store)."),
+        "{none}"
+    );
+}
+
+#[test]
+fn the_description_says_what_observes_and_what_is_not_as_it_should_be() {
+    let mut plant = read(stations(3, 2, Stations::Equal));
+    for zone in plant.zones.values_mut() {
+        zone.enforcement = Enforcement::Observe;
+    }
+    let said = scene(&plant, &View::Whole).description;
+    assert!(said.contains("Zone centre (operations, SL-T 2, "), "{said}");
+    assert!(said.contains(", observes only"), "{said}");
+    assert!(said.contains("It observes only"), "{said}");
+    // However many zones lie beside one, a tooltip names some.
+    let mut plant = read(stations(60, 1, Stations::Equal));
+    for zone in plant.zones.values_mut() {
+        zone.enforcement = Enforcement::Observe;
+    }
+    let svg = draw(&plant, None, &View::Whole).svg;
+    assert!(
+        svg.contains("s-0004 and 55 more passes"),
+        "no tooltip is shortened"
+    );
+    let longest = svg
+        .split("<title>")
+        .skip(1)
+        .map(|rest| rest.split("</title>").next().unwrap().len())
+        .max();
+    assert!(longest < Some(1000), "{longest:?}");
+}
+
+#[test]
 fn names_titles_and_addresses_alone_make_no_station_another_one() {
     let text = stations(30, 4, Stations::Equal);
     let text = text
@@ -191,7 +287,10 @@ fn everything_on_one_sheet_is_sound_where_wires_have_to_run_beside_the_rows() {
         let scene = sound(&plant, &View::Whole);
         assert_eq!(scene.rooms.len(), plant.zones.len());
         assert_eq!(scene.cards.len(), plant.conduits.len());
-        assert!(scene.wires.iter().any(|(wire, _)| wire.trunk.is_some()));
+        // Some share a trunk: they meet their box at one place.
+        let ends = scene.wires.iter().map(|(wire, _)| wire.points.last().unwrap());
+        let ends: Vec<String> = ends.map(|end| format!("{end:?}")).collect();
+        assert!(ends.iter().collect::<BTreeSet<_>>().len() < ends.len());
     }
 }
 

@@ -262,6 +262,11 @@ pub const FINDING_CODES: &[FindingCode] = &[
         "A finding is accepted that is not found.",
         "`accepted` lists a finding by its code and by all that its sentence names. There is none of this code with exactly these names: it was mended, or it says something else now and stands among the findings again. Take the entry out, or have the new finding accepted.",
     ),
+    warning(
+        "PC0192",
+        "One entry accepts several findings.",
+        "Findings of one code can name the same things and say something else of them: that one zone reaches another is not that the other reaches it. Whoever accepted one of them may not have seen the others. `says` in the entry, with words of the sentence, limits it to the finding that has them.",
+    ),
 ];
 
 #[cfg(test)]

@@ -97,24 +97,45 @@ pub fn acceptance<'a>(plant: &'a Plant, finding: &Finding) -> Option<&'a Accepta
         return None;
     }
     let names: BTreeSet<String> = named(plant, finding).into_iter().map(|(_, name)| name).collect();
-    plant
-        .accepted
-        .iter()
-        .find(|accepted| !accepted.expired && accepted.code == finding.code && accepted.names == names)
+    let says = |words: &String| finding.words.contains(words.as_str());
+    plant.accepted.iter().find(|accepted| {
+        let is_said = accepted.says.as_ref().is_none_or(says);
+        !accepted.expired && accepted.code == finding.code && accepted.names == names && is_said
+    })
 }
 
-/// Acceptances that no finding needs: what they were for is gone, or has become another finding.
+/// Acceptances that no finding needs: what they were for is gone, or has become another finding. And those that are for several findings,
+/// which name the same things and say something else of them: people saw one of them.
 pub(super) fn accepted_without_finding(plant: &Plant, findings: &mut Findings) {
-    let used: Vec<&Acceptance> = findings
-        .all
-        .iter()
-        .filter_map(|finding| acceptance(plant, finding))
+    let sentences = |accepted: &Acceptance| -> BTreeSet<&str> {
+        let of_code = findings
+            .all
+            .iter()
+            .filter(|finding| finding.code == accepted.code);
+        let of_it = of_code.filter(|finding| acceptance(plant, finding) == Some(accepted));
+        of_it.map(|finding| finding.words.as_str()).collect()
+    };
+    let entries = plant.accepted.iter().filter(|accepted| !accepted.expired);
+    let entries: Vec<(&Acceptance, usize)> = entries
+        .map(|accepted| (accepted, sentences(accepted).len()))
         .collect();
-    for accepted in plant.accepted.iter().filter(|accepted| !accepted.expired) {
-        if used.contains(&accepted) {
+    for (accepted, sentences) in entries {
+        let about: Vec<&str> = accepted.names.iter().map(String::as_str).collect();
+        if sentences > 1 {
+            findings.add(
+                Severity::Warning,
+                "PC0192",
+                format!(
+                    "{} is accepted at {} by one entry, and {sentences} findings name just that",
+                    accepted.code,
+                    about.join(", ")
+                ),
+                "say in each entry which one it is for: `says`, with words of its sentence that the others do not have",
+            );
+        }
+        if sentences > 0 {
             continue;
         }
-        let about: Vec<&str> = accepted.names.iter().map(String::as_str).collect();
         findings.add(
             Severity::Note,
             "PC0191",
@@ -125,5 +146,53 @@ pub(super) fn accepted_without_finding(plant: &Plant, findings: &mut Findings) {
             ),
             "take the entry out of `accepted`, or correct its `where`",
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::waterworks::{id, waterworks};
+
+    #[test]
+    fn an_entry_that_several_findings_fit_is_a_warning_until_it_says_which() {
+        let mut plant = waterworks();
+        let zones: Vec<String> = plant.zones.keys().take(2).map(ToString::to_string).collect();
+        let entry = Acceptance {
+            code: "PC0120".to_owned(),
+            names: zones.iter().cloned().collect(),
+            says: None,
+            by: id("anna"),
+            reason: "known".to_owned(),
+            expires: "2027-06-30".to_owned(),
+            expired: false,
+        };
+        let [one, other] = [(0, 1), (1, 0)].map(|(from, to)| {
+            let name = |at: usize| zones.get(at).cloned().unwrap_or_default();
+            format!("zone {} reaches zone {}", name(from), name(to))
+        });
+        let found = |plant: &Plant| {
+            let mut findings = Findings::default();
+            for words in [&one, &other] {
+                findings.warning("PC0120", words.clone(), "mend it");
+            }
+            accepted_without_finding(plant, &mut findings);
+            findings
+                .all
+                .into_iter()
+                .map(|finding| finding.code)
+                .skip(2)
+                .collect::<Vec<_>>()
+        };
+        plant.accepted = vec![entry.clone()];
+        assert_eq!(found(&plant), ["PC0192"]);
+        let says = |words: &str| Acceptance {
+            says: Some(words.to_owned()),
+            ..entry.clone()
+        };
+        plant.accepted = vec![says(&one)];
+        assert_eq!(found(&plant), [""; 0]);
+        plant.accepted = vec![says(&one), says(&other), says("neither")];
+        assert_eq!(found(&plant), ["PC0191"]);
     }
 }

@@ -80,8 +80,12 @@ pub(super) fn changes(old: Option<&Plant>, new: &Plant, changes: &mut Vec<Change
 fn accepted(old: Option<&Plant>, new: &Plant, changes: &mut Vec<Change>) {
     let keyed = |plant: Option<&Plant>| -> BTreeMap<String, Acceptance> {
         let all = plant.into_iter().flat_map(|plant| &plant.accepted);
-        all.map(|one| (format!("{} at {}", one.code, and(one.names.iter())), one.clone()))
-            .collect()
+        let name = |one: &Acceptance| {
+            let says = one.says.as_ref().map(|words| format!(", which says \"{words}\""));
+            let says = says.unwrap_or_default();
+            format!("{} at {}{says}", one.code, and(one.names.iter()))
+        };
+        all.map(|one| (name(one), one.clone())).collect()
     };
     let (before, after) = (keyed(old), keyed(Some(new)));
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();

@@ -61,6 +61,9 @@ pub struct Acceptance {
     /// All that the finding names.
     #[serde(rename = "where")]
     pub names: BTreeSet<String>,
+    /// Words that its sentence has to hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub says: Option<String>,
     /// The approver who accepted it.
     pub by: ApproverId,
     /// Why.

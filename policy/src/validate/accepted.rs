@@ -20,7 +20,7 @@ pub(super) fn accepted(context: &Context<'_>, faults: &mut Faults) -> Option<Vec
         return None;
     }
     let mut made = BTreeMap::new();
-    let mut places: BTreeMap<(&str, BTreeSet<String>), Place> = BTreeMap::new();
+    let mut places: BTreeMap<(&str, BTreeSet<String>, Option<String>), Place> = BTreeMap::new();
     let mut whole = true;
     for at in document.accepted.value().into_iter().flat_map(|list| &list.0) {
         let Some(acceptance) = one(&at.value, context, faults) else {
@@ -30,7 +30,7 @@ pub(super) fn accepted(context: &Context<'_>, faults: &mut Faults) -> Option<Vec
         let Some(code) = at.value.code.value() else {
             continue;
         };
-        let key = (code.0.as_str(), acceptance.names.clone());
+        let key = (code.0.as_str(), acceptance.names.clone(), acceptance.says.clone());
         if let Some(first) = places.get(&key) {
             faults.add(
                 Fault::new(
@@ -80,6 +80,7 @@ fn one(accepted: &Accepted, context: &Context<'_>, faults: &mut Faults) -> Optio
     Some(Acceptance {
         code: code?.0.clone(),
         names,
+        says: text(&accepted.says),
         by: by?,
         reason: reason?,
         expires: expires?.value.0.to_string(),

@@ -17,6 +17,8 @@ record! {
         required code: FindingCode,
         /// All that the finding names, one or a list: flows (`CONDUIT/FLOW`), conduits, zones, assets, gateways.
         required r#where: OneOrMany<Text>,
+        /// Words of its sentence, as `penstock check` prints it: only a finding that says them is accepted.
+        optional says: Text,
         /// The approver who accepted it.
         required by: ApproverId,
         /// Why it can be lived with.

@@ -57,6 +57,22 @@ fn a_finding_is_accepted_by_its_code_and_all_that_it_names() {
 }
 
 #[test]
+fn an_entry_with_words_accepts_only_the_finding_that_says_them() {
+    let plain = load_text(BASE).plant.unwrap();
+    let words = finding(&plain, ANY_CLIENT).words;
+    let part: String = words.chars().take(12).collect();
+    for (says, matches) in [(part.as_str(), true), ("something else", false)] {
+        let entry = format!(
+            "{{ code: {ANY_CLIENT}, where: [watch/tell, gw-1], says: \"{}\", by: anna, reason: known, expires: 2027-06-30 }}",
+            says.replace('"', "\\\"")
+        );
+        let plant = load_text(&with(&entry)).plant.unwrap();
+        let found = finding(&plant, ANY_CLIENT);
+        assert_eq!(acceptance(&plant, &found).is_some(), matches, "{says}: {words}");
+    }
+}
+
+#[test]
 fn behind_its_day_it_is_a_finding_like_any_other() {
     let entry = format!(
         "{{ code: {ANY_CLIENT}, where: [watch/tell, gw-1], by: anna, reason: known, expires: 2026-12-31 }}"

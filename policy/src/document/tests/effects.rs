@@ -194,6 +194,7 @@ const LINES: &[Line] = &[
     ("accepted", Finds("PC0191"), "risk:\n", ACCEPTED),
     ("accepted.code", Record, "code: PC0120", "code: PC0121"),
     ("accepted.where", Record, "where: safety, by", "where: ops, by"),
+    ("accepted.says", Record, "reason: known", "reason: known, says: any client"),
     ("accepted.by", Record, "by: anna", "by: ben"),
     ("accepted.reason", Record, "reason: known", "reason: well known"),
     ("accepted.expires", Record, "expires: 2027-07-01", "expires: 2027-07-02"),

@@ -10,7 +10,7 @@ mod held_out;
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
-use penstock_inspect::learn::{Learned, Learner, document};
+use penstock_inspect::learn::{LearnLimits, Learned, Learner, document};
 use penstock_policy::diagnostics::SourceFile;
 use penstock_policy::text::is_hidden;
 
@@ -41,14 +41,14 @@ pub(crate) fn learn(out: &Output, args: &args::Learn) -> Result<Exit, Failure> {
         .map(|path| loading::load(path, out))
         .transpose()?;
     let plans = loaded.as_ref().map(plans).transpose()?;
-    let learner = || match args.ignore_tags {
-        true => Learner::new(plans.as_ref()).ignoring_tags(),
-        false => Learner::new(plans.as_ref()),
+    let learner = |limits| match Learner::within(limits, plans.as_ref()) {
+        learner if args.ignore_tags => learner.ignoring_tags(),
+        learner => learner,
     };
     let recordings = [args.pcap.as_slice(), &args.recordings].concat();
     let made = OnceCell::new();
-    let mut trial = Trial::new(loaded.as_ref(), learner(), &made);
-    let mut learner = learner();
+    let mut trial = Trial::new(loaded.as_ref(), learner(held_out::limits()), &made);
+    let mut learner = learner(LearnLimits::default());
     let cut = read(&recordings, |pass, frame| match pass {
         Pass::Survey => {
             learner.survey(frame);

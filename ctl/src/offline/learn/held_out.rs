@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use penstock_inspect::capture::Frame;
-use penstock_inspect::learn::{Ends, Learned, Learner, PortCarrier, Talk, document};
+use penstock_inspect::learn::{Ends, LearnLimits, Learned, Learner, PortCarrier, Talk, document};
 use penstock_inspect::replay::Plans;
 use penstock_policy::model::PublicKey;
 
@@ -22,6 +22,14 @@ const PART: u64 = 5;
 const SPAN_MIN: Duration = Duration::from_secs(60);
 /// Pairs of machines, and machines, that are listed.
 const LISTED_MAX: usize = 8;
+
+/// What a trial keeps at most: a quarter of what learning itself does, as both run at once.
+pub(super) fn limits() -> LearnLimits {
+    let mut limits = LearnLimits::default();
+    limits.flows.flows_max /= 4;
+    limits.flows.remembered_bytes_max /= 4;
+    limits
+}
 
 /// While packets are gone over twice: first they are counted, then the rest is learned from, then the last fifth is judged.
 pub(super) struct Trial<'t> {
@@ -81,7 +89,10 @@ impl<'t> Trial<'t> {
         self.began.get_or_insert(frame.at);
         if let Some(rest) = self.rest.take() {
             let made = self.made.get_or_init(|| proposed(rest.finish(), self.loaded));
-            self.held = made.as_ref().ok().map(|plans| Learner::new(Some(plans)));
+            self.held = made
+                .as_ref()
+                .ok()
+                .map(|plans| Learner::within(limits(), Some(plans)));
         }
         if let Some(held) = &mut self.held {
             held.frame(frame);

@@ -10,7 +10,7 @@
 //! live frames ─▶ Learner (of a gateway) ─ talks as events ─────┴▶ Learned ─ beside a plant ─▶ document
 //! ```
 //!
-//! Of UDP nothing is read inside: a conversation is proposed as such, from the end that opened it, as
+//! Of UDP nothing is read inside but what machines claim of themselves: a conversation is proposed as such, from the end that opened it, as
 //! [`capture::conversations`](crate::capture::conversations) tells it.
 //!
 //! The [`Learner`] follows connections, [`answers`] waits for what became of each operation, [`talk`] keeps what they do by the lines that can say it ([`entry`]), [`document`] writes

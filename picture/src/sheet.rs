@@ -10,6 +10,7 @@
 mod equal;
 mod gather;
 mod layer;
+mod left_out;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,8 +18,9 @@ use penstock_policy::ids::{ConduitId, SiteId, ZoneId};
 use penstock_policy::model::{Conduit, Plant, Zone};
 
 pub(super) use layer::Layer;
+use left_out::{not_drawn, without_zones};
 
-use super::facts::{Facts, count, some_names};
+use super::facts::{Facts, count};
 use super::layout::Diagram;
 
 /// A plant with more zones than this is not drawn whole unless somebody asks for it.
@@ -29,8 +31,6 @@ const CONDUITS_MAX: usize = 80;
 const BOXES_MAX: usize = 40;
 /// Neighbours of a zone that are drawn as rooms.
 const NEIGHBOURS_MAX: usize = 8;
-/// How many names of what is left out are said.
-const NAMED: usize = 6;
 
 /// What is drawn of a plant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -365,23 +365,6 @@ fn one_site<'a>(facts: &Facts<'a>, site: &SiteId) -> Choice<'a> {
     choice
 }
 
-/// "2 sites have no zone of their own (a, b)." Such a site has no card.
-fn without_zones(facts: &Facts<'_>, but: Option<&SiteId>) -> Option<String> {
-    let with: BTreeSet<&SiteId> = facts.site_of.values().copied().collect();
-    let sites = facts.plant.sites.keys();
-    let without: Vec<&SiteId> = sites
-        .filter(|site| !with.contains(site) && Some(*site) != but)
-        .collect();
-    let names = some_names(without.iter().map(ToString::to_string), NAMED);
-    match without.len() {
-        0 => None,
-        1 => Some(format!("One site has no zone of its own, and no card ({names}).")),
-        more => Some(format!(
-            "{more} sites have no zone of their own, and no card ({names})."
-        )),
-    }
-}
-
 fn one_zone<'a>(facts: &Facts<'a>, zone: &ZoneId) -> Choice<'a> {
     let plant = facts.plant;
     let Some((id, record)) = plant.zones.get_key_value(zone) else {
@@ -420,26 +403,6 @@ fn one_zone<'a>(facts: &Facts<'a>, zone: &ZoneId) -> Choice<'a> {
     let conduits = plant.conduits.len() - choice.conduits.len();
     choice.left_out.extend(not_drawn(&hidden, "zone", conduits));
     choice
-}
-
-/// "Not drawn: 3 zones that no conduit joins with it (a, b, c), and 7 conduits that neither begin nor end in it."
-fn not_drawn<T: ToString>(hidden: &[T], noun: &str, conduits: usize) -> Option<String> {
-    let names = some_names(hidden.iter().map(ToString::to_string), NAMED);
-    let hidden = count(hidden.len(), noun);
-    let elsewhere = match conduits {
-        1 => "1 conduit that neither begins nor ends in it".to_owned(),
-        more => format!("{more} conduits that neither begin nor end in it"),
-    };
-    match (names.is_empty(), conduits) {
-        (true, 0) => None,
-        (true, _) => Some(format!("Not drawn one by one: {elsewhere}.")),
-        (false, 0) => Some(format!(
-            "Not drawn: {hidden} that no conduit joins with it ({names})."
-        )),
-        (false, _) => Some(format!(
-            "Not drawn: {hidden} that no conduit joins with it ({names}), and {elsewhere}."
-        )),
-    }
 }
 
 impl<'a> Choice<'a> {

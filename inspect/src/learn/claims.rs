@@ -22,7 +22,7 @@ use penstock_policy::text::{bounded, is_hidden};
 
 use crate::capture::{Frame, Segment, link};
 
-/// Machines of which claims are kept.
+/// Machines of which claims are kept; of those that only a name server names, half as many, since anybody can ask it for names.
 const SUBJECTS_MAX: usize = 16_384;
 /// Claims of one of them.
 const EACH_MAX: usize = 16;
@@ -102,6 +102,8 @@ type Said = Vec<(Attribute, Vec<u8>)>;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Claims {
     by_subject: BTreeMap<Subject, BTreeSet<Claim>>,
+    /// Claims that found no place.
+    pub left_out: u64,
 }
 
 impl Claims {
@@ -177,12 +179,21 @@ impl Claims {
     fn take(&mut self, subject: Subject, source: ClaimSource, claims: Said) {
         for (attribute, text) in claims {
             let Some(text) = legible(&text) else { continue };
-            if !self.by_subject.contains_key(&subject) && self.by_subject.len() >= SUBJECTS_MAX {
-                return;
-            }
-            let known = self.by_subject.entry(subject).or_default();
-            if known.len() < EACH_MAX {
-                known.insert((attribute, text, source));
+            let room = match source {
+                ClaimSource::Dns => SUBJECTS_MAX / 2,
+                _ => SUBJECTS_MAX,
+            };
+            let claim = (attribute, text, source);
+            if let Some(known) = self.by_subject.get_mut(&subject) {
+                if known.len() < EACH_MAX || known.contains(&claim) {
+                    known.insert(claim);
+                } else {
+                    self.left_out += 1;
+                }
+            } else if self.by_subject.len() < room {
+                self.by_subject.insert(subject, BTreeSet::from([claim]));
+            } else {
+                self.left_out += 1;
             }
         }
     }
@@ -304,5 +315,16 @@ mod tests {
             claims.take(subject, ClaimSource::Dns, name);
         }
         assert_eq!(claims.of(subject).count(), EACH_MAX);
+        assert_eq!(claims.left_out, 100 - 16);
+        // Names that somebody asks a server for leave room for what machines say of themselves.
+        for number in 0..20_000_u32 {
+            let subject = Subject::Address(std::net::Ipv4Addr::from(0x0a01_0000 + number).into());
+            let name = vec![(Attribute::Name, b"name".to_vec())];
+            claims.take(subject, ClaimSource::Dns, name);
+        }
+        let late = Subject::Address("10.9.9.9".parse().unwrap());
+        claims.take(late, ClaimSource::Dcp, vec![(Attribute::Name, b"plc".to_vec())]);
+        assert_eq!(claims.of(late).count(), 1);
+        assert_eq!(claims.by_subject.len(), SUBJECTS_MAX / 2 + 1);
     }
 }

@@ -55,6 +55,10 @@ const NAMES_PROTOCOLS: &[(&str, &str)] = &[
     ("policy/src/arbitrary/flow.rs", "bridges"),
     ("agent/src/enforce.rs", "the bridge's capability"),
     (
+        "inspect/src/learn/claims.rs",
+        "by which protocols machines say what they are",
+    ),
+    (
         "inspect/src/learn/document/names.rs",
         "what known programs call themselves for each connection",
     ),

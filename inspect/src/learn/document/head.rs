@@ -66,6 +66,13 @@ pub(super) fn write(out: &mut String, learned: &Learned, beside: bool) {
             learned.further_kinds
         );
     }
+    if learned.claims.left_out > 0 {
+        let _ = writeln!(
+            out,
+            "# {} times a name, maker, model or firmware was claimed beyond what is kept: who says so much of itself, or of so many, is worth a look.",
+            learned.claims.left_out
+        );
+    }
     for remark in &learned.remarks {
         let _ = writeln!(
             out,

@@ -15,6 +15,7 @@ mod change;
 pub mod check;
 mod engine;
 pub mod layout;
+mod ledger;
 pub mod mark;
 mod opening;
 mod reading;

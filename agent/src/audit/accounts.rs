@@ -1,7 +1,7 @@
 //! The spool's accounts: how far the trail has come, what of it is where, and what was lost. A commit is real once they say so.
 //!
-//! They are written with each commit, last, into a log of their own, twice: what a sector that goes takes with it, the other copy has.
-//! Blocks behind what they say belong to no commit; see [`opening`](super::opening) for those that follow the chain all the same.
+//! They are written with each commit, last, into a log of their own ([`ledger`](super::ledger)). Blocks behind what they say belong to
+//! no commit; see [`opening`](super::opening) for those that follow the chain all the same.
 
 use penstock_proto::audit::{GENESIS, Head};
 
@@ -126,6 +126,17 @@ impl Accounts {
             logs: BySeverity::default(),
             written_off: Vec::new(),
         }
+    }
+
+    /// Whether all that is otherwise than before is how far the trail came, in the same epoch.
+    pub(super) fn goes_on_from(&self, before: &Self) -> bool {
+        let mut like = before.clone();
+        (like.head, like.acked) = (self.head, self.acked);
+        for (like, log) in like.logs.0.iter_mut().zip(&self.logs.0) {
+            let first = like.first;
+            *like = LogAccount { first, ..*log };
+        }
+        self.head.epoch == before.head.epoch && like == *self
     }
 
     /// Whether nothing was ever written or lost.

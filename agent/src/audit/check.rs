@@ -13,7 +13,7 @@ use penstock_proto::v1::AuditBlock;
 
 use super::accounts::{Accounts, BySeverity};
 use super::layout::{Position, Totals};
-use super::opening::{adopt, ledger_in, read_accounts, shelves_in};
+use super::opening::{adopt, ledger_in, shelves_in};
 use super::reading::ReadRange;
 use super::spool::{Spool, SpoolError, SpoolLimits};
 use crate::log::{Disk, ReadOnlyDisk};
@@ -126,7 +126,7 @@ fn firsts_of(accounts: &Accounts) -> Firsts {
 }
 
 fn firsts_now(folder: &Path) -> Result<Option<Firsts>, SpoolError> {
-    let (accounts, _) = read_accounts(&ledger_in(&ReadOnlyDisk, folder)?)?;
+    let (accounts, _) = ledger_in(&ReadOnlyDisk, folder)?.read()?;
     Ok(accounts.as_ref().map(firsts_of))
 }
 
@@ -137,7 +137,7 @@ fn read(
     witnessed: Option<Head>,
 ) -> Result<(CheckReport, Firsts), SpoolError> {
     let ledger = ledger_in(&ReadOnlyDisk, folder)?;
-    let (accounts, is_torn) = read_accounts(&ledger)?;
+    let (accounts, is_torn) = ledger.read()?;
     let shelves = shelves_in(&ReadOnlyDisk, folder, &limits)?;
     let mut report = CheckReport {
         is_without_accounts: accounts.is_none() && !shelves.0.iter().all(super::shelf::Shelf::is_empty),

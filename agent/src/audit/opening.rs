@@ -10,14 +10,14 @@ use penstock_proto::audit::Head;
 
 use super::accounts::{Accounts, BySeverity, SEVERITIES};
 use super::layout::{Cause, Loss, Position};
+use super::ledger::Ledger;
 use super::mark;
 use super::shelf::{Shelf, UnaccountedBlock};
 use super::spool::{Spool, SpoolError, SpoolLimits, mark_failed};
 use crate::durable::FileError;
-use crate::log::{Disk, LogId, Scan, Segments, Step};
+use crate::log::Disk;
 
 const TRAIL: &str = "trail";
-const ACCOUNTS: &LogId = b"penstock account";
 /// A segment's largest size.
 const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// A quota has at least so many segments, so that one is little of it.
@@ -35,7 +35,7 @@ pub enum EpochReason {
 /// What is below a spool's folder, as it is found.
 pub(super) struct SpoolFiles<D: Disk> {
     pub(super) shelves: BySeverity<Shelf<D>>,
-    pub(super) ledger: Segments<D>,
+    pub(super) ledger: Ledger<D>,
     pub(super) accounts: Option<Accounts>,
     /// Something that cannot be read stands behind the accounts: others that were torn, or are damaged.
     pub(super) is_torn: bool,
@@ -56,7 +56,7 @@ pub(super) fn find<D: Disk + Clone>(
             source,
         })?;
     }
-    let (accounts, is_torn) = read_accounts(&ledger)?;
+    let (accounts, is_torn) = ledger.read()?;
     Ok(SpoolFiles {
         shelves,
         ledger,
@@ -81,37 +81,8 @@ pub(super) fn shelves_in<D: Disk + Clone>(
 }
 
 /// The log of the accounts in `folder`.
-pub(super) fn ledger_in<D: Disk + Clone>(disk: &D, folder: &Path) -> Result<Segments<D>, FileError> {
-    Ok(Segments::open(disk.clone(), &folder.join(TRAIL).join("accounts"), *ACCOUNTS)?.0)
-}
-
-/// The newest accounts that can be read, and whether something that cannot be stands behind them.
-pub(super) fn read_accounts<D: Disk>(ledger: &Segments<D>) -> Result<(Option<Accounts>, bool), FileError> {
-    let (mut accounts, mut is_torn) = (None, false);
-    let mut newest_first: Vec<_> = ledger.iter().collect();
-    newest_first.reverse();
-    for segment in newest_first {
-        let file = ledger.reading(segment)?;
-        let mut scan = Scan::new(segment.number, *ACCOUNTS);
-        loop {
-            match scan.step(&file).map_err(|error| segment.unread(error))? {
-                Step::Record(body) => {
-                    if let Some(newer) = Accounts::from_bytes(&body) {
-                        (accounts, is_torn) = (Some(newer), false);
-                    }
-                }
-                Step::Damaged => is_torn = true,
-                Step::End { rest } => {
-                    is_torn |= rest > 0;
-                    break;
-                }
-            }
-        }
-        if accounts.is_some() {
-            break;
-        }
-    }
-    Ok((accounts, is_torn))
+pub(super) fn ledger_in<D: Disk + Clone>(disk: &D, folder: &Path) -> Result<Ledger<D>, FileError> {
+    Ledger::open(disk.clone(), &folder.join(TRAIL))
 }
 
 impl<D: Disk + Clone> Spool<D> {
@@ -159,7 +130,7 @@ impl<D: Disk + Clone> Spool<D> {
         if begun == Some(EpochReason::First) {
             // So that blocks without accounts are always damage.
             let accounts = spool.accounts.clone();
-            spool.write_accounts(&accounts)?;
+            spool.ledger.write(&accounts)?;
         }
         Ok((spool, begun))
     }
@@ -179,7 +150,7 @@ impl<D: Disk + Clone> Spool<D> {
             }
         }
         if accounts != self.accounts {
-            self.write_accounts(&accounts)?;
+            self.ledger.write(&accounts)?;
             self.accounts = accounts;
             for severity in SEVERITIES {
                 let account = self.accounts.logs.of(severity);

@@ -327,7 +327,7 @@ impl<D: Disk> Shelf<D> {
 
     /// Whole blocks behind the accounts, in order.
     pub(super) fn behind(&self, account: &LogAccount) -> Result<VecDeque<UnaccountedBlock>, FileError> {
-        let mut behind = VecDeque::new();
+        let mut behind: VecDeque<UnaccountedBlock> = VecDeque::new();
         let mut expected = account.end.sum.blocks;
         for (number, start) in &self.starts {
             let offset = if *number == account.segment {
@@ -335,10 +335,20 @@ impl<D: Disk> Shelf<D> {
             } else {
                 HEADER_BYTES as u64
             };
-            // A segment that begins earlier and is not named was being put together.
-            if *number < account.segment || (*number > account.segment && start.before.sum.blocks < expected)
-            {
+            if *number < account.segment {
                 continue;
+            }
+            if *number > account.segment {
+                // A segment that begins earlier and is not named was being put together.
+                if start.before.sum.blocks < account.end.sum.blocks {
+                    continue;
+                }
+                // What stands before and reaches beyond its beginning, a commit left that failed.
+                let reaches = |block: &UnaccountedBlock| block.end.sum.blocks > start.before.sum.blocks;
+                while behind.back().is_some_and(reaches) {
+                    behind.pop_back();
+                }
+                expected = behind.back().map_or(account.end, |block| block.end).sum.blocks;
             }
             self.scan(
                 *number,

@@ -31,12 +31,13 @@ use penstock_proto::v1::{AuditEvent, Severity, SpoolState, audit_event::Kind};
 use super::accounts::{Accounts, BySeverity, SEVERITIES};
 use super::change::{Change, cut, kept_as};
 use super::layout::{BlockFacts, Cause, Loss, Position, Totals, cost_of};
+use super::ledger::Ledger;
 use super::sealer::SealOrder;
 use super::shelf::{HeldSegment, Plan, Shelf};
 use super::{mark, record};
 use crate::database;
 use crate::durable::FileError;
-use crate::log::{Disk, RealDisk, Segments};
+use crate::log::{Disk, RealDisk};
 
 /// How large the spool may become, and how it cuts blocks.
 #[derive(Debug, Clone, Copy)]
@@ -52,8 +53,6 @@ pub struct SpoolLimits {
 /// A block's body is cut at this size: what a damaged place on the disk takes with it.
 pub const BLOCK_BYTES: usize = 16 * 1024;
 
-/// The accounts' log begins a segment at this size. It is beside the quota.
-const ACCOUNTS_BYTES: u64 = 256 * 1024;
 /// How far the mark may lag behind the trail.
 const MARK_INTERVAL_MS: u64 = 5_000;
 /// How often at most a loss record is written while events are being lost.
@@ -102,7 +101,7 @@ pub struct Spool<D: Disk = RealDisk> {
     pub(super) limits: SpoolLimits,
     pub(super) shelves: BySeverity<Shelf<D>>,
     pub(super) accounts: Accounts,
-    pub(super) ledger: Segments<D>,
+    pub(super) ledger: Ledger<D>,
     /// Blocks that no seal names yet, as far as they were written since this was opened.
     pub(super) since: BlocksSince,
     pub(super) marked: Position,
@@ -117,7 +116,7 @@ impl<D: Disk> Spool<D> {
         folder: &Path,
         limits: SpoolLimits,
         shelves: BySeverity<Shelf<D>>,
-        ledger: Segments<D>,
+        ledger: Ledger<D>,
         accounts: Accounts,
     ) -> Self {
         let since = BlocksSince::new(accounts.head.next_sequence);
@@ -352,7 +351,7 @@ impl<D: Disk> Spool<D> {
 
     fn write(&mut self, accounts: &mut Accounts, plans: &mut BySeverity<Plan>) -> Result<(), FileError> {
         self.write_blocks(accounts, plans)?;
-        self.write_accounts(accounts)
+        self.ledger.write(accounts)
     }
 
     /// Writes what is planned, durable when this returns; it counts when the accounts are.
@@ -369,22 +368,6 @@ impl<D: Disk> Spool<D> {
                 let account = accounts.logs.of_mut(severity);
                 (account.segment, account.bytes) = shelf.newest();
             }
-        }
-        Ok(())
-    }
-
-    pub(super) fn write_accounts(&mut self, accounts: &Accounts) -> Result<(), FileError> {
-        let record = accounts.to_bytes();
-        // Between the copies lies more than what a sector takes with it.
-        let records = [record.clone(), vec![0; 512], record];
-        if self.ledger.takes_records_below(ACCOUNTS_BYTES) {
-            return self.ledger.append(&records);
-        }
-        let newest = self.ledger.begin(&records)?;
-        let older: Vec<_> = self.ledger.iter().map(|segment| segment.number).collect();
-        for number in older.into_iter().filter(|number| *number < newest) {
-            // One that stays is older than what counts, and is removed with the next.
-            let _ = self.ledger.remove(number);
         }
         Ok(())
     }

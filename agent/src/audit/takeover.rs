@@ -275,7 +275,7 @@ impl Takeover {
         for (slot, loss) in accounts.untold.iter_mut().zip(&meta.untold) {
             slot.add(loss);
         }
-        self.spool.write_accounts(accounts)?;
+        self.spool.ledger.write(accounts)?;
         Ok(())
     }
 }

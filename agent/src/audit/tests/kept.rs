@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use super::*;
 
-const FIXTURE: &str = "trail-spool-1.txt";
+/// As it is written today, and as agents from before accounts were written as changes left it.
+const FIXTURE: &str = "trail-spool-2.txt";
+const EARLIER: &str = "trail-spool-1.txt";
 
 /// Events of each severity in three commits, some of them acknowledged, and a loss that waits to be reported.
 fn write(folder: &Path) {
@@ -47,10 +49,9 @@ fn in_text(folder: &Path) -> String {
 }
 
 #[test]
-fn a_spool_of_this_format_is_read_for_ever_and_written_the_same_today() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures")
-        .join(FIXTURE);
+fn a_spool_of_each_format_is_read_for_ever_and_the_newest_written_the_same_today() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    let path = fixtures.join(FIXTURE);
     let today = folder();
     write(today.path());
     let written = in_text(today.path());
@@ -59,7 +60,11 @@ fn a_spool_of_this_format_is_read_for_ever_and_written_the_same_today() {
     }
     let kept = std::fs::read_to_string(&path).unwrap();
     assert_eq!(kept, written, "{FIXTURE} is not what is written today");
+    is_read(&kept);
+    is_read(&std::fs::read_to_string(fixtures.join(EARLIER)).unwrap());
+}
 
+fn is_read(kept: &str) {
     let from = folder();
     for line in kept.lines() {
         let (name, bytes) = line.split_once(' ').unwrap();

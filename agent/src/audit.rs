@@ -26,6 +26,7 @@ mod shed;
 mod shelf;
 pub mod spool;
 mod takeover;
+mod waiting;
 mod writer;
 
 #[cfg(test)]
@@ -33,7 +34,7 @@ mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use penstock_proto::audit::seal::SealText;
@@ -46,11 +47,13 @@ use tokio::task::JoinHandle;
 pub use layout::Position;
 pub use resume::Resume;
 pub use spool::{BLOCK_BYTES, SpoolLimits};
+use waiting::WaitingEvent;
 
 use crate::clock;
 
-/// Events that may wait for the writer; more are counted as lost.
+/// Events that may wait for the writer, and what they may take; more are counted as lost.
 pub const QUEUE_MAX: usize = 8192;
+const QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
 const COMMANDS_MAX: usize = 8;
 
 /// What the spool is worth right now.
@@ -105,6 +108,8 @@ pub(crate) struct Progress {
     taken: AtomicU64,
     /// Of these, durable; or lost, and their loss is durable.
     settled: AtomicU64,
+    /// What those take in memory that the writer has not begun to write.
+    held_bytes: AtomicUsize,
 }
 
 impl Progress {
@@ -112,12 +117,26 @@ impl Progress {
     pub(crate) fn settle(&self, events: u64) {
         self.settled.fetch_add(events, Ordering::SeqCst);
     }
+
+    /// Events that took so much are written now.
+    pub(crate) fn left(&self, bytes: usize) {
+        self.held_bytes.fetch_sub(bytes, Ordering::SeqCst);
+    }
+}
+
+/// Where events go.
+#[derive(Debug, Clone)]
+enum Recorder {
+    /// To the writer.
+    Writer(mpsc::Sender<WaitingEvent>),
+    /// To a test, as they are.
+    Plain(mpsc::Sender<AuditEvent>),
 }
 
 /// The handle that everybody records with; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Audit {
-    events: mpsc::Sender<AuditEvent>,
+    events: Recorder,
     commands: mpsc::Sender<Command>,
     overflow: Arc<Overflow>,
     progress: Arc<Progress>,
@@ -129,7 +148,7 @@ pub struct Audit {
 /// What was recorded and has no writer yet.
 #[derive(Debug)]
 pub struct Unwritten {
-    events: mpsc::Receiver<AuditEvent>,
+    events: mpsc::Receiver<WaitingEvent>,
     commands: mpsc::Receiver<Command>,
     overflow: Arc<Overflow>,
     progress: Arc<Progress>,
@@ -145,7 +164,7 @@ pub fn queue() -> (Audit, Unwritten) {
     let (overflow, progress) = (Arc::<Overflow>::default(), Arc::<Progress>::default());
     let (name_in, seal_name) = watch::channel(None);
     let audit = Audit {
-        events: events_in,
+        events: Recorder::Writer(events_in),
         commands: commands_in,
         overflow: Arc::clone(&overflow),
         progress: Arc::clone(&progress),
@@ -185,7 +204,7 @@ impl Audit {
     pub fn without_spool() -> (Self, mpsc::Receiver<AuditEvent>) {
         let (events, recorded) = mpsc::channel(QUEUE_MAX);
         let audit = Self {
-            events,
+            events: Recorder::Plain(events),
             commands: mpsc::channel(COMMANDS_MAX).0,
             overflow: Arc::default(),
             progress: Arc::default(),
@@ -220,11 +239,28 @@ impl Audit {
 
     /// Takes an event if there is room, and numbers it; see [`Audit::settled`].
     pub(crate) fn offer_event(&self, event: impl FnOnce() -> AuditEvent) -> Option<u64> {
-        let room = self.events.try_reserve().ok()?;
+        let progress = &self.progress;
         // Each event is counted before it is sent. So the count behind the sending is at least the event's own place in the queue.
-        self.progress.taken.fetch_add(1, Ordering::SeqCst);
-        room.send(event());
-        Some(self.progress.taken.load(Ordering::SeqCst))
+        match &self.events {
+            Recorder::Writer(_) if progress.held_bytes.load(Ordering::SeqCst) >= QUEUE_BYTES_MAX => {
+                return None;
+            }
+            Recorder::Writer(events) => {
+                let room = events.try_reserve().ok()?;
+                let event = WaitingEvent::from(event());
+                progress.taken.fetch_add(1, Ordering::SeqCst);
+                progress
+                    .held_bytes
+                    .fetch_add(event.held_bytes(), Ordering::SeqCst);
+                room.send(event);
+            }
+            Recorder::Plain(events) => {
+                let room = events.try_reserve().ok()?;
+                progress.taken.fetch_add(1, Ordering::SeqCst);
+                room.send(event());
+            }
+        }
+        Some(progress.taken.load(Ordering::SeqCst))
     }
 
     /// All events that were taken up to this number are durable, or their loss is.

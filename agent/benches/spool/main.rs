@@ -180,7 +180,7 @@ fn paced(pace: u64) {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let (resident, before) = (resident_kib(), written("self"));
+        let (resident, [_, before]) = (resident_kib(), written("self"));
         let (trail, writer) = audit::start(folder.path().to_owned(), LIMITS);
         let mut state = trail.state();
         state.wait_for(|state| state.next.sequence > 0 || state.next.epoch > 0).await.unwrap();
@@ -198,7 +198,8 @@ fn paced(pace: u64) {
         let took = began.elapsed().as_secs_f64();
         drop(writer);
         let resident = resident_kib() - resident;
-        let end = written("self");
+        let [_, end] = written("self");
+        let files = bytes_below(folder.path());
         let (mut spool, _) = Spool::open(folder.path(), LIMITS, 1).unwrap();
         // What was lost in the last second is kept, and told with what comes next.
         let later = record::event(u64::MAX, Severity::Info, 0, record::agent("measured", ""));
@@ -206,15 +207,26 @@ fn paced(pace: u64) {
         let (events, lost) = stored(&mut spool);
         assert_eq!(events + lost, sent, "every event is in the trail or counted as lost");
         let payload = payload(&mut spool);
-        let times = |place: usize| (end[place] - before[place]) as f64 / payload as f64;
+        let times = |bytes: u64| bytes as f64 / payload as f64;
         println!(
             "audit spool, {pace} events/s offered for {PACE_SECONDS} s: {:.0} events/s durable, {lost} of {sent} counted \
              as lost; {resident} KiB of memory at most (budget 16,384); {:.2} bytes written for each of the events, {:.2} to the disk",
             events as f64 / took,
-            times(0),
-            times(1),
+            times(files),
+            times(end - before),
         );
     });
+}
+
+/// What is in the files below a folder, bytes. They only grow, and none of them is removed while a pace is kept.
+fn bytes_below(folder: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+    entries
+        .map(|entry| match entry.metadata().unwrap() {
+            found if found.is_dir() => bytes_below(&entry.path()),
+            found => found.len(),
+        })
+        .sum()
 }
 
 /// What the blocks hold, bytes.

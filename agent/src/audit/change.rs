@@ -1,11 +1,9 @@
-//! Events become blocks, and blocks become a change of the spool that is real only when it is committed.
+//! Blocks become a change of the spool that is real only when it is committed.
 
 use penstock_proto::audit::seal::BlocksSince;
-use penstock_proto::audit::{BODY_BYTES_MAX, Head, block_digest};
-use penstock_proto::v1::{AuditBlockBody, AuditEvent, audit_event::Kind};
-use prost::Message as _;
+use penstock_proto::audit::{Head, block_digest};
 
-use super::accounts::{Accounts, BySeverity, SEVERITY_MAX};
+use super::accounts::{Accounts, BySeverity};
 use super::layout::{BlockFacts, Position, START_BYTES, StoredBlock, cost_of};
 use super::shelf::{HeldSegment, Plan, Shelf};
 use crate::log::Disk;
@@ -110,56 +108,4 @@ impl Plan {
         self.fill = Some(fill.saturating_add(bytes));
         bytes.saturating_add(begun)
     }
-}
-
-/// Cuts events, sorted by severity, into bodies of one severity each.
-pub(super) fn cut(events: Vec<AuditEvent>, block_bytes: usize) -> Vec<(BlockFacts, Vec<u8>)> {
-    let mut blocks = Vec::new();
-    let mut open: Vec<AuditEvent> = Vec::new();
-    let mut open_bytes = 0;
-    for event in events {
-        // A field's tag and length take at most 6 bytes more.
-        let bytes = event.encoded_len() + 6;
-        let other = open
-            .first()
-            .is_some_and(|first| kept_as(first) != kept_as(&event));
-        if !open.is_empty() && (other || open_bytes + bytes > block_bytes.min(BODY_BYTES_MAX)) {
-            blocks.push(close_block(std::mem::take(&mut open)));
-            open_bytes = 0;
-        }
-        open_bytes += bytes;
-        open.push(event);
-    }
-    if !open.is_empty() {
-        blocks.push(close_block(open));
-    }
-    blocks
-}
-
-/// The severity as which an event is kept. Seals, which are nothing grave, go last.
-pub(super) fn kept_as(event: &AuditEvent) -> u8 {
-    match &event.kind {
-        Some(Kind::Seal(_)) => SEVERITY_MAX,
-        _ => u8::try_from(event.severity).unwrap_or(0).min(SEVERITY_MAX),
-    }
-}
-
-fn close_block(events: Vec<AuditEvent>) -> (BlockFacts, Vec<u8>) {
-    let mut facts = BlockFacts {
-        severity: events.first().map_or(0, kept_as),
-        first_ms: events.iter().map(|event| event.time_ms).min().unwrap_or(0),
-        last_ms: events.iter().map(|event| event.time_ms).max().unwrap_or(0),
-        ..BlockFacts::default()
-    };
-    for event in &events {
-        match &event.kind {
-            Some(Kind::Loss(loss)) => {
-                facts.carried_events = facts.carried_events.saturating_add(loss.events);
-                facts.carried_blocks = facts.carried_blocks.saturating_add(loss.blocks);
-            }
-            Some(Kind::Seal(_)) => {}
-            _ => facts.events += 1,
-        }
-    }
-    (facts, AuditBlockBody { events }.encode_to_vec())
 }

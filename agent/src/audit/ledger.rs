@@ -4,20 +4,22 @@
 //! segment:   accounts | filling | accounts, changed …
 //! accounts:  2 | as `accounts` has it
 //! filling:   0 … (512)
-//! changed:   3 | first 4 of SHA-256(accounts as they are then) | run …
-//! run:       bytes that stay (varint) | length (varint) | bytes that are others
+//! changed:   3 | first 4 of SHA-256(accounts as they are then) | blocks more | head's digest (32) | acknowledged: epoch, sequence | log …
+//! log:       severity (1) | blocks, events, events and blocks carried, last time: so much more each | place behind the last | segment | its bytes
 //! ```
 //!
 //! Whole accounts stand there twice: what a sector that goes takes with it, the other copy has. They are written where a segment begins,
 //! after [`CHANGED_BYTES`] of changes, and whenever more changes than how far the trail has come. That alone is a change against the
-//! last whole ones, of some 80 bytes, once: the blocks say it too, so that where the newest change is gone they are taken up by
-//! themselves ([`opening`](super::opening)). An older agent passes over changes, as if all since were gone.
+//! last whole ones (numbers as varints, the logs that are otherwise), of some 80 bytes, once: the blocks say it too, so that where the newest change is gone they
+//! are taken up by themselves ([`opening`](super::opening)). An older agent passes over changes, as if all since were gone.
 
 use std::path::Path;
 
 use penstock_policy::ids::Digest;
+use prost::encoding::{decode_varint, encode_varint};
 
-use super::accounts::Accounts;
+use super::accounts::{Accounts, SEVERITIES};
+use super::layout::Position;
 use crate::durable::FileError;
 use crate::log::{Disk, LogId, Scan, Segments, Step};
 
@@ -29,8 +31,6 @@ const CHANGED_BYTES: usize = 32 * 1024;
 /// Between the copies lies more than what a sector takes with it.
 const FILLING: usize = 512;
 const CHANGED: u8 = 3;
-/// Equal bytes that a run takes with it: to leave them out costs as much.
-const NEAR: usize = 2;
 
 /// The log.
 #[derive(Debug)]
@@ -63,17 +63,17 @@ impl<D: Disk> Ledger<D> {
         for segment in newest_first {
             let file = self.segments.reading(segment)?;
             let mut scan = Scan::new(segment.number, *IDENTITY);
-            let mut whole = Vec::new();
+            let mut whole = None;
             loop {
                 match scan.step(&file).map_err(|error| segment.unread(error))? {
                     Step::Record(body) if body.first() == Some(&CHANGED) => {
-                        let changed = apply(&whole, &body).and_then(|whole| Accounts::from_bytes(&whole));
+                        let changed = whole.as_ref().and_then(|whole| apply(whole, &body));
                         is_torn = changed.is_none();
                         accounts = changed.or(accounts);
                     }
                     Step::Record(body) => {
                         if let Some(newer) = Accounts::from_bytes(&body) {
-                            (accounts, is_torn, whole) = (Some(newer), false, body);
+                            (accounts, is_torn, whole) = (Some(newer.clone()), false, Some(newer));
                         }
                     }
                     Step::Damaged => is_torn = true,
@@ -98,7 +98,7 @@ impl<D: Disk> Ledger<D> {
             && behind < CHANGED_BYTES
             && accounts.goes_on_from(&whole)
         {
-            let record = changed(&whole.to_bytes(), &accounts.to_bytes());
+            let record = changed(&whole, accounts);
             let behind = behind.saturating_add(record.len());
             self.segments.append(&[record])?;
             self.whole = Some((whole, behind));
@@ -128,62 +128,77 @@ impl<D: Disk> Ledger<D> {
 }
 
 /// What tells a change that belongs to other accounts.
-fn sum(accounts: &[u8]) -> [u8; 4] {
-    let [a, b, c, d, ..] = Digest::of(accounts).0;
+fn sum(accounts: &Accounts) -> [u8; 4] {
+    let [a, b, c, d, ..] = Digest::of(&accounts.to_bytes()).0;
     [a, b, c, d]
 }
 
-/// The record that makes `now` of `whole`, which is as long.
-fn changed(whole: &[u8], now: &[u8]) -> Vec<u8> {
+/// The record that makes `now` of `whole`, from which it goes on.
+fn changed(whole: &Accounts, now: &Accounts) -> Vec<u8> {
     let mut out = vec![CHANGED];
     out.extend_from_slice(&sum(now));
-    let mut pairs = now
-        .iter()
-        .zip(whole)
-        .map(|(new, old)| (*new, new != old))
-        .peekable();
-    while pairs.peek().is_some() {
-        let mut stay = 0_usize;
-        while pairs.next_if(|(_, is_other)| !is_other).is_some() {
-            stay += 1;
+    let more = |new: u64, old: u64| new.wrapping_sub(old);
+    encode_varint(more(now.head.next_sequence, whole.head.next_sequence), &mut out);
+    out.extend_from_slice(&now.head.digest);
+    encode_varint(now.acked.epoch, &mut out);
+    encode_varint(now.acked.sequence, &mut out);
+    for severity in SEVERITIES {
+        let (old, new) = (whole.logs.of(severity), now.logs.of(severity));
+        if old == new {
+            continue;
         }
-        let (mut run, mut equal) = (Vec::new(), 0);
-        while let Some((new, is_other)) = pairs.next_if(|(_, is_other)| *is_other || equal < NEAR) {
-            run.push(new);
-            equal = if is_other { 0 } else { equal + 1 };
+        out.push(severity);
+        let numbers = [
+            more(new.end.sum.blocks, old.end.sum.blocks),
+            more(new.end.sum.events, old.end.sum.events),
+            more(new.end.sum.carried_events, old.end.sum.carried_events),
+            more(new.end.sum.carried_blocks, old.end.sum.carried_blocks),
+            more(new.end.last_ms, old.end.last_ms),
+            new.end_at.epoch,
+            new.end_at.sequence,
+            new.segment,
+            new.bytes,
+        ];
+        for number in numbers {
+            encode_varint(number, &mut out);
         }
-        if run.is_empty() {
-            break;
-        }
-        put(&mut out, stay);
-        put(&mut out, run.len());
-        out.append(&mut run);
     }
     out
 }
 
 /// The accounts that `change` makes of these; `None`: it belongs to others.
-fn apply(whole: &[u8], change: &[u8]) -> Option<Vec<u8>> {
-    let (expected, mut runs) = change.get(1..)?.split_first_chunk::<4>()?;
-    let mut now = whole.to_vec();
-    let mut at = 0_usize;
-    while !runs.is_empty() {
-        let (stay, length) = (take(&mut runs)?, take(&mut runs)?);
-        let (run, rest) = runs.split_at_checked(length)?;
-        at = at.checked_add(stay)?;
-        let end = at.checked_add(run.len())?;
-        now.get_mut(at..end)?.copy_from_slice(run);
-        (at, runs) = (end, rest);
+fn apply(whole: &Accounts, change: &[u8]) -> Option<Accounts> {
+    let (expected, mut rest) = change.get(1..)?.split_first_chunk::<4>()?;
+    let mut now = whole.clone();
+    let add = |number: &mut u64, rest: &mut &[u8]| {
+        *number = number.wrapping_add(decode_varint(rest).ok()?);
+        Some(())
+    };
+    add(&mut now.head.next_sequence, &mut rest)?;
+    let (digest, behind) = rest.split_first_chunk::<32>()?;
+    (now.head.digest, rest) = (*digest, behind);
+    now.acked = place(&mut rest)?;
+    while let Some((severity, behind)) = rest.split_first() {
+        rest = behind;
+        let log = now.logs.of_mut(*severity);
+        let total = &mut log.end;
+        add(&mut total.sum.blocks, &mut rest)?;
+        add(&mut total.sum.events, &mut rest)?;
+        add(&mut total.sum.carried_events, &mut rest)?;
+        add(&mut total.sum.carried_blocks, &mut rest)?;
+        add(&mut total.last_ms, &mut rest)?;
+        log.end_at = place(&mut rest)?;
+        log.segment = decode_varint(&mut rest).ok()?;
+        log.bytes = decode_varint(&mut rest).ok()?;
     }
     (sum(&now) == *expected).then_some(now)
 }
 
-fn put(out: &mut Vec<u8>, number: usize) {
-    prost::encoding::encode_varint(number as u64, out);
-}
-
-fn take(bytes: &mut &[u8]) -> Option<usize> {
-    prost::encoding::decode_varint(bytes).ok()?.try_into().ok()
+fn place(bytes: &mut &[u8]) -> Option<Position> {
+    Some(Position {
+        epoch: decode_varint(bytes).ok()?,
+        sequence: decode_varint(bytes).ok()?,
+    })
 }
 
 #[cfg(test)]
@@ -192,7 +207,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::layout::{BlockFacts, Cause, Loss, Position};
+    use super::super::layout::{BlockFacts, Cause, Loss};
     use super::*;
     use crate::log::RealDisk;
     use crate::log::faulty::FaultyDisk;
@@ -234,16 +249,9 @@ mod tests {
         let mut before = Accounts::begin(2);
         before.head.next_sequence = 6;
         let now = grown(&before, 3, 500);
-        let kept = crate::fixture::kept(
-            "trail-accounts-changed.hex",
-            &changed(&before.to_bytes(), &now.to_bytes()),
-        );
-        assert_eq!(apply(&before.to_bytes(), &kept), Some(now.to_bytes()));
-        assert_eq!(
-            apply(&lost(before).to_bytes(), &kept),
-            None,
-            "they belong to others"
-        );
+        let kept = crate::fixture::kept("trail-accounts-changed.hex", &changed(&before, &now));
+        assert_eq!(apply(&before, &kept), Some(now));
+        assert_eq!(apply(&lost(before), &kept), None, "they belong to others");
     }
 
     #[test]
@@ -264,7 +272,7 @@ mod tests {
                 sequence: accounts.head.next_sequence - 1,
             };
             let bytes = took(&mut ledger, &accounts);
-            assert!(bytes <= 112, "{bytes} bytes");
+            assert!(bytes <= 80, "{bytes} bytes");
             assert_eq!(
                 opened(&disk, folder.path()).read().unwrap(),
                 (Some(accounts.clone()), false)
@@ -358,8 +366,7 @@ mod tests {
         fn no_bytes_make_a_change_of_accounts_that_are_not_what_was_written(
             bytes in proptest::collection::vec(any::<u8>(), 0..200),
         ) {
-            let whole = Accounts::begin(1).to_bytes();
-            prop_assert_eq!(apply(&whole, &bytes), None);
+            prop_assert_eq!(apply(&Accounts::begin(1), &bytes), None);
         }
     }
 }

@@ -17,11 +17,12 @@ use penstock_proto::audit::keys::SealKeys;
 use penstock_proto::audit::note::Note;
 use penstock_proto::audit::seal::SealText;
 use penstock_proto::audit::witness;
-use penstock_proto::v1::{AuditEvent, SealEvent, Severity, audit_event::Kind};
+use penstock_proto::v1::SealEvent;
 use serde::Serialize;
 use tokio::sync::watch;
 
 use super::layout::Position;
+use super::waiting::WaitingEvent;
 use crate::durable::{self, FileError};
 
 /// The keys of the next seal.
@@ -82,12 +83,14 @@ impl Sealer {
     }
 
     /// Whether what stands in the trail, and `batch`, which goes into it now, is to be sealed.
-    pub fn is_due(&self, batch: &[AuditEvent]) -> bool {
-        if self.name.borrow().is_none() || (self.blocks == 0 && !batch.iter().any(is_to_be_sealed)) {
+    pub fn is_due(&self, batch: &[WaitingEvent]) -> bool {
+        if self.name.borrow().is_none()
+            || (self.blocks == 0 && !batch.iter().any(WaitingEvent::is_to_be_sealed))
+        {
             return false;
         }
         let since = self.last.map_or(Duration::MAX, |last| last.elapsed());
-        let is_grave = self.is_grave || batch.iter().any(is_grave);
+        let is_grave = self.is_grave || batch.iter().any(WaitingEvent::is_grave);
         since >= EVERY || (is_grave && since >= GRAVE_EVERY) || self.blocks >= BLOCKS_MAX
     }
 
@@ -237,14 +240,4 @@ pub fn place(text: &SealText) -> Position {
         epoch: text.head.epoch,
         sequence: text.head.next_sequence,
     }
-}
-
-/// Whether an event waits no longer than it has to for its seal.
-pub(super) fn is_grave(event: &AuditEvent) -> bool {
-    event.severity >= Severity::Warning.into()
-}
-
-/// A seal, and a word for one, need none.
-fn is_to_be_sealed(event: &AuditEvent) -> bool {
-    !matches!(event.kind, Some(Kind::Seal(_)))
 }

@@ -29,11 +29,12 @@ use penstock_proto::audit::seal::{BlocksSince, SealText};
 use penstock_proto::v1::{AuditEvent, Severity, SpoolState, audit_event::Kind};
 
 use super::accounts::{Accounts, BySeverity, SEVERITIES};
-use super::change::{Change, cut, kept_as};
+use super::change::Change;
 use super::layout::{BlockFacts, Cause, Loss, Position, Totals, cost_of};
 use super::ledger::Ledger;
 use super::sealer::SealOrder;
 use super::shelf::{HeldSegment, Plan, Shelf};
+use super::waiting::{WaitingEvent, cut};
 use super::{mark, record};
 use crate::database;
 use crate::durable::FileError;
@@ -140,6 +141,7 @@ impl<D: Disk> Spool<D> {
     /// The file system is too full to write safely, or the disk refused. None of these events is then in the
     /// trail.
     pub fn append(&mut self, events: Vec<AuditEvent>, now_ms: u64) -> Result<(), SpoolError> {
+        let events = events.into_iter().map(WaitingEvent::from).collect();
         self.append_sealed(events, now_ms, None).map(drop)
     }
 
@@ -149,7 +151,7 @@ impl<D: Disk> Spool<D> {
     /// As [`Spool::append`].
     pub fn append_sealed(
         &mut self,
-        events: Vec<AuditEvent>,
+        events: Vec<WaitingEvent>,
         now_ms: u64,
         order: Option<SealOrder<'_>>,
     ) -> Result<Appended, SpoolError> {
@@ -160,7 +162,7 @@ impl<D: Disk> Spool<D> {
         all.extend(events);
         // Severe events first, so that they find room before the others ask for it. The sort is stable: the loss
         // records, which are alarms, lie together in the first block.
-        all.sort_by_key(|event| std::cmp::Reverse(kept_as(event)));
+        all.sort_by_key(|event| std::cmp::Reverse(event.kept_as()));
         let mut tells = told;
         for (facts, body) in cut(all, self.limits.block_bytes) {
             // The spool's own loss records stay owed; others' are lost with the block and have to be counted.
@@ -208,7 +210,7 @@ impl<D: Disk> Spool<D> {
             .keys
             .seal(order.name, change.accounts.head, since.named(), now_ms);
         let event = record::event(now_ms, Severity::Info, 0, Kind::Seal(seal));
-        let mut blocks = cut(vec![event], self.limits.block_bytes).into_iter();
+        let mut blocks = cut(vec![event.into()], self.limits.block_bytes).into_iter();
         let Some((facts, body)) = blocks.next() else {
             return Ok(None);
         };
@@ -400,7 +402,7 @@ impl<D: Disk> Spool<D> {
         self.mark_fault.as_deref()
     }
 
-    fn losses_to_tell(&self, now_ms: u64) -> Vec<AuditEvent> {
+    fn losses_to_tell(&self, now_ms: u64) -> Vec<WaitingEvent> {
         if !self.owes_loss_record(now_ms) {
             return Vec::new();
         }
@@ -409,7 +411,7 @@ impl<D: Disk> Spool<D> {
             .iter()
             .zip(Cause::ALL)
             .filter(|(loss, _)| !loss.is_none())
-            .map(|(loss, cause)| record::loss(now_ms, cause, loss))
+            .map(|(loss, cause)| record::loss(now_ms, cause, loss).into())
             .collect()
     }
 

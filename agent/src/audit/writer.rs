@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use penstock_proto::event::AgentStep;
-use penstock_proto::v1::{AuditEvent, Fault};
+use penstock_proto::v1::Fault;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -21,6 +21,7 @@ use super::record;
 use super::resume::Resume;
 use super::sealer::{self, Sealer};
 use super::spool::SpoolLimits;
+use super::waiting::WaitingEvent;
 use super::{AuditError, AuditState, Command, Overflow, Progress};
 use crate::clock;
 
@@ -74,7 +75,7 @@ impl Writer {
 
     pub(super) async fn run(
         mut self,
-        mut events: mpsc::Receiver<AuditEvent>,
+        mut events: mpsc::Receiver<WaitingEvent>,
         mut commands: mpsc::Receiver<Command>,
     ) {
         let mut batch = Vec::new();
@@ -147,16 +148,18 @@ impl Writer {
     async fn say(&mut self, step: AgentStep, message: &str) {
         let said = record::agent(step, message);
         let event = record::event(clock::now_ms(), step.severity(), 0, said);
-        self.commit(vec![event]).await;
+        self.commit(vec![event.into()]).await;
     }
 
     /// Commits what came through the queue.
-    async fn commit_queued(&mut self, batch: Vec<AuditEvent>) {
+    async fn commit_queued(&mut self, batch: Vec<WaitingEvent>) {
+        self.progress
+            .left(batch.iter().map(WaitingEvent::held_bytes).sum());
         self.unsettled = self.unsettled.saturating_add(batch.len() as u64);
         self.commit(batch).await;
     }
 
-    async fn commit(&mut self, batch: Vec<AuditEvent>) {
+    async fn commit(&mut self, batch: Vec<WaitingEvent>) {
         let now_ms = clock::now_ms();
         let (count, first_ms, last_ms) = span(&batch);
         let dropped = self.overflow.events.swap(0, Ordering::Relaxed);
@@ -174,7 +177,7 @@ impl Writer {
                     spool.count_lost(Cause::QueueFull, dropped, dropped_first, dropped_last);
                 }
                 let mut sealer = locked(&sealer);
-                let (is_due, has_grave) = (sealer.is_due(&batch), batch.iter().any(sealer::is_grave));
+                let (is_due, has_grave) = (sealer.is_due(&batch), batch.iter().any(WaitingEvent::is_grave));
                 let order = if is_due { sealer.order() } else { None };
                 if batch.is_empty() && !spool.owes_loss_record(now_ms) && order.is_none() {
                     // A full disk stays a fault until it has room again, also while nothing happens.
@@ -376,7 +379,7 @@ fn fills(spool: &penstock_proto::v1::SpoolState) -> Option<Fault> {
         ), ..Fault::default() })
 }
 
-fn span(batch: &[AuditEvent]) -> (u64, u64, u64) {
+fn span(batch: &[WaitingEvent]) -> (u64, u64, u64) {
     let times = || batch.iter().map(|event| event.time_ms);
     (
         batch.len() as u64,

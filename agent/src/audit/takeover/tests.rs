@@ -199,7 +199,7 @@ fn put_back(folder: &Path, numbers: std::ops::RangeInclusive<u64>, acked: Positi
         let kind = crate::audit::record::agent("step", "put back");
         let severity = penstock_proto::v1::Severity::Notice;
         let event = crate::audit::record::event(1_790_000_000_000 + number, severity, 1, kind);
-        for (facts, body) in crate::audit::change::cut(vec![event], 300) {
+        for (facts, body) in crate::audit::waiting::cut(vec![event.into()], 300) {
             let mut content = vec![facts.severity];
             let cost = 249 + body.len() as u64;
             crate::audit::layout::put(

@@ -13,8 +13,9 @@ use proptest::prelude::*;
 use tokio::sync::watch;
 
 use super::super::check::{CheckReport, check};
-use super::super::sealer::{Proof, Sealer, is_grave, keep_witness, shown};
+use super::super::sealer::{Proof, Sealer, keep_witness, shown};
 use super::super::spool::Spool;
+use super::super::waiting::WaitingEvent;
 use super::super::*;
 use super::{LIMITS, all, crash, event, folder};
 
@@ -44,7 +45,13 @@ fn sealer(folder: &Path) -> Sealer {
 /// One commit with a seal; `erases`: the machine lives on until the key that signed is erased.
 fn commit(spool: &mut Spool, sealer: &mut Sealer, events: Vec<AuditEvent>, now_ms: u64, erases: bool) {
     let order = sealer.order();
-    let appended = spool.append_sealed(events, now_ms, order).unwrap();
+    let appended = spool
+        .append_sealed(
+            events.into_iter().map(WaitingEvent::from).collect(),
+            now_ms,
+            order,
+        )
+        .unwrap();
     if let Some(text) = appended.seal.filter(|_| erases) {
         sealer.sealed(text);
     }
@@ -321,15 +328,16 @@ fn a_quiet_trail_gets_no_seal_a_grave_event_one_soon_and_seals_ask_for_none() {
     let (mut spool, _) = Spool::open(place.path(), LIMITS, 1).unwrap();
     let mut seals = sealer(place.path());
     assert!(!seals.is_due(&[]));
-    let quiet = [event(1, 1, 1)];
+    let waiting = |severity| [WaitingEvent::from(event(severity, 1, 1))];
+    let quiet = waiting(1);
     assert!(seals.is_due(&quiet), "the first one at once");
-    commit(&mut spool, &mut seals, quiet.to_vec(), 1, true);
+    commit(&mut spool, &mut seals, vec![event(1, 1, 1)], 1, true);
     assert!(!seals.is_due(&[]) && !seals.is_due(&quiet));
     seals.grew(1, false);
-    assert!(!seals.is_due(&[event(3, 1, 1)]), "not within a second");
+    assert!(!seals.is_due(&waiting(3)), "not within a second");
     std::thread::sleep(Duration::from_millis(1050));
     assert!(!seals.is_due(&quiet));
-    assert!(seals.is_due(&[event(3, 1, 1)]) && is_grave(&event(4, 1, 1)));
+    assert!(seals.is_due(&waiting(3)) && waiting(4)[0].is_grave());
     seals.grew(1024, false);
     assert!(seals.is_due(&[]));
     let nameless = Sealer::new(place.path(), watch::channel(None).1);

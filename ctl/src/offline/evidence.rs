@@ -1,5 +1,7 @@
 //! `audit verify`: what a file of evidence proves to somebody who has only the plant's root certificates, and what it does not.
 
+mod anchored;
+
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read as _};
 use std::path::Path;
@@ -8,7 +10,7 @@ use penstock_policy::ids::PlantId;
 use penstock_proto::audit::cosignature::WitnessKey;
 use penstock_proto::audit::event_proof::{FILE_BYTES_MAX, MAGIC};
 use penstock_proto::audit::evidence::{
-    AnchoringRelease, CosignedHead, EvidenceError, EvidenceReader, EvidenceReport, History, Pieces, Vouched,
+    EvidenceError, EvidenceReader, EvidenceReport, History, Pieces, Vouched,
 };
 use penstock_proto::tls::certificates_from_pem;
 use penstock_proto::tls::times::instant;
@@ -16,6 +18,7 @@ use rustls::pki_types::CertificateDer;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub use self::anchored::{AnchoredBy, BeginsAgain, CosignedBy};
 use super::event_proof::{self, EventProved};
 use crate::contexts::Contexts;
 use crate::exit::Exit;
@@ -82,68 +85,6 @@ pub struct EvidenceProved {
     pub trails: Vec<TrailProved>,
     /// Whether nothing in it contradicts anything, and all of it is proved to be the coordinator's: only then is any of it to be believed.
     pub sound: bool,
-}
-
-/// A release that names blocks with which the tree begins.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct AnchoredBy {
-    /// Its number.
-    pub revision: u64,
-    /// Approvers whose signatures count; empty: those of the first release in the file, whose approvers are not in it.
-    pub signers: Vec<String>,
-    /// The first blocks of all trails: so many.
-    pub blocks: u64,
-}
-
-/// A head that an external witness cosigned.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct CosignedBy {
-    /// The witness.
-    pub witness: String,
-    /// When, by its clock (RFC 3339, UTC).
-    pub at: String,
-    /// The first blocks of all trails: so many.
-    pub blocks: u64,
-}
-
-impl From<CosignedHead> for CosignedBy {
-    fn from(head: CosignedHead) -> Self {
-        Self {
-            witness: head.witness,
-            at: instant(head.time_s.saturating_mul(1000)),
-            blocks: head.size,
-        }
-    }
-}
-
-/// A release that says that the trails begin again.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct BeginsAgain {
-    /// It.
-    pub release: AnchoredBy,
-    /// Heads from before it with which the tree does not begin.
-    pub given_up: u64,
-}
-
-impl From<AnchoringRelease> for AnchoredBy {
-    fn from(release: AnchoringRelease) -> Self {
-        Self {
-            revision: release.revision.0,
-            signers: release.signers.iter().map(ToString::to_string).collect(),
-            blocks: release.head.size,
-        }
-    }
-}
-
-impl AnchoredBy {
-    /// `release r7, signed by a and b`.
-    fn named(&self) -> String {
-        let by = match self.signers.as_slice() {
-            [] => "whose approvers are not in the file".to_owned(),
-            signers => format!("signed by {}", signers.join(", ")),
-        };
-        format!("release r{}, {by},", self.revision)
-    }
 }
 
 /// What is proved of one trail.
@@ -214,16 +155,21 @@ impl EvidenceProved {
             trails: report
                 .trails
                 .into_iter()
-                .map(|(source, trail)| TrailProved {
-                    source,
-                    blocks: trail.blocks,
-                    events: trail.events,
-                    unexplained: trail.unexplained(),
-                    sealed: trail.sealed.is_some(),
-                    vouched: trail.vouched.is_some(),
-                    unsealed_blocks: trail.unsealed.0,
-                    findings: trail.to_string().lines().map(str::to_owned).collect(),
-                    sound: trail.is_whole(),
+                .map(|(source, trail)| {
+                    let doubted = report.anchors.doubted.get(&source).into_iter().flatten();
+                    let doubted = doubted.map(|why| format!("WRONG: {why}"));
+                    let findings = trail.to_string();
+                    TrailProved {
+                        blocks: trail.blocks,
+                        events: trail.events,
+                        unexplained: trail.unexplained(),
+                        sealed: trail.sealed.is_some(),
+                        vouched: trail.vouched.is_some(),
+                        unsealed_blocks: trail.unsealed.0,
+                        findings: findings.lines().map(str::to_owned).chain(doubted).collect(),
+                        sound: trail.is_whole() && !report.anchors.doubted.contains_key(&source),
+                        source,
+                    }
                 })
                 .collect(),
         }
@@ -296,6 +242,27 @@ impl EvidenceProved {
         for wrong in &self.contradictions {
             say(Tone::Bad, "✗", &format!("WRONG: {wrong}"));
         }
+    }
+
+    /// Where what is wrong stands in some trails alone: that the others are proved all the same.
+    fn others_page(&self, page: &mut Page) {
+        let wrong: Vec<_> = self.trails.iter().filter(|trail| !trail.sound).collect();
+        let others = self.trails.len().saturating_sub(wrong.len());
+        if wrong.is_empty() || others == 0 || !self.contradictions.is_empty() || self.unproved > 0 {
+            return;
+        }
+        let names: Vec<_> = wrong.iter().take(5).map(|trail| trail.source.as_str()).collect();
+        let more = wrong.len().saturating_sub(names.len());
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        page.gap();
+        page.line(format!(
+            "What is wrong is in the trails of {}{more} alone; what is said of the other {others} is proved all the same.",
+            names.join(", ")
+        ));
     }
 
     /// How the command ends.
@@ -390,6 +357,7 @@ impl Report for EvidenceProved {
                 page.line(format!("    {finding}"));
             }
         }
+        self.others_page(page);
     }
 }
 

@@ -10,6 +10,7 @@
 //! an account out.
 
 mod anchors;
+mod seen;
 #[cfg(test)]
 mod tests;
 
@@ -150,6 +151,8 @@ pub struct EvidenceReader<'a> {
     roots: &'a [CertificateDer<'static>],
     pieces: u64,
     head: VerifiedHead,
+    /// The certificate of the key that signed it.
+    coordinator: Option<CertificateDer<'static>>,
     consistency: Vec<Hash>,
     trails: BTreeMap<String, TrailVerifier<'a>>,
     /// The first and the last leaf.
@@ -236,6 +239,7 @@ impl<'a> EvidenceReader<'a> {
             roots,
             pieces: 1,
             head: TreeHead::verify(&head.note, &certificates, plant, roots)?,
+            coordinator: certificates.into_iter().next(),
             consistency: hashes(&head.consistency).ok_or(EvidenceError::Form(0))?,
             trails: BTreeMap::new(),
             leaves: None,
@@ -409,7 +413,7 @@ impl<'a> EvidenceReader<'a> {
                 .collect(),
             blocks: self.blocks,
             before_tree: self.before_tree,
-            anchors: self.anchors.report(),
+            anchors: self.anchors.report(self.coordinator.as_ref()),
         })
     }
 }

@@ -14,15 +14,16 @@ use penstock_policy::merkle::growing::TreeState;
 use penstock_policy::model::ApproverSet;
 use penstock_policy::release::{CHAIN_LINKS_MAX, Signature, Statement, TrailsAnchor, Trust, verify_release};
 
+use rustls::pki_types::CertificateDer;
+
 use super::EvidenceError;
+use super::seen::{SeenHeads, Standing};
 use crate::audit::cosignature::WitnessKey;
 use crate::audit::note::Note;
 use crate::audit::tree_head::TreeHead;
 use crate::audit::verify::NotedHeads;
 use crate::v1;
 
-/// Heads of gateways' trails that are held against the tree: two years of one an hour. More are counted.
-const SEEN_MAX: usize = 20_000;
 /// Contradictions that are named; more are counted.
 const WRONG_MAX: usize = 20;
 /// Cosigned heads in one file: one of each witness.
@@ -94,6 +95,8 @@ pub struct AnchorsReport {
     pub again: Option<(AnchoringRelease, u64)>,
     /// What contradicts, in sentences.
     pub wrong: Vec<String>,
+    /// What contradicts and is one gateway's word alone, by that gateway: nobody else's trail is proved less because of it.
+    pub doubted: BTreeMap<String, Vec<String>>,
     /// Contradictions that are not among `wrong`, since there are so many.
     pub further: u64,
     /// Heads in gateways' trails that were not held against the tree, since there are so many.
@@ -103,7 +106,7 @@ pub struct AnchorsReport {
 impl AnchorsReport {
     /// Whether nothing contradicts.
     pub fn is_sound(&self) -> bool {
-        self.wrong.is_empty()
+        self.wrong.is_empty() && self.doubted.is_empty()
     }
 
     fn contradicts(&mut self, sentence: String) {
@@ -114,29 +117,10 @@ impl AnchorsReport {
     }
 }
 
-/// How a head stands to the tree of the file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Standing {
-    /// No proof came.
-    #[default]
-    Unproved,
-    Holds,
-    Contradicts,
-}
-
 #[derive(Debug)]
 struct ReleaseHead {
     release: AnchoringRelease,
     created_ms: u64,
-    standing: Standing,
-}
-
-#[derive(Debug)]
-struct SeenHead {
-    /// By whom first.
-    by: String,
-    /// The newest release that was in force where it was seen: no clock of a coordinator says whether that was before its trails began again.
-    revision: Revision,
     standing: Standing,
 }
 
@@ -150,8 +134,7 @@ pub(super) struct Anchors {
     trust: Option<Trust>,
     count: u64,
     releases: Vec<ReleaseHead>,
-    seen: BTreeMap<(u64, Hash), SeenHead>,
-    unjudged: u64,
+    seen: SeenHeads,
     witnesses: Vec<WitnessKey>,
     cosigned: Vec<WitnessedHead>,
 }
@@ -196,41 +179,20 @@ impl Anchors {
         self.begun
     }
 
+    /// Heads that stand in the trail of `source`.
+    pub(super) fn seen(&mut self, source: &str, noted: NotedHeads) {
+        self.seen.take(source, noted);
+    }
+
     /// The sizes of all heads.
     pub(super) fn sizes(&self) -> Vec<u64> {
         let releases = self.releases.iter().map(|one| one.release.head.size);
-        let seen = self.seen.keys().map(|(size, _)| *size);
+        let seen = self.seen.sizes();
         let cosigned = self.cosigned.iter().map(|one| one.head.tree.size);
         let mut sizes: Vec<u64> = releases.chain(seen).chain(cosigned).collect();
         sizes.sort_unstable();
         sizes.dedup();
         sizes
-    }
-
-    /// Heads that stand in the trail of `source`.
-    pub(super) fn seen(&mut self, source: &str, noted: NotedHeads) {
-        self.unjudged += noted.further;
-        for (revision, note) in noted.heads {
-            self.one_seen(source, revision, &note);
-        }
-    }
-
-    fn one_seen(&mut self, source: &str, revision: Revision, note: &[u8]) {
-        let head = Note::parse(note)
-            .ok()
-            .and_then(|note| TreeHead::parse(&note.text));
-        let Some(head) = head else { return };
-        let key = (head.tree.size, head.tree.root);
-        if self.seen.len() >= SEEN_MAX && !self.seen.contains_key(&key) {
-            self.unjudged += 1;
-            return;
-        }
-        let seen = self.seen.entry(key).or_insert_with(|| SeenHead {
-            by: source.to_owned(),
-            revision,
-            standing: Standing::Unproved,
-        });
-        seen.revision = seen.revision.max(revision);
     }
 
     /// The next release.
@@ -297,16 +259,11 @@ impl Anchors {
                 one.standing = judged(&one.head.tree);
             }
         }
-        let same = (earlier, [0; 32])..=(earlier, [0xff; 32]);
-        for ((size, root), one) in self.seen.range_mut(same) {
-            if one.standing != Standing::Holds {
-                let (size, root) = (*size, *root);
-                one.standing = judged(&TreeState { size, root });
-            }
-        }
+        self.seen.prove(earlier, judged);
     }
 
-    pub(super) fn report(self) -> AnchorsReport {
+    /// What comes of all. `coordinator`: the certificate of the key that signed the head of the file.
+    pub(super) fn report(self, coordinator: Option<&CertificateDer<'_>>) -> AnchorsReport {
         let history = match (self.is_known, &self.vouched) {
             (true, _) => History::Known,
             (false, Some(Vouched::Approvers(_))) if self.count > 0 => History::Others,
@@ -315,7 +272,6 @@ impl Anchors {
         let mut report = AnchorsReport {
             releases: self.count,
             history,
-            unjudged: self.unjudged,
             ..AnchorsReport::default()
         };
         if history == History::Others {
@@ -341,16 +297,12 @@ impl Anchors {
                 )),
             }
         }
-        for ((size, _), one) in &self.seen {
-            match one.standing {
-                Standing::Holds => report.seen += 1,
-                _ if again.is_some_and(|again| one.revision < again.release.revision) => given_up += 1,
-                standing => report.contradicts(format!(
-                    "the trail of {} has a head of the coordinator's trails with {size} blocks, whose signature this file does not prove, and {}",
-                    one.by,
-                    standing.in_words()
-                )),
-            }
+        let again_of = again.map(|again| (again.release.revision, again.created_ms));
+        let seen = self.seen.judge(again_of, coordinator);
+        (report.seen, report.unjudged, report.doubted) = (seen.held, seen.unjudged, seen.doubted);
+        given_up += seen.given_up;
+        for sentence in seen.wrong {
+            report.contradicts(sentence);
         }
         for witness in &self.witnesses {
             let of_witness = self
@@ -382,18 +334,6 @@ impl Anchors {
         report.witnessed = self.cosigned.len() as u64;
         report.again = again.map(|again| (again.release.clone(), given_up));
         report
-    }
-}
-
-impl Standing {
-    /// Why a head does not count.
-    fn in_words(self) -> &'static str {
-        match self {
-            Self::Unproved => "nothing in the file proves that its tree begins with them",
-            Self::Holds | Self::Contradicts => {
-                "the tree of the file does not begin with them: blocks were taken out or altered since, or the head was made up"
-            }
-        }
     }
 }
 

@@ -16,6 +16,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::audit::note::{Note, NoteSignature};
 use crate::audit::verify::NotedHeads;
+use crate::keys::{FileKey, Key, KeyKind};
 use crate::v1;
 
 /// A tree whose leaves are these.
@@ -158,6 +159,17 @@ fn judged(
         further: 0,
     };
     anchors.seen("gw-a", noted);
+    judged_of(anchors, file, size, releases, None)
+}
+
+/// The same, of heads that stand in these trails, of a file whose head this key signed.
+fn judged_of(
+    mut anchors: Anchors,
+    file: &Grown,
+    size: u64,
+    releases: &[v1::SignedRelease],
+    coordinator: Option<&CertificateDer<'_>>,
+) -> Result<AnchorsReport, EvidenceError> {
     for release in releases {
         anchors.release(release, &plant())?;
     }
@@ -166,7 +178,7 @@ fn judged(
             anchors.proof(earlier, &file.proof(earlier, size), &file.state(size));
         }
     }
-    Ok(anchors.report())
+    Ok(anchors.report(coordinator))
 }
 
 proptest! {
@@ -213,7 +225,7 @@ fn a_head_without_a_proof_contradicts_and_one_that_its_approvers_gave_up_does_no
     let notes = [(1, note(honest.state(5))), (2, note(other.state(4)))];
     let silent = release(2, Some(&first), None, (OLD, OLD));
     let report = judged(&other, 6, &[first.clone(), silent], (&notes, None)).unwrap();
-    assert_eq!(report.wrong.len(), 2, "{report:?}");
+    assert_eq!((report.wrong.len(), report.doubted.len()), (1, 1), "{report:?}");
     let again = anchor(other.state(3)).map(|head| TrailsAnchor { again: true, ..head });
     let second = release(2, Some(&first), again, (OLD, OLD));
     let report = judged(&other, 6, &[first.clone(), second.clone()], (&notes, None)).unwrap();
@@ -224,7 +236,7 @@ fn a_head_without_a_proof_contradicts_and_one_that_its_approvers_gave_up_does_no
     // What is rewritten after that is no longer given up.
     let later = [(1, note(honest.state(5))), (2, note(honest.state(5)))];
     let report = judged(&other, 6, &[first, second], (&later, None)).unwrap();
-    assert_eq!(report.wrong.len(), 1, "{report:?}");
+    assert_eq!((report.wrong.len(), report.doubted.len()), (0, 1), "{report:?}");
 }
 
 #[test]
@@ -271,4 +283,101 @@ fn who_signed_counts_by_the_approvers_of_the_release_before_and_by_those_whom_th
     // A file that begins later names no signers of its first release, and goes on from it.
     let report = of(&[second, third], None).unwrap();
     assert_eq!(report.anchored, 2);
+}
+
+/// A coordinator's key, and a certificate of it.
+fn coordinator() -> (Key, CertificateDer<'static>) {
+    let key: Key = FileKey::generate(KeyKind::EcdsaP256).unwrap().into();
+    let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+    (key, certificate.der().clone())
+}
+
+fn signed_note(
+    tree: TreeState,
+    time_ms: u64,
+    (key, certificate): &(Key, CertificateDer<'static>),
+) -> Vec<u8> {
+    let head = TreeHead {
+        origin: "works/coordinator/c1".to_owned(),
+        tree,
+        time_ms,
+    };
+    let text = head.to_string();
+    let signature = NoteSignature::certified(&head.origin, key, certificate, &text).unwrap();
+    Note {
+        text,
+        signatures: vec![signature],
+    }
+    .to_bytes()
+}
+
+/// Heads in a trail, each with the revision that was in force there.
+type Heads = Vec<(u64, Vec<u8>)>;
+
+fn noted(heads: &[(u64, Vec<u8>)]) -> NotedHeads {
+    let heads = heads.iter();
+    NotedHeads {
+        heads: heads
+            .map(|(revision, note)| (Revision(*revision), note.clone().into()))
+            .collect(),
+        further: 0,
+    }
+}
+
+#[test]
+fn what_one_gateway_made_up_is_a_finding_about_it_and_what_the_coordinator_signed_is_everybodys() {
+    let (honest, other) = (Grown::of(&[1, 2, 3, 4]), Grown::of(&[1, 9, 3, 4]));
+    let (ours, strange) = (coordinator(), coordinator());
+    let of = |trails: &[(&str, Heads)], releases: &[v1::SignedRelease]| {
+        let mut anchors = Anchors::default();
+        for (source, heads) in trails {
+            anchors.seen(source, noted(heads));
+        }
+        judged_of(anchors, &honest, 4, releases, Some(&ours.1)).unwrap()
+    };
+    let first = [release(1, None, None, (OLD, OLD))];
+    let good = ("gw-good", vec![(1, signed_note(honest.state(3), 5, &ours))]);
+    for made_up in [note(other.state(3)), signed_note(other.state(3), 5, &strange)] {
+        let report = of(&[("gw-bad", vec![(1, made_up)]), good.clone()], &first);
+        assert!(!report.is_sound() && report.wrong.is_empty(), "{report:?}");
+        let doubted: Vec<_> = report.doubted.keys().map(String::as_str).collect();
+        assert_eq!((doubted, report.seen), (vec!["gw-bad"], 1));
+    }
+    // Also where it claims the head of another root before the one who saw it, and where there are very many.
+    let seen = signed_note(other.state(3), 5, &ours);
+    let copied = [
+        ("gw-bad", vec![(1, note(other.state(3)))]),
+        ("gw-good", vec![(1, seen.clone())]),
+    ];
+    let report = of(&copied, &first);
+    assert!(
+        report.wrong[0].contains("gw-good") && report.doubted.is_empty(),
+        "{report:?}"
+    );
+    let flood: Vec<_> = (0..20_500)
+        .map(|number: u64| {
+            let mut root = [0; 32];
+            root[..8].copy_from_slice(&number.to_be_bytes());
+            (1, note(TreeState { size: 3, root }))
+        })
+        .collect();
+    let report = of(&[("gw-bad", flood), good], &first);
+    assert_eq!(
+        (report.seen, report.unjudged),
+        (1, 500),
+        "the other's place is not taken"
+    );
+    assert_eq!(report.doubted["gw-bad"].len(), 6);
+    // A head from before the trails began again, which a gateway says that it saw after.
+    let again = anchor(honest.state(2)).map(|head| TrailsAnchor { again: true, ..head });
+    let chain = [first[0].clone(), release(2, Some(&first[0]), again, (OLD, OLD))];
+    let shown_again = [("gw-bad", vec![(2, seen.clone())]), ("gw-good", vec![(1, seen)])];
+    let report = of(&shown_again, &chain);
+    assert!(
+        report.wrong.is_empty() && report.doubted.contains_key("gw-bad") && report.doubted.len() == 1,
+        "{report:?}"
+    );
+    let after = signed_note(other.state(3), 2_001, &ours);
+    let report = of(&[("gw-good", vec![(2, after)])], &chain);
+    assert_eq!((report.wrong.len(), report.doubted.len()), (1, 0));
 }

@@ -1,0 +1,189 @@
+//! Heads of the coordinator's tree that gateways wrote into their own trails, held against the tree of the file.
+//!
+//! What a gateway writes is its own word. A head with which the tree does not begin is everybody's matter where the key that signed the file's head
+//! signed that one, too: no gateway can have made it up. Otherwise it is a finding about that gateway, and nobody else's trail is proved less.
+//!
+//! Bounds: so many heads of one trail, so that one gateway does not take the others' places; more are counted.
+
+use std::collections::BTreeMap;
+
+use penstock_policy::ids::Revision;
+use penstock_policy::merkle::Hash;
+use penstock_policy::merkle::growing::TreeState;
+use prost::bytes::Bytes;
+use rustls::pki_types::CertificateDer;
+
+use crate::audit::note::Note;
+use crate::audit::tree_head::TreeHead;
+use crate::audit::verify::NotedHeads;
+
+/// Heads of one trail that are held against the tree: two years of one an hour. More are counted.
+const SEEN_OF_ONE_MAX: usize = 20_000;
+/// Of all trails.
+const SEEN_MAX: usize = 4 * SEEN_OF_ONE_MAX;
+/// Heads of one trail that contradict and are named.
+const DOUBTS_MAX: usize = 5;
+
+/// How a head stands to the tree of the file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// No proof came.
+    #[default]
+    Unproved,
+    Holds,
+    Contradicts,
+}
+
+impl Standing {
+    /// Why a head does not count.
+    pub(super) fn in_words(self) -> &'static str {
+        match self {
+            Self::Unproved => "nothing in the file proves that its tree begins with them",
+            Self::Holds | Self::Contradicts => {
+                "the tree of the file does not begin with them: blocks were taken out or altered since, or the head was made up"
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct SeenHead {
+    /// In whose trails it stands.
+    by: BTreeMap<String, Noted>,
+    standing: Standing,
+}
+
+/// A head as it stands in one trail.
+#[derive(Debug)]
+struct Noted {
+    /// The newest release that was in force there: no clock of a coordinator says whether that was before its trails began again.
+    revision: Revision,
+    note: Bytes,
+}
+
+/// The heads.
+#[derive(Debug, Default)]
+pub(super) struct SeenHeads {
+    heads: BTreeMap<(u64, Hash), SeenHead>,
+    /// How many of these stand in each trail, and in all.
+    by: BTreeMap<String, usize>,
+    all: usize,
+    unjudged: u64,
+}
+
+/// What comes of them.
+#[derive(Debug, Default)]
+pub(super) struct JudgedHeads {
+    /// The tree begins with them.
+    pub(super) held: u64,
+    /// From before the trails began again, as approvers said.
+    pub(super) given_up: u64,
+    /// Not held against the tree, since there are so many.
+    pub(super) unjudged: u64,
+    /// What contradicts whoever's word a gateway's is, in sentences.
+    pub(super) wrong: Vec<String>,
+    /// What contradicts and is one gateway's word alone, by gateway.
+    pub(super) doubted: BTreeMap<String, Vec<String>>,
+}
+
+impl SeenHeads {
+    /// Heads that stand in the trail of `source`.
+    pub(super) fn take(&mut self, source: &str, noted: NotedHeads) {
+        self.unjudged += noted.further;
+        for (revision, note) in noted.heads {
+            self.take_one(source, revision, note);
+        }
+    }
+
+    fn take_one(&mut self, source: &str, revision: Revision, note: Bytes) {
+        let Some((_, head)) = read(&note) else { return };
+        let key = (head.tree.size, head.tree.root);
+        if let Some(noted) = self.heads.get_mut(&key).and_then(|head| head.by.get_mut(source)) {
+            noted.revision = noted.revision.max(revision);
+            return;
+        }
+        let of_source = self.by.entry(source.to_owned()).or_default();
+        if *of_source >= SEEN_OF_ONE_MAX || self.all >= SEEN_MAX {
+            self.unjudged += 1;
+            return;
+        }
+        *of_source += 1;
+        self.all += 1;
+        let head = self.heads.entry(key).or_default();
+        head.by.insert(source.to_owned(), Noted { revision, note });
+    }
+
+    /// Their sizes.
+    pub(super) fn sizes(&self) -> impl Iterator<Item = u64> {
+        self.heads.keys().map(|(size, _)| *size)
+    }
+
+    /// A proof came for all heads of this size.
+    pub(super) fn prove(&mut self, earlier: u64, judged: impl Fn(&TreeState) -> Standing) {
+        let same = (earlier, [0; 32])..=(earlier, [0xff; 32]);
+        for ((size, root), one) in self.heads.range_mut(same) {
+            if one.standing != Standing::Holds {
+                let (size, root) = (*size, *root);
+                one.standing = judged(&TreeState { size, root });
+            }
+        }
+    }
+
+    /// What comes of all. `again`: the newest release that says that the trails begin again, and when it was made; `coordinator`: the certificate of the key
+    /// that signed the head of the file.
+    pub(super) fn judge(
+        &self,
+        again: Option<(Revision, u64)>,
+        coordinator: Option<&CertificateDer<'_>>,
+    ) -> JudgedHeads {
+        let mut judged = JudgedHeads {
+            unjudged: self.unjudged,
+            ..JudgedHeads::default()
+        };
+        for ((size, _), one) in &self.heads {
+            if one.standing == Standing::Holds {
+                judged.held += 1;
+                continue;
+            }
+            let counts = |noted: &Noted| again.is_none_or(|(since, _)| noted.revision >= since);
+            let by: Vec<_> = one.by.iter().filter(|(_, noted)| counts(noted)).collect();
+            judged.given_up += u64::from(by.is_empty());
+            let why = one.standing.in_words();
+            // One that the coordinator signed before may be shown again by a gateway that says that it saw it after.
+            let since_ms = again.map_or(0, |(_, created_ms)| created_ms);
+            let signed = by
+                .iter()
+                .find(|(_, noted)| coordinator.is_some_and(|key| is_signed(&noted.note, key, since_ms)));
+            if let Some((source, _)) = signed {
+                judged.wrong.push(format!(
+                    "the trail of {source} has a head of the coordinator's trails with {size} blocks, which the same key signed, and {why}"
+                ));
+                continue;
+            }
+            for (source, _) in by {
+                let doubts = judged.doubted.entry(source.clone()).or_default();
+                if doubts.len() < DOUBTS_MAX {
+                    doubts.push(format!(
+                        "it has a head of the coordinator's trails with {size} blocks, of which this trail alone says that the coordinator signed it, and {why}"
+                    ));
+                } else if doubts.len() == DOUBTS_MAX {
+                    doubts.push("it has further heads that contradict".to_owned());
+                }
+            }
+        }
+        judged
+    }
+}
+
+fn read(note: &[u8]) -> Option<(Note, TreeHead)> {
+    let note = Note::parse(note).ok()?;
+    let head = TreeHead::parse(&note.text)?;
+    Some((note, head))
+}
+
+/// Whether the key of this certificate signed the head, behind this time by its clock.
+fn is_signed(note: &[u8], coordinator: &CertificateDer<'_>, since_ms: u64) -> bool {
+    read(note).is_some_and(|(note, head)| {
+        head.time_ms > since_ms && note.verify_certified(&head.origin, coordinator).is_ok()
+    })
+}

@@ -6,6 +6,7 @@ pub mod alarms;
 pub mod audit;
 pub mod batch;
 pub mod devices;
+mod draft;
 mod event_proof;
 mod evidence;
 mod export;

@@ -163,7 +163,10 @@ async fn read(
         records: RECORDS_MAX,
         until: Some(until),
     };
-    let mut take = |record: AuditRecord, _| refusals.take(record);
+    let mut take = |record: AuditRecord, _| {
+        refusals.take(record);
+        Ok(())
+    };
     let gaps = trail::read(online, &request, budget, &mut take).await?;
     Ok(gaps.in_words())
 }

@@ -3,9 +3,7 @@
 //! The head of the coordinator's tree is remembered with the login: trails that later do not begin with what was seen were
 //! rewritten, or come of an older backup, and this person notices, whoever holds the coordinator.
 
-use std::fs::File;
-use std::io::{BufWriter, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use penstock_proto::audit::evidence::{EvidenceReader, MAGIC, Vouched, write_piece};
 use penstock_proto::audit::tree_head::TreeHead;
@@ -13,12 +11,13 @@ use penstock_proto::tls::times::instant;
 use penstock_proto::v1::evidence_piece::Piece;
 use penstock_proto::v1::{EvidencePiece, GetEvidenceRequest};
 
+use super::draft::Draft;
 use super::releases::fetched::history;
 use super::{Online, refused};
 use crate::ask;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::files::{self, FileError};
+use crate::files;
 use crate::offline::evidence::{EvidenceProved, altered};
 use crate::output::Output;
 use crate::{times, words};
@@ -61,15 +60,16 @@ pub(super) async fn take(
         Some(Piece::Head(head)) => head.note.clone(),
         _ => return Err(no_head()),
     };
-    let mut draft = Draft::begin(file)?;
-    draft.add(&first)?;
+    let mut draft = Draft::begin(file, 0o666)?;
+    draft.add(MAGIC)?;
+    add_piece(&mut draft, &first)?;
     let mut reader = EvidenceReader::begin(first, &plant, &roots).map_err(|error| altered(what, &error))?;
     if let Some(seen) = seen.filter(|seen| !reader.continues(&seen.tree)) {
         let kept = online.contexts.keep_conflict(&name, &note)?;
         return Err(rewritten(&seen, &kept));
     }
     while let Some(piece) = stream.message().await.map_err(|status| refused(&status))? {
-        draft.add(&piece)?;
+        add_piece(&mut draft, &piece)?;
         reader.take(piece).map_err(|error| altered(what, &error))?;
     }
     if let Some(known) = known {
@@ -77,7 +77,7 @@ pub(super) async fn take(
     }
     let mut add = |piece| -> Result<(), Failure> {
         let piece = EvidencePiece { piece: Some(piece) };
-        draft.add(&piece)?;
+        add_piece(&mut draft, &piece)?;
         reader.take(piece).map_err(|error| altered(what, &error))
     };
     releases
@@ -97,11 +97,11 @@ pub(super) async fn take(
         let piece = EvidencePiece {
             piece: Some(Piece::Proof(proof)),
         };
-        draft.add(&piece)?;
+        add_piece(&mut draft, &piece)?;
         reader.take(piece).map_err(|error| altered(what, &error))?;
     }
     let report = reader.report().map_err(|error| altered(what, &error))?;
-    draft.finish(file)?;
+    draft.finish()?;
     online.contexts.keep_tree(&name, &note)?;
     drop(waiting);
     let proved = EvidenceProved::of(&plant, report);
@@ -112,6 +112,13 @@ pub(super) async fn take(
     }
     out.show(&proved)?;
     Ok(proved.exit())
+}
+
+fn add_piece(draft: &mut Draft, piece: &EvidencePiece) -> Result<(), Failure> {
+    let mut bytes = Vec::new();
+    // Memory takes whatever it is given.
+    let _ = write_piece(&mut bytes, piece);
+    Ok(draft.add(&bytes)?)
 }
 
 fn rewritten(seen: &TreeHead, kept: &Path) -> Failure {
@@ -129,54 +136,4 @@ fn rewritten(seen: &TreeHead, kept: &Path) -> Failure {
         files::quoted(kept)
     ))
     .help("no file of evidence was written. Gateways still hold blocks that they delivered, and the coordinator's word for what it had (penstock-agent audit check)")
-}
-
-/// A file that gets its name when all of it is there; until then it is a draft beside it, which goes with the command.
-struct Draft {
-    writer: BufWriter<File>,
-    path: PathBuf,
-}
-
-impl Draft {
-    fn begin(file: &Path) -> Result<Self, Failure> {
-        let mut name = file.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.part", std::process::id()));
-        let path = file.with_file_name(name);
-        let made = File::create_new(&path).map_err(|source| unwritable(&path, source))?;
-        let mut draft = Self {
-            writer: BufWriter::with_capacity(1 << 20, made),
-            path,
-        };
-        let written = draft.writer.write_all(MAGIC);
-        written.map_err(|source| unwritable(&draft.path, source))?;
-        Ok(draft)
-    }
-
-    fn add(&mut self, piece: &EvidencePiece) -> Result<(), Failure> {
-        let written = write_piece(&mut self.writer, piece);
-        Ok(written.map_err(|source| unwritable(&self.path, source))?)
-    }
-
-    fn finish(mut self, file: &Path) -> Result<(), Failure> {
-        let written = self
-            .writer
-            .flush()
-            .and_then(|()| self.writer.get_ref().sync_all());
-        written.map_err(|source| unwritable(&self.path, source))?;
-        // Fails where the name is taken by now.
-        Ok(std::fs::hard_link(&self.path, file).map_err(|source| unwritable(file, source))?)
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-fn unwritable(path: &Path, source: std::io::Error) -> FileError {
-    FileError::Write {
-        path: path.to_owned(),
-        source,
-    }
 }

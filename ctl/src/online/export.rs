@@ -1,15 +1,14 @@
 //! `audit export`: the trail once, in the formats that programs of others read. The bytes are those that the coordinator's own exports
 //! send (`penstock_proto::export`).
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::io::{self, BufWriter, Write as _};
+use std::path::Path;
 
 use penstock_proto::export::{ExportRecord, Format, Position, otlp};
 use penstock_proto::v1::{AuditRecord, SearchAuditRequest};
 
 use super::Online;
+use super::draft::Draft;
 use super::trail::{self, ReadBudget, is_newer, understood};
 use crate::ask;
 use crate::exit::Exit;
@@ -59,25 +58,20 @@ pub(super) async fn export(
     let plant = online.login.context.plant.to_string();
     let mut sink = Sink::open(target.out)?;
     let waiting = ask::waiting(out, "reading the trail");
-    let (mut written, mut failed) = (0_u64, None);
+    let mut written = 0_u64;
     let asks_newer = is_newer(&request);
+    // The first record that cannot be written ends it: nothing more is asked of the coordinator.
     let mut take = |record: AuditRecord, _: u64| {
-        if let Err(failure) = understood(asks_newer, &record) {
-            failed.get_or_insert(failure);
-            return;
-        }
+        understood(asks_newer, &record)?;
         let record = ExportRecord::of(&plant, &record);
-        let is_asked = target.from.is_none_or(|from| record.position >= *from);
-        if is_asked && failed.is_none() {
+        if target.from.is_none_or(|from| record.position >= *from) {
+            sink.write(target.format, record)?;
             written += 1;
-            failed = sink.write(target.format, record).err();
         }
+        Ok(())
     };
     let gaps = trail::read(&mut online, &request, BUDGET, &mut take).await?;
     drop(waiting);
-    if let Some(failure) = failed {
-        return Err(failure);
-    }
     let gaps = gaps.in_words();
     if !gaps.is_empty() {
         let mut failure = Failure::local("incomplete", "the export lacks a part of the trail");
@@ -91,61 +85,36 @@ pub(super) async fn export(
     Ok(Exit::Done)
 }
 
-/// Standard output, or a new file, which goes again if it does not become whole.
-struct Sink {
-    out: Box<dyn Write>,
-    file: Option<(File, PathBuf)>,
+/// Standard output, or a new file, which has its name once it is whole.
+enum Sink {
+    Output(BufWriter<io::Stdout>),
+    File(Draft),
 }
 
 impl Sink {
     fn open(path: Option<&Path>) -> Result<Self, Failure> {
-        let Some(path) = path else {
-            return Ok(Self {
-                out: Box::new(BufWriter::new(io::stdout())),
-                file: None,
-            });
-        };
-        let made = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path);
-        let opened = made.and_then(|file| Ok((file.try_clone()?, file)));
-        let (copy, file) = opened.map_err(|error| {
-            let words = format!("cannot make {}", path.display());
-            Failure::local("file-exists", words)
-                .caused_by(&error)
-                .help("an export never overwrites a file; give another name")
-        })?;
-        Ok(Self {
-            out: Box::new(BufWriter::new(copy)),
-            file: Some((file, path.to_owned())),
+        Ok(match path {
+            None => Self::Output(BufWriter::new(io::stdout())),
+            Some(path) => Self::File(Draft::begin(path, 0o600)?),
         })
     }
 
     fn write(&mut self, format: Format, record: ExportRecord) -> Result<(), Failure> {
-        let written = match format {
-            Format::Lines(format) => writeln!(self.out, "{}", format.line(&record)),
+        let bytes = match format {
+            Format::Lines(format) => format!("{}\n", format.line(&record)).into_bytes(),
             // Requests one behind the other are one request.
-            Format::Otlp => self.out.write_all(&otlp::request(&[record])),
+            Format::Otlp => otlp::request(&[record]),
         };
-        written.map_err(|error| failed(&error))
-    }
-
-    fn finish(mut self) -> Result<(), Failure> {
-        self.out.flush().map_err(|error| failed(&error))?;
-        if let Some((file, _)) = self.file.take() {
-            file.sync_all().map_err(|error| failed(&error))?;
+        match self {
+            Self::Output(out) => out.write_all(&bytes).map_err(|error| failed(&error)),
+            Self::File(draft) => Ok(draft.add(&bytes)?),
         }
-        Ok(())
     }
-}
 
-impl Drop for Sink {
-    fn drop(&mut self) {
-        if let Some((_, path)) = self.file.take() {
-            // A part of an export must not be taken for all of it.
-            let _ = std::fs::remove_file(path);
+    fn finish(self) -> Result<(), Failure> {
+        match self {
+            Self::Output(mut out) => out.flush().map_err(|error| failed(&error)),
+            Self::File(draft) => Ok(draft.finish()?),
         }
     }
 }

@@ -91,7 +91,10 @@ pub(crate) async fn learn(out: &Output, context: Option<&str>, args: &args::Lear
                 clock: AuditClock::Either.into(),
                 ..SearchAuditRequest::default()
             };
-            let mut take = |record, ms| gathered.take(record, ms);
+            let mut take = |record, ms| {
+                gathered.take(record, ms);
+                Ok(())
+            };
             let gaps = trail::read(&mut online, &request, BUDGET, &mut take).await?;
             cut.extend(gaps.in_words());
         }
@@ -230,8 +233,10 @@ mod tests {
         let mut gathered = GatheredTalks::default();
         for part in [(1_000, 1_500), (1_501, 2_000)] {
             trail::take_within(records.clone(), whole, part, &mut |record, ms| {
-                gathered.take(record, ms)
-            });
+                gathered.take(record, ms);
+                Ok(())
+            })
+            .unwrap();
         }
         assert_eq!(gathered.records, 4);
         assert_eq!((gathered.first_ms, gathered.last_ms), (Some(1_200), 1_900));

@@ -75,11 +75,12 @@ pub(super) async fn newest(
 }
 
 /// Gives all that `request` finds to `take`, with when it happened; the newest stretches of time first if it asks for the newest.
+/// Reading ends where `take` fails.
 pub(super) async fn read(
     online: &mut Online,
     request: &SearchAuditRequest,
     budget: ReadBudget,
-    take: &mut impl FnMut(AuditRecord, u64),
+    take: &mut impl FnMut(AuditRecord, u64) -> Result<(), Failure>,
 ) -> Result<ReadGaps, Failure> {
     let mut search = async |part| online.search(part).await;
     read_by(&mut search, request, budget, take).await
@@ -90,7 +91,7 @@ async fn read_by(
     search: &mut impl AsyncFnMut(SearchAuditRequest) -> Result<Vec<AuditRecord>, Failure>,
     request: &SearchAuditRequest,
     budget: ReadBudget,
-    take: &mut impl FnMut(AuditRecord, u64),
+    take: &mut impl FnMut(AuditRecord, u64) -> Result<(), Failure>,
 ) -> Result<ReadGaps, Failure> {
     let mut gaps = ReadGaps::default();
     let Some(oldest_ms) = oldest(search, request).await? else {
@@ -144,11 +145,11 @@ async fn read_by(
             for record in records {
                 let at_ms = record.event.as_ref().map_or(0, |event| event.time_ms);
                 if (from_ms..=until_ms).contains(&at_ms) {
-                    take(record, at_ms);
+                    take(record, at_ms)?;
                 }
             }
         } else {
-            take_within(records, whole, (from_ms, until_ms), take);
+            take_within(records, whole, (from_ms, until_ms), take)?;
         }
         left = left.saturating_sub(read);
         if full && from_ms < until_ms {
@@ -166,14 +167,15 @@ pub(super) fn take_within(
     records: Vec<AuditRecord>,
     whole: (u64, u64),
     part: (u64, u64),
-    take: &mut impl FnMut(AuditRecord, u64),
-) {
+    take: &mut impl FnMut(AuditRecord, u64) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     for record in records {
         let placed_ms = placed_ms(&record, whole);
         if (part.0..=part.1).contains(&placed_ms) {
-            take(record, placed_ms);
+            take(record, placed_ms)?;
         }
     }
+    Ok(())
 }
 
 /// When a record happened, as far as the whole stretch of time is concerned: by the coordinator's clock, unless only the

@@ -225,7 +225,10 @@ pub(super) async fn recorded(
             records: RECORDS_MAX,
             until: Some(until),
         };
-        let mut take = |record, ms| judge.take(record, ms);
+        let mut take = |record, ms| {
+            judge.take(record, ms);
+            Ok(())
+        };
         let read = trail::read(online, &request, budget, &mut take);
         match tokio::time::timeout_at(last, read).await {
             Ok(Ok(gaps)) => {

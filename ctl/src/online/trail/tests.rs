@@ -57,7 +57,10 @@ impl FakeTrail {
             }
             Ok(self.search(&part))
         };
-        let mut take = |_, ms| taken.push(ms);
+        let mut take = |_, ms| {
+            taken.push(ms);
+            Ok(())
+        };
         let gaps = read_by(&mut search, &request, budget, &mut take).await.unwrap();
         (taken, gaps)
     }
@@ -117,7 +120,10 @@ async fn by_the_sources_clock_each_record_is_read_once_whenever_it_came() {
         Ok(found.take(part.limit as usize).collect())
     };
     let mut taken = Vec::new();
-    let mut take = |_, ms| taken.push(ms);
+    let mut take = |_, ms| {
+        taken.push(ms);
+        Ok(())
+    };
     let gaps = read_by(&mut search, &request, budget(usize::MAX, None), &mut take)
         .await
         .unwrap();

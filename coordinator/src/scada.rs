@@ -26,7 +26,7 @@ use penstock_proto::v1;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::line::{Line, follow};
+use self::line::{Line, LinePace, follow};
 use self::outbox::Topics;
 use self::settings::ScadaSettings;
 use self::sparkplug::Node;
@@ -98,6 +98,7 @@ pub(crate) async fn publish(
     let line = Line {
         client: format!("penstock-{plant}-coordinator-{coordinator}"),
         settings,
+        pace: LinePace::default(),
         alarms,
         health,
         stopping,

@@ -27,10 +27,24 @@ use crate::clock;
 use crate::files;
 use crate::health_watch::PublishedHealth;
 
-/// The first and the longest wait for another attempt.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// How long connecting may take, seconds.
-const CONNECT_SECONDS: u64 = 10;
+/// How a line waits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LinePace {
+    /// The first and the longest wait for another attempt.
+    pub(crate) again: (Duration, Duration),
+    /// How long connecting may take, seconds.
+    pub(crate) connect_seconds: u64,
+}
+
+impl Default for LinePace {
+    fn default() -> Self {
+        Self {
+            again: (Duration::from_millis(500), Duration::from_secs(30)),
+            connect_seconds: 10,
+        }
+    }
+}
+
 /// How often the broker hears from a coordinator that has nothing to say.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Publications that the broker has not acknowledged.
@@ -39,7 +53,7 @@ const WINDOW: u16 = 32;
 const EVENTS_MAX: usize = 64;
 /// Largest packet that is taken, bytes.
 const PACKET_BYTES_MAX: u32 = 16 * 1024;
-/// Messages that one connection may bring within [`COUNTED`].
+/// Packets that one connection may bring within [`COUNTED`], beside acknowledgements of what went out.
 const MESSAGES_MAX: u32 = 600;
 const COUNTED: Duration = Duration::from_secs(60);
 /// What acknowledgements by topic may cost.
@@ -60,6 +74,7 @@ const REFUSED_AGAIN: Duration = Duration::from_secs(60);
 pub(crate) struct Line {
     pub(crate) client: String,
     pub(crate) settings: ScadaSettings,
+    pub(crate) pace: LinePace,
     pub(crate) alarms: Alarms,
     pub(crate) health: watch::Receiver<Arc<PublishedHealth>>,
     pub(crate) stopping: CancellationToken,
@@ -74,7 +89,7 @@ enum LineError {
     Connection(#[from] Box<ConnectionError>),
     #[error("the broker did what MQTT does not have, and the connection was given up")]
     Broken,
-    #[error("the broker sends more than {MESSAGES_MAX} messages within {} s, or names topics by numbers that it was not given", COUNTED.as_secs())]
+    #[error("the broker sends more than {MESSAGES_MAX} packets within {} s, or names topics by numbers that it was not given", COUNTED.as_secs())]
     TooMuch,
     #[error("the broker acknowledged none of what it was sent for {} s", ANSWER.as_secs())]
     Unanswered,
@@ -84,7 +99,7 @@ enum LineError {
 
 /// Publishes what `script` says, on one connection after another, until the coordinator stops.
 pub(crate) async fn follow(line: &Line, mut script: Box<dyn Script>) {
-    let mut pause = Backoff::between(AGAIN.0, AGAIN.1);
+    let mut pause = Backoff::between(line.pace.again.0, line.pace.again.1);
     let allowance = Allowance::new(ACKNOWLEDGED);
     let name = script.name();
     let mut is_said = false;
@@ -170,7 +185,7 @@ impl Line {
             .set_last_will(will)
             .set_clean_start(true)
             .set_keep_alive(KEEP_ALIVE)
-            .set_connection_timeout(CONNECT_SECONDS)
+            .set_connection_timeout(self.pace.connect_seconds)
             .set_outgoing_inflight_upper_limit(WINDOW)
             .set_connect_properties(ConnectProperties {
                 session_expiry_interval: Some(0),
@@ -204,6 +219,7 @@ impl Line {
         let mut unacknowledged = 0_u16;
         let mut answered = Instant::now();
         let mut refused: Option<Instant> = None;
+        let mut is_deaf = false;
         let mut count = Count {
             since: Instant::now(),
             messages: 0,
@@ -217,7 +233,7 @@ impl Line {
                 send(&client, script, &mut unacknowledged);
             }
             tokio::select! {
-                event = came.recv() => match event.ok_or(LineError::Broken)?.map_err(Box::new)? {
+                event = came.recv() => match count.within(event.ok_or(LineError::Broken)?.map_err(Box::new)?)? {
                     Event::Incoming(Packet::ConnAck(_)) => {
                         *stood = true;
                         metrics::gauge!("penstock_scada_connected", "as" => script.name()).set(1.0);
@@ -242,14 +258,16 @@ impl Line {
                     }
                     Event::Incoming(Packet::SubAck(ack)) => {
                         let is_refused = |code: &SubscribeReasonCode| !matches!(code, SubscribeReasonCode::Success(_));
-                        if let Some(reason) = ack.return_codes.iter().find(|code| is_refused(code)) {
+                        // Of many, one line: each connection subscribes once.
+                        let reason = ack.return_codes.iter().find(|code| is_refused(code));
+                        if let Some(reason) = reason.filter(|_| !std::mem::replace(&mut is_deaf, true)) {
                             metrics::counter!("penstock_scada_refused_total").increment(1);
                             tracing::warn!(?reason, name = script.name(), "the plant's MQTT broker refused a subscription: acknowledgements and commands by topic do not come; may this client read there?");
                         }
                     }
                     Event::Incoming(Packet::Publish(publish)) => {
                         let numbered = publish.properties.as_ref().is_some_and(|properties| properties.topic_alias.is_some());
-                        if numbered || !count.one_more() {
+                        if numbered {
                             return Err(LineError::TooMuch);
                         }
                         let now_ms = clock::now_ms();
@@ -312,8 +330,11 @@ impl Line {
 }
 
 impl Count {
-    /// Whether one more message is not too many.
-    fn one_more(&mut self) -> bool {
+    /// The event, unless it is a packet too many. How many acknowledgements come is up to what went out.
+    fn within(&mut self, event: Event) -> Result<Event, LineError> {
+        if matches!(event, Event::Outgoing(_) | Event::Incoming(Packet::PubAck(_))) {
+            return Ok(event);
+        }
         if self.since.elapsed() >= COUNTED {
             *self = Self {
                 since: Instant::now(),
@@ -321,7 +342,9 @@ impl Count {
             };
         }
         self.messages = self.messages.saturating_add(1);
-        self.messages <= MESSAGES_MAX
+        (self.messages <= MESSAGES_MAX)
+            .then_some(event)
+            .ok_or(LineError::TooMuch)
     }
 }
 
@@ -385,3 +408,6 @@ async fn farewell(
     // Whoever does not hear it hears the will.
     let _ = tokio::time::timeout(FAREWELL, heard).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -221,8 +221,8 @@ impl Ingest {
             let (gateway, unread) = (source.to_owned(), fault.clone());
             let found = move |outcomes: &[Append]| alarms(&gateway, outcomes, &sequences, unread.as_ref());
             let mut note = self.journal.alarms_with(found);
-            let has_seals = sealed.iter().any(|block| block.seals.is_some());
-            if let Some(judge) = self.judge.as_ref().filter(|_| has_seals) {
+            let is_followed = sealed.iter().any(SealedBlock::is_followed);
+            if let Some(judge) = self.judge.as_ref().filter(|_| is_followed) {
                 let (followed, report) = judge.follow(source, sealed.clone(), &self.journal, note);
                 note = followed;
                 seals = Some((judge, report));

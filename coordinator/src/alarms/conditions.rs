@@ -114,7 +114,80 @@ pub(crate) fn conditions(evidence: &Evidence<'_>) -> BTreeMap<AlarmKey, Conditio
         }
     }
     all.insert(AlarmKey::of_plant(Cause::Rollout), rollout(evidence.halted));
+    let guarding: BTreeSet<&GatewayId> = evidence.zones.values().flat_map(|zone| &zone.gateways).collect();
+    let others = evidence
+        .gateways
+        .keys()
+        .filter(|gateway| !guarding.contains(gateway));
+    let others: Vec<GatewayId> = others.cloned().collect();
+    if !others.is_empty() {
+        // At no zone's boundary: not in the release yet, no longer, or none of its zones is.
+        all.insert(
+            AlarmKey::of_plant(Cause::Trail),
+            trail_of_others(evidence, &others),
+        );
+    }
     all
+}
+
+/// What is wrong with the trails of gateways that guard no zone.
+fn trail_of_others(evidence: &Evidence<'_>, gateways: &[GatewayId]) -> Condition {
+    let words = |found: Trails| {
+        Condition::Stands(Sign {
+            message: shortened(&found.words.join("; ")),
+            subjects: found.subjects,
+            gateways: found.gateways,
+            priority: Cause::Trail.priority(None),
+            is_safety: false,
+            dark: Duration::ZERO,
+        })
+    };
+    evidence
+        .trails(gateways)
+        .map_or(Condition::Clear, words)
+        .unless_unread(evidence)
+}
+
+/// What is wrong with trails.
+struct Trails {
+    words: Vec<String>,
+    subjects: BTreeSet<String>,
+    gateways: BTreeSet<GatewayId>,
+}
+
+impl Evidence<'_> {
+    /// What was seen of these gateways' trails within the hour, and what only a person ends, whenever it was.
+    fn trails(&self, of: &[GatewayId]) -> Option<Trails> {
+        let (mut words, mut subjects, mut gateways) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        for gateway in of {
+            let shown = self.gateways.get(gateway);
+            if let Some((subject, fault)) = shown.and_then(|shown| shown.unproved.as_ref()) {
+                words.push(format!("{gateway}: {fault}"));
+                subjects.insert(subject.clone());
+                gateways.insert(gateway.clone());
+            }
+        }
+        if let Some(seen) = self.sightings.trails(of, self.now_ms) {
+            subjects.extend(seen.subjects);
+            gateways.extend(seen.gateways);
+            words.extend((!words.contains(&seen.message)).then_some(seen.message));
+        }
+        (!words.is_empty()).then_some(Trails {
+            words,
+            subjects,
+            gateways,
+        })
+    }
+}
+
+impl Condition {
+    /// What was not seen may have happened, where the trails of the last hour are not read yet.
+    fn unless_unread(self, evidence: &Evidence<'_>) -> Self {
+        match self {
+            Self::Clear if !evidence.sightings.is_whole => Self::Unknown,
+            known => known,
+        }
+    }
 }
 
 fn rollout(halted: &BTreeMap<String, String>) -> Condition {
@@ -265,39 +338,18 @@ impl<'a> ZonePlace<'a> {
         }
     }
 
-    /// What was seen within the hour, and what only a person ends, whenever it was.
     fn trail(&self) -> Condition {
-        let seen = self
-            .evidence
-            .sightings
-            .trails(&self.boundary.gateways, self.evidence.now_ms);
-        let shown = self.gateways().filter_map(|(gateway, shown)| {
-            let (subject, words) = shown?.unproved.as_ref()?;
-            Some((gateway, subject, words))
-        });
-        let mut unproved = shown.peekable();
-        if unproved.peek().is_none() {
-            return self.seen(Cause::Trail, seen);
-        }
-        let (mut words, mut subjects, mut gateways) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
-        for (gateway, subject, fault) in unproved {
-            words.push(format!("{gateway}: {fault}"));
-            subjects.insert(subject.clone());
-            gateways.insert(gateway.clone());
-        }
-        if let Some(seen) = seen {
-            subjects.extend(seen.subjects);
-            gateways.extend(seen.gateways);
-            words.extend((!words.contains(&seen.message)).then_some(seen.message));
-        }
-        self.sign(Cause::Trail, &words, subjects, gateways)
+        let found = self.evidence.trails(&self.boundary.gateways);
+        let stands = |found: Trails| self.sign(Cause::Trail, &found.words, found.subjects, found.gateways);
+        found
+            .map_or(Condition::Clear, stands)
+            .unless_unread(self.evidence)
     }
 
     fn seen(&self, cause: Cause, seen: Option<Sighting>) -> Condition {
         match seen {
             Some(seen) => self.sign(cause, &[seen.message], seen.subjects, seen.gateways),
-            None if self.evidence.sightings.is_whole => Condition::Clear,
-            None => Condition::Unknown,
+            None => Condition::Clear.unless_unread(self.evidence),
         }
     }
 }

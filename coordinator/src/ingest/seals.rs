@@ -3,7 +3,8 @@
 //!
 //! The state of a gateway's seals is a record that changes with its trail, in one transaction; signatures are verified before it. A block is taken whatever
 //! its seals show: it is evidence. What does not fit is an alarm in the coordinator's trail, and a fault of the gateway until its identity key vouches for
-//! what comes after, or, where that key proves nothing, until a person acknowledged it. A gateway whose blocks hold no seals (its agent is older) has no
+//! what comes after, or, where that key proves nothing, until a person acknowledged it; so is what its own agent reports of a disk that was set back, or of
+//! a coordinator's trails that were rewritten, which may end there by itself. A gateway whose blocks hold no seals (its agent is older) has no
 //! record, and no fault.
 
 use std::collections::HashMap;
@@ -14,8 +15,9 @@ use penstock_proto::audit::chain::{
     CheckedSeals, Place, SealChain, SealFault, SealFinding, SealTrust, UnsealedRun, seals,
 };
 use penstock_proto::audit::seal::{signer_name, word};
-use penstock_proto::event::COORDINATOR_PREFIX;
+use penstock_proto::event::{AgentStep, COORDINATOR_PREFIX};
 use penstock_proto::tls::server::ServerCredentials;
+use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{AuditBlock, AuditBlockBody, SealEvent, TrailEvent};
 use rustls::pki_types::CertificateDer;
 
@@ -52,6 +54,27 @@ pub(super) struct SealedBlock {
     pub(super) last_ms: u64,
     /// Its seals, each looked at by itself; `None`: it has none.
     pub(super) seals: Option<CheckedSeals>,
+    /// What its agent reports there that only a person ends.
+    reported: Option<String>,
+}
+
+impl SealedBlock {
+    /// Whether the record of the source's seals follows it.
+    pub(super) fn is_followed(&self) -> bool {
+        self.seals.is_some() || self.reported.is_some()
+    }
+}
+
+/// What a gateway's agent reports of trails that only a person ends.
+fn reported(body: &AuditBlockBody) -> Option<String> {
+    body.events.iter().find_map(|event| match &event.kind {
+        Some(Kind::Agent(agent)) => {
+            let step = AgentStep::of_word(&agent.step)?;
+            let needs_person = matches!(step, AgentStep::SpoolSetBack | AgentStep::TrailsRewritten);
+            needs_person.then(|| format!("{}: {}", agent.step, agent.message))
+        }
+        _ => None,
+    })
 }
 
 /// What came of the seals in some blocks.
@@ -91,6 +114,7 @@ impl SealJudge {
             },
             last_ms: body.events.iter().map(|event| event.time_ms).max().unwrap_or(0),
             seals: has_seals.then(|| CheckedSeals::of(&self.trust(source), block, body)),
+            reported: reported(body),
         }
     }
 
@@ -107,10 +131,17 @@ impl SealJudge {
             let mut newest = None;
             let stored = blocks.iter().zip(outcomes);
             let stored = stored.filter(|(_, outcome)| matches!(outcome, Append::Stored { .. }));
-            for checked in stored.filter_map(|(block, _)| block.seals.as_ref()) {
+            for block in stored.map(|(block, _)| block).filter(|block| block.is_followed()) {
                 if is_lost && found.is_empty() {
-                    found.push(chain.forgotten(checked.at()));
+                    found.push(chain.forgotten(block.at));
                 }
+                found.extend(
+                    block
+                        .reported
+                        .clone()
+                        .map(|words| chain.reported(block.at, words)),
+                );
+                let Some(checked) = &block.seals else { continue };
                 found.extend(chain.follow(checked));
                 let text = checked.newest().filter(|_| chain.sealed() == Some(checked.at()));
                 newest = text.map(ToString::to_string).or(newest);

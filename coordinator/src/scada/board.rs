@@ -47,7 +47,7 @@ pub(super) fn every_alarm(state: &PlantState) -> BTreeMap<AlarmKey, v1::Alarm> {
         let causes = Cause::ALL.into_iter().filter(|cause| *cause != Cause::Rollout);
         causes.map(move |cause| AlarmKey::of_zone(&zone, cause))
     });
-    let keys = of_zones.chain([AlarmKey::of_plant(Cause::Rollout)]);
+    let keys = of_zones.chain([Cause::Rollout, Cause::Trail].map(AlarmKey::of_plant));
     let mut all: BTreeMap<AlarmKey, v1::Alarm> = keys
         .map(|key| {
             let normal = v1::Alarm {

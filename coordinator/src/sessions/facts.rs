@@ -341,7 +341,9 @@ impl GatewayFacts {
 /// What does not fit among seals, in words, and what ends it.
 pub(crate) fn unproved(fault: &SealFault) -> String {
     let end = match fault.needs_person {
-        true => "; it counts until somebody acknowledges the alarm (penstock alarms ack ZONE trail)",
+        true => {
+            "; it counts until somebody acknowledges the alarm (penstock alarms ack ZONE trail; ZONE is _plant where the gateway guards no zone)"
+        }
         false => "",
     };
     format!("audit trail: {}{end}", fault.words)

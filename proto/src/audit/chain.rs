@@ -22,6 +22,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use penstock_policy::ids::PlantId;
+use penstock_policy::text;
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
@@ -44,6 +45,9 @@ pub const UNVOUCHED_MAX: u64 = 64;
 pub const UNVOUCHED_AGAIN_MAX: u64 = 16_384;
 /// For so many of the last seals, the identity key's word may still come.
 pub const VOUCHABLE_MAX: usize = 16;
+
+/// The longest sentence of a fault that is made of several, in bytes.
+const WORDS_MAX: usize = 4096;
 
 /// A place in a trail.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -215,6 +219,22 @@ impl SealChain {
         let found = SealFinding::Unsealed { at, after, blocks };
         self.note(&found);
         Some(found)
+    }
+
+    /// At this place the source itself reports something that only a person ends: its disk was set back, or the coordinator's trails do not begin with what
+    /// it saw. That it ends at the source ends it here for nobody.
+    pub fn reported(&mut self, at: Place, words: String) -> SealFinding {
+        let found = SealFinding::Reported { at, words };
+        let unseen = self.fault.take_if(|fault| fault.needs_person);
+        self.note(&found);
+        // Whoever acknowledges it saw what was there before, too.
+        if let (Some(fault), Some(before)) = (&mut self.fault, unseen)
+            && !before.words.contains(&fault.words)
+        {
+            let both = format!("{}; {}", fault.words, before.words);
+            fault.words = text::shortened(&both, WORDS_MAX).into_owned();
+        }
+        found
     }
 
     /// A person has acknowledged the fault that needs one; whether there was such a fault.

@@ -240,6 +240,26 @@ async fn a_sparkplug_host_that_others_wrote_sees_births_data_rebirth_and_death()
     assert_eq!(death["bd_seq"], birth["metrics"]["bdSeq"]);
 }
 
+/// The first block of a trail, with this event.
+fn first_block(severity: v1::Severity, kind: v1::audit_event::Kind) -> v1::AuditBlock {
+    let body = v1::AuditBlockBody {
+        events: vec![v1::AuditEvent {
+            time_ms: crate::world::now_ms(),
+            severity: severity.into(),
+            revision: 1,
+            kind: Some(kind),
+        }],
+    };
+    let body = body.encode_to_vec();
+    assert_ne!(block_digest(&GENESIS, 1, 0, &body), GENESIS);
+    v1::AuditBlock {
+        epoch: 1,
+        sequence: 0,
+        previous_digest: GENESIS.to_vec().into(),
+        body: body.into(),
+    }
+}
+
 /// A block in which a gateway says that it refused a write into the safety zone.
 fn refused_write() -> v1::AuditBlock {
     let event = v1::OperationEvent {
@@ -255,22 +275,95 @@ fn refused_write() -> v1::AuditBlock {
         count: 1,
         ..v1::OperationEvent::default()
     };
-    let body = v1::AuditBlockBody {
-        events: vec![v1::AuditEvent {
-            time_ms: crate::world::now_ms(),
-            severity: v1::Severity::Warning.into(),
-            revision: 1,
-            kind: Some(v1::audit_event::Kind::Operation(event)),
-        }],
-    };
-    let body = body.encode_to_vec();
-    assert_ne!(block_digest(&GENESIS, 1, 0, &body), GENESIS);
-    v1::AuditBlock {
-        epoch: 1,
-        sequence: 0,
-        previous_digest: GENESIS.to_vec().into(),
-        body: body.into(),
+    first_block(v1::Severity::Warning, v1::audit_event::Kind::Operation(event))
+}
+
+/// The faults of trails that the coordinator holds of these gateways.
+async fn trail_faults(world: &World, names: &[&str]) -> Vec<String> {
+    let listed = world.admin().list_gateways(v1::ListGatewaysRequest {}).await;
+    let listed = listed.unwrap().into_inner().gateways.into_iter();
+    let faults = listed
+        .filter(|gateway| names.contains(&gateway.name.as_str()))
+        .flat_map(|gateway| gateway.faults);
+    let of_trails = faults.filter(|fault| fault.code == "trail");
+    of_trails.map(|fault| fault.message).collect()
+}
+
+/// Waits until the alarm `trail` of each of these zones is in this state.
+async fn trails_are(world: &World, zones: &[&str], state: &str) {
+    let asked = v1::WatchAlarmsRequest::default();
+    let mut alarms = world.admin().watch_alarms(asked).await.unwrap().into_inner();
+    loop {
+        let now = alarms.message().await.unwrap().unwrap().alarms;
+        let is = |zone: &&str| {
+            now.iter()
+                .any(|alarm| alarm.zone == **zone && alarm.cause == "trail" && alarm.state == state)
+        };
+        if zones.iter().all(is) {
+            return;
+        }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_was_set_back_counts_over_restarts_until_an_engineer_acknowledges_it_also_where_the_gateway_guards_no_zone()
+ {
+    let mut world = World::start_with(at_once).await;
+    let mut people = people(&world).await;
+    let first = built(&document(2, 100), 1, None, "anna");
+    release(&mut people, &first).await;
+    let gateways = ["gw-b", "gw-spare"];
+    for gateway in gateways {
+        let mut session = world.session(gateway, v1::PolicyState::default()).await;
+        let event = v1::AgentEvent {
+            step: "spool-set-back".to_owned(),
+            message: "the kernel holds 1/9, and the trail ends at 1/0".to_owned(),
+            ..v1::AgentEvent::default()
+        };
+        let kind = v1::audit_event::Kind::Agent(event);
+        session
+            .send(Up::Audit(first_block(v1::Severity::Alarm, kind)))
+            .await;
+        acknowledged(&mut session, 1).await;
+        // The gateway itself reports no fault, or no longer.
+    }
+    trails_are(&world, &["safety", ""], "unacknowledged").await;
+    world.restart().await;
+    let faults = trail_faults(&world, &gateways).await;
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    assert!(
+        faults.iter().all(|fault| fault.contains("spool-set-back")),
+        "{faults:?}"
+    );
+
+    let eva = Person::new(&world, "eva", "desk", v1::Role::Engineer).await;
+    for (zone, left) in [("safety", 1), ("_plant", 0)] {
+        trails_are(&world, &[zone.trim_start_matches("_plant")], "unacknowledged").await;
+        let seen = eva
+            .done(&[
+                "alarms",
+                "ack",
+                zone,
+                "trail",
+                "--reason",
+                "the disk was restored by us",
+            ])
+            .await;
+        assert_eq!(
+            (&seen["state"], &seen["zone"]),
+            (&json!("acknowledged"), &json!(zone))
+        );
+        let ended = async {
+            while trail_faults(&world, &gateways).await.len() > left {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), ended)
+            .await
+            .expect("an acknowledged fault ends");
+    }
+    world.restart().await;
+    assert_eq!(trail_faults(&world, &gateways).await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -172,6 +172,43 @@ fn what_seals_show_that_only_a_person_ends_stands_however_long_ago_and_another_o
 }
 
 #[test]
+fn what_only_a_person_ends_at_a_gateway_that_guards_no_zone_is_an_alarm_of_the_plant() {
+    let shown = |unproved: bool| GatewayShown {
+        unproved: unproved.then(|| ("gw-9 seals 1/2".to_owned(), "somebody else seals".to_owned())),
+        ..GatewayShown::default()
+    };
+    let of_plant = |gateways: &BTreeMap<GatewayId, GatewayShown>, is_whole: bool| {
+        let mut sightings = Sightings::default();
+        sightings.is_whole = is_whole;
+        let found = conditions(&Evidence {
+            zones: &BTreeMap::from([(zone(), boundary(1))]),
+            health: &v1::PlantHealth::default(),
+            gateways,
+            halted: &BTreeMap::new(),
+            sightings: &sightings,
+            dark: &|_| Duration::ZERO,
+            now_ms: NOW_MS,
+        });
+        found.get(&AlarmKey::of_plant(Cause::Trail)).cloned()
+    };
+    let spare = BTreeMap::from([(gateway(0), shown(true)), (gateway(9), shown(true))]);
+    let Some(Condition::Stands(sign)) = of_plant(&spare, true) else {
+        panic!("it does not stand")
+    };
+    assert_eq!(
+        sign.gateways,
+        BTreeSet::from([gateway(9)]),
+        "the other's is its zone's"
+    );
+    assert_eq!(sign.message, "gw-9: somebody else seals");
+    assert_eq!((sign.priority, sign.is_safety), (Priority::Medium, false));
+    let well = BTreeMap::from([(gateway(9), shown(false))]);
+    assert_eq!(of_plant(&well, true), Some(Condition::Clear));
+    assert_eq!(of_plant(&well, false), Some(Condition::Unknown));
+    assert_eq!(of_plant(&BTreeMap::from([(gateway(0), shown(true))]), true), None);
+}
+
+#[test]
 fn a_zone_at_which_the_document_has_no_gateway_is_no_news_to_a_shift() {
     let found = of(&boundary(0), v1::ZoneState::Unprotected, &BTreeMap::new());
     let stands = |condition: &Condition| matches!(condition, Condition::Stands(_));

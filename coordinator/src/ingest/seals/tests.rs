@@ -360,3 +360,52 @@ async fn a_gateway_without_seals_has_no_fault_and_no_word() {
     assert_eq!(report.ack.unwrap().witness, None);
     assert!(own_trail_steps(&plant.store).await.is_empty());
 }
+
+#[tokio::test]
+async fn what_an_agent_reports_that_only_a_person_ends_counts_over_restarts_and_whatever_the_identity_key_says()
+ {
+    for step in ["spool-set-back", "trails-rewritten"] {
+        let plant = Plant::new();
+        let mut gateway = Gateway::new(&plant);
+        gateway.put(Kind::Agent(AgentEvent {
+            step: step.to_owned(),
+            message: "the kernel holds 1/9".to_owned(),
+            ..AgentEvent::default()
+        }));
+        let report = plant.take(&gateway.blocks).await;
+        let fault = report.seals.unwrap().fault.unwrap();
+        assert_eq!(
+            fault.words,
+            format!("its agent reports {step}: the kernel holds 1/9")
+        );
+        assert!(fault.needs_person);
+        assert_eq!(own_trail_steps(&plant.store).await, ["seals"]);
+        // The trail goes on, sealed and vouched for, and the agent has nothing to report any more.
+        gateway.event();
+        gateway.seal();
+        gateway.vouch();
+        let later = plant.take(&gateway.blocks[1..]).await;
+        assert_eq!(later.seals.unwrap().fault, Some(fault.clone()));
+        let known = faults(&plant.store).await.unwrap();
+        assert_eq!(known, [(GatewayId::new("gw-a").unwrap(), fault.clone())]);
+        // One that comes before somebody acknowledged is told with the one before it.
+        gateway.put(Kind::Agent(AgentEvent {
+            step: step.to_owned(),
+            message: "the kernel holds 1/20".to_owned(),
+            ..AgentEvent::default()
+        }));
+        let again = plant.take(&gateway.blocks[4..]).await;
+        let both = again.seals.unwrap().fault.unwrap();
+        assert!(
+            both.words.contains("1/20; its agent") && both.words.contains("1/9"),
+            "{}",
+            both.words
+        );
+        assert!(
+            !acknowledge(&plant, |shown| *shown == fault).await,
+            "not what was shown"
+        );
+        assert!(acknowledge(&plant, |shown| *shown == both).await);
+        assert_eq!(faults(&plant.store).await.unwrap(), []);
+    }
+}

@@ -134,6 +134,14 @@ pub enum SealFinding {
         /// Of the first block behind it.
         at: Place,
     },
+    /// Its source reports something that only a person ends.
+    #[error("its agent reports {words}")]
+    Reported {
+        /// Of the block in which it does.
+        at: Place,
+        /// What.
+        words: String,
+    },
     /// What the identity key is said to vouch for does not count.
     #[error("the identity key's word at {at} does not count: {why}")]
     WrongWord {
@@ -154,7 +162,7 @@ impl SealFinding {
     pub fn needs_person(&self) -> bool {
         matches!(
             self,
-            Self::BeganAgain { .. } | Self::OtherKey { .. } | Self::WentBack { .. }
+            Self::BeganAgain { .. } | Self::OtherKey { .. } | Self::WentBack { .. } | Self::Reported { .. }
         )
     }
 
@@ -176,6 +184,7 @@ impl SealFinding {
             | Self::WentBack { at, .. }
             | Self::WrongWord { at, .. }
             | Self::TooMany { at, .. }
+            | Self::Reported { at, .. }
             | Self::Forgotten { at } => *at,
         }
     }

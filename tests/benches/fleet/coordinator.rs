@@ -82,6 +82,12 @@ impl Coordinator {
         }
     }
 
+    /// Adds to its configuration.
+    pub(super) fn configure(&self, more: &str) {
+        let text = std::fs::read_to_string(&self.file).unwrap();
+        std::fs::write(&self.file, format!("{text}{more}")).unwrap();
+    }
+
     pub(super) async fn start(&mut self) {
         let own = std::env::current_exe().unwrap();
         let program = own.parent().unwrap().with_file_name("penstock-coordinator");

@@ -9,7 +9,7 @@
 //! - how long all take to be back after kill -9;
 //! - how long after an admin asked for it a revoked gateway has lost its session.
 //!
-//! PENSTOCK_BENCH=upload: only what needs no kill.
+//! PENSTOCK_BENCH=upload: only what needs no kill. PENSTOCK_BENCH=export: how long an export to a file is behind, and nothing else.
 //!
 //! Run by `make bench`, or `PENSTOCK_FLEET=3000 cargo bench -p penstock-tests --bench fleet` after
 //! `cargo bench --no-run -p penstock-coordinator`. It and the coordinator need a file open for each gateway (`ulimit -Hn`).
@@ -22,6 +22,7 @@
 
 mod coordinator;
 mod document;
+mod export;
 mod gateways;
 mod plant;
 mod upload;
@@ -76,6 +77,10 @@ fn main() {
         .enable_all()
         .build()
         .unwrap();
+    if std::env::var("PENSTOCK_BENCH").is_ok_and(|part| part == "export") {
+        runtime.block_on(export::measure());
+        return;
+    }
     for size in sizes {
         runtime.block_on(measure(size));
     }

@@ -25,7 +25,7 @@ static BODY: LazyLock<Bytes> = LazyLock::new(|| {
     AuditBlockBody { events }.encode_to_vec().into()
 });
 
-fn event(number: u64) -> AuditEvent {
+pub(super) fn event(number: u64) -> AuditEvent {
     AuditEvent {
         time_ms: 1_800_000_000_000 + number,
         severity: Severity::Warning.into(),

@@ -139,6 +139,7 @@ fn count(facts: &mut BlockFacts, event: &WaitingEvent) {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use penstock_proto::event::AgentStep;
     use penstock_proto::v1::{AuditBlockBody, LossEvent, SealEvent};
     use proptest::prelude::*;
 
@@ -147,7 +148,7 @@ mod tests {
 
     fn event() -> impl Strategy<Value = AuditEvent> {
         let kind = prop_oneof![
-            (0_usize..300).prop_map(|bytes| record::agent("step", &"x".repeat(bytes))),
+            (0_usize..300).prop_map(|bytes| record::agent(AgentStep::Started, &"x".repeat(bytes))),
             (any::<u64>(), any::<u64>()).prop_map(|(events, blocks)| {
                 Kind::Loss(LossEvent {
                     events,

@@ -20,6 +20,7 @@ mod state;
 mod terms;
 mod trail;
 mod tree;
+mod waiting;
 mod writer;
 
 use std::path::{Path, PathBuf};

@@ -9,24 +9,24 @@
 //!
 //! Not here: what carries the log, and how entries travel in messages (`store/log`).
 
+mod place;
+mod put;
+
 use std::collections::VecDeque;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use penstock_policy::ids::Digest;
-use prost::Message as _;
-use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::codes::failed;
-use super::ledger::Ledger;
-use super::state::unsigned;
+pub(super) use self::place::{Place, is_unused, place, prepare};
+use self::place::{apply, set_place};
+use self::put::Put;
+use super::state;
 use super::writer::{Command, Outcome, Worker};
-use super::{removal, state, trail};
 use crate::store::StoreError;
-use crate::store::log::entry::{Assembly, ENTRY_BYTES_MAX, Effect, Entry, EntryError, Part};
+use crate::store::log::entry::{Assembly, ENTRY_BYTES_MAX, Effect, Entry, EntryError};
 use crate::store::log::{Log, LogError, Message, NotPut, Patience};
 use crate::store::state::RecordChange;
 
@@ -37,62 +37,6 @@ const ENTRY_BYTES: u64 = 8 << 20;
 /// Most entries in one transaction, and about what they may hold together, bytes.
 const APPLIED_MAX: usize = 256;
 const APPLIED_BYTES: usize = 8 << 20;
-
-/// Where a copy stands in its log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    /// Behind the message of this number.
-    pub(super) number: u64,
-    /// The digest of the last entry; before the first one: zeros.
-    pub(super) digest: [u8; 32],
-}
-
-/// Where the copy stands; `None`: the store stands alone.
-pub(super) fn place(connection: &Connection) -> rusqlite::Result<Option<Place>> {
-    connection
-        .prepare_cached("SELECT number, digest FROM replica")?
-        .query_row([], |row| {
-            Ok(Place {
-                number: unsigned(row, 0)?,
-                digest: row.get(1)?,
-            })
-        })
-        .optional()
-}
-
-/// Makes a copy of an empty store, and sets the connection up for following. What is committed here is in the log already, so the disk
-/// is not waited for.
-pub(super) fn prepare(connection: &Connection, path: &Path) -> Result<Place, StoreError> {
-    let prepared = || {
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
-        if let Some(place) = place(connection)? {
-            return Ok(Some(place));
-        }
-        let unused = is_unused(connection)?;
-        let beginning = Place {
-            number: 0,
-            digest: [0; 32],
-        };
-        if unused {
-            connection.execute("INSERT INTO replica VALUES (1, 0, ?1)", [beginning.digest])?;
-        }
-        Ok(unused.then_some(beginning))
-    };
-    let place = prepared().map_err(|error| failed(path, &error))?;
-    place.ok_or_else(|| StoreError::StandsAlone {
-        path: path.to_owned(),
-    })
-}
-
-/// Whether nothing was ever written there, not even by others.
-pub(super) fn is_unused(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.query_row(
-        "SELECT revision = 0 AND NOT EXISTS (SELECT 1 FROM source) AND NOT EXISTS (SELECT 1 FROM blob) \
-         AND NOT EXISTS (SELECT 1 FROM replica WHERE number > 0) FROM counter",
-        [],
-        |row| row.get(0),
-    )
-}
 
 /// The record without whose revision nothing is written.
 pub(super) type Fence = Arc<Mutex<Option<(String, u64)>>>;
@@ -119,14 +63,6 @@ pub(super) struct Replica {
     /// Why it takes no writes any more.
     lost: Option<StoreError>,
     fence: Fence,
-}
-
-/// What became of an entry.
-enum Put {
-    /// It stands where it should.
-    There,
-    /// Another one stands there, and is next.
-    Behind,
 }
 
 impl Replica {
@@ -170,11 +106,16 @@ impl Replica {
 
     async fn serve(&mut self, commands: &mut mpsc::Receiver<Command>) {
         loop {
+            if self.worker.waits() {
+                let group = self.worker.gather(None, commands);
+                self.write(group).await;
+                continue;
+            }
             let behind = !self.whole.is_empty();
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(first) => {
-                        let group = self.worker.gather(first, commands);
+                    Some(came) => {
+                        let group = self.worker.gather(Some(came), commands);
                         self.write(group).await;
                     }
                     None => return,
@@ -469,74 +410,6 @@ impl Replica {
         }
     }
 
-    /// Puts an entry behind the last message, piece by piece. What stands there is taken, whosever it is; so at any moment the copy
-    /// knows of the log what everybody else knows.
-    async fn put(&mut self, bytes: Vec<u8>, deadline: Instant) -> Result<Put, StoreError> {
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(|error| StoreError::Unreachable {
-            words: format!("no random numbers: {error}"),
-        })?;
-        // A large entry takes as long as it takes; each of its messages has the time that one may take.
-        let mut deadline = deadline;
-        for part in Part::all_of(id, bytes, self.log.message_bytes_max()) {
-            let payload = bytes::Bytes::from(part.encode_to_vec());
-            loop {
-                let last = self.seen;
-                let put = timeout_at(deadline, self.log.put(last, payload.clone())).await;
-                let not = match put {
-                    Ok(Ok(number)) => {
-                        self.take(Message {
-                            number,
-                            payload: payload.clone(),
-                        })?;
-                        break;
-                    }
-                    Ok(Err(not)) => not,
-                    Err(_) => NotPut::Unknown(format!("no answer within {} s", self.patience.put.as_secs())),
-                };
-                // Whatever was answered: the log says what stands there, as soon as something does.
-                if let NotPut::Full(words) = not {
-                    return Err(StoreError::LogFull { words });
-                }
-                if self.look_for(&payload, deadline).await? {
-                    break;
-                }
-                if self.seen > last {
-                    return Ok(Put::Behind);
-                }
-                if Instant::now() >= deadline {
-                    self.check_not_set_back().await?;
-                    let words = match not {
-                        NotPut::Unknown(words) => words,
-                        NotPut::Behind | NotPut::Full(_) => {
-                            "another coordinator writes, and what it wrote does not come".to_owned()
-                        }
-                    };
-                    return Err(StoreError::Unsettled { words });
-                }
-            }
-            deadline = deadline.max(Instant::now() + self.patience.put / 2);
-        }
-        Ok(Put::There)
-    }
-
-    /// Takes the next message, if one comes; whether it is this one.
-    async fn look_for(&mut self, payload: &bytes::Bytes, deadline: Instant) -> Result<bool, StoreError> {
-        let until = deadline.min(Instant::now() + self.patience.look);
-        loop {
-            let message = match timeout_at(until, self.log.next()).await {
-                Ok(Ok(message)) => message,
-                Ok(Err(error)) => return Err(self.lost_by(error)),
-                Err(_) => return Ok(false),
-            };
-            let (new, same) = (message.number > self.seen, message.payload == *payload);
-            self.take(message)?;
-            if new {
-                return Ok(same);
-            }
-        }
-    }
-
     fn unfit(&mut self, number: u64, error: &EntryError) -> StoreError {
         self.lose(format!("message {number} of the log cannot be read: {error}"))
     }
@@ -560,37 +433,6 @@ impl Replica {
         self.lost = Some(lost.again());
         lost
     }
-}
-
-fn set_place(connection: &Connection, place: Place) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("UPDATE replica SET number = ?1, digest = ?2")?
-        .execute((place.number.cast_signed(), place.digest))
-        .map(|_| ())
-}
-
-/// Does what another coordinator did; whether it led to the same.
-fn apply(ledger: &Ledger, effect: &Effect) -> rusqlite::Result<bool> {
-    Ok(match effect {
-        Effect::Record { key, value, revision } => state::put(ledger, key, value.as_deref())? == *revision,
-        Effect::Blob(content) => {
-            state::put_blob(ledger, content)?;
-            true
-        }
-        Effect::BlobGone(digest) => {
-            state::drop_blob(ledger, digest)?;
-            true
-        }
-        Effect::Block { source, new, number } => trail::store_decided(ledger, source, new)? == Some(*number),
-        Effect::Head { source, head } => {
-            trail::set_head(ledger, source, *head)?;
-            true
-        }
-        Effect::BlocksGone { last } => {
-            removal::drop_until(ledger, *last)?;
-            true
-        }
-    })
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use super::codes::failed;
 use super::disk::DiskSample;
 use super::ledger::Ledger;
+use super::waiting::Waiting;
 use super::{places, removal, state, trail};
 use crate::store::StoreError;
 use crate::store::room::{DiskReserve, DiskUsage, Purpose};
@@ -25,11 +26,9 @@ use crate::store::trail::{
 };
 
 /// Commands that may wait for the writer.
-const QUEUE_MAX: usize = 1024;
+pub(super) const QUEUE_MAX: usize = 1024;
 /// About what is put behind a head takes: a seal, or a word for one.
 const AT_HEAD_BYTES: u64 = 4096;
-/// Most commands in one transaction.
-const GROUP_MAX: usize = 256;
 
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -132,8 +131,7 @@ impl Drop for Writer {
 
 /// A store that stands alone: a transaction is done once it is on the disk.
 fn run(mut worker: Worker, mut commands: mpsc::Receiver<Command>) {
-    while let Some(first) = commands.blocking_recv() {
-        let group = worker.gather(first, &mut commands);
+    while let Some(group) = worker.next(&mut commands) {
         let decided = worker.decide(&group).and_then(|outcomes| {
             worker.commit()?;
             Ok(outcomes)
@@ -151,6 +149,7 @@ pub(super) struct Worker {
     path: PathBuf,
     room: DiskReserve,
     disk: DiskSample,
+    waiting: Waiting,
     likely: removal::LastLikely,
     changes: broadcast::Sender<RecordChange>,
     appended: watch::Sender<Cursor>,
@@ -170,20 +169,35 @@ impl Worker {
             path,
             room,
             disk: DiskSample::default(),
+            waiting: Waiting::default(),
             likely: removal::LastLikely::default(),
             changes,
             appended,
         }
     }
 
-    /// What waits, as far as there is room for it; the others are answered.
-    pub(super) fn gather(&mut self, first: Command, commands: &mut mpsc::Receiver<Command>) -> Vec<Command> {
-        let mut group = vec![first];
-        while group.len() < GROUP_MAX
-            && let Ok(next) = commands.try_recv()
-        {
-            group.push(next);
-        }
+    /// What is done next; waits for it. `None`: nobody has any more.
+    fn next(&mut self, commands: &mut mpsc::Receiver<Command>) -> Option<Vec<Command>> {
+        let came = if self.waits() {
+            None
+        } else {
+            Some(commands.blocking_recv()?)
+        };
+        Some(self.gather(came, commands))
+    }
+
+    /// Whether something waits that was taken from the queue.
+    pub(super) fn waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// What is done next, as far as there is room for it; the others are answered.
+    pub(super) fn gather(
+        &mut self,
+        came: Option<Command>,
+        commands: &mut mpsc::Receiver<Command>,
+    ) -> Vec<Command> {
+        let mut group = self.waiting.next(came, commands);
         if let Ok(disk) = self.disk.look(&self.ledger, &self.path, Instant::now()) {
             group = admit(&self.ledger, &self.path, self.room, disk, group);
         }

@@ -2,14 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
+use prost::Message as _;
+use rusqlite::Connection;
 
+use super::super::ledger::Ledger;
 use super::super::tests::{damage, leave_pages};
 use super::super::{Sqlite, prepared};
 use super::*;
 use crate::store::conformance::{Bench, chain, run};
+use crate::store::log::entry::Part;
 use crate::store::log::memory::{MemoryLog, Weather};
 use crate::store::{Append, DiskReserve, Expect, FaultCause, Store};
 

@@ -8,7 +8,7 @@ mod release;
 mod simulated;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use penstock_coordinator::app::{self, RunningCoordinator};
@@ -16,7 +16,7 @@ use penstock_coordinator::ca::{Authority, IssuingTerms, OfflineRoot};
 use penstock_coordinator::config::{Config, ConfigFile};
 use penstock_coordinator::operators::Role;
 use penstock_coordinator::rollout::run::AfterApproval;
-use penstock_coordinator::store::{DiskReserve, Store};
+use penstock_coordinator::store::{DiskReserve, NatsSettings, Store};
 use penstock_policy::ids::{CoordinatorId, Digest, OperatorId, PlantId};
 use penstock_policy::model::{Approver, ApproverSet};
 use penstock_proto::channel::{self, Address};
@@ -33,7 +33,6 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 pub use self::gateway::{Session, message};
-pub use self::nats::stream;
 pub use self::program::Program;
 pub use self::release::{
     Built, People, built, built_as, built_replacing, document, key, mark, people, release,
@@ -74,6 +73,12 @@ pub fn certified(root: &OfflineRoot, request: &[u8], coordinator: &CoordinatorId
         constrained: true,
     };
     root.sign(request, &terms, now_ms()).unwrap()
+}
+
+/// A stream of its own on the one NATS server of this process.
+pub fn stream() -> NatsSettings {
+    static SERVER: OnceLock<nats::Servers> = OnceLock::new();
+    SERVER.get_or_init(|| nats::Servers::start(1, "")).stream()
 }
 
 /// Of a store that stands alone; `PENSTOCK_TEST_STORE=nats` has all worlds on replicated ones.

@@ -2,7 +2,6 @@
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -96,10 +95,4 @@ impl Servers {
             replicas: self.ports.len(),
         }
     }
-}
-
-/// A stream of its own on the one server of this process.
-pub fn stream() -> NatsSettings {
-    static SERVER: OnceLock<Servers> = OnceLock::new();
-    SERVER.get_or_init(|| Servers::start(1, "")).stream()
 }

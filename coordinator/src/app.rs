@@ -282,6 +282,8 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     let store = turn::open(config).await?;
     let stopping = CancellationToken::new();
     let journal = Journal::new(store.clone(), &config.name);
+    let mut own_seals = OwnSeals::new(store.clone(), journal.clone(), &config.plant, &config.data);
+    own_seals.settle().await;
     let (mut tasks, deposed) = (JoinSet::new(), CancellationToken::new());
     // Others hear of it from here on, however long the rest of the start takes.
     let handed_over = turn::take(&store, &journal, &config.name).await?.map(|turn| {
@@ -289,8 +291,6 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         background(&mut tasks, &stopping, turn.keep(deposed.clone()));
         (journal.clone(), revision, config.name.clone())
     });
-    let mut own_seals = OwnSeals::new(store.clone(), journal.clone(), &config.plant, &config.data);
-    own_seals.settle().await;
     let subjects = Subjects::open(store.clone(), journal.clone(), authority.clone()).await?;
     let releases = Releases::open(store.clone(), config.plant.clone()).await?;
     let tickets = Tickets::new(store.clone(), journal.clone());

@@ -25,6 +25,7 @@ pub mod tree;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use penstock_policy::ids::Digest;
 use penstock_policy::merkle::Hash;
@@ -68,6 +69,11 @@ trait Engine:
 
     /// From now on no write is made but while this record has this revision.
     fn fence(&self, _key: &str, _revision: u64) {}
+
+    /// For how long this copy of a replicated store has taken nothing, whatever the others do.
+    fn failing_for(&self) -> Option<Duration> {
+        None
+    }
 
     /// What it keeps is not what it was given.
     fn damaged(&self, what: String) -> StoreError;
@@ -145,6 +151,11 @@ impl Store {
     /// What coordinators on the same store say to each other; `None`: it stands alone.
     pub(crate) fn pulses(&self) -> Option<&Pulses> {
         self.pulses.as_ref()
+    }
+
+    /// For how long this copy of a replicated store has taken nothing, whatever the others do: its own disk fails, or its log is lost.
+    pub(crate) fn failing_for(&self) -> Option<Duration> {
+        self.engine.failing_for()
     }
 
     /// From now on no write is made but while this record has this revision: whoever was paused, or cut off, and is not the one who acts

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use penstock_policy::ids::CoordinatorId;
 use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +20,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::journal::Journal;
 use crate::store::state::{Change, Expect};
-use crate::store::{Store, StoreError};
+use crate::store::{RecordChange, Store, StoreError};
 
 /// The record.
 const KEY: &str = "coordinator/turn";
@@ -27,6 +28,8 @@ const KEY: &str = "coordinator/turn";
 const PULSE: Duration = Duration::from_secs(1);
 /// After how much silence another one takes over; and after how long without the log the one who acts ends.
 const SILENCE: Duration = Duration::from_secs(10);
+/// What one says who stands by; no coordinator has such a name.
+const STANDS_BY: &str = "(stands by)";
 /// How long one waits before the servers are asked again.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -100,6 +103,8 @@ pub(super) async fn take(
         return Ok(None);
     };
     let mut heard = pulses.listen().await?;
+    // From before the first look on: an end in order is not missed.
+    let mut changes = store.watch();
     let mut is_said = false;
     loop {
         let held = store.get_json::<Turn>(KEY).await?;
@@ -108,39 +113,35 @@ pub(super) async fn take(
         if is_own && heard.hear(name.as_str(), PULSE * 3 / 2).await {
             return Err(AppError::SameName(name.clone()));
         }
-        if let Some((turn, _)) = held.as_ref().filter(|(turn, _)| turn.coordinator != *name) {
+        let other = held
+            .as_ref()
+            .filter(|_| !is_own)
+            .map(|(turn, _)| &turn.coordinator);
+        if let Some(acts) = other {
+            pulses.send(STANDS_BY).await;
             if !is_said {
-                tracing::info!(acts = %turn.coordinator, "standing by");
+                tracing::info!(%acts, "standing by");
                 is_said = true;
             }
-            let mut changes = store.watch();
-            let ended = tokio::select! {
-                alive = heard.hear(turn.coordinator.as_str(), SILENCE) => !alive && pulses.reach().await.is_ok(),
-                // Whoever ends in order takes itself out of the record.
-                change = changes.recv() => change.is_ok_and(|change| change.key == KEY),
+            let is_silent = tokio::select! {
+                alive = heard.hear(acts.as_str(), SILENCE) => !alive,
+                () = changed(&mut changes) => false,
             };
-            if !ended {
+            if !is_silent || pulses.reach().await.is_err() {
                 continue;
             }
         }
-        let was = held.as_ref().map(|(turn, _)| turn.coordinator.to_string());
-        let expect = match store.get_json::<Turn>(KEY).await? {
-            // Somebody else was faster, or whose turn it was has come back.
-            Some((turn, _)) if held.as_ref().is_none_or(|(before, _)| *before != turn) => continue,
-            Some((_, revision)) => Expect::Revision(revision),
-            None => Expect::Absent,
-        };
+        let words = other.map_or_else(String::new, |acts| {
+            format!("from {acts}, which was not heard of for {} s", SILENCE.as_secs())
+        });
+        let expect = held
+            .as_ref()
+            .map_or(Expect::Absent, |(_, revision)| Expect::Revision(*revision));
         let turn = Turn {
             coordinator: name.clone(),
             since_ms: clock::now_ms(),
         };
         let deed = journal.deed("local", "", "take-over");
-        let words = match was {
-            Some(was) if was != name.as_str() => {
-                format!("from {was}, which was not heard of for {} s", SILENCE.as_secs())
-            }
-            _ => String::new(),
-        };
         let change = Change::noted(deed.event(name.as_str(), &words)).json(KEY, expect, &turn)?;
         match store.apply(change).await {
             Ok(written) => {
@@ -166,6 +167,18 @@ pub(super) async fn take(
     }
 }
 
+/// Waits until the record may have changed.
+async fn changed(changes: &mut broadcast::Receiver<RecordChange>) {
+    loop {
+        match changes.recv().await {
+            Ok(change) if change.key != KEY => {}
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return,
+            // Nothing changes any more.
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
 impl OwnTurn {
     /// Says that this coordinator acts, until it does not any more: another one took over, or the log was out of reach for too long. Then
     /// `deposed` is cancelled.
@@ -173,7 +186,8 @@ impl OwnTurn {
         let Some(pulses) = self.store.pulses().cloned() else {
             return;
         };
-        let mut reached = Instant::now();
+        let (mut reached, mut standby) = (Instant::now(), None);
+        let mut heard = pulses.listen().await.ok();
         let mut looked = tokio::time::interval(PULSE);
         loop {
             looked.tick().await;
@@ -190,6 +204,20 @@ impl OwnTurn {
                     break;
                 }
                 _ => {}
+            }
+            if let Some(heard) = &mut heard
+                && heard.hear(STANDS_BY, Duration::ZERO).await
+            {
+                standby = Some(Instant::now());
+            }
+            // Alone it goes on: people see in its health what is wrong.
+            let is_relieved = standby.is_some_and(|at: Instant| at.elapsed() < SILENCE);
+            if is_relieved && self.store.failing_for().is_some_and(|time| time > SILENCE) {
+                tracing::error!(
+                    "this coordinator's copy of the store took nothing for {} s: it ends, so that the one that stands by goes on",
+                    SILENCE.as_secs()
+                );
+                break;
             }
             match self.store.get(KEY).await {
                 Ok(Some(held)) if held.revision == self.revision => {}

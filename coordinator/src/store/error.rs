@@ -120,6 +120,12 @@ pub enum StoreError {
         /// In the words of what carries the log.
         words: String,
     },
+    /// A replicated store as it is configured cannot be used, and will not be by waiting.
+    #[error("the replicated store cannot be used: {words}")]
+    Unusable {
+        /// Why.
+        words: String,
+    },
     /// Another coordinator acts by now.
     #[error("another coordinator acts for this plant by now, and this one writes nothing any more")]
     Deposed,
@@ -223,6 +229,7 @@ impl From<StoreError> for Refusal {
             StoreError::LogFull { .. } => Reason::StoreFull,
             StoreError::LogLost { .. } => Reason::StoreCorrupt,
             StoreError::Newer { .. }
+            | StoreError::Unusable { .. }
             | StoreError::IsCopy { .. }
             | StoreError::StandsAlone { .. }
             | StoreError::Record { .. }

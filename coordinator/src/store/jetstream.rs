@@ -12,19 +12,20 @@ mod base;
 mod pulses;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::pull::OrderedConfig;
-use async_nats::jetstream::consumer::{Consumer, DeliverPolicy};
 use async_nats::jetstream::context::{Context, PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, RetentionPolicy, Stream};
+use async_nats::jetstream::stream::{
+    Config as StreamConfig, DiscardPolicy, RawMessageErrorKind, RetentionPolicy, StorageType, Stream,
+};
 use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{Client, ConnectOptions};
 use bytes::Bytes;
 use penstock_proto::tls::foreign;
 use prost::Message as _;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_stream::StreamExt as _;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -37,10 +38,12 @@ use super::log::{Awaited, Log, LogError, Message, NotPut};
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// How long a connection that says nothing is believed to stand.
 const PING: Duration = Duration::from_secs(5);
-/// Before following is tried again.
+/// Before something that failed is tried again.
 const AGAIN: Duration = Duration::from_millis(250);
+/// After how long one looks for the next message although nothing was heard.
+const LOOK: Duration = Duration::from_secs(1);
 /// Messages that were fetched and are not taken yet.
-const FETCHED_MAX: usize = 64;
+const FETCHED_MAX: usize = 16;
 /// What one message may hold, bytes, if the servers allow so much; with its headers.
 const MESSAGE_BYTES: usize = 1 << 20;
 const HEADER_BYTES: usize = 1 << 10;
@@ -70,20 +73,23 @@ impl NatsSettings {
         let info = stream.cached_info();
         let first = info.state.first_sequence.max(1);
         if first > after + 1 {
-            return Err(unreachable(format!(
+            return Err(unusable(format!(
                 "the stream {} begins with message {first}, and this copy needs what follows message {after}: begin with a newer copy, from a backup of another coordinator",
                 self.stream
             )));
         }
         let (fetched, messages) = mpsc::channel(FETCHED_MAX);
-        let stop = CancellationToken::new();
+        let (stop, woken) = (CancellationToken::new(), Arc::new(Notify::new()));
         let follower = Follower {
             context: context.clone(),
             stream: self.stream.clone(),
             next: after + 1,
+            woken: woken.clone(),
             fetched,
         };
         tokio::spawn(stop.clone().run_until_cancelled_owned(follower.run()));
+        let waking = wake(client.clone(), subject(&self.stream), woken);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(waking));
         let allowed = client.server_info().max_payload;
         Ok(Box::new(StreamLog {
             subject: subject(&self.stream),
@@ -174,14 +180,14 @@ impl NatsSettings {
         if let Some(roots) = &self.roots {
             let own = self.own.as_ref();
             let own = own.map(|(certificate, key)| (certificate.as_path(), key.as_path()));
-            let tls = foreign::config(Some(roots), own).map_err(|error| unreachable(crate::chain(&error)))?;
+            let tls = foreign::config(Some(roots), own).map_err(|error| unusable(crate::chain(&error)))?;
             options = options.tls_client_config(tls).require_tls(true);
         }
         if let Some(path) = &self.user {
             let line = std::fs::read_to_string(path)
-                .map_err(|error| unreachable(format!("{} cannot be read: {error}", path.display())))?;
+                .map_err(|error| unusable(format!("{} cannot be read: {error}", path.display())))?;
             let (user, password) = line.trim_end().split_once(':').ok_or_else(|| {
-                unreachable(format!(
+                unusable(format!(
                     "{} is not one line of the form USER:PASSWORD",
                     path.display()
                 ))
@@ -212,18 +218,31 @@ impl NatsSettings {
             .get_or_create_stream(wanted)
             .await
             .map_err(|error| unreachable(crate::chain(&error)))?;
-        let found = &stream.cached_info().config;
+        self.check(&stream.cached_info().config)?;
+        Ok(stream)
+    }
+
+    /// A stream that keeps what is put there.
+    fn check(&self, found: &StreamConfig) -> Result<(), StoreError> {
+        let name = &found.name;
         let loses = found.retention != RetentionPolicy::Limits
             || found.discard != DiscardPolicy::New
             || !found.max_age.is_zero()
-            || found.max_messages_per_subject > 0;
+            || found.max_messages_per_subject > 0
+            || found.storage != StorageType::File
+            || found.no_ack;
         if loses {
-            return Err(unreachable(format!(
-                "the stream {} would throw messages away by itself (its retention is not `limits`, it discards old messages, or they have an age); it is not used",
-                self.stream
+            return Err(unusable(format!(
+                "the stream {name} would throw messages away by itself, or does not keep them on a disk (its retention is not `limits`, it discards old messages, they have an age, or are in memory); it is not used"
             )));
         }
-        Ok(stream)
+        if found.num_replicas < self.replicas {
+            return Err(unusable(format!(
+                "the stream {name} is on {} servers, and {} are configured: set it on more (nats stream edit {name} --replicas {}), or `storage.nats.replicas`",
+                found.num_replicas, self.replicas, self.replicas
+            )));
+        }
+        Ok(())
     }
 }
 
@@ -236,64 +255,83 @@ fn unreachable(words: String) -> StoreError {
     StoreError::Unreachable { words }
 }
 
-/// Fetches messages as they come, and begins again where it was whenever that ends.
+fn unusable(words: String) -> StoreError {
+    StoreError::Unusable { words }
+}
+
+/// Fetches messages in order, each by its number: whichever server leads by then is asked, and nothing has to be set up anew when one is lost.
 struct Follower {
     context: Context,
     stream: String,
     next: u64,
+    /// Something was put to the stream, or may have been.
+    woken: Arc<Notify>,
     fetched: mpsc::Sender<Result<Message, LogError>>,
 }
 
 impl Follower {
     async fn run(mut self) {
-        while !self.fetched.is_closed() {
-            if let Err(words) = self.follow().await {
-                tracing::debug!(words, "the log of the replicated store is followed anew");
+        let stream = loop {
+            match self.context.get_stream(&self.stream).await {
+                Ok(stream) => break stream,
+                Err(_) => tokio::time::sleep(AGAIN).await,
             }
-            tokio::time::sleep(AGAIN).await;
+        };
+        loop {
+            let given = match stream.get_raw_message(self.next).await {
+                Ok(message) => Ok(Message {
+                    number: self.next,
+                    payload: message.payload,
+                }),
+                Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => {
+                    match self.is_gone(&stream).await {
+                        Some(true) => Err(LogError::Lost(format!(
+                            "of the stream {} message {} is gone, and later ones are there",
+                            self.stream, self.next
+                        ))),
+                        _ => {
+                            let _ = tokio::time::timeout(LOOK, self.woken.notified()).await;
+                            continue;
+                        }
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(error = %crate::chain(&error), "the next message of the log cannot be fetched yet");
+                    tokio::time::sleep(AGAIN).await;
+                    continue;
+                }
+            };
+            let ends = given.is_err();
+            self.next += 1;
+            if self.fetched.send(given).await.is_err() || ends {
+                return;
+            }
         }
     }
 
-    /// Until nobody takes what comes, or nothing can come any more.
-    async fn follow(&mut self) -> Result<(), String> {
-        let stream = self.context.get_stream(&self.stream).await;
-        let stream = stream.map_err(|error| crate::chain(&error))?;
-        let from = OrderedConfig {
-            deliver_policy: DeliverPolicy::ByStartSequence {
-                start_sequence: self.next,
-            },
-            ..OrderedConfig::default()
-        };
-        let consumer: Consumer<OrderedConfig> = stream
-            .create_consumer(from)
-            .await
-            .map_err(|error| crate::chain(&error))?;
-        let mut messages = consumer.messages().await.map_err(|error| crate::chain(&error))?;
-        while let Some(message) = messages.next().await {
-            let message = message.map_err(|error| crate::chain(&error))?;
-            let number = message.info().map_err(|error| error.to_string())?.stream_sequence;
-            if number < self.next {
-                continue;
-            }
-            let given = if number == self.next {
-                self.next += 1;
-                Ok(Message {
-                    number,
-                    payload: message.message.payload.clone(),
-                })
-            } else {
-                Err(LogError::Lost(format!(
-                    "of the stream {} the messages {} to {} are gone",
-                    self.stream,
-                    self.next,
-                    number - 1
-                )))
-            };
-            if self.fetched.send(given).await.is_err() {
-                return Ok(());
+    /// Whether the next message is not there any more, rather than not there yet.
+    async fn is_gone(&self, stream: &Stream) -> Option<bool> {
+        let newest = self.context.get_stream(&self.stream).await.ok()?;
+        if newest.cached_info().state.last_sequence < self.next {
+            return Some(false);
+        }
+        // It may have come between the two questions.
+        match stream.get_raw_message(self.next).await {
+            Ok(_) => Some(false),
+            Err(error) => Some(error.kind() == RawMessageErrorKind::NoMessageFound),
+        }
+    }
+}
+
+/// Wakes whoever follows when something is put to the stream. What is heard here may not be stored yet, or never be: it says nothing but when to look.
+async fn wake(client: Client, subject: String, woken: Arc<Notify>) {
+    loop {
+        if let Ok(mut heard) = client.subscribe(subject.clone()).await {
+            while heard.next().await.is_some() {
+                woken.notify_one();
             }
         }
-        Ok(())
+        tokio::time::sleep(AGAIN).await;
     }
 }
 

@@ -25,6 +25,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use penstock_policy::ids::Digest;
 use penstock_policy::merkle::Hash;
@@ -36,7 +37,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use self::codes::{cause_of, failed};
 use self::ledger::Ledger;
 use self::lookup::LookupError;
-use self::replica::{Fence, Replica};
+use self::replica::{Replica, Standing};
 use self::writer::{Command, Worker, Writer};
 use super::fault::FaultCause;
 use super::log::Log;
@@ -59,7 +60,7 @@ const CHANGES_MAX: usize = 1024;
 #[derive(Clone, Debug)]
 pub(super) struct Sqlite {
     inner: Arc<Inner>,
-    fence: Fence,
+    standing: Arc<Standing>,
 }
 
 #[derive(Debug)]
@@ -106,8 +107,8 @@ impl Sqlite {
         let place = replica::prepare(&connection, path)?;
         let log = connect(place.number).await?;
         let (caught_up, done) = oneshot::channel();
-        let (name, fence) = (name.to_owned(), Fence::default());
-        let follows = fence.clone();
+        let (name, standing) = (name.to_owned(), Arc::<Standing>::default());
+        let follows = standing.clone();
         let store = Self::with(
             Ledger::noting(connection),
             path,
@@ -118,7 +119,7 @@ impl Sqlite {
             },
         )?;
         done.await.map_err(|_| StoreError::Stopped)??;
-        Ok(Self { fence, ..store })
+        Ok(Self { standing, ..store })
     }
 
     fn with(
@@ -142,7 +143,7 @@ impl Sqlite {
                 changes,
                 appended,
             }),
-            fence: Fence::default(),
+            standing: Arc::default(),
         })
     }
 
@@ -403,7 +404,11 @@ impl Engine for Sqlite {
     }
 
     fn fence(&self, key: &str, revision: u64) {
-        *lock(&self.fence) = Some((key.to_owned(), revision));
+        self.standing.fence(key, revision);
+    }
+
+    fn failing_for(&self) -> Option<Duration> {
+        self.standing.failing_for()
     }
 
     fn damaged(&self, what: String) -> StoreError {

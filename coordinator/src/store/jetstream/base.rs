@@ -57,7 +57,9 @@ async fn base_stream(settings: &NatsSettings, context: &Context) -> Result<Strea
         ..StreamConfig::default()
     };
     let stream = context.get_or_create_stream(wanted).await;
-    stream.map_err(|error| unreachable(crate::chain(&error)))
+    let stream = stream.map_err(|error| unreachable(crate::chain(&error)))?;
+    settings.check(&stream.cached_info().config)?;
+    Ok(stream)
 }
 
 /// Puts the file there; answers with its digest.

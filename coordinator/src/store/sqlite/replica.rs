@@ -13,7 +13,7 @@ mod place;
 mod put;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use penstock_policy::ids::Digest;
@@ -23,8 +23,8 @@ use tokio::time::{Instant, timeout_at};
 pub(super) use self::place::{Place, is_unused, place, prepare};
 use self::place::{apply, set_place};
 use self::put::Put;
-use super::state;
 use super::writer::{Command, Outcome, Worker};
+use super::{lock, state};
 use crate::store::StoreError;
 use crate::store::log::entry::{Assembly, ENTRY_BYTES_MAX, Effect, Entry, EntryError};
 use crate::store::log::{Log, LogError, Message, NotPut, Patience};
@@ -38,8 +38,33 @@ const ENTRY_BYTES: u64 = 8 << 20;
 const APPLIED_MAX: usize = 256;
 const APPLIED_BYTES: usize = 8 << 20;
 
-/// The record without whose revision nothing is written.
-pub(super) type Fence = Arc<Mutex<Option<(String, u64)>>>;
+/// What the writer of a copy and those who ask it know of each other.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// The record without whose revision nothing is written.
+    fence: Mutex<Option<(String, u64)>>,
+    /// Since when the copy takes nothing, whatever the log says.
+    failing: Mutex<Option<std::time::Instant>>,
+}
+
+impl Standing {
+    pub(super) fn fence(&self, key: &str, revision: u64) {
+        *lock(&self.fence) = Some((key.to_owned(), revision));
+    }
+
+    /// For how long the copy has taken nothing.
+    pub(super) fn failing_for(&self) -> Option<Duration> {
+        lock(&self.failing).map(|since| since.elapsed())
+    }
+
+    fn takes(&self, does: bool) {
+        let mut failing = lock(&self.failing);
+        *failing = match does {
+            true => None,
+            false => Some(failing.unwrap_or_else(std::time::Instant::now)),
+        };
+    }
+}
 
 /// An entry that is to be applied: the number of its last message, and its bytes.
 struct Whole {
@@ -62,11 +87,17 @@ pub(super) struct Replica {
     whole: VecDeque<Whole>,
     /// Why it takes no writes any more.
     lost: Option<StoreError>,
-    fence: Fence,
+    standing: Arc<Standing>,
 }
 
 impl Replica {
-    pub(super) fn new(worker: Worker, log: Box<dyn Log>, name: String, place: Place, fence: Fence) -> Self {
+    pub(super) fn new(
+        worker: Worker,
+        log: Box<dyn Log>,
+        name: String,
+        place: Place,
+        standing: Arc<Standing>,
+    ) -> Self {
         Self {
             worker,
             patience: log.patience(),
@@ -77,7 +108,7 @@ impl Replica {
             assembly: Assembly::default(),
             whole: VecDeque::new(),
             lost: None,
-            fence,
+            standing,
         }
     }
 
@@ -108,7 +139,7 @@ impl Replica {
         loop {
             if self.worker.waits() {
                 let group = self.worker.gather(None, commands);
-                self.write(group).await;
+                self.write(group, commands.is_closed()).await;
                 continue;
             }
             let behind = !self.whole.is_empty();
@@ -116,11 +147,12 @@ impl Replica {
                 command = commands.recv() => match command {
                     Some(came) => {
                         let group = self.worker.gather(Some(came), commands);
-                        self.write(group).await;
+                        self.write(group, commands.is_closed()).await;
                     }
                     None => return,
                 },
-                message = self.log.next(), if self.lost.is_none() => {
+                // What cannot be applied holds back what follows.
+                message = self.log.next(), if self.lost.is_none() && self.whole_bytes() < APPLIED_BYTES => {
                     let taken = match message {
                         Ok(message) => self.take(message).and_then(|()| self.apply()),
                         Err(error) => Err(self.lost_by(error)),
@@ -133,6 +165,10 @@ impl Replica {
                 }
             }
         }
+    }
+
+    fn whole_bytes(&self) -> usize {
+        self.whole.iter().map(|whole| whole.bytes.len()).sum()
     }
 
     /// Says what went wrong behind everybody's back.
@@ -156,7 +192,7 @@ impl Replica {
                     });
                 }
             }
-            if self.whole.len() >= APPLIED_MAX {
+            if self.whole.len() >= APPLIED_MAX || self.whole_bytes() >= APPLIED_BYTES {
                 self.apply()?;
             }
         }
@@ -210,6 +246,15 @@ impl Replica {
 
     /// Applies the entries that are whole. What cannot be applied now stays, and is tried again.
     fn apply(&mut self) -> Result<(), StoreError> {
+        if self.whole.is_empty() {
+            return Ok(());
+        }
+        let applied = self.apply_whole();
+        self.standing.takes(applied.is_ok());
+        applied
+    }
+
+    fn apply_whole(&mut self) -> Result<(), StoreError> {
         while !self.whole.is_empty() {
             let mut bytes = 0_usize;
             let fits = |whole: &&Whole| {
@@ -281,7 +326,11 @@ impl Replica {
     }
 
     /// Does a group of commands, or answers why not.
-    async fn write(&mut self, group: Vec<Command>) {
+    async fn write(&mut self, mut group: Vec<Command>, ends: bool) {
+        if ends {
+            // Nobody waits for these any more, and each could take as long as the servers do.
+            group.retain(|command| !command.is_abandoned());
+        }
         if let Some(lost) = &self.lost {
             return group.into_iter().for_each(|command| command.fail(lost.again()));
         }
@@ -309,13 +358,20 @@ impl Replica {
             self.wait_for_begun().await?;
             self.apply()?;
             self.check_fence()?;
-            let outcomes = self.worker.decide(group)?;
+            let outcomes = self
+                .worker
+                .decide(group)
+                .inspect_err(|_| self.standing.takes(false))?;
             let effects = self.worker.ledger.take_effects();
             if effects.is_empty() {
                 self.worker.undo();
                 // What contradicts the copy may only be older than the log.
                 if outcomes.iter().any(Outcome::contradicts) && self.newest().await? > self.seen {
-                    self.look(deadline).await?;
+                    if !self.look(deadline).await? && Instant::now() >= deadline {
+                        return Err(StoreError::Unreachable {
+                            words: format!("message {} does not come", self.seen + 1),
+                        });
+                    }
                     continue;
                 }
                 return Ok(outcomes);
@@ -355,7 +411,7 @@ impl Replica {
     /// Whether this coordinator may write. What is decided behind the last entry is decided by this as well: had another one taken over
     /// meanwhile, its entry would stand where ours should.
     fn check_fence(&self) -> Result<(), StoreError> {
-        let fence = self.fence.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let fence = lock(&self.standing.fence).clone();
         let Some((key, revision)) = fence else {
             return Ok(());
         };
@@ -379,6 +435,7 @@ impl Replica {
             })?;
         self.place = place;
         self.whole.clear();
+        self.standing.takes(true);
         Ok(outcomes)
     }
 
@@ -431,6 +488,7 @@ impl Replica {
             what,
         };
         self.lost = Some(lost.again());
+        self.standing.takes(false);
         lost
     }
 }

@@ -360,6 +360,18 @@ impl Command {
         }
     }
 
+    /// Whether nobody waits for its answer.
+    pub(super) fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Change { reply, .. } => reply.is_closed(),
+            Self::Blobs { reply, .. } | Self::DropBlobs { reply, .. } => reply.is_closed(),
+            Self::Append { reply, .. } => reply.is_closed(),
+            Self::AppendOwn { reply, .. } | Self::AppendAtHead { reply, .. } => reply.is_closed(),
+            Self::DropExpired { reply, .. } => reply.is_closed(),
+            Self::Rewind { reply, .. } => reply.is_closed(),
+        }
+    }
+
     /// Whether it may add a block.
     fn appends(&self) -> bool {
         match self {

@@ -28,6 +28,8 @@ impl Replica {
         let mut deadline = deadline;
         for part in Part::all_of(id, bytes, self.log.message_bytes_max()) {
             let payload = bytes::Bytes::from(part.encode_to_vec());
+            // Whether an earlier attempt may have come, or may come yet.
+            let mut is_doubtful = false;
             loop {
                 let last = self.seen;
                 let put = timeout_at(deadline, self.log.put(last, payload.clone())).await;
@@ -44,8 +46,12 @@ impl Replica {
                 };
                 // Whatever was answered: the log says what stands there, as soon as something does.
                 if let NotPut::Full(words) = not {
-                    return Err(StoreError::LogFull { words });
+                    return Err(match is_doubtful {
+                        true => StoreError::Unsettled { words },
+                        false => StoreError::LogFull { words },
+                    });
                 }
+                is_doubtful |= matches!(not, NotPut::Unknown(_));
                 if self.look_for(&payload, deadline).await? {
                     break;
                 }

@@ -103,7 +103,7 @@ pub(in crate::store) fn failing(
     }
     let log = open(place.number);
     let begun = Sqlite::with(Ledger::noting(connection), path, NO_RESERVE, |worker| {
-        let replica = Replica::new(worker, log, "c1".to_owned(), place, Fence::default());
+        let replica = Replica::new(worker, log, "c1".to_owned(), place, Arc::default());
         super::super::writer::Writer::running(|commands| replica.run(commands, oneshot::channel().0))
     });
     Store::on(begun.unwrap())

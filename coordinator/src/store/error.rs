@@ -96,7 +96,7 @@ pub enum StoreError {
     },
     /// The log of a replicated store is not the one that this copy has followed.
     #[error(
-        "the copy {path} cannot follow its log any more: {what}. It stays as it is, and takes no writes. If the servers were restored from an older backup, or their stream was made anew, the copies may be all that is left of what came since: stop all coordinators and see the runbook, 'The log of the cluster was lost'"
+        "the copy {path} cannot follow its log any more: {what}. It stays as it is, and takes no writes. If the servers were restored from an older backup, or their stream was removed and made again, the copies may be all that is left of what came since: stop all coordinators and see the runbook, 'The log of the cluster was lost'"
     )]
     LogLost {
         /// The database.

@@ -1,45 +1,13 @@
 //! Where a store lives: alone, or as one of the copies that follow a log. It is moved from one to the other while no coordinator runs on it, and
 //! what it holds is counted before and after.
 
-use std::fmt;
 use std::path::Path;
 
-use penstock_policy::merkle::growing::TreeState;
-
 use super::StoreError;
+pub use super::contents::Contents;
 use super::jetstream::NatsSettings;
 use super::room::DiskReserve;
 use super::sqlite::{Sqlite, moved};
-
-/// What a store holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Contents {
-    /// Records.
-    pub records: u64,
-    /// Documents, plans and what else is large.
-    pub blobs: u64,
-    /// Trails.
-    pub trails: u64,
-    /// Blocks in them.
-    pub blocks: u64,
-    /// The tree over all blocks that there ever were.
-    pub tree: TreeState,
-}
-
-impl fmt::Display for Contents {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} records, {} documents and plans, {} trails with {} blocks; tree of {} blocks, root {}",
-            self.records,
-            self.blobs,
-            self.trails,
-            self.blocks,
-            self.tree.size,
-            hex::encode(self.tree.root)
-        )
-    }
-}
 
 /// Brings the store at `path`, which stands alone and which nobody has open, to servers that replicate it; it is a copy from then on. What stands
 /// there is read back and compared before anything is changed here.

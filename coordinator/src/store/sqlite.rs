@@ -7,6 +7,7 @@
 //! This folder alone knows SQLite.
 
 mod codes;
+mod command;
 mod disk;
 mod ledger;
 mod lookup;
@@ -35,10 +36,11 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{broadcast, oneshot, watch};
 
 use self::codes::{cause_of, failed};
+use self::command::Command;
 use self::ledger::Ledger;
 use self::lookup::LookupError;
 use self::replica::{Replica, Standing};
-use self::writer::{Command, Worker, Writer};
+use self::writer::{Worker, Writer};
 use super::fault::FaultCause;
 use super::log::Log;
 use super::room::DiskReserve;

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::codes::failed;
 use super::{backup, prepared, replica, tree};
 use crate::store::StoreError;
-use crate::store::moved::Contents;
+use crate::store::contents::Contents;
 
 /// Copies the store that stands alone at `from` to the new file `to`, as what a log begins from whose first entry names `id`.
 pub(in crate::store) fn base(from: &Path, to: &Path, id: [u8; 32]) -> Result<(), StoreError> {

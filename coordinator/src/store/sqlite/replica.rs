@@ -11,9 +11,10 @@
 
 mod place;
 mod put;
+mod standing;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_policy::ids::Digest;
@@ -21,15 +22,19 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 pub(super) use self::place::{Place, is_unused, place, prepare};
-use self::place::{apply, set_place};
+use self::place::{apply, move_place};
 use self::put::Put;
-use super::writer::{Command, Outcome, Worker};
-use super::{lock, state};
+pub(super) use self::standing::Standing;
+use super::command::{Command, Outcome};
+use super::state;
+use super::writer::Worker;
 use crate::store::StoreError;
 use crate::store::log::entry::{Assembly, ENTRY_BYTES_MAX, Effect, Entry, EntryError};
 use crate::store::log::{Log, LogError, Message, NotPut, Patience};
 use crate::store::state::RecordChange;
 
+/// What two programs on one file come to.
+const OTHER_PROGRAM: &str = "another program writes to this copy's file";
 /// How long after a failure of the copy's own disk it tries again.
 const RETRY: Duration = Duration::from_secs(1);
 /// About what is put into one entry, bytes, where it is more than one command.
@@ -37,34 +42,6 @@ const ENTRY_BYTES: u64 = 8 << 20;
 /// Most entries in one transaction, and about what they may hold together, bytes.
 const APPLIED_MAX: usize = 256;
 const APPLIED_BYTES: usize = 8 << 20;
-
-/// What the writer of a copy and those who ask it know of each other.
-#[derive(Debug, Default)]
-pub(super) struct Standing {
-    /// The record without whose revision nothing is written.
-    fence: Mutex<Option<(String, u64)>>,
-    /// Since when the copy takes nothing, whatever the log says.
-    failing: Mutex<Option<std::time::Instant>>,
-}
-
-impl Standing {
-    pub(super) fn fence(&self, key: &str, revision: u64) {
-        *lock(&self.fence) = Some((key.to_owned(), revision));
-    }
-
-    /// For how long the copy has taken nothing.
-    pub(super) fn failing_for(&self) -> Option<Duration> {
-        lock(&self.failing).map(|since| since.elapsed())
-    }
-
-    fn takes(&self, does: bool) {
-        let mut failing = lock(&self.failing);
-        *failing = match does {
-            true => None,
-            false => Some(failing.unwrap_or_else(std::time::Instant::now)),
-        };
-    }
-}
 
 /// An entry that is to be applied: the number of its last message, and its bytes.
 struct Whole {
@@ -283,21 +260,23 @@ impl Replica {
                 };
                 entries.push(entry);
             }
+            let from = self.place;
             let applied = self.worker.within(|ledger| {
+                if !move_place(ledger, from, place)? {
+                    return Ok(Err(OTHER_PROGRAM.to_owned()));
+                }
                 for effect in entries.iter().flat_map(|entry| &entry.effects) {
                     if !apply(ledger, effect)? {
-                        return Ok(false);
+                        return Ok(Err(format!(
+                            "an entry up to message {} does not lead to what it led to at the coordinator that wrote it",
+                            place.number
+                        )));
                     }
                 }
-                set_place(ledger, place)?;
-                Ok(true)
+                Ok(Ok(()))
             })?;
-            if !applied {
+            if let Err(what) = applied {
                 self.worker.undo();
-                let what = format!(
-                    "an entry up to message {} does not lead to what it led to at the coordinator that wrote it",
-                    place.number
-                );
                 return Err(self.lose(what));
             }
             self.worker.commit()?;
@@ -363,6 +342,11 @@ impl Replica {
                 .decide(group)
                 .inspect_err(|_| self.standing.takes(false))?;
             let effects = self.worker.ledger.take_effects();
+            let held = place(&self.worker.ledger);
+            if held != Ok(Some(self.place)) {
+                self.worker.undo();
+                return Err(self.lose(OTHER_PROGRAM.to_owned()));
+            }
             if effects.is_empty() {
                 self.worker.undo();
                 // What contradicts the copy may only be older than the log.
@@ -411,7 +395,7 @@ impl Replica {
     /// Whether this coordinator may write. What is decided behind the last entry is decided by this as well: had another one taken over
     /// meanwhile, its entry would stand where ours should.
     fn check_fence(&self) -> Result<(), StoreError> {
-        let fence = lock(&self.standing.fence).clone();
+        let fence = self.standing.fenced();
         let Some((key, revision)) = fence else {
             return Ok(());
         };
@@ -424,12 +408,12 @@ impl Replica {
 
     /// Commits what stands in the log. If the copy's own disk does not take it, it is applied from the log's bytes later.
     fn commit(&mut self, place: Place, outcomes: Vec<Outcome>) -> Result<Vec<Outcome>, StoreError> {
-        let committed = set_place(&self.worker.ledger, place).map_err(|error| {
+        let moved = move_place(&self.worker.ledger, self.place, place).map_err(|error| {
             self.worker.undo();
             self.worker.failed(&error)
         });
-        committed
-            .and_then(|()| self.worker.commit())
+        moved
+            .and_then(|_| self.worker.commit())
             .map_err(|error| StoreError::Unsettled {
                 words: format!("it is in the log, and this coordinator's copy does not take it: {error}"),
             })?;

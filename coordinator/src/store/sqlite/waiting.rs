@@ -5,8 +5,10 @@ use std::collections::VecDeque;
 
 use tokio::sync::mpsc;
 
-use super::writer::{Command, QUEUE_MAX};
+use super::command::Command;
 
+/// Commands that may wait for the writer.
+pub(super) const QUEUE_MAX: usize = 1024;
 /// Most commands in one transaction, and about how much of trails.
 const GROUP_MAX: usize = 256;
 const GROUP_TRAIL_BYTES: u64 = 4 * 1024 * 1024;

@@ -67,11 +67,17 @@ pub(in crate::store::sqlite) fn is_unused(connection: &Connection) -> rusqlite::
     )
 }
 
-pub(super) fn set_place(connection: &Connection, place: Place) -> rusqlite::Result<()> {
+/// Moves the copy from one place to the next; whether it was there. If not, another program writes to its file.
+pub(super) fn move_place(connection: &Connection, from: Place, to: Place) -> rusqlite::Result<bool> {
     connection
-        .prepare_cached("UPDATE replica SET number = ?1, digest = ?2")?
-        .execute((place.number.cast_signed(), place.digest))
-        .map(|_| ())
+        .prepare_cached("UPDATE replica SET number = ?1, digest = ?2 WHERE number = ?3 AND digest = ?4")?
+        .execute((
+            to.number.cast_signed(),
+            to.digest,
+            from.number.cast_signed(),
+            from.digest,
+        ))
+        .map(|moved| moved == 1)
 }
 
 /// Does what another coordinator did; whether it led to the same.

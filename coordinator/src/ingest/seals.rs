@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use penstock_policy::ids::{CoordinatorId, GatewayId, PlantId};
+use penstock_policy::text;
 use penstock_proto::audit::chain::{
     CheckedSeals, Place, SealChain, SealFault, SealFinding, SealTrust, UnsealedRun, seals,
 };
@@ -26,6 +27,10 @@ use crate::store::{Append, Followed, Note, Store, StoreError};
 
 /// What precedes a source's name in the key of the record of its seals.
 const PREFIX: &str = "seals/";
+/// Different reports of one block that are looked at; its trail has them all.
+const REPORTS_MAX: usize = 8;
+/// Of each, bytes.
+const REPORT_BYTES_MAX: usize = 512;
 
 /// Judges gateways' seals, and vouches for what is stored.
 pub struct SealJudge {
@@ -55,26 +60,41 @@ pub(super) struct SealedBlock {
     /// Its seals, each looked at by itself; `None`: it has none.
     pub(super) seals: Option<CheckedSeals>,
     /// What its agent reports there that only a person ends.
-    reported: Option<String>,
+    reported: Vec<String>,
 }
 
 impl SealedBlock {
     /// Whether the record of the source's seals follows it.
     pub(super) fn is_followed(&self) -> bool {
-        self.seals.is_some() || self.reported.is_some()
+        self.seals.is_some() || !self.reported.is_empty()
     }
 }
 
-/// What a gateway's agent reports of trails that only a person ends.
-fn reported(body: &AuditBlockBody) -> Option<String> {
-    body.events.iter().find_map(|event| match &event.kind {
-        Some(Kind::Agent(agent)) => {
-            let step = AgentStep::of_word(&agent.step)?;
-            let needs_person = matches!(step, AgentStep::SpoolSetBack | AgentStep::TrailsRewritten);
-            needs_person.then(|| format!("{}: {}", agent.step, agent.message))
+/// What a gateway's agent reports of trails that only a person ends, each once.
+fn reported(body: &AuditBlockBody) -> Vec<String> {
+    let mut all = Vec::new();
+    for event in &body.events {
+        let Some(Kind::Agent(agent)) = &event.kind else {
+            continue;
+        };
+        let step = AgentStep::of_word(&agent.step);
+        if !matches!(step, Some(AgentStep::SpoolSetBack | AgentStep::TrailsRewritten)) {
+            continue;
         }
-        _ => None,
-    })
+        let words = format!(
+            "{}: {}",
+            agent.step,
+            text::bounded(&agent.message, REPORT_BYTES_MAX)
+        );
+        let words = text::shortened(&words, REPORT_BYTES_MAX).into_owned();
+        if !all.contains(&words) {
+            all.push(words);
+        }
+        if all.len() >= REPORTS_MAX {
+            break;
+        }
+    }
+    all
 }
 
 /// What came of the seals in some blocks.
@@ -135,12 +155,9 @@ impl SealJudge {
                 if is_lost && found.is_empty() {
                     found.push(chain.forgotten(block.at));
                 }
-                found.extend(
-                    block
-                        .reported
-                        .clone()
-                        .map(|words| chain.reported(block.at, words)),
-                );
+                for words in &block.reported {
+                    found.push(chain.reported(block.at, words.clone()));
+                }
                 let Some(checked) = &block.seals else { continue };
                 found.extend(chain.follow(checked));
                 let text = checked.newest().filter(|_| chain.sealed() == Some(checked.at()));

@@ -46,8 +46,10 @@ pub const UNVOUCHED_AGAIN_MAX: u64 = 16_384;
 /// For so many of the last seals, the identity key's word may still come.
 pub const VOUCHABLE_MAX: usize = 16;
 
-/// The longest sentence of a fault that is made of several, in bytes.
+/// The longest text of a fault, which may be made of several sentences, in bytes.
 const WORDS_MAX: usize = 4096;
+/// What of a source's own text is kept, in bytes: as much as an alarm shows.
+const REPORTED_MAX: usize = 512;
 
 /// A place in a trail.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -224,16 +226,9 @@ impl SealChain {
     /// At this place the source itself reports something that only a person ends: its disk was set back, or the coordinator's trails do not begin with what
     /// it saw. That it ends at the source ends it here for nobody.
     pub fn reported(&mut self, at: Place, words: String) -> SealFinding {
+        let words = text::shortened(&words, REPORTED_MAX).into_owned();
         let found = SealFinding::Reported { at, words };
-        let unseen = self.fault.take_if(|fault| fault.needs_person);
         self.note(&found);
-        // Whoever acknowledges it saw what was there before, too.
-        if let (Some(fault), Some(before)) = (&mut self.fault, unseen)
-            && !before.words.contains(&fault.words)
-        {
-            let both = format!("{}; {}", fault.words, before.words);
-            fault.words = text::shortened(&both, WORDS_MAX).into_owned();
-        }
         found
     }
 
@@ -262,17 +257,26 @@ impl SealChain {
         self.fault.as_ref()
     }
 
-    /// A grave finding is a fault. One that needs a person gives way to no other.
+    /// A grave finding is a fault. One that needs a person gives way to no lesser one, and its words stay beside those of the next one that does:
+    /// whoever acknowledges it saw both. What it says already changes nothing.
     fn note(&mut self, found: &SealFinding) {
-        let needs_person = found.needs_person();
-        let is_hidden = self.fault.as_ref().is_some_and(|held| held.needs_person) && !needs_person;
-        if found.is_alarm() && !is_hidden {
-            self.fault = Some(SealFault {
-                at: found.at(),
-                words: found.to_string(),
-                needs_person,
-            });
+        if !found.is_alarm() {
+            return;
         }
+        let found_words = found.to_string();
+        let mut words = text::shortened(&found_words, WORDS_MAX / 2).into_owned();
+        let needs_person = found.needs_person();
+        if let Some(held) = self.fault.as_ref().filter(|held| held.needs_person) {
+            if !needs_person || held.words.contains(&words) {
+                return;
+            }
+            words = merged(&words, &held.words);
+        }
+        self.fault = Some(SealFault {
+            at: found.at(),
+            words,
+            needs_person,
+        });
     }
 
     fn take_seal(&mut self, at: Place, text: &SealText, findings: &mut Vec<SealFinding>) {
@@ -389,6 +393,17 @@ impl SealChain {
             .take_if(|fault| !fault.needs_person && sealed >= fault.at);
         Ok(())
     }
+}
+
+/// The newest words first. Of too many, those in the middle go: the first that were held stay to be seen.
+fn merged(newer: &str, held: &str) -> String {
+    let both = format!("{newer}; {held}");
+    if both.len() <= WORDS_MAX {
+        return both;
+    }
+    let (_, oldest) = both.split_at(both.ceil_char_boundary(both.len().saturating_sub(WORDS_MAX / 2)));
+    let newest = text::shortened(&both, WORDS_MAX.saturating_sub(oldest.len()));
+    format!("{newest}{oldest}")
 }
 
 #[cfg(test)]

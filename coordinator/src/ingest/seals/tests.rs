@@ -409,3 +409,35 @@ async fn what_an_agent_reports_that_only_a_person_ends_counts_over_restarts_and_
         assert_eq!(faults(&plant.store).await.unwrap(), []);
     }
 }
+
+#[test]
+fn each_report_of_a_block_that_only_a_person_ends_is_looked_at_once_and_within_bounds() {
+    let event = |step: &str, message: String| AuditEvent {
+        kind: Some(Kind::Agent(AgentEvent {
+            step: step.to_owned(),
+            message,
+            ..AgentEvent::default()
+        })),
+        ..AuditEvent::default()
+    };
+    let of = |events: Vec<AuditEvent>| {
+        reported(&AuditBlockBody {
+            events,
+            ..AuditBlockBody::default()
+        })
+    };
+    let both = of(vec![
+        event("started", "anew".to_owned()),
+        event("spool-set-back", "to 1/9".to_owned()),
+        event("spool-set-back", "to 1/9".to_owned()),
+        event("trails-rewritten", "before 7".to_owned()),
+    ]);
+    assert_eq!(both, ["spool-set-back: to 1/9", "trails-rewritten: before 7"]);
+    let many = (0..100).map(|number| event("spool-set-back", format!("{number} {}", "ü".repeat(9000))));
+    let many = of(many.collect());
+    assert_eq!(many.len(), REPORTS_MAX);
+    assert!(
+        many.iter()
+            .all(|words| words.len() <= REPORT_BYTES_MAX && words.ends_with('…'))
+    );
+}

@@ -157,3 +157,42 @@ fn what_older_software_kept_of_seals_is_read_and_goes_on() {
         "it was never sealed"
     );
 }
+
+#[test]
+fn faults_that_need_a_person_are_held_together_within_a_bound_the_first_and_the_newest_of_them_whole() {
+    let mut seals = Seals::new();
+    seals.seal(1, 0);
+    seals.seal(1, 1);
+    seals.seal(1, 0);
+    let first = seals.chain.fault().unwrap().clone();
+    assert!(first.words.contains("began again"), "{first:?}");
+    // Another key, and what its agent reports, with a text of any length in more than one byte a character.
+    seals.seal(2, 1);
+    let both = seals.chain.fault().unwrap().clone();
+    assert!(
+        both.words.ends_with(&first.words) && both.words.len() > first.words.len(),
+        "{both:?}"
+    );
+    for number in 0..40 {
+        let words = format!("spool-set-back: {number} {}", "ü".repeat(3000));
+        seals.chain.reported(place(100 + number), words);
+        let fault = seals.chain.fault().unwrap();
+        assert!(fault.words.len() <= WORDS_MAX, "{}", fault.words.len());
+        let newest = format!("its agent reports spool-set-back: {number} ü");
+        assert!(
+            fault.words.starts_with(&newest) && fault.words.ends_with(&first.words),
+            "{fault:?}"
+        );
+        assert_eq!(fault.at, place(100 + number));
+    }
+    // The same again is not more than whoever looks can see.
+    let held = seals.chain.fault().unwrap().clone();
+    seals
+        .chain
+        .reported(place(900), format!("spool-set-back: 39 {}", "ü".repeat(3000)));
+    assert_eq!(seals.chain.fault(), Some(&held));
+    assert!(seals.chain.acknowledge() && seals.chain.fault().is_none());
+    let found = seals.chain.reported(place(901), "x".repeat(1 << 20));
+    assert!(found.to_string().len() < 600);
+    assert!(seals.chain.fault().unwrap().words.len() < 600);
+}

@@ -7,7 +7,7 @@ use penstock_policy::ids::{GatewayId, ZoneId};
 use penstock_proto::audit::chain::SealFault;
 use penstock_proto::v1;
 
-use super::machine::{Condition, Sign};
+use super::machine::{Condition, OF_SEALS, Sign};
 use super::sightings::{Sighting, Sightings};
 use super::{AlarmKey, Cause};
 use crate::health::Boundary;
@@ -33,7 +33,7 @@ pub(crate) struct GatewayShown {
 
 /// A fault of a gateway's seals as the subject of an alarm: another one is more than somebody acknowledged.
 pub(crate) fn unproved_subject(gateway: &GatewayId, fault: &SealFault) -> String {
-    format!("{gateway} seals {}", fault.at)
+    format!("{gateway}{OF_SEALS}{}", fault.at)
 }
 
 impl GatewayShown {

@@ -16,9 +16,7 @@ use tonic::Code;
 
 use super::conditions::{Evidence, GatewayShown, conditions, unproved_subject};
 use super::load::Load;
-use super::machine::{
-    AlarmRecord, Author, Command, CommandError, Condition, Delays, Machine, SUBJECTS_MAX, Step,
-};
+use super::machine::{AlarmRecord, Author, Command, CommandError, Condition, Delays, Machine, Step};
 use super::sightings::{COUNTS_MS, Sightings};
 use super::view::{self, PublishedAlarms};
 use super::{AlarmKey, Cause};
@@ -215,12 +213,9 @@ impl Alarms {
             Some(Condition::Stands(sign)) => sign.gateways.iter(),
             _ => record.gateways.iter(),
         };
-        // Of more subjects than are kept, all were shown in the words.
-        let shows_all = record.subjects.len() >= SUBJECTS_MAX;
         let mut all = BTreeMap::new();
         for gateway in stands {
-            let is_shown =
-                |fault: &SealFault| shows_all || record.subjects.contains(&unproved_subject(gateway, fault));
+            let is_shown = |fault: &SealFault| record.subjects.contains(&unproved_subject(gateway, fault));
             if let Some(one) = seals::acknowledged(&self.shared.store, gateway, is_shown).await? {
                 all.insert(gateway.clone(), one);
             }

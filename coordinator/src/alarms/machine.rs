@@ -29,7 +29,10 @@ use super::{AlarmKey, Priority};
 /// Longest time for which an alarm is shelved: no longer than a shift.
 pub(crate) const SHELF_MAX: Duration = Duration::from_secs(12 * 3600);
 /// Subjects and gateways of one alarm that are kept, so that more of it is noticed: far more than anybody reads, and a small record.
-pub(crate) const SUBJECTS_MAX: usize = 256;
+const SUBJECTS_MAX: usize = 256;
+/// In a subject, between the gateway whose seals it is about and the place of what does not fit there. Of each gateway only the newest counts, and no
+/// other subjects take its place: so no gateway fills an alarm for the others.
+pub(crate) const OF_SEALS: &str = " seals ";
 
 /// How long a condition stands before it is raised, and is away before it is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,8 +180,27 @@ fn is_over(since_ms: u64, duration: Duration, now_ms: u64) -> bool {
     now_ms < since_ms || now_ms - since_ms >= ms(duration)
 }
 
-fn bounded(all: impl Iterator<Item = String>) -> BTreeSet<String> {
-    all.take(SUBJECTS_MAX).collect()
+/// Whose seals a subject is about.
+fn of_seals(subject: &str) -> Option<&str> {
+    subject.split_once(OF_SEALS).map(|(gateway, _)| gateway)
+}
+
+/// The subjects that are kept of those held and those seen now.
+fn united(held: &BTreeSet<String>, seen: &BTreeSet<String>) -> BTreeSet<String> {
+    let (seals, others): (Vec<_>, Vec<_>) = seen.iter().partition(|subject| of_seals(subject).is_some());
+    let newer: BTreeSet<_> = seals.iter().filter_map(|subject| of_seals(subject)).collect();
+    let (before, held): (Vec<_>, Vec<_>) = held.iter().partition(|subject| of_seals(subject).is_some());
+    let before = before
+        .into_iter()
+        .filter(|subject| of_seals(subject).is_none_or(|gateway| !newer.contains(gateway)));
+    let mut kept = BTreeSet::new();
+    for subject in seals.iter().copied().chain(held).chain(others).chain(before) {
+        if kept.len() >= SUBJECTS_MAX {
+            break;
+        }
+        kept.insert(subject.clone());
+    }
+    kept
 }
 
 impl Machine {
@@ -319,10 +341,15 @@ fn raised(key: &AlarmKey, sign: &Sign, now_ms: u64) -> Step {
 /// Raised again, where there is more of it than somebody acknowledged, or than is shown to whoever will.
 fn more(key: &AlarmKey, held: &AlarmRecord, sign: &Sign, now_ms: u64) -> Option<Step> {
     let is_acknowledged = held.state == AlarmState::Acknowledged;
-    let is_more = (is_acknowledged || held.state == AlarmState::Unacknowledged)
-        && held.subjects.len() < SUBJECTS_MAX
-        && !sign.subjects.is_subset(&held.subjects);
-    if !is_more {
+    if !is_acknowledged && held.state != AlarmState::Unacknowledged || sign.subjects.is_subset(&held.subjects)
+    {
+        return None;
+    }
+    // Of others than seals, no more than are kept: whoever tries under new names all the time is no news.
+    let is_full = held.subjects.len() >= SUBJECTS_MAX;
+    let kept = united(&held.subjects, &sign.subjects);
+    let mut new = kept.difference(&held.subjects);
+    if !new.any(|subject| !is_full || of_seals(subject).is_some()) {
         return None;
     }
     let (since_ms, raised_ms) = match is_acknowledged {
@@ -349,7 +376,7 @@ fn fresh(sign: &Sign, now_ms: u64) -> AlarmRecord {
         raised_ms: now_ms,
         until_ms: 0,
         message: sign.message.clone(),
-        subjects: bounded(sign.subjects.iter().cloned()),
+        subjects: united(&BTreeSet::new(), &sign.subjects),
         gateways: sign.gateways.iter().take(SUBJECTS_MAX).cloned().collect(),
         by: Author::default(),
         reason: String::new(),
@@ -365,7 +392,7 @@ fn refreshed(held: &AlarmRecord, sign: Option<&Sign>) -> AlarmRecord {
         priority: sign.priority,
         is_safety: sign.is_safety,
         message: sign.message.clone(),
-        subjects: bounded(held.subjects.iter().chain(&sign.subjects).cloned()),
+        subjects: united(&held.subjects, &sign.subjects),
         gateways: sign.gateways.iter().take(SUBJECTS_MAX).cloned().collect(),
         ..held.clone()
     }

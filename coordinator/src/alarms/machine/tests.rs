@@ -409,3 +409,54 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_gateway_whose_seals_never_fit_takes_no_other_gateways_place_in_an_alarm() {
+    let of = |subjects: &[String]| {
+        Condition::Stands(Sign {
+            subjects: subjects.iter().cloned().collect(),
+            ..sign("")
+        })
+    };
+    let held = |world: &World| world.machine.records()[&key()].subjects.clone();
+    let mut world = World::new();
+    // What is not of seals fills it, and more of that is no news.
+    let many: Vec<String> = (0..SUBJECTS_MAX)
+        .map(|number| format!("client-{number:03}"))
+        .collect();
+    world.pass(60_000, &seen(of(&many)));
+    assert_eq!((held(&world).len(), world.words.len()), (SUBJECTS_MAX, 1));
+    world.pass(60_000, &seen(of(&["somebody".to_owned()])));
+    assert_eq!(world.words.len(), 1);
+    // One gateway reports again and again: each is shown, and the newest alone is kept.
+    for number in 0..SUBJECTS_MAX + 9 {
+        world.pass(2_000, &seen(of(&[format!("gw-1 seals 1/{number}")])));
+    }
+    assert_eq!(world.words.len(), 1 + SUBJECTS_MAX + 9);
+    let seals = |world: &World| -> Vec<String> {
+        held(world)
+            .into_iter()
+            .filter(|subject| of_seals(subject).is_some())
+            .collect()
+    };
+    let newest = format!("gw-1 seals 1/{}", SUBJECTS_MAX + 8);
+    assert_eq!(
+        (seals(&world), held(&world).len()),
+        (vec![newest.clone()], SUBJECTS_MAX)
+    );
+    // Another's is raised all the same, once.
+    let both = [newest, "gw-2 seals 1/7".to_owned()];
+    world.pass(60_000, &seen(of(&both)));
+    assert_eq!((seals(&world), held(&world).len()), (both.to_vec(), SUBJECTS_MAX));
+    assert_eq!(world.words.len(), 2 + SUBJECTS_MAX + 9);
+    // Of more gateways than are kept, those that are not come once the others' are over.
+    let all: Vec<String> = (0..2 * SUBJECTS_MAX)
+        .map(|number| format!("gw-{number:03} seals 1/1"))
+        .collect();
+    world.pass(60_000, &seen(of(&all)));
+    assert_eq!(seals(&world), all[..SUBJECTS_MAX]);
+    assert_eq!(world.words.len(), 3 + SUBJECTS_MAX + 9);
+    world.pass(60_000, &seen(of(&all[SUBJECTS_MAX..])));
+    assert_eq!(seals(&world), all[SUBJECTS_MAX..]);
+    assert_eq!(world.words.len(), 4 + SUBJECTS_MAX + 9);
+}

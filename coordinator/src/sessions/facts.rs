@@ -342,7 +342,7 @@ impl GatewayFacts {
 pub(crate) fn unproved(fault: &SealFault) -> String {
     let end = match fault.needs_person {
         true => {
-            "; it counts until somebody acknowledges the alarm (penstock alarms ack ZONE trail; ZONE is _plant where the gateway guards no zone)"
+            "; it counts until somebody acknowledges the alarm (penstock alarms ack ZONE trail; ZONE is _plant where the gateway guards no zone; there are alarms once a release is in force)"
         }
         false => "",
     };

@@ -83,8 +83,8 @@ impl Row {
     /// What the packet is, in the words of [`ours`].
     fn packet(&self) -> String {
         let network = if self.has("ip.src") { "ip" } else { "ipv6" };
-        let is_fragment =
-            self.has("ip.src") && (self.first("ip.flags.mf") == "1" || self.number("ip.frag_offset") > 0);
+        let is_fragment = self.has("ip.src")
+            && (matches!(self.first("ip.flags.mf"), "1" | "True") || self.number("ip.frag_offset") > 0);
         if is_fragment {
             return format!("fragment {} {}", self.first("ip.src"), self.first("ip.dst"));
         }
@@ -281,6 +281,14 @@ fn captures() -> Vec<PathBuf> {
 /// A packet: when, what was kept of it, and how long it was.
 type Recorded = (Duration, Vec<u8>, usize);
 
+/// Which `tshark` it is: another may read otherwise.
+fn version() -> String {
+    let said = Command::new("tshark").arg("-v").output();
+    let said = said.map(|said| String::from_utf8_lossy(&said.stdout).into_owned());
+    let said = said.unwrap_or_default();
+    said.lines().next().unwrap_or("tshark of no version").to_owned()
+}
+
 /// What `tshark` reads in a file with these packets, all of one link type.
 fn rows(link_type: u16, packets: &[Recorded]) -> Vec<Row> {
     let mut file: Vec<u8> = Vec::new();
@@ -299,8 +307,11 @@ fn rows(link_type: u16, packets: &[Recorded]) -> Vec<Row> {
     let path = folder.path().join("all.pcap");
     fs::write(&path, file).unwrap();
     // Each packet alone: nothing is put together, and no number is relative to another packet's.
+    let settings = folder.path().join("settings");
+    fs::create_dir(&settings).unwrap();
     let mut command = Command::new("tshark");
     command
+        .env("WIRESHARK_CONFIG_DIR", settings)
         .args([
             "-n",
             "-T",
@@ -326,7 +337,12 @@ fn rows(link_type: u16, packets: &[Recorded]) -> Vec<Row> {
     let read = command
         .output()
         .expect("tshark is there: scripts/setup installs it");
-    assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    assert!(
+        read.status.success(),
+        "{}: {}",
+        version(),
+        String::from_utf8_lossy(&read.stderr)
+    );
     let text = String::from_utf8(read.stdout).unwrap();
     let row = |line: &str| {
         Row(FIELDS
@@ -420,11 +436,17 @@ fn every_packet_is_what_tshark_says_that_it_is() {
     for (packet, why) in EXCEPTIONS {
         assert!(
             differences.remove(packet).is_some(),
-            "{packet} is no exception any more: {why}"
+            "{packet} is no exception any more for {}: {why}",
+            version()
         );
     }
     let differences: Vec<String> = differences.into_values().collect();
-    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    assert!(
+        differences.is_empty(),
+        "{}:\n{}",
+        version(),
+        differences.join("\n")
+    );
     assert!(
         packets_in_all > 10_000,
         "only {packets_in_all} packets were compared"

@@ -4,7 +4,7 @@
 //! them without saying them twice, and an acceptance that lists exactly these names is of this finding and no other. A finding that says
 //! more tomorrow (another zone on a path, another flow beside it) is no longer the one that was accepted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Finding, Findings, Severity};
 use crate::document::definitions::Defined;
@@ -93,12 +93,17 @@ pub fn main_subject(plant: &Plant, finding: &Finding) -> Option<(Defined, String
 
 /// The acceptance of a finding, if people accepted it and that has not expired. An error is never accepted.
 pub fn acceptance<'a>(plant: &'a Plant, finding: &Finding) -> Option<&'a Acceptance> {
+    plant.accepted.get(entry(plant, finding)?)
+}
+
+/// Which entry it is.
+fn entry(plant: &Plant, finding: &Finding) -> Option<usize> {
     if finding.severity == Severity::Error || plant.accepted.is_empty() {
         return None;
     }
     let names: BTreeSet<String> = named(plant, finding).into_iter().map(|(_, name)| name).collect();
     let says = |words: &String| finding.words.contains(words.as_str());
-    plant.accepted.iter().find(|accepted| {
+    plant.accepted.iter().position(|accepted| {
         let is_said = accepted.says.as_ref().is_none_or(says);
         !accepted.expired && accepted.code == finding.code && accepted.names == names && is_said
     })
@@ -107,17 +112,16 @@ pub fn acceptance<'a>(plant: &'a Plant, finding: &Finding) -> Option<&'a Accepta
 /// Acceptances that no finding needs: what they were for is gone, or has become another finding. And those that are for several findings,
 /// which name the same things and say something else of them: people saw one of them.
 pub(super) fn accepted_without_finding(plant: &Plant, findings: &mut Findings) {
-    let sentences = |accepted: &Acceptance| -> BTreeSet<&str> {
-        let of_code = findings
-            .all
-            .iter()
-            .filter(|finding| finding.code == accepted.code);
-        let of_it = of_code.filter(|finding| acceptance(plant, finding) == Some(accepted));
-        of_it.map(|finding| finding.words.as_str()).collect()
-    };
-    let entries = plant.accepted.iter().filter(|accepted| !accepted.expired);
+    let mut sentences: BTreeMap<usize, BTreeSet<&str>> = BTreeMap::new();
+    for finding in &findings.all {
+        if let Some(entry) = entry(plant, finding) {
+            sentences.entry(entry).or_default().insert(&finding.words);
+        }
+    }
+    let entries = plant.accepted.iter().enumerate();
+    let entries = entries.filter(|(_, accepted)| !accepted.expired);
     let entries: Vec<(&Acceptance, usize)> = entries
-        .map(|accepted| (accepted, sentences(accepted).len()))
+        .map(|(at, accepted)| (accepted, sentences.get(&at).map_or(0, BTreeSet::len)))
         .collect();
     for (accepted, sentences) in entries {
         let about: Vec<&str> = accepted.names.iter().map(String::as_str).collect();

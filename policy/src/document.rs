@@ -38,6 +38,7 @@ use self::definitions::Definitions;
 use self::limits::{DOCUMENT_BYTES_MAX, FILES_MAX};
 use self::node::Node;
 use self::read::Term;
+pub use self::scalars::taken_for;
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::{Place, Sources};

@@ -24,7 +24,7 @@ use crate::capture::{Frame, Segment, link};
 
 /// Machines of which claims are kept; of those that only a name server names, half as many, since anybody can ask it for names.
 const SUBJECTS_MAX: usize = 16_384;
-/// Claims of one of them.
+/// Claims of one of them; of what name servers answer half as many, so that what it says of itself finds room.
 const EACH_MAX: usize = 16;
 /// Bytes of one claim.
 const TEXT_BYTES_MAX: usize = 64;
@@ -112,6 +112,14 @@ impl Claims {
         self.by_subject.get(&subject).into_iter().flatten()
     }
 
+    /// Every name, with who is claimed to have it.
+    pub fn names(&self) -> impl Iterator<Item = (Subject, &str)> {
+        let all = self.by_subject.iter();
+        let all = all.flat_map(|(subject, claims)| claims.iter().map(move |claim| (*subject, claim)));
+        all.filter(|(_, (attribute, ..))| *attribute == Attribute::Name)
+            .map(|(subject, (_, name, _))| (subject, name.as_str()))
+    }
+
     /// What a TCP segment says: only a server's whole answer.
     pub(super) fn segment(&mut self, segment: &Segment<'_>) {
         let server = Subject::Address(segment.source.ip());
@@ -133,12 +141,12 @@ impl Claims {
         };
         let sender = Subject::Address(source.ip());
         match (source.port(), destination.port()) {
-            (dns::PORT, _) => self.names(ClaimSource::Dns, dns::answers(payload)),
+            (dns::PORT, _) => self.named(ClaimSource::Dns, dns::answers(payload)),
             (dns::MULTICAST_PORT, _) => {
                 // Of others it says nothing that it would have to know.
                 let own = dns::answers(payload).into_iter();
                 let own = own.filter(|(address, _)| *address == source.ip()).collect();
-                self.names(ClaimSource::Mdns, own);
+                self.named(ClaimSource::Mdns, own);
             }
             (67 | 68, 67 | 68) => {
                 if let Some((subject, name)) = dhcp::host_name(payload) {
@@ -170,7 +178,7 @@ impl Claims {
         self.take(Subject::Mac(sender), source, claims);
     }
 
-    fn names(&mut self, source: ClaimSource, names: Vec<(IpAddr, Vec<u8>)>) {
+    fn named(&mut self, source: ClaimSource, names: Vec<(IpAddr, Vec<u8>)>) {
         for (address, name) in names {
             self.take(Subject::Address(address), source, vec![(Attribute::Name, name)]);
         }
@@ -179,13 +187,16 @@ impl Claims {
     fn take(&mut self, subject: Subject, source: ClaimSource, claims: Said) {
         for (attribute, text) in claims {
             let Some(text) = legible(&text) else { continue };
-            let room = match source {
-                ClaimSource::Dns => SUBJECTS_MAX / 2,
-                _ => SUBJECTS_MAX,
+            let is_of_others = source == ClaimSource::Dns;
+            let room = match is_of_others {
+                true => SUBJECTS_MAX / 2,
+                false => SUBJECTS_MAX,
             };
             let claim = (attribute, text, source);
             if let Some(known) = self.by_subject.get_mut(&subject) {
-                if known.len() < EACH_MAX || known.contains(&claim) {
+                let of_others = known.iter().filter(|(_, _, by)| *by == ClaimSource::Dns);
+                let is_room = known.len() < EACH_MAX && !(is_of_others && of_others.count() >= EACH_MAX / 2);
+                if is_room || known.contains(&claim) {
                     known.insert(claim);
                 } else {
                     self.left_out += 1;
@@ -314,8 +325,14 @@ mod tests {
             let name = vec![(Attribute::Name, format!("name-{number}").into_bytes())];
             claims.take(subject, ClaimSource::Dns, name);
         }
+        assert_eq!(claims.of(subject).count(), EACH_MAX / 2);
+        assert_eq!(claims.left_out, 100 - 8);
+        for number in 0..100 {
+            let model = vec![(Attribute::Model, format!("model-{number}").into_bytes())];
+            claims.take(subject, ClaimSource::Modbus, model);
+        }
         assert_eq!(claims.of(subject).count(), EACH_MAX);
-        assert_eq!(claims.left_out, 100 - 16);
+        assert_eq!(claims.left_out, 100 - 8 + 100 - 8);
         // Names that somebody asks a server for leave room for what machines say of themselves.
         for number in 0..20_000_u32 {
             let subject = Subject::Address(std::net::Ipv4Addr::from(0x0a01_0000 + number).into());

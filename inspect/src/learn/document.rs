@@ -107,6 +107,16 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
     out
 }
 
+/// Which talks of this recording, or of a part of it, a proposal lists apart: what came to nothing, and scans.
+pub fn apart(learned: &Learned) -> impl Fn(&Ends, &Talk) -> bool {
+    let talks = learned.talks.iter();
+    let talks: Vec<(&Ends, &Talk)> = talks.filter(|(_, talk)| !apart::came_to_nothing(talk)).collect();
+    let scanning = apart::scanning(&talks);
+    move |ends, talk| {
+        apart::came_to_nothing(talk) || (scanning.contains(&ends.client) && apart::is_probe(ends, talk))
+    }
+}
+
 /// The talks of an asset's several addresses as one: a flow names assets.
 fn by_asset(learned: &Learned, plant: &Plant) -> Learned {
     let mut together = Learned::default();

@@ -71,6 +71,35 @@ fn names_that_several_claim_or_that_would_break_out_of_the_document_are_not_take
 }
 
 #[test]
+fn a_machine_that_claims_a_word_of_yaml_as_its_name_leaves_the_proposal_valid() {
+    for claimed in ["NULL", "yes", "off", "0x1f", "1e5"] {
+        let mut recording = polling();
+        recording.frame(named(SIEMENS, claimed, [10, 2, 0, 9]));
+        let text = proposed(&recording);
+        let not_taken = format!("# Claimed of 10.2.0.9, and not taken: name \"{claimed}\" (PROFINET DCP).");
+        assert!(text.contains(&not_taken), "{text}");
+        assert!(text.contains("host-10-2-0-9: { zone: control"), "{text}");
+    }
+}
+
+#[test]
+fn a_name_that_a_machine_without_a_flow_claims_too_or_that_is_a_tag_of_the_plant_is_not_taken() {
+    let mut recording = polling();
+    recording.frame(named(SIEMENS, "plc", [10, 2, 0, 9]));
+    recording.frame(named([0x00, 0x0e, 0x8c, 9, 9, 9], "PLC", [10, 2, 0, 77]));
+    let text = proposed(&recording);
+    assert!(text.contains("host-10-2-0-9: { zone: control"), "{text}");
+
+    let declared =
+        plant("bridged", "enforce").replace("address: 10.2.0.9", "address: 10.2.0.99, tag: \"PLC_01\"");
+    let plant = load(&[&declared]);
+    let mut recording = polling();
+    recording.frame(named(SIEMENS, "plc-01", [10, 2, 0, 9]));
+    let text = document::write(&learned(&recording.pcap(), None), Some(&plant), None, &clock);
+    assert!(text.contains("and not taken: name \"plc-01\""), "{text}");
+}
+
+#[test]
 fn device_identification_over_modbus_names_maker_model_and_firmware() {
     let mut recording = Recording::default();
     let mut answer = vec![0x2b, 0x0e, 1, 1, 0, 0, 3];

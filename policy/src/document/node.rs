@@ -38,8 +38,7 @@ pub(crate) struct Entry {
 impl Node {
     /// Whether it is `null` in one of YAML's spellings: nothing at all, `~` or `null`.
     pub(crate) fn is_null(&self) -> bool {
-        matches!(&self.kind, Kind::Scalar { text, plain: true }
-            if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
+        matches!(&self.kind, Kind::Scalar { text, plain: true } if is_null(text))
     }
 
     /// What it is, for a sentence.
@@ -52,6 +51,11 @@ impl Node {
             Kind::Broken => "something unreadable".to_owned(),
         }
     }
+}
+
+/// Whether it is one of YAML's spellings of nothing.
+pub(crate) fn is_null(text: &str) -> bool {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
 
 /// The beginning of a text that someone else wrote, short enough for a message.

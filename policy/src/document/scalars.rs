@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::node::{Kind, Node, excerpt};
+use super::node::{Kind, Node, excerpt, is_null};
 use super::read::{Term, scalar};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
@@ -41,11 +41,7 @@ pub(crate) fn warn_if_ambiguous(text: &str, plain: bool, place: Place, faults: &
     if !plain {
         return;
     }
-    let taken_for = if as_boolean(text).is_some() || matches!(text, "y" | "Y" | "n" | "N") {
-        "a yes or no"
-    } else if looks_like_number(text) {
-        "a number"
-    } else {
+    let Some(taken_for) = taken_for(text) else {
         return;
     };
     faults.add(
@@ -57,6 +53,19 @@ pub(crate) fn warn_if_ambiguous(text: &str, plain: bool, place: Place, faults: &
         .label("unquoted")
         .help(format!("write \"{text}\"")),
     );
+}
+
+/// What YAML readers take it for where it stands without quotes and is meant as text, if for something else.
+pub fn taken_for(text: &str) -> Option<&'static str> {
+    if as_boolean(text).is_some() || matches!(text, "y" | "Y" | "n" | "N") {
+        Some("a yes or no")
+    } else if looks_like_number(text) {
+        Some("a number")
+    } else if is_null(text) {
+        Some("nothing")
+    } else {
+        None
+    }
 }
 
 fn looks_like_number(text: &str) -> bool {

@@ -1,13 +1,14 @@
 //! What a proposal says of what machines claim: of a new asset its name, maker, model and firmware, and above it, by what; of one that the plant
 //! has, what it lacks or says otherwise, as a comment.
 //!
-//! A name is taken where one address alone is claimed to have it, and it has one alone; where it does not, or another asset has the name,
-//! the asset stays named by its address. Makers are also known by MAC addresses, where these are beyond doubt.
+//! A name is taken where one machine alone is claimed to have it, of all that claim anything, and it has one alone; where it does not, or
+//! another asset has the name, or YAML could take it for something else, the asset stays named by its address. Makers are also known by MAC addresses, where these are beyond doubt.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use penstock_policy::document::taken_for;
 use penstock_policy::ids::AssetId;
 use penstock_policy::model::Plant;
 use penstock_policy::terms::Mac;
@@ -58,16 +59,20 @@ impl<'l> Claimed<'l> {
         let taken: BTreeSet<String> = plant
             .into_iter()
             .flat_map(|plant| &plant.assets)
-            .flat_map(|(id, asset)| {
-                [
-                    Some(id.to_string()),
-                    asset.tag.as_ref().map(|tag| tag.to_lowercase()),
-                ]
-            })
+            .flat_map(|(id, asset)| [Some(id.to_string()), asset.tag.as_deref().and_then(as_name)])
             .flatten()
             .collect();
+        let mut claimants: BTreeMap<String, BTreeSet<Subject>> = BTreeMap::new();
+        for (subject, name) in learned.claims.names() {
+            if let Some(name) = as_name(name) {
+                claimants.entry(name).or_default().insert(subject);
+            }
+        }
         for (name, addresses) in wanted {
             if let (Some(address), 1) = (addresses.first(), addresses.len())
+                && claimants
+                    .get(&name)
+                    .is_none_or(|all| claimed.are_one(*address, all))
                 && !taken.contains(&name)
                 && !name.starts_with("host-")
             {
@@ -75,6 +80,27 @@ impl<'l> Claimed<'l> {
             }
         }
         claimed
+    }
+
+    /// Whether these are all the machine that has this address: by its other addresses, or by its MAC address. A port's own is
+    /// known only from the frame by which it named itself and its address.
+    fn are_one(&self, address: IpAddr, subjects: &BTreeSet<Subject>) -> bool {
+        let macs = &self.learned.macs;
+        let mac = macs.of(&BTreeSet::from([address])).and_then(Result::ok);
+        let is_behind = |mac, address| macs.behind(mac).any(|behind| behind == address);
+        let others = subjects.iter().filter(|subject| match **subject {
+            Subject::Address(other) => other != address && !mac.is_some_and(|mac| is_behind(mac, other)),
+            Subject::Mac(mac) => !is_behind(mac, address),
+        });
+        match others.collect::<Vec<_>>().as_slice() {
+            [] => true,
+            [Subject::Mac(other)] => {
+                let mut claims = self.learned.claims.of(Subject::Address(address));
+                macs.behind(*other).next().is_none()
+                    && claims.any(|(_, _, by)| matches!(by, ClaimSource::Lldp | ClaimSource::Dcp))
+            }
+            _ => false,
+        }
     }
 
     /// The name that is taken for an asset.
@@ -222,9 +248,9 @@ fn as_name(claimed: &str) -> Option<String> {
     }
     let name: String = name.chars().take(NAME_CHARS_MAX).collect();
     let name = name.trim_matches(['-', '.']);
-    // An address is no name, nor is a number.
+    // An address is no name, nor is a number, nor what YAML takes for something else.
     let has_letter = name.contains(|c: char| c.is_ascii_lowercase());
-    (has_letter && AssetId::new(name).is_ok()).then(|| name.to_owned())
+    (has_letter && taken_for(name).is_none() && AssetId::new(name).is_ok()).then(|| name.to_owned())
 }
 
 #[cfg(test)]
@@ -241,6 +267,19 @@ mod tests {
             ("Wärter 2", Some("w-rter-2")),
             ("10.0.0.5", None),
             ("---", None),
+            ("NULL", None),
+            ("Yes", None),
+            ("no.local", None),
+            ("ON", None),
+            ("off", None),
+            ("True", None),
+            ("false", None),
+            ("Y", None),
+            ("n", None),
+            ("0x1F", None),
+            ("1E5", None),
+            ("nullify", Some("nullify")),
+            ("1e5-b", Some("1e5-b")),
             ("\"}, zones: {", Some("zones")),
         ] {
             assert_eq!(as_name(claimed).as_deref(), name, "{claimed}");

@@ -128,7 +128,10 @@ pub(crate) fn init(out: &Output, args: &args::Init) -> Result<Exit, Failure> {
         source,
     })?;
     let document = args.dir.join("plant.yaml");
-    files::free(&document)?;
+    let schema_file = args.dir.join(SCHEMA_FILE);
+    for file in [&document, &schema_file] {
+        files::free(file)?;
+    }
     approvers
         .iter()
         .try_for_each(|(_, key_file)| files::free(key_file))?;
@@ -153,8 +156,7 @@ pub(crate) fn init(out: &Output, args: &args::Init) -> Result<Exit, Failure> {
         .replace("{threshold}", &threshold.to_string())
         .replace("{people}", &people.join("\n"));
     files::create(&document, text.as_bytes(), Mode::Shared)?;
-    let schema_file = args.dir.join(SCHEMA_FILE);
-    files::replace(&schema_file, schema().as_bytes(), Mode::Shared)?;
+    files::create(&schema_file, schema().as_bytes(), Mode::Shared)?;
     out.show(&Started {
         plant: plant.to_string(),
         document: document.display().to_string(),

@@ -35,6 +35,18 @@ fn what_init_writes_passes_a_strict_check_and_is_never_written_over() {
 }
 
 #[test]
+fn a_schema_that_is_there_keeps_a_plant_from_beginning_before_keys_are_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = folder.path().join("plant.schema.json");
+    std::fs::write(&schema, "mine").unwrap();
+    let said = ends(folder.path(), 6, &["init", "."]);
+    assert!(said.err.contains("plant.schema.json"), "{}", said.err);
+    assert_eq!(std::fs::read_to_string(&schema).unwrap(), "mine");
+    let there = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(there, 1, "nothing else was made");
+}
+
+#[test]
 fn a_new_plant_needs_two_signatures_and_git_does_not_see_its_keys() {
     let folder = tempfile::tempdir().unwrap();
     let git = |arguments: &[&str]| {

@@ -61,7 +61,7 @@ pub(crate) fn learn(out: &Output, args: &args::Learn) -> Result<Exit, Failure> {
     })?;
     let mut learned = learner.finish();
     // Its first sentence is followed by what would have been refused.
-    let tried = trial.finish();
+    let tried = trial.finish(&learned);
     if let [head, refused @ ..] = tried.as_slice()
         && !refused.is_empty()
     {

@@ -1,7 +1,7 @@
 //! A trial of learning: the last fifth of the packets is held out, and held against what is proposed from the rest alone.
 //!
 //! What would have been refused there shows how far the recording is from complete: the proposal itself is made from all of it. Only what
-//! worked counts, as in a proposal; a scan in the last fifth is listed apart there.
+//! worked counts, as in a proposal: what that lists apart of all the recording, scans and what came to nothing, does not.
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -40,6 +40,8 @@ pub(super) struct Trial<'t> {
     last: Duration,
     taken: u64,
     began: Option<Duration>,
+    /// Packets of the rest that were not followed.
+    rest_left_out: u64,
     rest: Option<Learner<'t>>,
     held: Option<Learner<'t>>,
 }
@@ -59,6 +61,7 @@ impl<'t> Trial<'t> {
             last: Duration::ZERO,
             taken: 0,
             began: None,
+            rest_left_out: 0,
             rest: Some(rest),
             held: None,
         }
@@ -76,10 +79,10 @@ impl<'t> Trial<'t> {
 
     /// Takes a packet.
     pub(super) fn take(&mut self, frame: &Frame<'_>) {
+        self.taken += 1;
         if self.why_not().is_some() {
             return;
         }
-        self.taken += 1;
         if self.taken <= self.counted - self.counted / PART {
             if let Some(rest) = &mut self.rest {
                 rest.frame(frame);
@@ -88,7 +91,9 @@ impl<'t> Trial<'t> {
         }
         self.began.get_or_insert(frame.at);
         if let Some(rest) = self.rest.take() {
-            let made = self.made.get_or_init(|| proposed(rest.finish(), self.loaded));
+            let learned = rest.finish();
+            self.rest_left_out = learned.left_out;
+            let made = self.made.get_or_init(|| proposed(learned, self.loaded));
             self.held = made
                 .as_ref()
                 .ok()
@@ -99,8 +104,8 @@ impl<'t> Trial<'t> {
         }
     }
 
-    /// What came of it, in sentences; the first says all in short.
-    pub(super) fn finish(self) -> Vec<String> {
+    /// What came of it, in sentences; the first says all in short. `all` is what was learned from the whole recording.
+    pub(super) fn finish(self, all: &Learned) -> Vec<String> {
         if let Some(why) = self.why_not() {
             return vec![format!("Not tried on a part that was held out: {why}.")];
         }
@@ -109,7 +114,10 @@ impl<'t> Trial<'t> {
         }
         let held = self.held.map(Learner::finish).unwrap_or_default();
         let began = clock(self.began.unwrap_or_default());
-        let refused: Vec<(&Ends, &Talk)> = held.talks.iter().filter(|(_, talk)| is_beyond(talk)).collect();
+        let is_apart = document::apart(all);
+        let refused = held.talks.iter();
+        let refused = refused.filter(|(ends, talk)| is_beyond(talk) && !is_apart(ends, talk));
+        let refused: Vec<(&Ends, &Talk)> = refused.collect();
         let mut said = Vec::new();
         for (ends, talk) in refused.iter().take(LISTED_MAX) {
             said.push(format!("  {}", in_words(ends, talk)));
@@ -138,9 +146,20 @@ impl<'t> Trial<'t> {
             true => "nothing that worked would have been refused.",
             false => "this would have been refused, though it worked; more recordings bring more to light:",
         };
+        let aside = held.skipped.values().sum::<u64>() + held.further_kinds;
+        let aside = words::count_u64(aside, "packet");
+        let unfollowed = match (self.rest_left_out, held.left_out) {
+            (0, 0) => String::new(),
+            (rest, last) => format!(
+                " It followed fewer connections at a time than learning itself does: {} of the rest and {} of the last fifth were left out.",
+                words::count_u64(rest, "packet"),
+                words::count_u64(last, "packet")
+            ),
+        };
         let head = format!(
-            "Tried on the last fifth of the packets ({}, from {began} on) with what the rest alone would propose. Connections and \
-             operations that it permits: {}; {outcome}",
+            "Tried on the last fifth of the packets ({}, from {began} on) with what the rest alone would propose, only of TCP and UDP between \
+             two machines: not on other frames, multicast and what could not be read ({aside}).{unfollowed} Connections and operations that \
+             it permits: {}; {outcome}",
             held.packets,
             held.permitted_already.saturating_sub(held.strangers.count)
         );
@@ -151,16 +170,24 @@ impl<'t> Trial<'t> {
     /// Why nothing is held out.
     fn why_not(&self) -> Option<String> {
         let span = self.last.saturating_sub(self.first.unwrap_or_default());
-        if self.counted == 0 {
+        // What was not counted before came from there.
+        if self.taken > self.counted {
             Some(
                 "packets from standard input are read only once, so that the last fifth is not known before"
                     .to_owned(),
             )
+        } else if self.counted == 0 {
+            Some("there is no packet in it".to_owned())
         } else if span < SPAN_MIN {
             Some(format!(
                 "{} s of recording are too short for the last fifth to show anything that the rest does not ({} s or more are)",
                 span.as_secs(),
                 SPAN_MIN.as_secs()
+            ))
+        } else if self.counted < PART {
+            Some(format!(
+                "{} have no last fifth",
+                words::count_u64(self.counted, "packet")
             ))
         } else {
             None
@@ -210,6 +237,7 @@ fn in_words(ends: &Ends, talk: &Talk) -> String {
     };
     let operations: BTreeSet<&str> = talk.operations.keys().map(|key| key.operation.as_str()).collect();
     let what = match operations.is_empty() {
+        true if talk.answered == Some(0) => "datagrams that nobody answered".to_owned(),
         true => "the connection itself".to_owned(),
         false => operations.into_iter().collect::<Vec<_>>().join(", "),
     };
@@ -219,4 +247,42 @@ fn in_words(ends: &Ends, talk: &Talk) -> String {
         ends.server.ip(),
         ends.server.port()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_nothing_is_held_out_is_told_apart() {
+        let said = |counted: &[u64], taken: usize| {
+            let made = OnceCell::new();
+            let mut trial = Trial::new(None, Learner::within(limits(), None), &made);
+            let frame = |second| Frame {
+                number: 1,
+                link_type: 1,
+                at: Duration::from_secs(second),
+                bytes: &[],
+                wire_bytes: 0,
+            };
+            counted.iter().for_each(|second| trial.survey(&frame(*second)));
+            (0..taken).for_each(|_| trial.take(&frame(0)));
+            trial.finish(&Learned::default()).join("\n")
+        };
+        for (counted, taken, why) in [
+            (&[][..], 0, "there is no packet in it."),
+            (&[], 3, "packets from standard input are read only once"),
+            (&[0, 100], 3, "packets from standard input are read only once"),
+            (&[0, 10], 2, "10 s of recording are too short"),
+            (&[0, 10, 20, 100], 4, "4 packets have no last fifth."),
+            (
+                &[0, 10, 20, 30, 100],
+                5,
+                "Tried on the last fifth of the packets (1, ",
+            ),
+        ] {
+            let said = said(counted, taken);
+            assert!(said.contains(why), "{counted:?} {taken}: {said}");
+        }
+    }
 }

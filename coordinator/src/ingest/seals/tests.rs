@@ -420,12 +420,7 @@ fn each_report_of_a_block_that_only_a_person_ends_is_looked_at_once_and_within_b
         })),
         ..AuditEvent::default()
     };
-    let of = |events: Vec<AuditEvent>| {
-        reported(&AuditBlockBody {
-            events,
-            ..AuditBlockBody::default()
-        })
-    };
+    let of = |events: Vec<AuditEvent>| reported(&AuditBlockBody { events });
     let both = of(vec![
         event("started", "anew".to_owned()),
         event("spool-set-back", "to 1/9".to_owned()),

@@ -100,7 +100,9 @@ fn learned_and_enforced(lab: &Lab, routed: bool) {
         "{by_gateways}\n{by_recording}"
     );
     assert!(
-        by_gateways.contains(&format!("address: \"{DESK}\", mac: \"{MAC}\" }}")),
+        by_gateways.contains(&format!(
+            "address: \"{DESK}\", mac: \"{MAC}\", vendor: \"Rockwell Automation\" }}"
+        )),
         "{by_gateways}"
     );
     let doubt = format!("  # No `mac` for {PLC}: ");

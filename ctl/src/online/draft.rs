@@ -2,7 +2,7 @@
 //! keeps the draft's name (`NAME.PROCESS.part`), so that nobody takes a part for the whole.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -47,9 +47,23 @@ impl Draft {
             .flush()
             .and_then(|()| self.writer.get_ref().sync_all());
         written.map_err(|source| unwritable(&self.path, source))?;
-        // Fails where the name is taken by now.
-        std::fs::hard_link(&self.path, &self.file).map_err(|source| unwritable(&self.file, source))
+        named(&self.path, &self.file).map_err(|source| unwritable(&self.file, source))
     }
+}
+
+/// Gives the draft its name, if nobody has that by now.
+fn named(draft: &Path, file: &Path) -> io::Result<()> {
+    match std::fs::hard_link(draft, file) {
+        // The file systems of memory sticks and of many shares have no second names.
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => taken_and_named(draft, file),
+        linked => linked,
+    }
+}
+
+/// The same where a file has one name: the name is taken by an empty file first, which the draft then replaces.
+fn taken_and_named(draft: &Path, file: &Path) -> io::Result<()> {
+    File::create_new(file)?;
+    std::fs::rename(draft, file).inspect_err(|_| drop(std::fs::remove_file(file)))
 }
 
 impl Drop for Draft {
@@ -96,6 +110,20 @@ mod tests {
             Draft::begin(&file, 0o600),
             Err(FileError::Exists { .. })
         ));
+    }
+
+    #[test]
+    fn where_a_file_has_one_name_it_gets_that_whole_too_and_takes_nobodys_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let [draft, file] = ["day.jsonl.1.part", "day.jsonl"].map(|name| folder.path().join(name));
+        std::fs::write(&draft, "whole").unwrap();
+        taken_and_named(&draft, &file).unwrap();
+        assert_eq!(names(folder.path()), ["day.jsonl"]);
+        assert_eq!(std::fs::read(&file).unwrap(), b"whole");
+        std::fs::write(&draft, "another").unwrap();
+        let error = taken_and_named(&draft, &file).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&file).unwrap(), b"whole");
     }
 
     #[test]

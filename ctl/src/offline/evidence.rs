@@ -108,6 +108,9 @@ pub struct TrailProved {
     pub findings: Vec<String>,
     /// Whether nothing contradicts.
     pub sound: bool,
+    /// Whether it has a head of the coordinator's trails that contradicts, and of which the file does not prove who signed it.
+    #[serde(skip)]
+    pub(crate) doubted: bool,
 }
 
 impl EvidenceProved {
@@ -168,6 +171,7 @@ impl EvidenceProved {
                         unsealed_blocks: trail.unsealed.0,
                         findings: findings.lines().map(str::to_owned).chain(doubted).collect(),
                         sound: trail.is_whole() && !report.anchors.doubted.contains_key(&source),
+                        doubted: report.anchors.doubted.contains_key(&source),
                         source,
                     }
                 })
@@ -244,7 +248,8 @@ impl EvidenceProved {
         }
     }
 
-    /// Where what is wrong stands in some trails alone: that the others are proved all the same.
+    /// Where what is wrong stands in some trails alone: that the others are proved all the same; but where it is a head that contradicts, what it may mean
+    /// for them.
     fn others_page(&self, page: &mut Page) {
         let wrong: Vec<_> = self.trails.iter().filter(|trail| !trail.sound).collect();
         let others = self.trails.len().saturating_sub(wrong.len());
@@ -258,11 +263,17 @@ impl EvidenceProved {
         } else {
             String::new()
         };
+        let names = names.join(", ");
         page.gap();
-        page.line(format!(
-            "What is wrong is in the trails of {}{more} alone; what is said of the other {others} is proved all the same.",
-            names.join(", ")
-        ));
+        page.line(match wrong.iter().any(|trail| trail.doubted) {
+            false => format!(
+                "What is wrong is in the trails of {names}{more} alone; what is said of the other {others} is proved all the same."
+            ),
+            true => format!(
+                "What is wrong is in the trails of {names}{more}. Either a gateway made a head up, or the coordinator signed it by an earlier key and its trails were altered since, \
+                 the other {others} perhaps among them: this file does not say which. Compare with the heads that other logins, witnesses and releases hold."
+            ),
+        });
     }
 
     /// How the command ends.

@@ -1,7 +1,8 @@
 //! Heads of the coordinator's tree that gateways wrote into their own trails, held against the tree of the file.
 //!
 //! What a gateway writes is its own word. A head with which the tree does not begin is everybody's matter where the key that signed the file's head
-//! signed that one, too: no gateway can have made it up. Otherwise it is a finding about that gateway, and nobody else's trail is proved less.
+//! signed that one, too: no gateway can have made it up. Otherwise it is a finding about that gateway's trail: the gateway may have made the head up, or the
+//! coordinator may have signed it by a key that it had before.
 //!
 //! Bounds: so many heads of one trail, so that one gateway does not take the others' places; more are counted.
 
@@ -164,7 +165,7 @@ impl SeenHeads {
                 let doubts = judged.doubted.entry(source.clone()).or_default();
                 if doubts.len() < DOUBTS_MAX {
                     doubts.push(format!(
-                        "it has a head of the coordinator's trails with {size} blocks, of which this trail alone says that the coordinator signed it, and {why}"
+                        "it has a head of the coordinator's trails with {size} blocks, of which this file does not prove that the coordinator signed it, and {why}"
                     ));
                 } else if doubts.len() == DOUBTS_MAX {
                     doubts.push("it has further heads that contradict".to_owned());

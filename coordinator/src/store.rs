@@ -4,7 +4,8 @@
 //! - **trail** ([`trail::Trail`]): blocks of audit, exactly once, read page by page;
 //! - **tree** ([`tree::TrailTree`]): what proves that a block is there, and that nothing was taken away.
 //!
-//! An engine implements all of them; `sqlite` is the one there is, and `conformance` holds any other against the same properties.
+//! An engine implements all of them. `sqlite` is the one there is, alone or as one of several copies that follow a `log`, which NATS servers carry (`jetstream`);
+//! `conformance` holds each against the same properties.
 //! [`Store`] is what the coordinator's modules use: it adds what is the same on every engine, bounds of size, JSON, and
 //! blobs that are held against their digests.
 //!

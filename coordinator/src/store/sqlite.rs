@@ -1,6 +1,6 @@
-//! The engine on one machine: one SQLite database beside the coordinator, nothing to install.
+//! The engine: one SQLite database beside the coordinator, nothing to install; where the store is replicated, one of its copies (`replica`).
 //!
-//! One thread writes; what waits is committed together (`synchronous=FULL`), so that an answer means "on disk". Reads have
+//! One thread writes; what waits is committed together (`synchronous=FULL`; of a copy, once it stands in the log), so that an answer means "durable". Reads have
 //! connections of their own and see what was committed before they began. All queues are bounded, and who may write while the
 //! disk gets short stands in `room`. A disk that is full, damaged or busy is a named error, and what was committed stays.
 //!

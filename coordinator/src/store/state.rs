@@ -5,13 +5,6 @@
 //! not at all, whatever fails and whenever the program ends. An answer means that it is durable, and whoever
 //! has one reads what they wrote, or something newer. Revisions rise over the whole store and are never used twice.
 //!
-//! The event is data that is known before anything is written, and says nothing of what comes of the writing. So an engine
-//! need not have both in one file. One that keeps state and trails in different streams (NATS JetStream) would promise the same
-//! by an *intent*: one more record, written in the same atomic batch and under the same expectations as the others, that holds the
-//! event and a number of its own. It then appends the event to the trail, once by that number, removes the intent, and only then
-//! answers. Intents that it finds when it starts, or that another coordinator left for longer than a write may take, it completes
-//! in the order of their revisions before it answers anything else. A batch that is refused leaves no intent.
-//!
 //! Beside the records there are blobs: what is large and never changes (documents, plans), by its digest.
 //!
 //! Not here: what the records mean (each module has its own), and the bounds and forms that all engines share (`Store`).

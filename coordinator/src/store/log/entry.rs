@@ -161,7 +161,7 @@ fn effect(wire: wire::Effect) -> Result<Effect, EntryError> {
 /// A piece of an encoded entry.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(in crate::store) struct Part {
-    /// The entry's own, so that its pieces are told from those of another attempt.
+    /// Identifies this attempt to put the entry: pieces of another attempt are not joined with these.
     #[prost(bytes = "bytes", tag = "1")]
     pub(in crate::store) entry: Bytes,
     /// From 0 on.

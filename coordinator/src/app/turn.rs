@@ -12,7 +12,7 @@ use std::time::Duration;
 use penstock_policy::ids::CoordinatorId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::{AppError, STORE_FILE};
@@ -30,6 +30,8 @@ const PULSE: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(10);
 /// What one says who stands by; no coordinator has such a name.
 const STANDS_BY: &str = "(stands by)";
+/// How long the servers may take to say that the log can be written: several times what a busy one needs, and less than makes a silence.
+const REACH: Duration = Duration::from_secs(4);
 /// How long one waits before the servers are asked again.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -130,6 +132,14 @@ pub(super) async fn take(
             if !is_silent || pulses.reach().await.is_err() {
                 continue;
             }
+            // Who cannot hear itself knows nothing of the silence of others.
+            pulses.send(STANDS_BY).await;
+            if !heard.hear(STANDS_BY, PULSE).await {
+                tracing::error!(
+                    "the servers carry no messages between coordinators (subject `STREAM.pulse`): nothing is known of {acts}, and its turn is not taken"
+                );
+                continue;
+            }
         }
         let words = other.map_or_else(String::new, |acts| {
             format!("from {acts}, which was not heard of for {} s", SILENCE.as_secs())
@@ -187,11 +197,13 @@ impl OwnTurn {
             return;
         };
         let (mut reached, mut standby) = (Instant::now(), None);
+        // Who hears nobody is relieved by nobody, and goes on.
         let mut heard = pulses.listen().await.ok();
         let mut looked = tokio::time::interval(PULSE);
+        looked.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looked.tick().await;
-            match tokio::time::timeout(PULSE, pulses.reach()).await {
+            match tokio::time::timeout(REACH, pulses.reach()).await {
                 Ok(Ok(())) => {
                     reached = Instant::now();
                     pulses.send(self.name.as_str()).await;

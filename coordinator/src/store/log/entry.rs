@@ -61,11 +61,12 @@ pub(in crate::store) enum EntryError {
 }
 
 impl Entry {
-    pub(in crate::store) fn encode(&self) -> Vec<u8> {
+    /// Takes it, since what is in it may be large.
+    pub(in crate::store) fn encode(self) -> Vec<u8> {
         let wire = wire::Entry {
             previous: self.previous.to_vec(),
-            writer: self.writer.clone(),
-            effects: self.effects.iter().map(wire_effect).collect(),
+            writer: self.writer,
+            effects: self.effects.into_iter().map(wire_effect).collect(),
         };
         wire.encode_to_vec()
     }
@@ -87,34 +88,30 @@ fn exactly<const N: usize>(bytes: &[u8]) -> Result<[u8; N], EntryError> {
         .map_err(|_| EntryError::Form(format!("{found} bytes where {N} belong")))
 }
 
-fn wire_effect(effect: &Effect) -> wire::Effect {
+fn wire_effect(effect: Effect) -> wire::Effect {
     use wire::effect::Kind;
     let kind = match effect {
-        Effect::Record { key, value, revision } => Kind::Record(wire::Record {
-            key: key.clone(),
-            value: value.clone(),
-            revision: *revision,
-        }),
-        Effect::Blob(content) => Kind::Blob(content.clone()),
+        Effect::Record { key, value, revision } => Kind::Record(wire::Record { key, value, revision }),
+        Effect::Blob(content) => Kind::Blob(content),
         Effect::BlobGone(digest) => Kind::BlobGone(digest.0.to_vec()),
         Effect::Block { source, new, number } => Kind::Block(wire::Block {
-            source: source.clone(),
-            block: Some(new.block.clone()),
+            source,
+            block: Some(new.block),
             first_ms: new.summary.first_ms,
             last_ms: new.summary.last_ms,
             kinds: new.summary.kinds,
             decisions: new.summary.decisions,
             severity: new.summary.severity,
             received_ms: new.received_ms,
-            number: *number,
+            number,
         }),
         Effect::Head { source, head } => Kind::Head(wire::TrailHead {
-            source: source.clone(),
+            source,
             epoch: head.epoch,
             next_sequence: head.next_sequence,
             digest: head.digest.to_vec(),
         }),
-        Effect::BlocksGone { last } => Kind::BlocksGone(*last),
+        Effect::BlocksGone { last } => Kind::BlocksGone(last),
     };
     wire::Effect { kind: Some(kind) }
 }
@@ -413,7 +410,7 @@ mod tests {
             for part in lost.iter().take(given_up.min(lost.len() - 1)) {
                 prop_assert_eq!(assembly.take(&part.encode_to_vec().into()), Ok(None));
             }
-            let parts = Part::all_of([2; 16], entry.encode(), size);
+            let parts = Part::all_of([2; 16], entry.clone().encode(), size);
             let (last, before) = parts.split_last().unwrap();
             for part in before {
                 prop_assert!(part.encoded_len() <= size);

@@ -342,8 +342,11 @@ impl Replica {
                 .decide(group)
                 .inspect_err(|_| self.standing.takes(false))?;
             let effects = self.worker.ledger.take_effects();
-            let held = place(&self.worker.ledger);
-            if held != Ok(Some(self.place)) {
+            let held = place(&self.worker.ledger).map_err(|error| {
+                self.worker.undo();
+                self.worker.failed(&error)
+            })?;
+            if held != Some(self.place) {
                 self.worker.undo();
                 return Err(self.lose(OTHER_PROGRAM.to_owned()));
             }

@@ -115,7 +115,7 @@ impl NatsSettings {
         let sent = base::put(self, &context, base).await?;
         let found = base::fetch(self, &context, back).await?;
         if found != Some(sent) {
-            return Err(unreachable("what was read back is not what was sent".to_owned()));
+            return Err(unusable("what was read back is not what was sent".to_owned()));
         }
         Ok(())
     }
@@ -155,7 +155,7 @@ impl NatsSettings {
         let fetched = path.with_extension("fetched");
         let _ = std::fs::remove_file(&fetched);
         if base::fetch(self, &context, &fetched).await?.is_some() {
-            std::fs::rename(&fetched, path).map_err(|error| unreachable(error.to_string()))?;
+            std::fs::rename(&fetched, path).map_err(|error| unusable(error.to_string()))?;
         }
         Ok(())
     }
@@ -164,7 +164,7 @@ impl NatsSettings {
         let stream = self.stream(context).await?;
         match stream.cached_info().state.last_sequence {
             0 => Ok(()),
-            messages => Err(unreachable(format!(
+            messages => Err(unusable(format!(
                 "the stream {} holds a log of {messages} messages already: another store lives there; name another stream, or give this one up and follow that",
                 self.stream
             ))),

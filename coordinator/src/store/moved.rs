@@ -35,7 +35,7 @@ pub async fn replicate(path: &Path, servers: NatsSettings) -> Result<Contents, S
     }
     let after = read_back?;
     if after != before {
-        return Err(StoreError::Unreachable {
+        return Err(StoreError::Unusable {
             words: format!("what was read back is not what was sent: {after}; here: {before}"),
         });
     }

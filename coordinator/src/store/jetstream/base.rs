@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 use tokio_stream::StreamExt as _;
 
-use super::{ANSWER_TIME, NatsSettings, unreachable};
+use super::{ANSWER_TIME, NatsSettings, unreachable, unusable};
 use crate::store::StoreError;
 
 /// What one message holds, bytes.
@@ -69,14 +69,14 @@ pub(super) async fn put(
     file: &Path,
 ) -> Result<Digest, StoreError> {
     base_stream(settings, context).await?;
-    let mut file = File::open(file).map_err(|error| unreachable(error.to_string()))?;
+    let mut file = File::open(file).map_err(|error| unusable(error.to_string()))?;
     let (mut hash, mut index) = (sha2::Sha256::new(), None);
     loop {
         let mut part = Vec::with_capacity(PART_BYTES);
         let read = std::io::Read::by_ref(&mut file)
             .take(PART_BYTES as u64)
             .read_to_end(&mut part);
-        if read.map_err(|error| unreachable(error.to_string()))? == 0 {
+        if read.map_err(|error| unusable(error.to_string()))? == 0 {
             break;
         }
         hash.update(&part);
@@ -93,7 +93,7 @@ pub(super) async fn put(
     }
     let sha256 = Digest(hash.finalize().into());
     let index = index.map(|index| Index { sha256, ..index });
-    let index = serde_json::to_vec(&index).map_err(|error| unreachable(error.to_string()))?;
+    let index = serde_json::to_vec(&index).map_err(|error| unusable(error.to_string()))?;
     publish(context, index_subject(&settings.stream), index).await?;
     Ok(sha256)
 }
@@ -125,7 +125,7 @@ pub(super) async fn fetch(
         Err(error) => return Err(unreachable(crate::chain(&error))),
     };
     let index: Index = serde_json::from_slice(&index)
-        .map_err(|error| unreachable(format!("the index of the base cannot be read: {error}")))?;
+        .map_err(|error| unusable(format!("the index of the base cannot be read: {error}")))?;
     let from = OrderedConfig {
         deliver_policy: DeliverPolicy::ByStartSequence {
             start_sequence: index.first,
@@ -141,7 +141,7 @@ pub(super) async fn fetch(
         .messages()
         .await
         .map_err(|error| unreachable(crate::chain(&error)))?;
-    let mut file = File::create_new(to).map_err(|error| unreachable(error.to_string()))?;
+    let mut file = File::create_new(to).map_err(|error| unusable(error.to_string()))?;
     let (mut hash, mut bytes) = (sha2::Sha256::new(), 0_u64);
     for _ in 0..index.parts {
         let next = tokio::time::timeout(ANSWER_TIME, messages.next()).await;
@@ -153,12 +153,12 @@ pub(super) async fn fetch(
         hash.update(&message.message.payload);
         bytes += message.message.payload.len() as u64;
         file.write_all(&message.message.payload)
-            .map_err(|error| unreachable(error.to_string()))?;
+            .map_err(|error| unusable(error.to_string()))?;
     }
-    file.sync_all().map_err(|error| unreachable(error.to_string()))?;
+    file.sync_all().map_err(|error| unusable(error.to_string()))?;
     let sha256 = Digest(hash.finalize().into());
     if (sha256, bytes) != (index.sha256, index.bytes) {
-        return Err(unreachable(
+        return Err(unusable(
             "the base is not what its index says; copy the store from a backup of another coordinator instead"
                 .to_owned(),
         ));

@@ -401,6 +401,9 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         &stopping,
         retention::follow(store.clone(), kept_journal, config.trail_kept),
     );
+    if store.pulses().is_some() {
+        background(&mut tasks, &stopping, store.clone().keep_log_short());
+    }
     news.start(&mut tasks, &stopping);
     let indexed = indexing::follow(store.clone(), releases.clone(), stopping.clone());
     tasks.spawn(indexed);

@@ -86,7 +86,7 @@ trait Engine:
 pub struct Store {
     engine: Arc<dyn Engine>,
     /// `None`: it stands alone.
-    pulses: Option<Pulses>,
+    replication: Option<replicated::Replication>,
 }
 
 impl Store {
@@ -110,7 +110,7 @@ impl Store {
     fn on(engine: impl Engine + 'static) -> Self {
         Self {
             engine: Arc::new(engine),
-            pulses: None,
+            replication: None,
         }
     }
 

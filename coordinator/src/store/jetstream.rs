@@ -4,11 +4,13 @@
 //! next place. An answer means that most of the stream's servers have it; whether it is on their disks by then is the servers' own
 //! `sync_interval`, which has to be `always` where power may fail at all of them at once.
 //!
-//! Nothing ever leaves the stream by itself: no age, no size after which old messages go. A stream that is set up otherwise is refused.
+//! Nothing ever leaves the stream by itself: no age, no size after which old messages go. A stream that is set up otherwise is refused. What is in every
+//! newer copy that the log can begin from is taken out (`compaction`).
 //!
 //! Not here: what the messages hold (`log/entry`).
 
 mod base;
+mod compaction;
 mod pulses;
 
 use std::path::{Path, PathBuf};
@@ -74,7 +76,7 @@ impl NatsSettings {
         let first = info.state.first_sequence.max(1);
         if first > after + 1 {
             return Err(unusable(format!(
-                "the stream {} begins with message {first}, and this copy needs what follows message {after}: begin with a newer copy, from a backup of another coordinator",
+                "the stream {} begins with message {first}, this copy needs what follows message {after}, and no newer copy stands beside the stream: begin with one from a backup of another coordinator",
                 self.stream
             )));
         }
@@ -112,7 +114,7 @@ impl NatsSettings {
     pub(super) async fn begin_from(&self, base: &Path, back: &Path) -> Result<(), StoreError> {
         let (_, context) = self.context().await?;
         self.empty(&context).await?;
-        let sent = base::put(self, &context, base).await?;
+        let sent = base::put(self, &context, base, 0).await?;
         let found = base::fetch(self, &context, back).await?;
         if found != Some(sent) {
             return Err(unusable("what was read back is not what was sent".to_owned()));
@@ -286,7 +288,7 @@ impl Follower {
                 Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => {
                     match self.is_gone(&stream).await {
                         Some(true) => Err(LogError::Lost(format!(
-                            "of the stream {} message {} is gone, and later ones are there",
+                            "of the stream {} message {} is gone, and later ones are there; started again, this coordinator begins from the copy beside the stream",
                             self.stream, self.next
                         ))),
                         _ => {

@@ -1,13 +1,30 @@
 //! A store as one of the copies that follow a log.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::jetstream::{NatsSettings, Pulses};
 use super::log::Log;
 use super::room::DiskReserve;
-use super::sqlite::{self, Sqlite};
+use super::sqlite::{Sqlite, moved};
 use super::{Store, StoreError};
+
+/// How often one looks whether the log has become long.
+const LOOK: Duration = Duration::from_secs(300);
+/// How long after it could not be made shorter it is tried again: each time the whole copy may travel.
+const AGAIN: Duration = Duration::from_secs(3600);
+/// What may stand in the log behind what it begins from, bytes, or as much as the copy has, if that is more: so no more than about as much is written for
+/// the sake of a short log as for that of the store.
+const LOG_BYTES: u64 = 1 << 30;
+
+/// What a copy of a replicated store needs beside its engine.
+#[derive(Debug, Clone)]
+pub(super) struct Replication {
+    pulses: Pulses,
+    servers: NatsSettings,
+    path: PathBuf,
+    room: DiskReserve,
+}
 
 impl Store {
     /// Opens the copy at `path` of the store that these servers replicate, made if it is not there; it has all that the others wrote when this
@@ -21,15 +38,71 @@ impl Store {
         name: &str,
         servers: NatsSettings,
     ) -> Result<Self, StoreError> {
-        if sqlite::moved::is_unused(path)? {
+        if moved::is_unused(path)? {
             servers.fetch_base(path).await?;
+        } else if let Some(number) = moved::number(path)? {
+            let newer = path.with_extension("fetched");
+            if servers.fetch_newer(number, &newer).await? {
+                let before = moved::replace(path, &newer)?;
+                tracing::warn!(
+                    before = %before.display(),
+                    "this copy of the replicated store was away for longer than the log reaches back: it begins from the newest copy beside the log; the one before can be deleted"
+                );
+            }
         }
-        let pulses = servers.pulses().await?;
+        let replication = Replication {
+            pulses: servers.pulses().await?,
+            servers: servers.clone(),
+            path: path.to_owned(),
+            room,
+        };
         let store = Self::follow(path, room, name, |after| servers.open(after)).await?;
         Ok(Self {
-            pulses: Some(pulses),
+            replication: Some(replication),
             ..store
         })
+    }
+
+    /// Keeps the log of a replicated store short, for ever; for the one that acts.
+    pub(crate) async fn keep_log_short(self) {
+        loop {
+            let pause = match self.compact(LOG_BYTES).await {
+                Ok(true) => {
+                    tracing::info!("the log of the replicated store was made shorter");
+                    LOOK
+                }
+                Ok(false) => LOOK,
+                Err(error) => {
+                    tracing::error!(error = %crate::chain(&error), "the log of the replicated store cannot be made shorter; it is tried again in an hour");
+                    AGAIN
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Lets the log begin from what the copy holds by now, where more than so many bytes, and than the copy has, stand in it; whether they did.
+    pub(super) async fn compact(&self, log_bytes: u64) -> Result<bool, StoreError> {
+        let Some(Replication {
+            servers, path, room, ..
+        }) = self.replication.clone()
+        else {
+            return Ok(false);
+        };
+        if servers.bytes_behind_base().await? <= log_bytes.max(moved::bytes(&path)) {
+            return Ok(false);
+        }
+        let copy = path.with_extension("compact");
+        let to = copy.clone();
+        let copied = tokio::task::spawn_blocking(move || moved::copied(&path, &to, room)).await;
+        let compacted = match copied {
+            Ok(Ok(Some(number))) => servers.compact(&copy, number).await.map(|()| true),
+            Ok(Ok(None)) => Ok(false),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(StoreError::Stopped),
+        };
+        let _ = std::fs::remove_file(&copy);
+        compacted
     }
 
     /// Opens the copy at `path` of a replicated store, and lets it follow the log that `connect` opens behind the message of a number;
@@ -48,7 +121,7 @@ impl Store {
 
     /// What coordinators on the same store say to each other; `None`: it stands alone.
     pub(crate) fn pulses(&self) -> Option<&Pulses> {
-        self.pulses.as_ref()
+        self.replication.as_ref().map(|replication| &replication.pulses)
     }
 
     /// For how long this copy of a replicated store has taken nothing, whatever the others do: its own disk fails, or its log is lost.

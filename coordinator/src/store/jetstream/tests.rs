@@ -15,7 +15,8 @@ use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, 
 use super::*;
 use crate::store::conformance::{Bench, chain, run};
 use crate::store::sqlite::replica::tests::{NO_RESERVE, add_one, failing, held};
-use crate::store::{Append, FaultCause, Store};
+use crate::store::state::{Change, Expect};
+use crate::store::{Append, FaultCause, Silent, Store};
 
 /// A server process, which ends with this one.
 struct Server {
@@ -392,4 +393,71 @@ fn a_stream_that_would_throw_messages_away_is_refused_and_servers_that_are_not_t
             "{absent:?}"
         );
     });
+}
+
+#[test]
+fn a_log_that_was_made_shorter_leads_newcomers_and_whoever_was_away_to_the_same_store() {
+    let copies = OnServer::default();
+    let path = |name: &str| copies.folder.path().join(format!("{name}.db"));
+    let open = |name: &str| {
+        let path = path(name);
+        let opened = Store::open_replicated(&path, NO_RESERVE, name, copies.settings());
+        copies.on_runtime(opened).unwrap()
+    };
+    let write = |store: &Store| {
+        for number in 0..20_u8 {
+            let key = format!("record/{}", number % 3);
+            let put = async {
+                let held = store.get(&key).await.unwrap();
+                let expect = held.map_or(Expect::Absent, |held| Expect::Revision(held.revision));
+                let change = Change::silent(Silent::Observed)
+                    .json(&key, expect, &"x".repeat(100_000 + usize::from(number)))
+                    .unwrap();
+                store.apply(change).await.unwrap();
+            };
+            copies.on_runtime(put);
+        }
+    };
+    let begins = || {
+        let state = async {
+            let settings = copies.settings();
+            let (_, context) = settings.context().await.unwrap();
+            settings
+                .stream(&context)
+                .await
+                .unwrap()
+                .cached_info()
+                .state
+                .first_sequence
+        };
+        copies.on_runtime(state)
+    };
+    let compact = |store: &Store| copies.on_runtime(store.compact(0)).unwrap();
+    let (first, away) = (open("c1"), open("away"));
+    write(&away);
+    drop(away);
+    write(&first);
+    assert!(compact(&first), "the log is longer than the copy");
+    assert!(!compact(&first), "and now it is short");
+    assert_eq!(begins(), 1, "whoever was away for less goes on from where it is");
+    write(&first);
+    assert!(compact(&first));
+    let since = begins();
+    assert!(since > 1);
+    let (away, fresh) = (open("away"), open("fresh"));
+    write(&away);
+    // Two at once do not spoil what is there.
+    write(&first);
+    let one = copies.on_runtime(async { tokio::join!(first.compact(0), away.compact(0)) });
+    assert!(matches!(one, (Ok(true), _) | (_, Ok(true))), "{one:?}");
+    assert!(begins() > since);
+    let newest = open("newest");
+    drop((first, away, fresh, newest));
+    assert!(path("away").with_extension("replaced").exists());
+    // Each has what was written when it was opened.
+    drop(["c1", "away", "fresh", "newest"].map(open));
+    let whole = held(&path("c1"));
+    for name in ["away", "fresh", "newest"] {
+        assert_eq!(held(&path(name)), whole, "{name}");
+    }
 }

@@ -76,9 +76,12 @@ pub(super) fn free_bytes(connection: &Connection, path: &Path) -> rusqlite::Resu
     let pages: i64 = connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
     let page_bytes: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
     let own = u64::try_from(pages.saturating_mul(page_bytes)).unwrap_or(0);
-    Ok(disk_of(path)
-        .map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
-        .saturating_add(own))
+    Ok(free_beside(path).saturating_add(own))
+}
+
+/// Free space of the file system that holds a file. A disk that does not say has room.
+pub(super) fn free_beside(path: &Path) -> u64 {
+    disk_of(path).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// Whether the file system that holds a file refuses writes.

@@ -1,13 +1,14 @@
 //! A store that stands alone becomes a copy of a replicated one, and the other way round; and what it holds, so that both can be compared.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
 use super::codes::failed;
-use super::{backup, prepared, replica, tree};
+use super::{backup, disk, prepared, replica, tree};
 use crate::store::StoreError;
 use crate::store::contents::Contents;
+use crate::store::room::DiskReserve;
 
 /// Copies the store that stands alone at `from` to the new file `to`, as what a log begins from whose first entry names `id`.
 pub(in crate::store) fn base(from: &Path, to: &Path, id: [u8; 32]) -> Result<(), StoreError> {
@@ -40,6 +41,55 @@ pub(in crate::store) fn is_unused(path: &Path) -> Result<bool, StoreError> {
     }
     let connection = prepared(path)?;
     replica::is_unused(&connection).map_err(|error| failed(path, &error))
+}
+
+/// The message of the log behind which the copy at `path` stands; `None`: it stands alone.
+pub(in crate::store) fn number(path: &Path) -> Result<Option<u64>, StoreError> {
+    let place = replica::place(&prepared(path)?);
+    let place = place.map_err(|error| failed(path, &error))?;
+    Ok(place.map(|place| place.number))
+}
+
+/// How long the file at `path` is, bytes.
+pub(in crate::store) fn bytes(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |file| file.len())
+}
+
+/// Copies the copy at `from`, which somebody may have open, to the new file `to` beside it, where the disk has the room; the number behind which it
+/// stands.
+pub(in crate::store) fn copied(from: &Path, to: &Path, room: DiskReserve) -> Result<Option<u64>, StoreError> {
+    let _ = std::fs::remove_file(to);
+    let room = disk::fitted(room, from);
+    let free_bytes = disk::free_beside(from);
+    if free_bytes.saturating_sub(room.reserve_bytes) < bytes(from) {
+        return Err(StoreError::Reserved {
+            path: to.to_owned(),
+            free_bytes,
+            kept_bytes: room.reserve_bytes,
+        });
+    }
+    backup(from, to)?;
+    number(to)
+}
+
+/// Puts the copy at `newer` into the place of the one at `path`, which nobody may have open; that one stays beside it, and where is the answer.
+pub(in crate::store) fn replace(path: &Path, newer: &Path) -> Result<PathBuf, StoreError> {
+    // Whoever closes it last takes its journal along; one that stayed behind would be read into the newer one.
+    for file in [path, newer] {
+        drop(prepared(file)?);
+        if PathBuf::from(format!("{}-wal", file.display())).exists() {
+            return Err(StoreError::Unusable {
+                words: format!("somebody else has {} open", file.display()),
+            });
+        }
+    }
+    let before = path.with_extension("replaced");
+    std::fs::rename(path, &before)
+        .and_then(|()| std::fs::rename(newer, path))
+        .map(|()| before)
+        .map_err(|error| StoreError::Unusable {
+            words: format!("{} cannot be replaced by a newer copy: {error}", path.display()),
+        })
 }
 
 /// What the store at `path` holds.

@@ -4,9 +4,10 @@
 //! signed that one, too: no gateway can have made it up. Otherwise it is a finding about that gateway's trail: the gateway may have made the head up, or the
 //! coordinator may have signed it by a key that it had before.
 //!
-//! Bounds: so many heads of one trail, so that one gateway does not take the others' places; more are counted.
+//! Bounds: so many heads of one trail, so that one gateway does not take the others' places; more are counted. A head that others' trails have, too, takes
+//! no place: all gateways of an honest plant see the same ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use penstock_policy::ids::Revision;
 use penstock_policy::merkle::Hash;
@@ -18,10 +19,12 @@ use crate::audit::note::Note;
 use crate::audit::tree_head::TreeHead;
 use crate::audit::verify::NotedHeads;
 
-/// Heads of one trail that are held against the tree: two years of one an hour. More are counted.
+/// Heads that one trail has first and that are held against the tree: two years of one an hour. More are counted.
 const SEEN_OF_ONE_MAX: usize = 20_000;
 /// Of all trails.
 const SEEN_MAX: usize = 4 * SEEN_OF_ONE_MAX;
+/// How often a trail is named behind a head, four bytes each: a thousand trails with two years of them.
+const NAMED_MAX: usize = 20_000_000;
 /// Heads of one trail that contradict and are named.
 const DOUBTS_MAX: usize = 5;
 
@@ -49,26 +52,21 @@ impl Standing {
 
 #[derive(Debug, Default)]
 struct SeenHead {
-    /// In whose trails it stands.
-    by: BTreeMap<String, Noted>,
+    /// As it stands in trails, with the newest release that was in force there (no clock of a coordinator says whether that was before its trails began
+    /// again), and in whose: sorted numbers.
+    noted: BTreeMap<(Revision, Bytes), Vec<u32>>,
     standing: Standing,
-}
-
-/// A head as it stands in one trail.
-#[derive(Debug)]
-struct Noted {
-    /// The newest release that was in force there: no clock of a coordinator says whether that was before its trails began again.
-    revision: Revision,
-    note: Bytes,
 }
 
 /// The heads.
 #[derive(Debug, Default)]
 pub(super) struct SeenHeads {
     heads: BTreeMap<(u64, Hash), SeenHead>,
-    /// How many of these stand in each trail, and in all.
-    by: BTreeMap<String, usize>,
+    /// The number of each trail, and how many heads it had first.
+    sources: BTreeMap<String, (u32, usize)>,
+    /// How many were first in any trail, and how many names stand behind them.
     all: usize,
+    named: usize,
     unjudged: u64,
 }
 
@@ -92,26 +90,40 @@ impl SeenHeads {
     pub(super) fn take(&mut self, source: &str, noted: NotedHeads) {
         self.unjudged += noted.further;
         for (revision, note) in noted.heads {
-            self.take_one(source, revision, note);
+            self.take_one(source, revision, &note);
         }
     }
 
-    fn take_one(&mut self, source: &str, revision: Revision, note: Bytes) {
-        let Some((_, head)) = read(&note) else { return };
+    fn take_one(&mut self, source: &str, revision: Revision, note: &[u8]) {
+        let Some((_, head)) = read(note) else { return };
+        let next = u32::try_from(self.sources.len()).unwrap_or(u32::MAX);
+        let (number, first) = self.sources.entry(source.to_owned()).or_insert((next, 0));
         let key = (head.tree.size, head.tree.root);
-        if let Some(noted) = self.heads.get_mut(&key).and_then(|head| head.by.get_mut(source)) {
-            noted.revision = noted.revision.max(revision);
+        // A copy: the original may be a part of a whole block.
+        let noted = (revision, Bytes::copy_from_slice(note));
+        if let Some(by) = self
+            .heads
+            .get_mut(&key)
+            .and_then(|head| head.noted.get_mut(&noted))
+        {
+            let Err(at) = by.binary_search(number) else { return };
+            if self.named >= NAMED_MAX {
+                self.unjudged += 1;
+                return;
+            }
+            by.insert(at, *number);
+            self.named += 1;
             return;
         }
-        let of_source = self.by.entry(source.to_owned()).or_default();
-        if *of_source >= SEEN_OF_ONE_MAX || self.all >= SEEN_MAX {
+        if *first >= SEEN_OF_ONE_MAX || self.all >= SEEN_MAX {
             self.unjudged += 1;
             return;
         }
-        *of_source += 1;
+        *first += 1;
         self.all += 1;
+        self.named += 1;
         let head = self.heads.entry(key).or_default();
-        head.by.insert(source.to_owned(), Noted { revision, note });
+        head.noted.insert(noted, vec![*number]);
     }
 
     /// Their sizes.
@@ -141,28 +153,40 @@ impl SeenHeads {
             unjudged: self.unjudged,
             ..JudgedHeads::default()
         };
+        let names: BTreeMap<u32, &str> = self
+            .sources
+            .iter()
+            .map(|(name, (number, _))| (*number, name.as_str()))
+            .collect();
+        let named = |number: &u32| names.get(number).copied().unwrap_or_default();
         for ((size, _), one) in &self.heads {
             if one.standing == Standing::Holds {
                 judged.held += 1;
                 continue;
             }
-            let counts = |noted: &Noted| again.is_none_or(|(since, _)| noted.revision >= since);
-            let by: Vec<_> = one.by.iter().filter(|(_, noted)| counts(noted)).collect();
+            let counts = |revision: Revision| again.is_none_or(|(since, _)| revision >= since);
+            let by: Vec<_> = one
+                .noted
+                .iter()
+                .filter(|((revision, _), _)| counts(*revision))
+                .collect();
             judged.given_up += u64::from(by.is_empty());
             let why = one.standing.in_words();
             // One that the coordinator signed before may be shown again by a gateway that says that it saw it after.
             let since_ms = again.map_or(0, |(_, created_ms)| created_ms);
             let signed = by
                 .iter()
-                .find(|(_, noted)| coordinator.is_some_and(|key| is_signed(&noted.note, key, since_ms)));
-            if let Some((source, _)) = signed {
+                .find(|((_, note), _)| coordinator.is_some_and(|key| is_signed(note, key, since_ms)));
+            if let Some((_, sources)) = signed {
+                let source = sources.iter().map(named).min().unwrap_or_default();
                 judged.wrong.push(format!(
                     "the trail of {source} has a head of the coordinator's trails with {size} blocks, which the same key signed, and {why}"
                 ));
                 continue;
             }
-            for (source, _) in by {
-                let doubts = judged.doubted.entry(source.clone()).or_default();
+            let sources: BTreeSet<_> = by.iter().flat_map(|(_, sources)| sources.iter()).collect();
+            for source in sources {
+                let doubts = judged.doubted.entry(named(source).to_owned()).or_default();
                 if doubts.len() < DOUBTS_MAX {
                     doubts.push(format!(
                         "it has a head of the coordinator's trails with {size} blocks, of which this file does not prove that the coordinator signed it, and {why}"

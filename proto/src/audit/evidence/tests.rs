@@ -368,6 +368,18 @@ fn what_one_gateway_made_up_is_a_finding_about_it_and_what_the_coordinator_signe
         "the other's place is not taken"
     );
     assert_eq!(report.doubted["gw-bad"].len(), 6);
+    // Those that all gateways of a large plant saw take the places of one of them.
+    let hourly: Heads = (1..=1_000)
+        .map(|time_s| (1, signed_note(honest.state(3), time_s, &ours)))
+        .collect();
+    let names: Vec<_> = (0..100).map(|number| format!("gw-{number}")).collect();
+    let plant: Vec<_> = names.iter().map(|name| (name.as_str(), hourly.clone())).collect();
+    let report = of(&plant, &first);
+    assert_eq!(
+        (report.seen, report.unjudged),
+        (1, 0),
+        "100,000 notes of one head"
+    );
     // A head from before the trails began again, which a gateway says that it saw after.
     let again = anchor(honest.state(2)).map(|head| TrailsAnchor { again: true, ..head });
     let chain = [first[0].clone(), release(2, Some(&first[0]), again, (OLD, OLD))];

@@ -204,6 +204,10 @@ pub async fn operator_token(
     Ok((token, authority.root_digest()))
 }
 
+fn not_at(address: SocketAddr) -> impl FnOnce(std::io::Error) -> AppError {
+    move |source| AppError::Listen { address, source }
+}
+
 /// Starts a coordinator.
 ///
 /// # Errors
@@ -219,11 +223,12 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     let journal = Journal::new(store.clone(), &config.name);
     let mut own_seals = OwnSeals::new(store.clone(), journal.clone(), &config.plant, &config.data);
     own_seals.settle().await;
-    let (mut tasks, deposed) = (JoinSet::new(), CancellationToken::new());
+    let (mut tasks, deposed, cluster) = (JoinSet::new(), CancellationToken::new(), watch::Sender::default());
+    let cluster_faults = cluster.subscribe();
     // Others hear of it from here on, however long the rest of the start takes.
     let handed_over = turn::take(&store, &journal, &config.name).await?.map(|turn| {
         let revision = turn.revision();
-        background(&mut tasks, &stopping, turn.keep(deposed.clone()));
+        background(&mut tasks, &stopping, turn.keep(deposed.clone(), cluster));
         (journal.clone(), revision, config.name.clone())
     });
     let subjects = Subjects::open(store.clone(), journal.clone(), authority.clone()).await?;
@@ -314,12 +319,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     subjects.connect_at(reception.clone());
     let mut grpc = Vec::new();
     for address in &config.grpc {
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|source| AppError::Listen {
-                address: *address,
-                source,
-            })?;
+        let listener = TcpListener::bind(address).await.map_err(not_at(*address))?;
         grpc.push(listener.local_addr().unwrap_or(*address));
         let accepted = reception.incoming(listener);
         let (routes, stopping) = (routes.clone(), stopping.clone());
@@ -342,6 +342,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         words: [untaken, behind, restored, issuing, unsealed],
         witnesses: witnesses.waits(),
         exports: export_faults,
+        cluster: cluster_faults,
     };
     tasks.spawn(own_seals.follow(server.clone(), stopping.clone()));
     background(&mut tasks, &stopping, exports);
@@ -357,8 +358,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     );
     let mut metrics_address = None;
     if let Some(address) = config.metrics {
-        let listen = |source| AppError::Listen { address, source };
-        let listener = metrics::bind(address).await.map_err(listen)?;
+        let listener = metrics::bind(address).await.map_err(not_at(address))?;
         metrics_address = listener.local_addr().ok();
         let served = metrics::serve(listener, recorder, probe.clone(), stopping.clone());
         tasks.spawn(async move {
@@ -401,9 +401,6 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
         &stopping,
         retention::follow(store.clone(), kept_journal, config.trail_kept),
     );
-    if store.pulses().is_some() {
-        background(&mut tasks, &stopping, store.clone().keep_log_short());
-    }
     news.start(&mut tasks, &stopping);
     let indexed = indexing::follow(store.clone(), releases.clone(), stopping.clone());
     tasks.spawn(indexed);

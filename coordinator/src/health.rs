@@ -18,6 +18,7 @@
 //! Every state has reasons, in words. Nothing is healthy for want of evidence: taking a fact away never makes a
 //! zone look better (a property below).
 
+pub(crate) mod cluster;
 pub(crate) mod exports;
 pub mod own;
 

@@ -10,14 +10,16 @@
 use std::time::Duration;
 
 use penstock_policy::ids::CoordinatorId;
+use penstock_proto::v1::Fault;
 use serde::{Deserialize, Serialize};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::{AppError, STORE_FILE};
 use crate::clock;
 use crate::config::Config;
+use crate::health::cluster::Cluster;
 use crate::journal::Journal;
 use crate::store::state::{Change, Expect};
 use crate::store::{RecordChange, Store, StoreError};
@@ -190,13 +192,23 @@ async fn changed(changes: &mut broadcast::Receiver<RecordChange>) {
 }
 
 impl OwnTurn {
-    /// Says that this coordinator acts, until it does not any more: another one took over, or the log was out of reach for too long. Then
-    /// `deposed` is cancelled.
-    pub(super) async fn keep(self, deposed: CancellationToken) {
+    /// Does what falls to the one that acts, until it does not any more: another one took over, or the log was out of reach for too long. Then
+    /// `deposed` is cancelled. `faults`: what is wrong with what the store rests on.
+    pub(super) async fn keep(self, deposed: CancellationToken, faults: watch::Sender<Vec<Fault>>) {
+        let store = self.store.clone();
+        tokio::select! {
+            () = self.said(faults) => deposed.cancel(),
+            () = store.keep_log_short() => {}
+        }
+    }
+
+    /// Says that this coordinator acts.
+    async fn said(self, faults: watch::Sender<Vec<Fault>>) {
         let Some(pulses) = self.store.pulses().cloned() else {
-            return;
+            return std::future::pending().await;
         };
-        let (mut reached, mut standby) = (Instant::now(), None);
+        let mut reached = Instant::now();
+        let mut cluster = Cluster::new(reached);
         // Who hears nobody is relieved by nobody, and goes on.
         let mut heard = pulses.listen().await.ok();
         let mut looked = tokio::time::interval(PULSE);
@@ -204,8 +216,9 @@ impl OwnTurn {
         loop {
             looked.tick().await;
             match tokio::time::timeout(REACH, pulses.reach()).await {
-                Ok(Ok(())) => {
+                Ok(Ok(servers)) => {
                     reached = Instant::now();
+                    cluster.servers(servers.count, &servers.away, reached);
                     pulses.send(self.name.as_str()).await;
                 }
                 _ if reached.elapsed() > SILENCE => {
@@ -220,11 +233,18 @@ impl OwnTurn {
             if let Some(heard) = &mut heard
                 && heard.hear(STANDS_BY, Duration::ZERO).await
             {
-                standby = Some(Instant::now());
+                cluster.stands_by(Instant::now());
             }
+            let now = cluster.faults(Instant::now());
+            faults.send_if_modified(|held| {
+                let is_new = *held != now;
+                *held = now;
+                is_new
+            });
             // Alone it goes on: people see in its health what is wrong.
-            let is_relieved = standby.is_some_and(|at: Instant| at.elapsed() < SILENCE);
-            if is_relieved && self.store.failing_for().is_some_and(|time| time > SILENCE) {
+            if cluster.is_relieved(SILENCE, Instant::now())
+                && self.store.failing_for().is_some_and(|time| time > SILENCE)
+            {
                 tracing::error!(
                     "this coordinator's copy of the store took nothing for {} s: it ends, so that the one that stands by goes on",
                     SILENCE.as_secs()
@@ -241,7 +261,6 @@ impl OwnTurn {
                 Err(_) => {}
             }
         }
-        deposed.cancel();
     }
 
     /// Gives the turn to whoever stands by.

@@ -68,6 +68,8 @@ pub struct OwnFacts {
     pub unsealed: Option<String>,
     /// What is wrong with exports of the trail.
     pub exports: Vec<Fault>,
+    /// What is wrong with what a replicated store rests on.
+    pub cluster: Vec<Fault>,
     /// Validity of our own certificate, milliseconds since 1970; `None`: it cannot be read.
     pub certificate_ms: Option<(u64, u64)>,
     /// The same of the plant's root.
@@ -137,6 +139,7 @@ impl OwnHealth {
             faults.push(Fault::new("witness-waits", why.clone()));
         }
         faults.extend(facts.exports.iter().cloned());
+        faults.extend(facts.cluster.iter().cloned());
         match facts.free_bytes {
             Some(free) if free <= facts.reserve_bytes => faults.push(Fault::new(
                 "disk-low",
@@ -318,6 +321,8 @@ pub(crate) struct OwnReasons {
     pub(crate) witnesses: watch::Receiver<BTreeMap<String, String>>,
     /// Exports of the trail.
     pub(crate) exports: ExportFaults,
+    /// What a replicated store rests on.
+    pub(crate) cluster: watch::Receiver<Vec<Fault>>,
 }
 
 /// Looks at the coordinator itself until nobody wants to know.
@@ -331,6 +336,7 @@ pub(crate) async fn follow(
         words: [mut untaken, mut behind, mut restored, mut issuing, mut unsealed],
         mut witnesses,
         mut exports,
+        mut cluster,
     } = reasons;
     let mut seen = OwnHealth::default();
     loop {
@@ -363,6 +369,7 @@ pub(crate) async fn follow(
             witnesses: witnesses::in_words(&witnesses.borrow_and_update()),
             unsealed: unsealed.borrow_and_update().clone(),
             exports: exports.now(clock::now_ms()),
+            cluster: cluster.borrow_and_update().clone(),
             reserve_bytes: probe.store.reserve_bytes(),
             certificate_ms,
             root_ms,
@@ -388,6 +395,7 @@ pub(crate) async fn follow(
             Ok(()) = witnesses.changed() => {}
             Ok(()) = unsealed.changed() => {}
             () = exports.changed() => {}
+            Ok(()) = cluster.changed() => {}
             () = faults.closed() => return,
         }
     }
@@ -427,6 +435,7 @@ mod tests {
             witnesses: None,
             unsealed: None,
             exports: Vec::new(),
+            cluster: Vec::new(),
             free_bytes: Some(10 << 30),
             reserve_bytes: 1 << 30,
             certificate_ms: Some((NOW_MS - YEAR_MS, NOW_MS + YEAR_MS)),

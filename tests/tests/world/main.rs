@@ -326,7 +326,7 @@ fn first_seed() -> u64 {
 
 #[test]
 fn in_every_world_kernels_hold_what_was_signed_trails_arrive_whole_and_all_comes_right_once_faults_end() {
-    let (first, worlds) = (first_seed(), u64::from(Config::default().cases / 16).max(1));
+    let (first, worlds) = (first_seed(), u64::from(Config::default().cases / 32).max(1));
     let mut all = Tally::default();
     for seed in first..first + worlds {
         match World::new(seed).live() {
@@ -359,7 +359,7 @@ fn in_every_world_kernels_hold_what_was_signed_trails_arrive_whole_and_all_comes
 
 #[test]
 fn in_every_world_each_trial_ends_with_the_release_confirmed_or_the_one_before_in_force() {
-    let (first, worlds) = (first_seed(), u64::from(Config::default().cases / 16).max(1));
+    let (first, worlds) = (first_seed(), u64::from(Config::default().cases / 32).max(1));
     let (mut begun, mut confirmed, mut reverted, mut withdrawn) = (0, 0, 0, 0);
     for seed in first..first + worlds {
         match World::with_trials(seed).live() {

@@ -53,13 +53,27 @@ impl Pulses {
         Ok(PulsesHeard { heard })
     }
 
-    /// Whether most of the servers can be reached and reach each other: whether the log can be written.
-    pub(crate) async fn reach(&self) -> Result<(), StoreError> {
+    /// Of the servers that replicate the log, if most of them can be reached and reach each other, so that it can be written.
+    pub(crate) async fn reach(&self) -> Result<Servers, StoreError> {
         let stream = self.context.get_stream(&self.stream).await;
-        stream
-            .map(|_| ())
-            .map_err(|error| unreachable(crate::chain(&error)))
+        let stream = stream.map_err(|error| unreachable(crate::chain(&error)))?;
+        let others = stream.cached_info().cluster.as_ref();
+        let others = others.map_or(&[][..], |cluster| cluster.replicas.as_slice());
+        let away = others.iter().filter(|server| server.offline || !server.current);
+        Ok(Servers {
+            count: others.len() + 1,
+            away: away.map(|server| server.name.clone()).collect(),
+        })
     }
+}
+
+/// The servers that replicate the log.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    /// How many there are.
+    pub(crate) count: usize,
+    /// Those that do not have all of it.
+    pub(crate) away: Vec<String>,
 }
 
 impl PulsesHeard {

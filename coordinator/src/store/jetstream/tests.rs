@@ -325,6 +325,19 @@ fn servers_that_are_killed_and_stopped_lose_nothing_that_was_acknowledged_and_th
     }
     // Held in mid-air, as a machine does whose disk hangs, and let go.
     cluster.servers[0].signal("-STOP");
+    let stopped = format!("s{}", cluster.servers[0].port);
+    let named = async {
+        let pulses = cluster.settings().pulses().await.unwrap();
+        loop {
+            let reached = pulses.reach().await;
+            if reached.is_ok_and(|servers| (servers.count, servers.away) == (3, vec![stopped.clone()])) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let named = async { tokio::time::timeout(Duration::from_secs(60), named).await };
+    runtime.block_on(named).expect("the server that is away is named");
     wait_for(10);
     cluster.servers[0].signal("-CONT");
     wait_for(5);

@@ -4,6 +4,7 @@
 #   make test    the whole suite
 #   make lint    formatting, clippy, and cargo-deny where it is installed
 #   make bench   what the README's table of budgets is measured with; CONTRIBUTING.md says how to run a part of it alone
+#   make fleet   a fleet of N simulated gateways (10,000), each with its own certificate and session, beside a real coordinator
 #   make fuzz    the inspectors against random bytes, guided by coverage; FUZZ_SECONDS for each target, else 300
 #   make soak    the random tests many times over: more cases, seeds and kills; SOAK times what make test takes, else 10
 #   make setup   only installs what is lacking
@@ -11,8 +12,10 @@
 CARGO ?= cargo
 # For example: make demo ARGS=--keep
 ARGS ?=
+# How many gateways `make fleet` starts; several sizes one after the other by commas.
+N ?= 10000
 
-.PHONY: demo test lint bench fuzz soak build setup
+.PHONY: demo test lint bench fleet fuzz soak build setup
 
 demo: setup build
 	@PATH="$$PATH:/usr/sbin:/sbin" target/debug/penstock demo $(ARGS)
@@ -29,6 +32,10 @@ lint:
 bench:
 	@scripts/setup --bench
 	$(CARGO) bench --locked --workspace $(ARGS)
+
+fleet:
+	$(CARGO) bench --locked --no-run -p penstock-coordinator
+	PENSTOCK_FLEET=$(N) $(CARGO) bench --locked -p penstock-tests --bench fleet
 
 fuzz: setup
 	@scripts/fuzz $(ARGS)

@@ -201,15 +201,45 @@ pub fn look(
     }
 }
 
-/// One series per zone and state, 1 for the state that it is in. A zone that is no longer in the plant is in none.
+/// Zones up to which each has series of its own. A larger plant has only the sums: whoever wants to know which zone it is asks for health, or follows alarms.
+const MEASURED_ZONES_MAX: usize = 500;
+
+/// How many zones are in each state and how many flows have each assurance; in a plant that is not large for each zone, too.
 fn measure(before: &v1::PlantHealth, now: &v1::PlantHealth) {
-    measure_assurance(before, now);
-    let there: BTreeSet<&str> = now.zones.iter().map(|zone| zone.zone.as_str()).collect();
-    let removed = before
-        .zones
-        .iter()
-        .filter(|zone| !there.contains(zone.zone.as_str()));
-    let held = now.zones.iter().map(|zone| (zone, Some(zone.state())));
+    for state in ZoneState::ALL {
+        let there = now.zones.iter().filter(|zone| zone.state() == wire_state(state));
+        metrics::gauge!("penstock_zones", "state" => state.as_str()).set(gauge(there.count() as u64));
+    }
+    let sums = |health: &v1::PlantHealth| {
+        let mut sums = BTreeMap::new();
+        for ((_, level), flows) in levels(&health.zones) {
+            *sums.entry(level).or_insert(0_u64) += u64::from(flows);
+        }
+        sums
+    };
+    let mut flows = sums(before);
+    flows.values_mut().for_each(|flows| *flows = 0);
+    flows.extend(sums(now));
+    for (level, flows) in flows {
+        metrics::gauge!("penstock_flows", "assurance" => level).set(gauge(flows));
+    }
+    measure_each(measured(before), measured(now));
+}
+
+/// The zones that have series of their own.
+fn measured(health: &v1::PlantHealth) -> &[v1::ZoneHealth] {
+    match health.zones.len() {
+        0..=MEASURED_ZONES_MAX => &health.zones,
+        _ => &[],
+    }
+}
+
+/// One series per zone and state, 1 for the state that it is in, and one per zone and level. A zone that is no longer measured is in none, and what is no
+/// longer there is 0.
+fn measure_each(before: &[v1::ZoneHealth], now: &[v1::ZoneHealth]) {
+    let there: BTreeSet<&str> = now.iter().map(|zone| zone.zone.as_str()).collect();
+    let removed = before.iter().filter(|zone| !there.contains(zone.zone.as_str()));
+    let held = now.iter().map(|zone| (zone, Some(zone.state())));
     for (zone, holds) in held.chain(removed.map(|zone| (zone, None))) {
         for state in ZoneState::ALL {
             let value = if Some(wire_state(state)) == holds {
@@ -221,30 +251,23 @@ fn measure(before: &v1::PlantHealth, now: &v1::PlantHealth) {
                 .set(value);
         }
     }
+    let mut flows = levels(before);
+    flows.values_mut().for_each(|flows| *flows = 0);
+    flows.extend(levels(now));
+    for ((zone, level), flows) in flows {
+        metrics::gauge!("penstock_zone_flows", "zone" => zone, "assurance" => level).set(f64::from(flows));
+    }
 }
 
-/// One series per zone and level. Of a zone or a level that is no longer there it is 0.
-fn measure_assurance(before: &v1::PlantHealth, now: &v1::PlantHealth) {
-    let set = |zone: &str, level: &str, flows: u32| {
-        metrics::gauge!("penstock_zone_flows", "zone" => zone.to_owned(), "assurance" => level.to_owned())
-            .set(f64::from(flows));
-    };
-    let levels = |health: &v1::PlantHealth| -> BTreeMap<(String, String), u32> {
-        let each = health.zones.iter().flat_map(|zone| {
-            let denied = [("denied".to_owned(), zone.denied_flows)];
-            let levels = zone.assurance.iter().map(|of| (of.assurance.clone(), of.flows));
-            let of_zone = levels.chain(denied);
-            of_zone.map(|(level, flows)| ((zone.zone.clone(), level), flows))
-        });
-        each.collect()
-    };
-    let there = levels(now);
-    for (zone, level) in levels(before).keys().filter(|key| !there.contains_key(*key)) {
-        set(zone, level, 0);
-    }
-    for ((zone, level), flows) in &there {
-        set(zone, level, *flows);
-    }
+/// How many flows of each zone have each assurance, and how many are denied.
+fn levels(zones: &[v1::ZoneHealth]) -> BTreeMap<(String, String), u32> {
+    let each = zones.iter().flat_map(|zone| {
+        let denied = [("denied".to_owned(), zone.denied_flows)];
+        let levels = zone.assurance.iter().map(|of| (of.assurance.clone(), of.flows));
+        let of_zone = levels.chain(denied);
+        of_zone.map(|(level, flows)| ((zone.zone.clone(), level), flows))
+    });
+    each.collect()
 }
 
 fn wire_state(state: ZoneState) -> v1::ZoneState {
@@ -273,5 +296,57 @@ fn to_wire(zone: String, judged: ZoneJudgement, boundary: &Boundary) -> v1::Zone
             })
             .collect(),
         denied_flows: assurance.map_or(0, |of| of.denied),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    fn plant(zones: usize) -> v1::PlantHealth {
+        let zone = |number| v1::ZoneHealth {
+            zone: format!("z{number}"),
+            state: v1::ZoneState::Enforcing.into(),
+            denied_flows: 1,
+            ..v1::ZoneHealth::default()
+        };
+        v1::PlantHealth {
+            zones: (0..zones).map(zone).collect(),
+            ..v1::PlantHealth::default()
+        }
+    }
+
+    #[test]
+    fn a_large_plant_has_sums_and_no_series_for_each_zone_nor_are_those_believed_that_it_had() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        let shown = |before: &v1::PlantHealth, now: &v1::PlantHealth| {
+            metrics::with_local_recorder(&recorder, || measure(before, now));
+            handle.render()
+        };
+        let (none, small, large) = (plant(0), plant(MEASURED_ZONES_MAX), plant(MEASURED_ZONES_MAX + 1));
+        let text = shown(&none, &large);
+        assert!(
+            text.contains("penstock_zones{state=\"enforcing\"} 501\n")
+                && text.contains("penstock_flows{assurance=\"denied\"} 501\n")
+                && !text.contains("zone=\""),
+            "{text}"
+        );
+        let text = shown(&large, &small);
+        assert!(
+            text.contains("penstock_zone_state{zone=\"z7\",state=\"enforcing\"} 1\n"),
+            "{text}"
+        );
+        let text = shown(&small, &large);
+        let believed = |line: &&str| line.contains("zone=\"") && !line.ends_with(" 0");
+        assert_eq!(text.lines().filter(believed).count(), 0);
+        let text = shown(&large, &none);
+        assert!(
+            text.contains("penstock_zones{state=\"enforcing\"} 0\n")
+                && text.contains("penstock_flows{assurance=\"denied\"} 0\n"),
+            "{text}"
+        );
     }
 }

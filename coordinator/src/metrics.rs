@@ -67,7 +67,15 @@ fn describe() {
         "Gateways by how their key stands: active, suspended, revoked or retired"
     );
     metrics::describe_gauge!("penstock_release_current", "Revision of the current release");
-    metrics::describe_gauge!("penstock_zone_state", "1 for the state that a zone is in");
+    metrics::describe_gauge!("penstock_zones", "Zones by the state that they are in");
+    metrics::describe_gauge!(
+        "penstock_flows",
+        "Flows of all conduits, by the assurance of their weakest end, and how many are denied for that"
+    );
+    metrics::describe_gauge!(
+        "penstock_zone_state",
+        "1 for the state that a zone is in; none in plants of more than 500 zones"
+    );
     metrics::describe_gauge!(
         "penstock_zone_flows",
         "Flows of a zone's conduits, by the assurance of their weakest end, and how many are denied for that"

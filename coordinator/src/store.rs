@@ -77,6 +77,11 @@ trait Engine:
         None
     }
 
+    /// Why this copy of a replicated store takes nothing any more until it is opened again.
+    fn lost(&self) -> Option<StoreError> {
+        None
+    }
+
     /// What it keeps is not what it was given.
     fn damaged(&self, what: String) -> StoreError;
 }

@@ -121,8 +121,15 @@ pub(super) async fn take(
             .as_ref()
             .filter(|_| !is_own)
             .map(|(turn, _)| &turn.coordinator);
+        if let Some(lost) = store.lost() {
+            // Started again, it begins from a newer copy, or says why not.
+            return Err(lost.into());
+        }
         if let Some(acts) = other {
-            pulses.send(STANDS_BY).await;
+            // Who could not take over does not say that it would.
+            if store.failing_for().is_none() {
+                pulses.send(STANDS_BY).await;
+            }
             if !is_said {
                 tracing::info!(%acts, "standing by");
                 is_said = true;
@@ -131,7 +138,7 @@ pub(super) async fn take(
                 alive = heard.hear(acts.as_str(), SILENCE) => !alive,
                 () = changed(&mut changes) => false,
             };
-            if !is_silent || pulses.reach().await.is_err() {
+            if !is_silent || store.failing_for().is_some() || pulses.reach().await.is_err() {
                 continue;
             }
             // Who cannot hear itself knows nothing of the silence of others.
@@ -230,10 +237,25 @@ impl OwnTurn {
                 }
                 _ => {}
             }
-            if let Some(heard) = &mut heard
-                && heard.hear(STANDS_BY, Duration::ZERO).await
-            {
+            let said = match &mut heard {
+                Some(heard) => heard.so_far().await,
+                None => Vec::new(),
+            };
+            if said.iter().any(|who| who == STANDS_BY) {
                 cluster.stands_by(Instant::now());
+            }
+            let acts = said
+                .iter()
+                .find(|who| *who != STANDS_BY && *who != self.name.as_str());
+            // One that was paused says so once, too; but who is relieved and does not follow the log learns it from nowhere else.
+            if let Some(acts) = acts
+                && self.store.failing_for().is_some()
+            {
+                tracing::error!(
+                    %acts,
+                    "another coordinator acts by now, and this one's copy of the store takes nothing: this one ends"
+                );
+                break;
             }
             let now = cluster.faults(Instant::now());
             faults.send_if_modified(|held| {

@@ -75,8 +75,11 @@ impl NatsSettings {
         let info = stream.cached_info();
         let first = info.state.first_sequence.max(1);
         if first > after + 1 {
+            if self.begins_behind(&context, first - 1).await? {
+                return Err(unreachable("the log was made shorter at this moment".to_owned()));
+            }
             return Err(unusable(format!(
-                "the stream {} begins with message {first}, this copy needs what follows message {after}, and no newer copy stands beside the stream: begin with one from a backup of another coordinator",
+                "the stream {} begins with message {first}, this copy needs what follows message {after}, and no copy that has it stands beside the stream: begin with one from a backup of another coordinator",
                 self.stream
             )));
         }
@@ -114,12 +117,8 @@ impl NatsSettings {
     pub(super) async fn begin_from(&self, base: &Path, back: &Path) -> Result<(), StoreError> {
         let (_, context) = self.context().await?;
         self.empty(&context).await?;
-        let sent = base::put(self, &context, base, 0).await?;
-        let found = base::fetch(self, &context, back).await?;
-        if found != Some(sent) {
-            return Err(unusable("what was read back is not what was sent".to_owned()));
-        }
-        Ok(())
+        let index = base::put(self, &context, base, 0).await?;
+        base::fetch(self, &context, &index, back).await
     }
 
     /// Puts the first entry, which names what the log begins from.
@@ -154,12 +153,12 @@ impl NatsSettings {
         if stream.cached_info().state.last_sequence == 0 {
             return Ok(());
         }
+        let Some(index) = base::index(self, &context).await? else {
+            return Ok(());
+        };
         let fetched = path.with_extension("fetched");
-        let _ = std::fs::remove_file(&fetched);
-        if base::fetch(self, &context, &fetched).await?.is_some() {
-            std::fs::rename(&fetched, path).map_err(|error| unusable(error.to_string()))?;
-        }
-        Ok(())
+        base::fetch(self, &context, &index, &fetched).await?;
+        std::fs::rename(&fetched, path).map_err(|error| unusable(error.to_string()))
     }
 
     async fn empty(&self, context: &Context) -> Result<(), StoreError> {

@@ -25,13 +25,13 @@ pub async fn replicate(path: &Path, servers: NatsSettings) -> Result<Contents, S
     let back = path.with_extension("base-back");
     // Of an earlier attempt.
     for left in [&base, &back] {
-        let _ = std::fs::remove_file(left);
+        moved::remove(left);
     }
     moved::base(path, &base, id)?;
     let sent = servers.begin_from(&base, &back).await;
     let read_back = sent.and_then(|()| moved::contents(&back));
     for left in [&base, &back] {
-        let _ = std::fs::remove_file(left);
+        moved::remove(left);
     }
     let after = read_back?;
     if after != before {

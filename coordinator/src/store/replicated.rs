@@ -38,6 +38,10 @@ impl Store {
         name: &str,
         servers: NatsSettings,
     ) -> Result<Self, StoreError> {
+        // What an end in the midst of it left.
+        for left in ["compact", "fetched"] {
+            moved::remove(&path.with_extension(left));
+        }
         if moved::is_unused(path)? {
             servers.fetch_base(path).await?;
         } else if let Some(number) = moved::number(path)? {
@@ -46,7 +50,7 @@ impl Store {
                 let before = moved::replace(path, &newer)?;
                 tracing::warn!(
                     before = %before.display(),
-                    "this copy of the replicated store was away for longer than the log reaches back: it begins from the newest copy beside the log; the one before can be deleted"
+                    "this copy of the replicated store was away for longer than the log reaches back: it begins from the newest copy beside the log, which begins with the same trails; the one before is not needed any more"
                 );
             }
         }
@@ -89,19 +93,22 @@ impl Store {
         else {
             return Ok(false);
         };
-        if servers.bytes_behind_base().await? <= log_bytes.max(moved::bytes(&path)) {
+        // A copy that does not follow the log is nothing to begin from.
+        if self.failing_for().is_some()
+            || servers.bytes_behind_base().await? <= log_bytes.max(moved::bytes(&path))
+        {
             return Ok(false);
         }
         let copy = path.with_extension("compact");
         let to = copy.clone();
         let copied = tokio::task::spawn_blocking(move || moved::copied(&path, &to, room)).await;
         let compacted = match copied {
-            Ok(Ok(Some(number))) => servers.compact(&copy, number).await.map(|()| true),
+            Ok(Ok(Some(number))) => servers.compact(&copy, number).await,
             Ok(Ok(None)) => Ok(false),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(StoreError::Stopped),
         };
-        let _ = std::fs::remove_file(&copy);
+        moved::remove(&copy);
         compacted
     }
 
@@ -127,6 +134,11 @@ impl Store {
     /// For how long this copy of a replicated store has taken nothing, whatever the others do: its own disk fails, or its log is lost.
     pub(crate) fn failing_for(&self) -> Option<Duration> {
         self.engine.failing_for()
+    }
+
+    /// Why this copy of a replicated store takes nothing any more until it is opened again.
+    pub(crate) fn lost(&self) -> Option<StoreError> {
+        self.engine.lost()
     }
 
     /// From now on no write is made but while this record has this revision: whoever was paused, or cut off, and is not the one who acts

@@ -413,6 +413,10 @@ impl Engine for Sqlite {
         self.standing.failing_for()
     }
 
+    fn lost(&self) -> Option<StoreError> {
+        self.standing.lost()
+    }
+
     fn damaged(&self, what: String) -> StoreError {
         StoreError::Corrupt {
             path: self.inner.path.clone(),

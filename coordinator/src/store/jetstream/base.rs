@@ -1,9 +1,10 @@
 //! What the log begins from: a copy of the store, in a stream beside the log, as it was when a store that had stood alone became a replicated one, or
 //! since the log was last made shorter (`compaction`).
 //!
-//! The copy travels in messages. What is whole and right stands in one more message, the index: its length, its SHA-256, where
-//! its messages begin, and where in the log the copy stands. A coordinator without a copy takes that one and follows the log from there.
-//! Each message is put directly behind the one before it, so that of two coordinators that put a copy at the same time only one gets it whole.
+//! The copy travels in messages, which have a subject of their own. What is whole and right stands in one more message, the index: that subject, its length,
+//! its SHA-256, and where in the log the copy stands. It is put once the copy was read back. A coordinator without a copy takes that one and
+//! follows the log from there. Each message is put directly behind the one before it, so that of two coordinators that put a copy at the same time only one
+//! gets to its index.
 
 use std::fs::File;
 use std::io::{Read as _, Write};
@@ -30,21 +31,23 @@ const PART_BYTES: usize = 512 << 10;
 /// The index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Index {
-    /// The first of its messages.
-    first: u64,
-    /// How many there are.
+    /// Which of all that were put there: the last token of its messages' subject.
+    copy: String,
+    /// How many messages there are.
     parts: u64,
     /// How long it is.
-    bytes: u64,
+    pub(super) bytes: u64,
     /// Of the whole copy.
     pub(super) sha256: Digest,
     /// The last message of the log that is in the copy.
-    #[serde(default)]
     pub(super) number: u64,
+    /// The last message of the log that was in the copy before it: what stands up to there in the log is not needed.
+    pub(super) before: u64,
 }
 
-fn parts_subject(stream: &str) -> String {
-    format!("{stream}.base.part")
+/// The messages of one copy; `*`: of all.
+fn parts_subject(stream: &str, copy: &str) -> String {
+    format!("{stream}.base.part.{copy}")
 }
 
 fn index_subject(stream: &str) -> String {
@@ -55,7 +58,10 @@ async fn base_stream(settings: &NatsSettings, context: &Context) -> Result<Strea
     let wanted = StreamConfig {
         name: format!("{}-base", settings.stream),
         description: Some("Penstock: what the log of a replicated store begins from.".to_owned()),
-        subjects: vec![parts_subject(&settings.stream), index_subject(&settings.stream)],
+        subjects: vec![
+            parts_subject(&settings.stream, "*"),
+            index_subject(&settings.stream),
+        ],
         retention: RetentionPolicy::Limits,
         discard: DiscardPolicy::New,
         num_replicas: settings.replicas,
@@ -68,18 +74,37 @@ async fn base_stream(settings: &NatsSettings, context: &Context) -> Result<Strea
     Ok(stream)
 }
 
-/// Puts the file there, a copy that holds the log up to message `number`; answers with its digest.
+/// Puts the file there, a copy that holds the log up to message `number`, reads it back, and lets the log begin from it.
 pub(super) async fn put(
     settings: &NatsSettings,
     context: &Context,
     file: &Path,
     number: u64,
-) -> Result<Digest, StoreError> {
+) -> Result<Index, StoreError> {
+    let mut copy = [0; 8];
+    getrandom::fill(&mut copy).map_err(|error| unusable(format!("no random numbers: {error}")))?;
+    let copy = format!("{number}-{:016x}", u64::from_be_bytes(copy));
+    let put = put_as(settings, context, file, number, &copy).await;
+    if put.is_err() {
+        // What is left when this fails as well goes before the next one is put.
+        let _ = drop_copy(settings, context, &copy).await;
+    }
+    put
+}
+
+async fn put_as(
+    settings: &NatsSettings,
+    context: &Context,
+    file: &Path,
+    number: u64,
+    copy: &str,
+) -> Result<Index, StoreError> {
     let stream = base_stream(settings, context).await?;
+    let before = index(settings, context).await?.map_or(0, |base| base.number);
     let mut last = stream.cached_info().state.last_sequence;
     let mut file = File::open(file).map_err(|error| unusable(error.to_string()))?;
     let mut hash = sha2::Sha256::new();
-    let (first, mut parts, mut bytes) = (last + 1, 0, 0);
+    let (mut parts, mut bytes) = (0, 0);
     loop {
         let mut part = Vec::with_capacity(PART_BYTES);
         let read = std::io::Read::by_ref(&mut file)
@@ -91,18 +116,20 @@ pub(super) async fn put(
         hash.update(&part);
         parts += 1;
         bytes += part.len() as u64;
-        last = publish(context, parts_subject(&settings.stream), part, last).await?;
+        last = publish(context, parts_subject(&settings.stream, copy), part, last).await?;
     }
     let index = Index {
-        first,
+        copy: copy.to_owned(),
         parts,
         bytes,
         sha256: Digest(hash.finalize().into()),
         number,
+        before,
     };
+    read(settings, context, &index, &mut std::io::sink()).await?;
     let json = serde_json::to_vec(&index).map_err(|error| unusable(error.to_string()))?;
     publish(context, index_subject(&settings.stream), json, last).await?;
-    Ok(index.sha256)
+    Ok(index)
 }
 
 /// Puts a message behind that of number `last`; its number.
@@ -124,17 +151,36 @@ async fn publish(context: &Context, subject: String, payload: Vec<u8>, last: u64
     }
 }
 
-/// Takes away what was put there before the copy that the index names, which has to be the newest.
-pub(super) async fn drop_earlier(
-    settings: &NatsSettings,
-    context: &Context,
-    index: &Index,
-) -> Result<(), StoreError> {
+async fn drop_copy(settings: &NatsSettings, context: &Context, copy: &str) -> Result<(), StoreError> {
     let stream = base_stream(settings, context).await?;
-    let purged = stream.purge().sequence(index.first).await;
+    let purged = stream.purge().filter(parts_subject(&settings.stream, copy)).await;
     purged
         .map(|_| ())
         .map_err(|error| unreachable(crate::chain(&error)))
+}
+
+/// Takes away the copies before the one that the newest index names, and what is left of those that did not become whole. One of a place further on
+/// in the log may be on its way.
+pub(super) async fn drop_others(
+    settings: &NatsSettings,
+    context: &Context,
+    newest: &Index,
+) -> Result<(), StoreError> {
+    let stream = base_stream(settings, context).await?;
+    let all = parts_subject(&settings.stream, "*");
+    let subjects = stream.info_with_subjects(&all).await;
+    let mut subjects = subjects.map_err(|error| unreachable(crate::chain(&error)))?;
+    while let Some(subject) = subjects.next().await {
+        let (subject, _) = subject.map_err(|error| unreachable(crate::chain(&error)))?;
+        let Some(copy) = subject.strip_prefix(all.trim_end_matches('*')) else {
+            continue;
+        };
+        let number = copy.split('-').next().and_then(|number| number.parse().ok());
+        if copy != newest.copy && number.is_none_or(|number: u64| number <= newest.number) {
+            drop_copy(settings, context, copy).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The index of what stands there, if anything does.
@@ -153,19 +199,33 @@ pub(super) async fn index(settings: &NatsSettings, context: &Context) -> Result<
         .map_err(|error| unusable(format!("the index of the base cannot be read: {error}")))
 }
 
-/// Writes what stands there to the new file `to`; its digest, or `None`: nothing stands there.
+/// Writes the copy that an index names to the new file `to`, where the disk has the room.
 pub(super) async fn fetch(
     settings: &NatsSettings,
     context: &Context,
+    index: &Index,
     to: &Path,
-) -> Result<Option<Digest>, StoreError> {
-    let Some(index) = index(settings, context).await? else {
-        return Ok(None);
-    };
+) -> Result<(), StoreError> {
     let mut file = File::create_new(to).map_err(|error| unusable(error.to_string()))?;
-    read(settings, context, &index, &mut file).await?;
-    file.sync_all().map_err(|error| unusable(error.to_string()))?;
-    Ok(Some(index.sha256))
+    let room = rustix::fs::fallocate(
+        &file,
+        rustix::fs::FallocateFlags::KEEP_SIZE,
+        0,
+        index.bytes.max(1),
+    );
+    let fetched = match room {
+        Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => Err(unusable(format!(
+            "the disk has no room for the copy of the store, {} bytes",
+            index.bytes
+        ))),
+        // Some file systems cannot be asked.
+        _ => read(settings, context, index, &mut file).await,
+    };
+    let fetched = fetched.and_then(|()| file.sync_all().map_err(|error| unusable(error.to_string())));
+    if fetched.is_err() {
+        let _ = std::fs::remove_file(to);
+    }
+    fetched
 }
 
 /// Writes the copy that an index names to `to`, and holds it against the index.
@@ -177,10 +237,8 @@ pub(super) async fn read(
 ) -> Result<(), StoreError> {
     let stream = base_stream(settings, context).await?;
     let from = OrderedConfig {
-        deliver_policy: DeliverPolicy::ByStartSequence {
-            start_sequence: index.first,
-        },
-        filter_subject: parts_subject(&settings.stream),
+        deliver_policy: DeliverPolicy::All,
+        filter_subject: parts_subject(&settings.stream, &index.copy),
         ..OrderedConfig::default()
     };
     let consumer: Consumer<OrderedConfig> = stream

@@ -9,6 +9,9 @@ use tokio_stream::StreamExt as _;
 use super::{NatsSettings, unreachable};
 use crate::store::StoreError;
 
+/// How much is taken in at once of what others said.
+const SO_FAR_MAX: usize = 1000;
+
 /// A connection to the servers of a replicated store, for what is not kept there.
 #[derive(Debug, Clone)]
 pub struct Pulses {
@@ -77,6 +80,17 @@ pub(crate) struct Servers {
 }
 
 impl PulsesHeard {
+    /// What was said since one last listened.
+    pub(crate) async fn so_far(&mut self) -> Vec<String> {
+        let mut said = Vec::new();
+        while said.len() < SO_FAR_MAX
+            && let Ok(Some(message)) = tokio::time::timeout(Duration::ZERO, self.heard.next()).await
+        {
+            said.push(String::from_utf8_lossy(&message.payload).into_owned());
+        }
+        said
+    }
+
     /// Whether this one said something within this time.
     pub(crate) async fn hear(&mut self, who: &str, within: Duration) -> bool {
         let said = async {

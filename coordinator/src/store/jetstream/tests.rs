@@ -448,6 +448,9 @@ fn a_log_that_was_made_shorter_leads_newcomers_and_whoever_was_away_to_the_same_
     let compact = |store: &Store| copies.on_runtime(store.compact(0)).unwrap();
     let (first, away) = (open("c1"), open("away"));
     write(&away);
+    copies
+        .on_runtime(away.append("gw", chain(1, &[vec![1; 50]])))
+        .unwrap();
     drop(away);
     write(&first);
     assert!(compact(&first), "the log is longer than the copy");
@@ -466,7 +469,33 @@ fn a_log_that_was_made_shorter_leads_newcomers_and_whoever_was_away_to_the_same_
     assert!(begins() > since);
     let newest = open("newest");
     drop((first, away, fresh, newest));
-    assert!(path("away").with_extension("replaced").exists());
+    let replaced = std::fs::read_dir(copies.folder.path()).unwrap();
+    let names = replaced.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let others: Vec<_> = names.filter(|name| !name.contains(".db")).collect();
+    assert!(
+        others.len() == 1 && others[0].starts_with("away.replaced-"),
+        "no copies are left beside: {others:?}"
+    );
+    // On the stream of another store nothing is replaced, and nothing is taken.
+    let other = OnServer::default();
+    let elsewhere = |name: &str| {
+        let path = path(name);
+        let opened = Store::open_replicated(&path, NO_RESERVE, name, other.settings());
+        other.on_runtime(opened)
+    };
+    let theirs = elsewhere("theirs").unwrap();
+    other
+        .on_runtime(theirs.append("gw", chain(1, &[vec![9; 50]])))
+        .unwrap();
+    for _ in 0..3 {
+        write(&theirs);
+        other.on_runtime(theirs.compact(0)).unwrap();
+    }
+    let whole = held(&path("c1"));
+    let refused = elsewhere("c1").unwrap_err();
+    assert!(matches!(refused, StoreError::LogLost { .. }), "{refused:?}");
+    assert_eq!(held(&path("c1")), whole);
+    drop(theirs);
     // Each has what was written when it was opened.
     drop(["c1", "away", "fresh", "newest"].map(open));
     let whole = held(&path("c1"));

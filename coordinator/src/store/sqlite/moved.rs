@@ -58,7 +58,7 @@ pub(in crate::store) fn bytes(path: &Path) -> u64 {
 /// Copies the copy at `from`, which somebody may have open, to the new file `to` beside it, where the disk has the room; the number behind which it
 /// stands.
 pub(in crate::store) fn copied(from: &Path, to: &Path, room: DiskReserve) -> Result<Option<u64>, StoreError> {
-    let _ = std::fs::remove_file(to);
+    remove(to);
     let room = disk::fitted(room, from);
     let free_bytes = disk::free_beside(from);
     if free_bytes.saturating_sub(room.reserve_bytes) < bytes(from) {
@@ -72,18 +72,43 @@ pub(in crate::store) fn copied(from: &Path, to: &Path, room: DiskReserve) -> Res
     number(to)
 }
 
-/// Puts the copy at `newer` into the place of the one at `path`, which nobody may have open; that one stays beside it, and where is the answer.
+/// Removes what an end in the midst of it left of a file that is a database only for a while.
+pub(in crate::store) fn remove(path: &Path) {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let _ = std::fs::remove_file(format!("{}{suffix}", path.display()));
+    }
+}
+
+/// Puts the copy at `newer` into the place of the one at `path`, which nobody may have open and which it continues; that one stays beside it, and where
+/// is the answer.
 pub(in crate::store) fn replace(path: &Path, newer: &Path) -> Result<PathBuf, StoreError> {
+    let tree = |file: &Path, size: Option<u64>| {
+        let connection = prepared(file)?;
+        tree::state(&connection, size).map_err(|error| failed(file, &error))
+    };
+    let lost = |what: String| StoreError::LogLost {
+        path: path.to_owned(),
+        what,
+    };
+    let held = tree(path, None)?;
+    if tree(newer, held.as_ref().map(|held| held.size))? != held {
+        return Err(lost(
+            "it no longer has what follows this copy, and the copy beside it does not begin with the same trails".to_owned(),
+        ));
+    }
     // Whoever closes it last takes its journal along; one that stayed behind would be read into the newer one.
     for file in [path, newer] {
-        drop(prepared(file)?);
         if PathBuf::from(format!("{}-wal", file.display())).exists() {
             return Err(StoreError::Unusable {
                 words: format!("somebody else has {} open", file.display()),
             });
         }
     }
-    let before = path.with_extension("replaced");
+    let number = number(path)?.unwrap_or_default();
+    let before = path.with_extension(format!("replaced-{number}"));
+    if before.exists() {
+        return Err(lost(format!("{} is in the way", before.display())));
+    }
     std::fs::rename(path, &before)
         .and_then(|()| std::fs::rename(newer, path))
         .map(|()| before)

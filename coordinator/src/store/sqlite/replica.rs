@@ -475,7 +475,7 @@ impl Replica {
             what,
         };
         self.lost = Some(lost.again());
-        self.standing.takes(false);
+        self.standing.lose(&lost);
         lost
     }
 }

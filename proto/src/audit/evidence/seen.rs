@@ -58,6 +58,27 @@ struct SeenHead {
     standing: Standing,
 }
 
+impl SeenHead {
+    /// How the trail of a number has it.
+    fn noted_by(&self, number: u32) -> Option<(Revision, Bytes)> {
+        let mut noted = self.noted.iter();
+        noted
+            .find(|(_, by)| by.binary_search(&number).is_ok())
+            .map(|(noted, _)| noted.clone())
+    }
+
+    /// The trail of a number has it otherwise.
+    fn forget(&mut self, noted: &(Revision, Bytes), number: u32) {
+        let Some(by) = self.noted.get_mut(noted) else {
+            return;
+        };
+        by.retain(|one| *one != number);
+        if by.is_empty() {
+            self.noted.remove(noted);
+        }
+    }
+}
+
 /// The heads.
 #[derive(Debug, Default)]
 pub(super) struct SeenHeads {
@@ -98,32 +119,39 @@ impl SeenHeads {
         let Some((_, head)) = read(note) else { return };
         let next = u32::try_from(self.sources.len()).unwrap_or(u32::MAX);
         let (number, first) = self.sources.entry(source.to_owned()).or_insert((next, 0));
+        let number = *number;
         let key = (head.tree.size, head.tree.root);
-        // A copy: the original may be a part of a whole block.
-        let noted = (revision, Bytes::copy_from_slice(note));
-        if let Some(by) = self
+        // One trail has one spelling of a head, the first.
+        let held = self.heads.get(&key).and_then(|head| head.noted_by(number));
+        let noted = match &held {
+            Some((newest, _)) if revision <= *newest => return,
+            Some((_, note)) => (revision, note.clone()),
+            // A copy: the original may be a part of a whole block.
+            None => (revision, Bytes::copy_from_slice(note)),
+        };
+        let is_first = !self
             .heads
-            .get_mut(&key)
-            .and_then(|head| head.noted.get_mut(&noted))
-        {
-            let Err(at) = by.binary_search(number) else { return };
-            if self.named >= NAMED_MAX {
+            .get(&key)
+            .is_some_and(|head| head.noted.contains_key(&noted));
+        if held.is_none() {
+            let is_full = is_first && (*first >= SEEN_OF_ONE_MAX || self.all >= SEEN_MAX);
+            if is_full || self.named >= NAMED_MAX {
                 self.unjudged += 1;
                 return;
             }
-            by.insert(at, *number);
             self.named += 1;
-            return;
+            *first += usize::from(is_first);
         }
-        if *first >= SEEN_OF_ONE_MAX || self.all >= SEEN_MAX {
-            self.unjudged += 1;
-            return;
-        }
-        *first += 1;
-        self.all += 1;
-        self.named += 1;
         let head = self.heads.entry(key).or_default();
-        head.noted.insert(noted, vec![*number]);
+        let noted_before = head.noted.len();
+        if let Some(held) = held {
+            head.forget(&held, number);
+        }
+        let by = head.noted.entry(noted).or_default();
+        if let Err(at) = by.binary_search(&number) {
+            by.insert(at, number);
+        }
+        self.all = (self.all + head.noted.len()).saturating_sub(noted_before);
     }
 
     /// Their sizes.

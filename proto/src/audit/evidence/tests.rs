@@ -368,18 +368,25 @@ fn what_one_gateway_made_up_is_a_finding_about_it_and_what_the_coordinator_signe
         "the other's place is not taken"
     );
     assert_eq!(report.doubted["gw-bad"].len(), 6);
-    // Those that all gateways of a large plant saw take the places of one of them.
-    let hourly: Heads = (1..=1_000)
-        .map(|time_s| (1, signed_note(honest.state(3), time_s, &ours)))
+    // What all gateways of a large plant saw takes the places of one of them, and many spellings of one head those of one.
+    let everywhere: Heads = (0..1_000)
+        .map(|number: u64| {
+            let mut root = [1; 32];
+            root[..8].copy_from_slice(&number.to_be_bytes());
+            (1, note(TreeState { size: 3, root }))
+        })
+        .collect();
+    let spellings: Heads = (1..=20_500)
+        .map(|time_s| (1, signed_note(other.state(3), time_s, &strange)))
         .collect();
     let names: Vec<_> = (0..100).map(|number| format!("gw-{number}")).collect();
-    let plant: Vec<_> = names.iter().map(|name| (name.as_str(), hourly.clone())).collect();
+    let mut plant: Vec<_> = names
+        .iter()
+        .map(|name| (name.as_str(), everywhere.clone()))
+        .collect();
+    plant.push(("gw-bad", spellings));
     let report = of(&plant, &first);
-    assert_eq!(
-        (report.seen, report.unjudged),
-        (1, 0),
-        "100,000 notes of one head"
-    );
+    assert_eq!((report.unjudged, report.doubted.len()), (0, 101), "100,000 notes");
     // A head from before the trails began again, which a gateway says that it saw after.
     let again = anchor(honest.state(2)).map(|head| TrailsAnchor { again: true, ..head });
     let chain = [first[0].clone(), release(2, Some(&first[0]), again, (OLD, OLD))];

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use crate::store::StoreError;
 use crate::store::sqlite::lock;
 
 /// What the writer of a copy and those who ask it know of each other.
@@ -12,6 +13,8 @@ pub(in crate::store::sqlite) struct Standing {
     fence: Mutex<Option<(String, u64)>>,
     /// Since when the copy takes nothing, whatever the log says.
     failing: Mutex<Option<Instant>>,
+    /// Why it takes nothing any more until it is opened again.
+    lost: Mutex<Option<StoreError>>,
 }
 
 impl Standing {
@@ -26,6 +29,16 @@ impl Standing {
     /// For how long the copy has taken nothing.
     pub(in crate::store::sqlite) fn failing_for(&self) -> Option<Duration> {
         lock(&self.failing).map(|since| since.elapsed())
+    }
+
+    /// Why the copy takes nothing any more until it is opened again.
+    pub(in crate::store::sqlite) fn lost(&self) -> Option<StoreError> {
+        lock(&self.lost).as_ref().map(StoreError::again)
+    }
+
+    pub(super) fn lose(&self, lost: &StoreError) {
+        *lock(&self.lost) = Some(lost.again());
+        self.takes(false);
     }
 
     pub(super) fn takes(&self, does: bool) {

@@ -285,4 +285,85 @@ mod tests {
             assert!(said.contains(why), "{counted:?} {taken}: {said}");
         }
     }
+
+    const CLIENT: ([u8; 4], u16) = ([10, 0, 0, 1], 40_000);
+    const SERVER: [u8; 4] = [10, 0, 0, 2];
+
+    type End = ([u8; 4], u16);
+
+    /// An Ethernet frame with a UDP datagram, or with the SYN of a TCP connection.
+    fn frame_of(carrier: PortCarrier, (source, from): End, (destination, to): End) -> Vec<u8> {
+        let (number, behind) = match carrier {
+            PortCarrier::Udp => (17, vec![0, 12, 0, 0, 1, 2, 3, 4]),
+            PortCarrier::Tcp => (6, vec![0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 16, 0, 0, 0, 0, 0]),
+        };
+        let length = 24 + behind.len();
+        let mut bytes = vec![2, 0, 0, 0, 0, destination[3], 2, 0, 0, 0, 0, source[3], 8, 0];
+        bytes.extend([
+            0x45,
+            0,
+            0,
+            u8::try_from(length).unwrap_or(0),
+            0,
+            0,
+            0,
+            0,
+            64,
+            number,
+            0,
+            0,
+        ]);
+        bytes.extend(source.into_iter().chain(destination));
+        bytes.extend(from.to_be_bytes().into_iter().chain(to.to_be_bytes()));
+        bytes.extend(behind);
+        bytes
+    }
+
+    /// What a trial says where `last`, at most forty packets, follows on a client that asks a server all the time.
+    fn tried(last: Vec<Vec<u8>>) -> String {
+        let service = (SERVER, 161);
+        let asks = frame_of(PortCarrier::Udp, CLIENT, service);
+        let answers = frame_of(PortCarrier::Udp, service, CLIENT);
+        let usual = (0..80_u64).flat_map(|at| [(5 * at, asks.clone()), (5 * at, answers.clone())]);
+        let all: Vec<_> = usual.chain(last.into_iter().map(|bytes| (500, bytes))).collect();
+        let frames = || {
+            all.iter().zip(1..).map(|((second, bytes), number)| Frame {
+                number,
+                link_type: 1,
+                at: Duration::from_secs(*second),
+                bytes,
+                wire_bytes: bytes.len(),
+            })
+        };
+        let (made, mut learner) = (OnceCell::new(), Learner::new(None));
+        let mut trial = Trial::new(None, Learner::within(limits(), None), &made);
+        frames().for_each(|frame| trial.survey(&frame));
+        frames().for_each(|frame| {
+            trial.take(&frame);
+            learner.frame(&frame);
+        });
+        trial.finish(&learner.finish()).join("\n")
+    }
+
+    #[test]
+    fn a_scan_in_the_last_fifth_counts_as_nothing_that_worked() {
+        let probe = |carrier, port| frame_of(carrier, CLIENT, (SERVER, port));
+        for carrier in [PortCarrier::Udp, PortCarrier::Tcp] {
+            let said = tried((3000..3040).map(|port| probe(carrier, port)).collect());
+            assert!(
+                said.starts_with("Tried on the last fifth of the packets (40, ")
+                    && said.ends_with("nothing that worked would have been refused."),
+                "{carrier:?}: {said}"
+            );
+        }
+        // The same ports, where somebody answers there.
+        let answered = (3000..3020).flat_map(|port| {
+            let answer = frame_of(PortCarrier::Udp, (SERVER, port), CLIENT);
+            [probe(PortCarrier::Udp, port), answer]
+        });
+        let said = tried(answered.collect());
+        let first = "\n  10.0.0.1 to 10.0.0.2 udp/3000: the connection itself\n";
+        assert!(said.contains(first), "{said}");
+        assert!(said.ends_with("\n  and 12 more pairs of machines"), "{said}");
+    }
 }

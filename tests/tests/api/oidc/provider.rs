@@ -85,29 +85,41 @@ impl Drop for Provider {
     }
 }
 
+/// As soon as it serves. Node sometimes waits for itself before it runs a line of the program: one that says nothing is started again.
 fn launched(folder: &Path, port: &str, algorithm: &str, binds: Option<&str>) -> (Child, String) {
     use std::io::BufRead as _;
     let packages = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/peers-node");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/api/oidc/provider.mjs");
-    let mut child = Command::new("node")
-        .args([script, packages, port])
-        .args([folder.join("web.key"), folder.join("web.crt")])
-        .arg(algorithm)
-        .args(binds)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("node: run scripts/setup");
-    let mut line = String::new();
-    let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
-    out.read_line(&mut line).unwrap();
-    assert!(
-        line.starts_with("https://"),
-        "target/peers-node: run scripts/setup"
-    );
-    // It says nothing more.
-    (child, line.trim().to_owned())
+    for _ in 0..5 {
+        let mut child = Command::new("node")
+            .args([script, packages, port])
+            .args([folder.join("web.key"), folder.join("web.crt")])
+            .arg(algorithm)
+            .args(binds)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("node: run scripts/setup");
+        let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+        let (said, line) = std::sync::mpsc::sync_channel(1);
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            out.read_line(&mut line).unwrap();
+            // It says nothing more, and nobody may wait for it any more.
+            let _ = said.send(line);
+        });
+        if let Ok(line) = line.recv_timeout(std::time::Duration::from_secs(20)) {
+            assert!(
+                line.starts_with("https://"),
+                "target/peers-node: run scripts/setup"
+            );
+            return (child, line.trim().to_owned());
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    panic!("node says nothing, five times");
 }
 
 /// What came of a command.

@@ -76,3 +76,6 @@ impl NatsSettings {
         Ok(base.is_some_and(|base| base.number >= number))
     }
 }
+
+#[cfg(test)]
+mod tests;

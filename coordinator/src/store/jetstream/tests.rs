@@ -15,8 +15,7 @@ use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, 
 use super::*;
 use crate::store::conformance::{Bench, chain, run};
 use crate::store::sqlite::replica::tests::{NO_RESERVE, add_one, failing, held};
-use crate::store::state::{Change, Expect};
-use crate::store::{Append, FaultCause, Silent, Store};
+use crate::store::{Append, FaultCause, Store};
 
 /// A server process, which ends with this one.
 struct Server {
@@ -122,7 +121,7 @@ fn server() -> u16 {
 
 /// A copy, and the stream that it follows.
 pub(in crate::store) struct OnServer {
-    folder: tempfile::TempDir,
+    pub(super) folder: tempfile::TempDir,
     stream: String,
     /// On which what the log itself does runs; `None`: it has ended.
     runtime: Option<tokio::runtime::Runtime>,
@@ -155,12 +154,12 @@ impl OnServer {
         self.folder.path().join("c1.db")
     }
 
-    fn settings(&self) -> NatsSettings {
+    pub(super) fn settings(&self) -> NatsSettings {
         settings(&[server()], &self.stream, 1)
     }
 
     /// Also from within a runtime of the property's.
-    fn on_runtime<T: Send>(&self, future: impl Future<Output = T> + Send) -> T {
+    pub(super) fn on_runtime<T: Send>(&self, future: impl Future<Output = T> + Send) -> T {
         let runtime = self.runtime.as_ref().unwrap();
         std::thread::scope(|scope| scope.spawn(|| runtime.block_on(future)).join().unwrap())
     }
@@ -406,100 +405,4 @@ fn a_stream_that_would_throw_messages_away_is_refused_and_servers_that_are_not_t
             "{absent:?}"
         );
     });
-}
-
-#[test]
-fn a_log_that_was_made_shorter_leads_newcomers_and_whoever_was_away_to_the_same_store() {
-    let copies = OnServer::default();
-    let path = |name: &str| copies.folder.path().join(format!("{name}.db"));
-    let open = |name: &str| {
-        let path = path(name);
-        let opened = Store::open_replicated(&path, NO_RESERVE, name, copies.settings());
-        copies.on_runtime(opened).unwrap()
-    };
-    let write = |store: &Store| {
-        for number in 0..20_u8 {
-            let key = format!("record/{}", number % 3);
-            let put = async {
-                let held = store.get(&key).await.unwrap();
-                let expect = held.map_or(Expect::Absent, |held| Expect::Revision(held.revision));
-                let change = Change::silent(Silent::Observed)
-                    .json(&key, expect, &"x".repeat(100_000 + usize::from(number)))
-                    .unwrap();
-                store.apply(change).await.unwrap();
-            };
-            copies.on_runtime(put);
-        }
-    };
-    let begins = || {
-        let state = async {
-            let settings = copies.settings();
-            let (_, context) = settings.context().await.unwrap();
-            settings
-                .stream(&context)
-                .await
-                .unwrap()
-                .cached_info()
-                .state
-                .first_sequence
-        };
-        copies.on_runtime(state)
-    };
-    let compact = |store: &Store| copies.on_runtime(store.compact(0)).unwrap();
-    let (first, away) = (open("c1"), open("away"));
-    write(&away);
-    copies
-        .on_runtime(away.append("gw", chain(1, &[vec![1; 50]])))
-        .unwrap();
-    drop(away);
-    write(&first);
-    assert!(compact(&first), "the log is longer than the copy");
-    assert!(!compact(&first), "and now it is short");
-    assert_eq!(begins(), 1, "whoever was away for less goes on from where it is");
-    write(&first);
-    assert!(compact(&first));
-    let since = begins();
-    assert!(since > 1);
-    let (away, fresh) = (open("away"), open("fresh"));
-    write(&away);
-    // Two at once do not spoil what is there.
-    write(&first);
-    let one = copies.on_runtime(async { tokio::join!(first.compact(0), away.compact(0)) });
-    assert!(matches!(one, (Ok(true), _) | (_, Ok(true))), "{one:?}");
-    assert!(begins() > since);
-    let newest = open("newest");
-    drop((first, away, fresh, newest));
-    let replaced = std::fs::read_dir(copies.folder.path()).unwrap();
-    let names = replaced.map(|file| file.unwrap().file_name().into_string().unwrap());
-    let others: Vec<_> = names.filter(|name| !name.contains(".db")).collect();
-    assert!(
-        others.len() == 1 && others[0].starts_with("away.replaced-"),
-        "no copies are left beside: {others:?}"
-    );
-    // On the stream of another store nothing is replaced, and nothing is taken.
-    let other = OnServer::default();
-    let elsewhere = |name: &str| {
-        let path = path(name);
-        let opened = Store::open_replicated(&path, NO_RESERVE, name, other.settings());
-        other.on_runtime(opened)
-    };
-    let theirs = elsewhere("theirs").unwrap();
-    other
-        .on_runtime(theirs.append("gw", chain(1, &[vec![9; 50]])))
-        .unwrap();
-    for _ in 0..3 {
-        write(&theirs);
-        other.on_runtime(theirs.compact(0)).unwrap();
-    }
-    let whole = held(&path("c1"));
-    let refused = elsewhere("c1").unwrap_err();
-    assert!(matches!(refused, StoreError::LogLost { .. }), "{refused:?}");
-    assert_eq!(held(&path("c1")), whole);
-    drop(theirs);
-    // Each has what was written when it was opened.
-    drop(["c1", "away", "fresh", "newest"].map(open));
-    let whole = held(&path("c1"));
-    for name in ["away", "fresh", "newest"] {
-        assert_eq!(held(&path(name)), whole, "{name}");
-    }
 }

@@ -35,7 +35,7 @@ struct Plant {
 
 impl Plant {
     async fn new() -> Self {
-        let mut world = World::start_under_root().await;
+        let mut world = World::start_under_root_with(|config| config.nats = None).await;
         let folder = world.dir.path().to_owned();
         let address = world.address.to_string();
         world.config.grpc = vec![address.parse().unwrap()];

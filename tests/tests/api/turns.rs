@@ -41,7 +41,7 @@ fn acting(world: &mut World, running: app::RunningCoordinator, name: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_coordinator_that_is_lost_or_stopped_is_followed_by_the_one_that_stands_by_and_nothing_acknowledged_is_lost()
  {
-    let mut world = World::start_under_root().await;
+    let mut world = World::start_under_root_with(|config| config.nats = None).await;
     let mut session = world.session("gw-a", v1::PolicyState::default()).await;
     let mut trail = Trail::new(1);
     session.send(Up::Audit(trail.block("while it stood alone"))).await;

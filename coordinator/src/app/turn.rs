@@ -203,14 +203,15 @@ impl OwnTurn {
     /// `deposed` is cancelled. `faults`: what is wrong with what the store rests on.
     pub(super) async fn keep(self, deposed: CancellationToken, faults: watch::Sender<Vec<Fault>>) {
         let store = self.store.clone();
+        let (fails, long) = watch::channel(None);
         tokio::select! {
-            () = self.said(faults) => deposed.cancel(),
-            () = store.keep_log_short() => {}
+            () = self.said(faults, long) => deposed.cancel(),
+            () = store.keep_log_short(fails) => {}
         }
     }
 
-    /// Says that this coordinator acts.
-    async fn said(self, faults: watch::Sender<Vec<Fault>>) {
+    /// Says that this coordinator acts. `long`: why the log is not made shorter.
+    async fn said(self, faults: watch::Sender<Vec<Fault>>, long: watch::Receiver<Option<String>>) {
         let Some(pulses) = self.store.pulses().cloned() else {
             return std::future::pending().await;
         };
@@ -257,7 +258,7 @@ impl OwnTurn {
                 );
                 break;
             }
-            let now = cluster.faults(Instant::now());
+            let now = cluster.faults(long.borrow().as_deref(), Instant::now());
             faults.send_if_modified(|held| {
                 let is_new = *held != now;
                 *held = now;

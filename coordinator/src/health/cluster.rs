@@ -55,8 +55,8 @@ impl Cluster {
         }
     }
 
-    /// What a person should know.
-    pub(crate) fn faults(&self, now: Instant) -> Vec<Fault> {
+    /// What a person should know. `long`: why the log is not made shorter.
+    pub(crate) fn faults(&self, long: Option<&str>, now: Instant) -> Vec<Fault> {
         let mut faults = Vec::new();
         let alone = now.saturating_duration_since(self.standby.unwrap_or(self.since));
         if alone > ALONE_MAX {
@@ -83,6 +83,14 @@ impl Cluster {
                 ),
             ));
         }
+        faults.extend(long.map(|why| {
+            Fault::new(
+                "store-log",
+                format!(
+                    "the log of the replicated store cannot be made shorter, and grows on the servers until their disks are full: {why}; it is tried again within an hour"
+                ),
+            )
+        }));
         faults
     }
 }
@@ -92,7 +100,11 @@ mod tests {
     use super::*;
 
     fn codes(cluster: &Cluster, now: Instant) -> Vec<String> {
-        cluster.faults(now).into_iter().map(|fault| fault.code).collect()
+        cluster
+            .faults(None, now)
+            .into_iter()
+            .map(|fault| fault.code)
+            .collect()
     }
 
     #[test]
@@ -118,9 +130,10 @@ mod tests {
         cluster.servers(3, &away, at(1));
         assert_eq!(codes(&cluster, at(11)), [""; 0]);
         cluster.servers(3, &away[1..], at(11));
-        let faults = cluster.faults(at(12));
+        let faults = cluster.faults(Some("no room"), at(12));
         assert!(
-            faults.len() == 1
+            faults.len() == 2
+                && (faults[1].code.as_str(), faults[1].message.contains(": no room;")) == ("store-log", true)
                 && faults[0].code == "store-servers"
                 && faults[0]
                     .message

@@ -116,8 +116,12 @@ impl NatsSettings {
     /// Puts what the log is to begin from to the servers, whose log has to be empty, and writes what stands there then to `back`.
     pub(super) async fn begin_from(&self, base: &Path, back: &Path) -> Result<(), StoreError> {
         let (_, context) = self.context().await?;
-        self.empty(&context).await?;
-        let index = base::put(self, &context, base, 0).await?;
+        let standing = base::Standing {
+            number: 0,
+            before: 0,
+            log: self.empty(&context).await?,
+        };
+        let index = base::put(self, &context, base, standing).await?;
         base::fetch(self, &context, &index, back).await
     }
 
@@ -161,10 +165,12 @@ impl NatsSettings {
         std::fs::rename(&fetched, path).map_err(|error| unusable(error.to_string()))
     }
 
-    async fn empty(&self, context: &Context) -> Result<(), StoreError> {
+    /// Makes sure that the log is empty; when it was made, nanoseconds since 1970.
+    async fn empty(&self, context: &Context) -> Result<i128, StoreError> {
         let stream = self.stream(context).await?;
-        match stream.cached_info().state.last_sequence {
-            0 => Ok(()),
+        let log = stream.cached_info();
+        match log.state.last_sequence {
+            0 => Ok(log.created.unix_timestamp_nanos()),
             messages => Err(unusable(format!(
                 "the stream {} holds a log of {messages} messages already: another store lives there; name another stream, or give this one up and follow that",
                 self.stream

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::jetstream::{NatsSettings, Pulses};
 use super::log::Log;
 use super::room::DiskReserve;
@@ -67,20 +69,16 @@ impl Store {
         })
     }
 
-    /// Keeps the log of a replicated store short, for ever; for the one that acts.
-    pub(crate) async fn keep_log_short(self) {
+    /// Keeps the log of a replicated store short, for ever; for the one that acts. `fails`: why it could not the last time.
+    pub(crate) async fn keep_log_short(self, fails: watch::Sender<Option<String>>) {
         loop {
-            let pause = match self.compact(LOG_BYTES).await {
-                Ok(true) => {
-                    tracing::info!("the log of the replicated store was made shorter");
-                    LOOK
-                }
-                Ok(false) => LOOK,
-                Err(error) => {
-                    tracing::error!(error = %crate::chain(&error), "the log of the replicated store cannot be made shorter; it is tried again in an hour");
-                    AGAIN
-                }
-            };
+            let compacted = self.compact(LOG_BYTES).await;
+            if let Ok(true) = compacted {
+                tracing::info!("the log of the replicated store was made shorter");
+            }
+            let why = compacted.err().map(|error| crate::chain(&error));
+            let pause = why.as_ref().map_or(LOOK, |_| AGAIN);
+            fails.send_replace(why);
             tokio::time::sleep(pause).await;
         }
     }

@@ -43,6 +43,17 @@ pub(super) struct Index {
     pub(super) number: u64,
     /// The last message of the log that was in the copy before it: what stands up to there in the log is not needed.
     pub(super) before: u64,
+    /// When the log was made, nanoseconds since 1970: of one that was made again under its name nothing is taken out for the sake of this copy.
+    pub(super) log: i128,
+}
+
+/// Where in the log a copy stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing {
+    /// As in [`Index`].
+    pub(super) number: u64,
+    pub(super) before: u64,
+    pub(super) log: i128,
 }
 
 /// The messages of one copy; `*`: of all.
@@ -74,17 +85,17 @@ async fn base_stream(settings: &NatsSettings, context: &Context) -> Result<Strea
     Ok(stream)
 }
 
-/// Puts the file there, a copy that holds the log up to message `number`, reads it back, and lets the log begin from it.
+/// Puts the file there, a copy that stands at this place, reads it back, and lets the log begin from it.
 pub(super) async fn put(
     settings: &NatsSettings,
     context: &Context,
     file: &Path,
-    number: u64,
+    standing: Standing,
 ) -> Result<Index, StoreError> {
     let mut copy = [0; 8];
     getrandom::fill(&mut copy).map_err(|error| unusable(format!("no random numbers: {error}")))?;
-    let copy = format!("{number}-{:016x}", u64::from_be_bytes(copy));
-    let put = put_as(settings, context, file, number, &copy).await;
+    let copy = format!("{}-{:016x}", standing.number, u64::from_be_bytes(copy));
+    let put = put_as(settings, context, file, standing, &copy).await;
     if put.is_err() {
         // What is left when this fails as well goes before the next one is put.
         let _ = drop_copy(settings, context, &copy).await;
@@ -96,11 +107,10 @@ async fn put_as(
     settings: &NatsSettings,
     context: &Context,
     file: &Path,
-    number: u64,
+    standing: Standing,
     copy: &str,
 ) -> Result<Index, StoreError> {
     let stream = base_stream(settings, context).await?;
-    let before = index(settings, context).await?.map_or(0, |base| base.number);
     let mut last = stream.cached_info().state.last_sequence;
     let mut file = File::open(file).map_err(|error| unusable(error.to_string()))?;
     let mut hash = sha2::Sha256::new();
@@ -123,8 +133,9 @@ async fn put_as(
         parts,
         bytes,
         sha256: Digest(hash.finalize().into()),
-        number,
-        before,
+        number: standing.number,
+        before: standing.before,
+        log: standing.log,
     };
     read(settings, context, &index, &mut std::io::sink()).await?;
     let json = serde_json::to_vec(&index).map_err(|error| unusable(error.to_string()))?;

@@ -16,7 +16,7 @@ impl NatsSettings {
     /// About how many bytes stand in the log behind what it begins from, once all is taken out that is not needed.
     pub(in crate::store) async fn bytes_behind_base(&self) -> Result<u64, StoreError> {
         let (_, context) = self.context().await?;
-        let base = base::index(self, &context).await?;
+        let base = self.own_base(&context).await?;
         if let Some(base) = &base {
             self.drop_unneeded(&context, base).await?;
         }
@@ -31,14 +31,26 @@ impl NatsSettings {
     /// Lets the log begin from `copy`, a copy of the store that holds it up to message `number`; whether it began from an older one.
     pub(in crate::store) async fn compact(&self, copy: &Path, number: u64) -> Result<bool, StoreError> {
         let (_, context) = self.context().await?;
-        let last = self.stream(&context).await?.cached_info().state.last_sequence;
-        let before = base::index(self, &context).await?.map_or(0, |base| base.number);
-        if number <= before || number > last {
+        let log = self.stream(&context).await?.cached_info().clone();
+        let before = self.own_base(&context).await?.map_or(0, |base| base.number);
+        if number <= before || number > log.state.last_sequence {
             return Ok(false);
         }
-        let base = base::put(self, &context, copy, number).await?;
+        let standing = base::Standing {
+            number,
+            before,
+            log: log.created.unix_timestamp_nanos(),
+        };
+        let base = base::put(self, &context, copy, standing).await?;
         self.drop_unneeded(&context, &base).await?;
         Ok(true)
+    }
+
+    /// What this log begins from, rather than one that had its name before.
+    async fn own_base(&self, context: &Context) -> Result<Option<base::Index>, StoreError> {
+        let log = self.stream(context).await?.cached_info().created;
+        let base = base::index(self, context).await?;
+        Ok(base.filter(|base| base.log == log.unix_timestamp_nanos()))
     }
 
     /// Takes out what no coordinator needs any more that begins from `newest`, or has followed up to the copy before.
@@ -47,7 +59,7 @@ impl NatsSettings {
         let stream = self.stream(context).await?;
         let first = stream.cached_info().state.first_sequence;
         // Asked for what is before message 1, servers before 2.12.10 and 2.14.2 take everything out.
-        if newest.before == 0 || first > newest.before || newest.before >= newest.number {
+        if newest.before == 0 || first > newest.before {
             return Ok(());
         }
         let purged = stream.purge().sequence(newest.before + 1).await;

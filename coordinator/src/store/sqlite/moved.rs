@@ -86,15 +86,12 @@ pub(in crate::store) fn replace(path: &Path, newer: &Path) -> Result<PathBuf, St
         let connection = prepared(file)?;
         tree::state(&connection, size).map_err(|error| failed(file, &error))
     };
-    let lost = |what: String| StoreError::LogLost {
-        path: path.to_owned(),
-        what,
-    };
     let held = tree(path, None)?;
     if tree(newer, held.as_ref().map(|held| held.size))? != held {
-        return Err(lost(
-            "it no longer has what follows this copy, and the copy beside it does not begin with the same trails".to_owned(),
-        ));
+        return Err(StoreError::LogLost {
+            path: path.to_owned(),
+            what: "it no longer has what follows this copy, and the copy beside it does not begin with the same trails".to_owned(),
+        });
     }
     // Whoever closes it last takes its journal along; one that stayed behind would be read into the newer one.
     for file in [path, newer] {
@@ -107,7 +104,12 @@ pub(in crate::store) fn replace(path: &Path, newer: &Path) -> Result<PathBuf, St
     let number = number(path)?.unwrap_or_default();
     let before = path.with_extension(format!("replaced-{number}"));
     if before.exists() {
-        return Err(lost(format!("{} is in the way", before.display())));
+        return Err(StoreError::Unusable {
+            words: format!(
+                "a newer copy would take the place of this one, which would stay beside it as {}: move away what has that name",
+                before.display()
+            ),
+        });
     }
     std::fs::rename(path, &before)
         .and_then(|()| std::fs::rename(newer, path))

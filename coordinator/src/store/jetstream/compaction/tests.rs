@@ -103,3 +103,54 @@ fn a_log_that_was_made_shorter_leads_newcomers_and_whoever_was_away_to_the_same_
         assert_eq!(held(&path(name)), whole, "{name}");
     }
 }
+
+#[test]
+fn of_a_log_that_was_made_again_nothing_is_taken_out_for_the_sake_of_the_one_before() {
+    let copies = OnServer::default();
+    let settings = copies.settings();
+    let open = |name: &str| {
+        let path = copies.folder.path().join(format!("{name}.db"));
+        let opened = Store::open_replicated(&path, NO_RESERVE, name, copies.settings());
+        copies.on_runtime(opened).unwrap()
+    };
+    let write = |store: &Store, times: u64| {
+        for number in 0..times {
+            let put = async {
+                let held = store.get("record").await.unwrap();
+                let expect = held.map_or(Expect::Absent, |held| Expect::Revision(held.revision));
+                let value = "x".repeat(100_000 + usize::try_from(number).unwrap());
+                let change = Change::silent(Silent::Observed).json("record", expect, &value);
+                store.apply(change.unwrap()).await.unwrap();
+            };
+            copies.on_runtime(put);
+        }
+    };
+    let old = open("old");
+    for _ in 0..2 {
+        write(&old, 20);
+        assert!(copies.on_runtime(old.compact(0)).unwrap());
+    }
+    drop(old);
+    let made_again = async {
+        let (_, context) = settings.context().await.unwrap();
+        context.delete_stream(&settings.stream).await.unwrap();
+    };
+    copies.on_runtime(made_again);
+    let new = open("new");
+    // Further than the base of the log before.
+    write(&new, 60);
+    for first in [1, 61] {
+        assert!(copies.on_runtime(new.compact(0)).unwrap());
+        let begins = async {
+            let (_, context) = settings.context().await.unwrap();
+            let stream = settings.stream(&context).await.unwrap();
+            stream.cached_info().state.first_sequence
+        };
+        assert_eq!(copies.on_runtime(begins), first);
+        write(&new, 20);
+    }
+    drop(new);
+    let fresh = open("fresh");
+    let newest = copies.on_runtime(fresh.get("record")).unwrap().unwrap().value;
+    assert_eq!(newest.len(), "x".repeat(100_019).len() + 2);
+}

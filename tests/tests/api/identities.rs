@@ -44,8 +44,11 @@ pub async fn enrolled(world: &World, name: &str) -> Credentials {
 }
 
 /// Why a gateway with this certificate gets no session; `None`: it gets one.
+///
+/// A handshake that is cut says nothing yet: a withdrawal ends all connections of its key, also those that are just being opened.
 pub async fn kept_out(world: &World, credentials: Credentials) -> Option<Status> {
-    let channel = world.channel(world.roots(), Some(credentials)).await.unwrap();
+    let connect = async || world.channel(world.roots(), Some(credentials.clone())).await.ok();
+    let channel = until(connect).await;
     let hello = message(Up::Hello(v1::Hello::default()));
     let messages = tokio_stream::iter([hello]);
     let messages = tokio_stream::StreamExt::chain(messages, tokio_stream::pending());
